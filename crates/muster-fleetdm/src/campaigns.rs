@@ -73,7 +73,7 @@ async fn start(
     sql: QuerySource,
     timeout: Duration,
 ) -> Result<LiveQueryView, Failure> {
-    let new = NewLiveQuery { sql, hosts: Vec::new(), filter: targets.filter, timeout };
+    let new = NewLiveQuery { sql, hosts: Vec::new(), labels: Vec::new(), filter: targets.filter, timeout };
     Ok(caller.fleet.live_queries().create(&targets.context, new).await?)
 }
 

@@ -12,6 +12,7 @@ use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_checks::AnsweredCheck;
 use muster_fleet::host_views::HostView;
+use muster_fleet::labels::LabelView;
 use serde_json::{Value, json};
 
 use crate::entry::team_id;
@@ -125,8 +126,8 @@ fn some(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Returns a host with its software, its answers to policies, and its labels; `None` if no osquery is on it.
-pub fn detail(view: &HostView, teams: &TeamNames) -> Option<Value> {
+/// Returns a host with its software, its answers to policies, and its labels among those of its team; `None` if no osquery is on it.
+pub fn detail(view: &HostView, teams: &TeamNames, labels: &[LabelView]) -> Option<Value> {
     let agent = view.agents.iter().find(|agent| agent.details.record.family == Family::Osquery)?;
     let host = summary(agent, teams);
     let failing = view.checks.iter().filter(|one| response(one) == "fail").count();
@@ -135,7 +136,7 @@ pub fn detail(view: &HostView, teams: &TeamNames) -> Option<Value> {
         "software": view.software.software.iter().map(installed).collect::<Vec<_>>(),
         "software_updated_at": time(view.software.changed_at.unwrap_or(record.updated_at)),
         "policies": view.checks.iter().map(|one| policy(one, &record.space)).collect::<Vec<_>>(),
-        "labels": labels::of_host(record).map(labels::Label::json).collect::<Vec<_>>(),
+        "labels": labels.iter().filter(|one| view.labels.contains(&one.label.name)).map(labels::json).collect::<Vec<_>>(),
         "issues": {"failing_policies_count": failing, "total_issues_count": failing},
         "packs": [],
         "users": [],

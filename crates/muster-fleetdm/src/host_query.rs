@@ -103,12 +103,28 @@ impl HostQuery {
         if let Some(platform) = params.text("platform") {
             conditions.push(labels::of_platform(platform));
         }
-        if let Some(label) = params.number("label_id")? {
-            conditions.push(labels::numbered(label)?.condition());
-        }
         let contexts = caller.everywhere::<AgentsRead>(team).await?;
         let filter = hosts_that(conditions);
-        Ok(Self { contexts, filter, sort: AgentSort::EnrolledAt, descending: false })
+        let mut query = Self { contexts, filter, sort: AgentSort::EnrolledAt, descending: false };
+        if let Some(label) = params.number("label_id")? {
+            query.only_with_label(caller, label).await?;
+        }
+        Ok(query)
+    }
+
+    /// Leaves the hosts with a label.
+    pub async fn only_with_label(&mut self, caller: &Caller, label: u64) -> Result<(), Failure> {
+        let (context, condition) = labels::condition_of(caller, label).await?;
+        if let Some(context) = context {
+            self.only_in(&context);
+        }
+        self.and(condition);
+        Ok(())
+    }
+
+    /// Leaves the hosts of one team.
+    pub fn only_in(&mut self, context: &OpContext) {
+        self.contexts.retain(|other| other.space() == context.space());
     }
 
     /// Adds a condition.
@@ -130,7 +146,7 @@ impl HostQuery {
             let hosts = caller.fleet.host_checks().hosts(&grant, found.check.id.as_str(), *passes, whole).await?.1;
             ids.extend(hosts.into_iter().map(|host| host.agent));
         }
-        self.only(context, ids, "policy_id")
+        self.only(&context, ids, "policy_id")
     }
 
     async fn only_with_software(&mut self, caller: &Caller, software: u64) -> Result<(), Failure> {
@@ -141,16 +157,16 @@ impl HostQuery {
             let Some(found) = crate::software::numbered(caller, &context, software).await? else { continue };
             let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
             let hosts = caller.fleet.software().hosts(&grant, &found.id.to_string(), whole).await?.1;
-            return self.only(context, hosts.into_iter().map(|host| host.agent).collect(), "software_id");
+            return self.only(&context, hosts.into_iter().map(|host| host.agent).collect(), "software_id");
         }
         Err(Failure::not_found("software", software))
     }
 
-    fn only(&mut self, context: OpContext, ids: Vec<AgentId>, parameter: &str) -> Result<(), Failure> {
+    fn only(&mut self, context: &OpContext, ids: Vec<AgentId>, parameter: &str) -> Result<(), Failure> {
         if ids.len() >= MAX_ROWS as usize {
             return Err(Failure::invalid(parameter, format!("matches {MAX_ROWS} hosts or more; use Muster's own API")));
         }
-        self.contexts.retain(|other| other.space() == context.space());
+        self.only_in(context);
         self.and(AgentCondition::Ids(ids));
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::Path;
-use muster_core::authorization::AgentsRead;
+use muster_core::authorization::{AgentsRead, OsqueryRead};
 use muster_core::fleetd::platform::Platform;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
@@ -96,7 +96,7 @@ async fn summarize(caller: Caller, params: Params) -> Answer {
         "new_count": of(status("new", now)?).await?,
         "all_linux_count": of(labels::of_platform("linux")).await?,
         "low_disk_space_count": null,
-        "builtin_labels": labels::BUILT_IN.iter().map(labels::Label::json).collect::<Vec<_>>(),
+        "builtin_labels": labels::built_in(),
         "platforms": platforms,
     })))
 }
@@ -110,7 +110,12 @@ async fn view(caller: &Caller, found: &FoundHost) -> Result<HostView, Failure> {
 async fn show(caller: &Caller, found: &FoundHost) -> Answer {
     let view = view(caller, found).await?;
     let teams = TeamNames::of(&caller.spaces().await?);
-    let host = detail(&view, &teams).ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
+    // Who may not read labels does not see them here either.
+    let labels = match found.context.grant::<OsqueryRead>() {
+        Ok(grant) => caller.fleet.labels().list(&grant).await?,
+        Err(_) => Vec::new(),
+    };
+    let host = detail(&view, &teams, &labels).ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
     Ok(Json(json!({"host": host})))
 }
 

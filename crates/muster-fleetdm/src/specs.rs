@@ -2,13 +2,12 @@
 
 use axum::Json;
 use axum::extract::Path;
-use muster_core::authorization::AgentsRead;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::entry::{Caller, team_number};
 use crate::failure::{Answer, Failure};
-use crate::labels;
+use crate::labels::{self, LabelBody};
 use crate::params::{Input, Params};
 use crate::policies::PolicyBody;
 use crate::queries::{self, QueryBody};
@@ -23,6 +22,7 @@ pub fn routes() -> Vec<Route> {
         Route::post("/spec/queries", apply_queries, "Save queries under their names"),
         Route::get("/spec/queries/{name}", get_query, "A saved query by its name"),
         Route::get("/spec/labels", get_labels, "Labels"),
+        Route::post("/spec/labels", apply_labels, "Save labels under their names"),
         Route::get("/spec/labels/{name}", get_label, "A label by its name"),
         Route::post("/spec/policies", apply_policies, "Save policies under their names"),
         Route::post("/spec/teams", apply_teams, "Create teams, and replace their enroll secrets"),
@@ -56,14 +56,24 @@ async fn apply_queries(caller: Caller, Input(body): Input<Specs<QueryBody>>) -> 
     Ok(Json(json!({})))
 }
 
-async fn get_labels(caller: Caller) -> Answer {
-    caller.everywhere::<AgentsRead>(None).await?;
-    Ok(Json(json!({"specs": labels::BUILT_IN.iter().map(labels::Label::spec).collect::<Vec<_>>()})))
+async fn get_labels(caller: Caller, params: Params) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let labels = caller.fleet.labels().list(&context.grant()?).await?;
+    Ok(Json(json!({"specs": labels.iter().map(labels::spec).collect::<Vec<_>>()})))
 }
 
-async fn get_label(caller: Caller, Path(name): Path<String>) -> Answer {
-    caller.everywhere::<AgentsRead>(None).await?;
-    Ok(Json(json!({"spec": labels::named(&name)?.spec()})))
+async fn get_label(caller: Caller, params: Params, Path(name): Path<String>) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let label = caller.fleet.labels().find(&context.grant()?, &name).await?;
+    Ok(Json(json!({"spec": labels::spec(&label)})))
+}
+
+async fn apply_labels(caller: Caller, params: Params, Input(body): Input<Specs<LabelBody>>) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    for spec in body.specs.iter().filter(|spec| !spec.is_built_in()) {
+        labels::apply(&caller, &context, spec).await?;
+    }
+    Ok(Json(json!({})))
 }
 
 async fn apply_policies(caller: Caller, Input(body): Input<Specs<PolicyBody>>) -> Answer {

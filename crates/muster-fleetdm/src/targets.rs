@@ -8,7 +8,7 @@ use crate::entry::Caller;
 use crate::failure::Failure;
 use crate::host_acts::of_ids;
 use crate::host_query::{FoundHost, hosts_that, identified};
-use crate::labels::{self, Label};
+use crate::labels;
 
 /// Targets by id.
 #[derive(Debug, Default, Deserialize)]
@@ -43,13 +43,18 @@ impl Targets {
     pub async fn by_id(caller: &Caller, selected: ById) -> Result<Self, Failure> {
         let ById { hosts, labels, teams } = selected;
         let hosts = of_ids(caller, &hosts.unwrap_or_default()).await?;
-        let labels = labels.unwrap_or_default().into_iter().map(labels::numbered).collect::<Result<Vec<_>, _>>()?;
-        let team = match teams.unwrap_or_default().as_slice() {
+        let mut team = match teams.unwrap_or_default().as_slice() {
             [] => None,
             [team] => Some(caller.in_team(Some(*team)).await?),
             _ => return Err(one_team()),
         };
-        Self::of(caller, hosts, &labels, team)
+        let mut any = Vec::new();
+        for label in labels.unwrap_or_default() {
+            let (context, condition) = labels::condition_of(caller, label).await?;
+            any.push(condition);
+            team = team.or(context);
+        }
+        Self::of(caller, hosts, any, team)
     }
 
     /// Finds targets by name.
@@ -62,24 +67,27 @@ impl Targets {
         for name in named(selected.hosts) {
             hosts.push(identified(caller, &name).await?);
         }
-        let labels = named(selected.labels);
-        let labels = labels.iter().map(|name| labels::named(name)).collect::<Result<Vec<_>, _>>()?;
-        Self::of(caller, hosts, &labels, None)
+        let context = hosts.first().map_or_else(|| caller.context.clone(), |host| host.context.clone());
+        let mut any = Vec::new();
+        for label in named(selected.labels) {
+            any.push(labels::condition_named(caller, &context, &label).await?);
+        }
+        Self::of(caller, hosts, any, None)
     }
 
     /// Targets hosts alone.
     pub fn hosts(caller: &Caller, hosts: Vec<FoundHost>) -> Result<Self, Failure> {
-        Self::of(caller, hosts, &[], None)
+        Self::of(caller, hosts, Vec::new(), None)
     }
 
     fn of(
         caller: &Caller,
         hosts: Vec<FoundHost>,
-        labels: &[Label],
+        mut any: Vec<AgentCondition>,
         team: Option<OpContext>,
     ) -> Result<Self, Failure> {
-        let is_whole_team = team.is_some() && labels.is_empty();
-        if hosts.is_empty() && labels.is_empty() && !is_whole_team {
+        let is_whole_team = team.is_some() && any.is_empty();
+        if hosts.is_empty() && any.is_empty() && !is_whole_team {
             return Err(Failure::bad("no hosts targeted"));
         }
         let context = team.or_else(|| hosts.first().map(|host| host.context.clone()));
@@ -87,7 +95,6 @@ impl Targets {
         if hosts.iter().any(|host| host.context.space() != context.space()) {
             return Err(one_team());
         }
-        let mut any: Vec<AgentCondition> = labels.iter().map(|label| label.condition()).collect();
         any.push(AgentCondition::Ids(hosts.into_iter().map(|host| host.agent.details.record.id).collect()));
         if is_whole_team {
             any.push(AgentCondition::All(Vec::new()));
