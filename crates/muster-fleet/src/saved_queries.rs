@@ -60,10 +60,47 @@ impl SavedQueries {
 
     /// Saves a query under a name. Without a difference, nothing is written.
     pub async fn save(&self, grant: &Grant<OsqueryWrite>, draft: SavedQueryDraft) -> Result<SavedQuery, Error> {
+        self.put(grant, draft, |_, same_name| Ok(same_name)).await
+    }
+
+    /// Saves a query under a name that no other has.
+    pub async fn create(&self, grant: &Grant<OsqueryWrite>, draft: SavedQueryDraft) -> Result<SavedQuery, Error> {
+        let name = draft.name.clone();
+        let only_new = |_: &[SavedQuery], same_name: Option<usize>| match same_name {
+            None => Ok(None),
+            Some(_) => Err(taken(&name)),
+        };
+        self.put(grant, draft, only_new).await
+    }
+
+    /// Changes a saved query, and possibly its name.
+    pub async fn update(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        id: &str,
+        draft: SavedQueryDraft,
+    ) -> Result<SavedQuery, Error> {
+        let name = draft.name.clone();
+        let only_known = |queries: &[SavedQuery], same_name: Option<usize>| {
+            let at = queries.iter().position(|query| query.id.as_str() == id);
+            let at = at.ok_or_else(|| Error::not_found("saved query", id))?;
+            if same_name.is_some_and(|other| other != at) { Err(taken(&name)) } else { Ok(Some(at)) }
+        };
+        self.put(grant, draft, only_known).await
+    }
+
+    /// Saves a query. `replaced` returns the place of the one that it replaces, from the queries and the place of the one with its
+    /// name.
+    async fn put(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        draft: SavedQueryDraft,
+        replaced: impl FnOnce(&[SavedQuery], Option<usize>) -> Result<Option<usize>, Error> + Send,
+    ) -> Result<SavedQuery, Error> {
         let (text, mut queries) = self.read(grant).await?;
         let (now, name) = (self.clock.now(), draft.name.trim().to_owned());
-        let known = queries.iter().position(|query| query.name.to_lowercase() == name.to_lowercase());
-        let before = known.map(|at| queries.swap_remove(at));
+        let same_name = queries.iter().position(|query| query.name.to_lowercase() == name.to_lowercase());
+        let before = replaced(&queries, same_name)?.map(|at| queries.swap_remove(at));
         let after = SavedQuery {
             id: before.as_ref().map_or_else(|| self.new_id(), |before| before.id.clone()),
             version: before.as_ref().map_or(1, |before| before.version + 1),
@@ -137,6 +174,10 @@ pub(crate) fn setting_name(space: &SpaceId) -> String {
 /// Returns whether a setting holds the saved queries of a space.
 pub(crate) fn is_setting(name: &str) -> bool {
     name.starts_with(PREFIX)
+}
+
+fn taken(name: &str) -> Error {
+    Error::conflict("saved_query_exists", format!("there is already a saved query named {name:?}"))
 }
 
 fn refused(error: StoreError) -> Error {

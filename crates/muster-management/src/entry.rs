@@ -61,6 +61,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub struct Connection(Option<Peer>);
 
 impl Connection {
+    /// The connection with a peer.
+    pub fn of(peer: Option<Peer>) -> Self {
+        Self(peer)
+    }
+
     /// The address of the client; `None` for a user of this host.
     pub fn ip(&self) -> Option<IpAddr> {
         self.0.as_ref()?.address.map(|address| address.ip())

@@ -144,6 +144,8 @@ pub enum AgentCondition {
     Not(Box<AgentCondition>),
     /// One of these ids.
     Ids(Vec<AgentId>),
+    /// An id from the first one up to, and without, the second one.
+    IdsBetween(AgentId, AgentId),
     /// On a host with one of these names, ignoring case.
     Hostnames(Vec<String>),
     /// On one of these policies.

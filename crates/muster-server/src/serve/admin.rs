@@ -26,6 +26,7 @@ use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
 use muster_fleet::throttle::Throttle;
+use muster_fleetdm::fleetdm_router;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
 use muster_listen::web::{Web, WebBody, WebWork};
@@ -92,7 +93,8 @@ impl AdminHandler {
             .route(METRICS, get(render))
             .with_state(watched);
         let pages = console_router(Arc::clone(fleet), trust);
-        let router = in_html(management_router(Arc::clone(fleet)).merge(pages)).merge(watch);
+        let api = fleetdm_router(fleet);
+        let router = in_html(management_router(Arc::clone(fleet)).merge(pages)).merge(api).merge(watch);
         Self {
             router,
             fleet: Arc::clone(fleet),

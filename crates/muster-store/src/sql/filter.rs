@@ -140,6 +140,10 @@ impl Composed {
                 self.condition(inner);
             }
             AgentCondition::Ids(ids) => self.set("(agents.id ", ids.iter().map(AgentId::as_str)),
+            AgentCondition::IdsBetween(from, to) => {
+                self.text("(agents.id >= $?", from.as_str());
+                self.text(" AND agents.id < $?)", to.as_str());
+            }
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }

@@ -85,7 +85,8 @@ pub(crate) fn agents_after(
 /// Agents that are selected by their ids are looked up and sorted. Sorted by a column of an index, SQLite would read the whole index
 /// to find them.
 fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'static str {
-    if filter.conditions.iter().any(|condition| matches!(condition, AgentCondition::Ids(_))) {
+    let are_few = |one: &AgentCondition| matches!(one, AgentCondition::Ids(_) | AgentCondition::IdsBetween(..));
+    if filter.conditions.iter().any(are_few) {
         return order_of_few(sort, descending);
     }
     match (sort, descending) {

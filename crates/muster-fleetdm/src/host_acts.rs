@@ -1,0 +1,113 @@
+//! What changes hosts.
+
+use axum::Json;
+use axum::extract::Path;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::entry::Caller;
+use crate::failure::{Answer, Failure};
+use crate::host_query::{FoundHost, HostQuery, numbered};
+use crate::params::{Input, Paging, Params};
+use crate::routes::Route;
+
+/// Maximum number of hosts of one request.
+const MAX_HOSTS: usize = 1_000;
+
+/// Routes that change hosts.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::delete("/hosts/{id}", delete, "Delete a host, and reject the keys of its agents"),
+        Route::post("/hosts/delete", delete_many, "Delete hosts by `ids` or by `filters`"),
+        Route::post("/hosts/{id}/refetch", refetch, "Make a host report its details now"),
+    ]
+}
+
+async fn delete_one(caller: &Caller, found: &FoundHost) -> Result<(), Failure> {
+    caller.fleet.agents().delete_host(&found.context, found.id()?.as_str()).await?;
+    Ok(())
+}
+
+async fn delete(caller: Caller, Path(id): Path<u64>) -> Answer {
+    delete_one(&caller, &numbered(&caller, id).await?).await?;
+    Ok(Json(json!({})))
+}
+
+async fn refetch(caller: Caller, Path(id): Path<u64>) -> Answer {
+    let found = numbered(&caller, id).await?;
+    caller.fleet.agents().refetch_host(&found.context, found.id()?.as_str()).await?;
+    Ok(Json(json!({})))
+}
+
+#[derive(Deserialize)]
+struct DeleteHosts {
+    #[serde(default)]
+    ids: Vec<u64>,
+    filters: Option<Filters>,
+}
+
+#[derive(Default, Deserialize)]
+struct Filters {
+    #[serde(default)]
+    query: String,
+    #[serde(default)]
+    status: String,
+    label_id: Option<u64>,
+    #[serde(alias = "fleet_id")]
+    team_id: Option<u64>,
+}
+
+impl Filters {
+    /// Returns them as parameters of a list.
+    fn params(&self) -> Params {
+        let label = self.label_id.map(|label| label.to_string()).unwrap_or_default();
+        Params::from([("query", self.query.as_str()), ("status", &self.status), ("label_id", &label)])
+    }
+
+    fn are_empty(&self) -> bool {
+        self.query.is_empty() && self.status.is_empty() && self.label_id.is_none() && self.team_id.is_none()
+    }
+}
+
+async fn delete_many(caller: Caller, Input(body): Input<DeleteHosts>) -> Answer {
+    let found = match body {
+        DeleteHosts { ids, filters: None } if !ids.is_empty() => of_ids(&caller, &ids).await?,
+        DeleteHosts { ids, filters: Some(filters) } if ids.is_empty() => of_filters(&caller, &filters).await?,
+        _ => return Err(Failure::invalid("ids", "either ids or filters are required")),
+    };
+    for host in &found {
+        delete_one(&caller, host).await?;
+    }
+    Ok(Json(json!({})))
+}
+
+/// Finds hosts by their numbers. One that is missing fails the request before anything is changed.
+pub async fn of_ids(caller: &Caller, ids: &[u64]) -> Result<Vec<FoundHost>, Failure> {
+    if ids.len() > MAX_HOSTS {
+        return Err(Failure::invalid("ids", format!("at most {MAX_HOSTS} hosts in one request")));
+    }
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        found.push(numbered(caller, *id).await?);
+    }
+    Ok(found)
+}
+
+async fn of_filters(caller: &Caller, filters: &Filters) -> Result<Vec<FoundHost>, Failure> {
+    // A variable of a script that is empty must not delete the whole fleet.
+    if filters.are_empty() {
+        return Err(Failure::invalid("filters", "at least one filter is required"));
+    }
+    let query = HostQuery::matching(caller, &filters.params(), filters.team_id).await?;
+    let all = Paging { offset: 0, limit: 1_000, is_whole: false };
+    let (found, total) = query.page(caller, &all).await?;
+    if total > MAX_HOSTS as u64 {
+        let reason = format!("{total} hosts match; at most {MAX_HOSTS} in one request");
+        return Err(Failure::invalid("filters", reason));
+    }
+    let with_context = |agent: muster_fleet::agent_views::AgentView| {
+        let context = caller.within(&agent.details.record.space);
+        FoundHost { context, agent }
+    };
+    Ok(found.into_iter().map(with_context).collect())
+}

@@ -1,0 +1,282 @@
+//! Which hosts a request is about: filters and order of lists, look-ups by number and by identifier.
+
+use std::time::Duration;
+
+use muster_core::agent::Family;
+use muster_core::authorization::{AgentsRead, OpContext, OsqueryRead};
+use muster_core::fleetd::numbers;
+use muster_core::host;
+use muster_core::id::{AgentId, HostId};
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
+
+use crate::entry::Caller;
+use crate::failure::Failure;
+use crate::labels;
+use crate::params::{MAX_ROWS, Paging, Params};
+
+/// Age of a host up to which it is new.
+const NEW: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time without contact after which a host is missing.
+const MISSING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Statuses of hosts that are online for FleetDM.
+pub const ONLINE: [Status; 5] =
+    [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
+
+/// Filter and order of a list of hosts, and where it is read.
+pub struct HostQuery {
+    /// The rights of the caller in each of the teams.
+    pub contexts: Vec<OpContext>,
+    filter: AgentFilter,
+    sort: AgentSort,
+    descending: bool,
+}
+
+/// Adds the condition that all hosts of this API meet.
+pub fn hosts_that(mut conditions: Vec<AgentCondition>) -> AgentFilter {
+    conditions.push(AgentCondition::Families(vec![Family::Osquery]));
+    AgentFilter::all(conditions)
+}
+
+/// Returns the condition for a status of FleetDM.
+pub fn status(word: &str, now: Timestamp) -> Result<AgentCondition, Failure> {
+    let is_online = AgentCondition::Statuses(ONLINE.to_vec());
+    match word {
+        "online" => Ok(is_online),
+        "offline" => Ok(!is_online),
+        "new" => Ok(!AgentCondition::EnrolledBy(now.minus(NEW))),
+        "missing" | "mia" => Ok(AgentCondition::UnseenSince(now.minus(MISSING))),
+        _ => Err(Failure::invalid("status", "must be new, online, offline, missing or mia")),
+    }
+}
+
+fn order(params: &Params) -> Result<(AgentSort, bool), Failure> {
+    const KEYS: [(&str, AgentSort); 11] = [
+        ("id", AgentSort::EnrolledAt),
+        ("created_at", AgentSort::EnrolledAt),
+        ("h.created_at", AgentSort::EnrolledAt),
+        ("last_enrolled_at", AgentSort::EnrolledAt),
+        ("hostname", AgentSort::Hostname),
+        ("display_name", AgentSort::Hostname),
+        ("computer_name", AgentSort::Hostname),
+        ("seen_time", AgentSort::LastCheckin),
+        ("last_seen", AgentSort::LastCheckin),
+        ("status", AgentSort::Status),
+        ("osquery_version", AgentSort::Version),
+    ];
+    let Some(key) = params.text("order_key") else { return Ok((AgentSort::EnrolledAt, false)) };
+    let found = KEYS.iter().find(|(name, _)| *name == key).map(|(_, sort)| *sort);
+    let names = || KEYS.map(|(name, _)| name).join(", ");
+    let sort = found.ok_or_else(|| Failure::invalid("order_key", format!("must be one of {}", names())))?;
+    Ok((sort, params.descending()?))
+}
+
+impl HostQuery {
+    /// Reads the parameters of a list of hosts.
+    pub async fn of(caller: &Caller, params: &Params) -> Result<Self, Failure> {
+        if params.text("after").is_some() {
+            return Err(Failure::invalid("after", "is not supported; use page and per_page"));
+        }
+        let (sort, descending) = order(params)?;
+        let mut query = Self::matching(caller, params, params.team()?).await?;
+        (query.sort, query.descending) = (sort, descending);
+        if let Some(policy) = params.number("policy_id")? {
+            query.only_of_policy(caller, policy, params.text("policy_response")).await?;
+        }
+        if let Some(software) = first_number(params, &["software_version_id", "software_id"])? {
+            query.only_with_software(caller, software).await?;
+        }
+        Ok(query)
+    }
+
+    /// Reads the filters that lists and bulk operations have in common.
+    pub async fn matching(caller: &Caller, params: &Params, team: Option<u64>) -> Result<Self, Failure> {
+        let mut conditions = Vec::new();
+        if let Some(words) = params.text("query") {
+            conditions.push(AgentCondition::Text(words.to_owned()));
+        }
+        if let Some(word) = params.text("status") {
+            conditions.push(status(word, caller.fleet.now())?);
+        }
+        if let Some(platform) = params.text("platform") {
+            conditions.push(labels::of_platform(platform));
+        }
+        let contexts = caller.everywhere::<AgentsRead>(team).await?;
+        let filter = hosts_that(conditions);
+        let mut query = Self { contexts, filter, sort: AgentSort::EnrolledAt, descending: false };
+        if let Some(label) = params.number("label_id")? {
+            query.only_with_label(caller, label).await?;
+        }
+        Ok(query)
+    }
+
+    /// Leaves the hosts with a label.
+    pub async fn only_with_label(&mut self, caller: &Caller, label: u64) -> Result<(), Failure> {
+        let (context, condition) = labels::condition_of(caller, label).await?;
+        if let Some(context) = context {
+            self.only_in(&context);
+        }
+        self.and(condition);
+        Ok(())
+    }
+
+    /// Leaves the hosts of one team.
+    pub fn only_in(&mut self, context: &OpContext) {
+        self.contexts.retain(|other| other.space() == context.space());
+    }
+
+    /// Adds a condition.
+    pub fn and(&mut self, condition: AgentCondition) {
+        self.filter.conditions.push(condition);
+    }
+
+    async fn only_of_policy(&mut self, caller: &Caller, policy: u64, response: Option<&str>) -> Result<(), Failure> {
+        let passes = match response {
+            Some("passing") => [true].as_slice(),
+            Some("failing") => &[false],
+            None => &[true, false],
+            Some(_) => return Err(Failure::invalid("policy_response", "must be passing or failing")),
+        };
+        let (context, found) = crate::policies::numbered(caller, policy).await?;
+        let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
+        let mut ids = Vec::new();
+        for passes in passes {
+            let hosts = caller.fleet.host_checks().hosts(&grant, found.check.id.as_str(), *passes, whole).await?.1;
+            ids.extend(hosts.into_iter().map(|host| host.agent));
+        }
+        self.only(&context, ids, "policy_id")
+    }
+
+    async fn only_with_software(&mut self, caller: &Caller, software: u64) -> Result<(), Failure> {
+        // The software of hosts is indexed for each team.
+        let contexts: Vec<_> =
+            self.contexts.drain(..).filter(|context| context.grant::<OsqueryRead>().is_ok()).collect();
+        for context in contexts {
+            let Some(found) = crate::software::numbered(caller, &context, software).await? else { continue };
+            let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
+            let hosts = caller.fleet.software().hosts(&grant, &found.id.to_string(), whole).await?.1;
+            return self.only(&context, hosts.into_iter().map(|host| host.agent).collect(), "software_id");
+        }
+        Err(Failure::not_found("software", software))
+    }
+
+    fn only(&mut self, context: &OpContext, ids: Vec<AgentId>, parameter: &str) -> Result<(), Failure> {
+        if ids.len() >= MAX_ROWS as usize {
+            return Err(Failure::invalid(parameter, format!("matches {MAX_ROWS} hosts or more; use Muster's own API")));
+        }
+        self.only_in(context);
+        self.and(AgentCondition::Ids(ids));
+        Ok(())
+    }
+
+    /// Returns a page of the hosts, ordered within each team, and the number of all.
+    pub async fn page(&self, caller: &Caller, paging: &Paging) -> Result<(Vec<AgentView>, u64), Failure> {
+        let (mut found, mut total, mut offset) = (Vec::new(), 0, u64::from(paging.offset));
+        for context in &self.contexts {
+            let limit = paging.limit - u32::try_from(found.len()).unwrap_or(paging.limit);
+            let rows = Page { offset: u32::try_from(offset).unwrap_or(u32::MAX), limit };
+            let query = AgentListQuery {
+                filter: self.filter.clone(),
+                sort: self.sort,
+                descending: self.descending,
+                rows: Rows::Page(rows),
+            };
+            let listed = caller.fleet.agents().list(&context.grant()?, &query).await?;
+            total += listed.total;
+            // Hosts of the next team follow those of this one.
+            offset = offset.saturating_sub(listed.total);
+            found.extend(listed.items);
+        }
+        Ok((found, total))
+    }
+
+    /// Returns the number of the hosts.
+    pub async fn count(&self, caller: &Caller) -> Result<u64, Failure> {
+        let mut total = 0;
+        for context in &self.contexts {
+            let counts = caller.fleet.agents().count(&context.grant()?, &self.filter).await?;
+            total += counts.into_iter().map(|(_, count)| count).sum::<u64>();
+        }
+        Ok(total)
+    }
+}
+
+fn first_number(params: &Params, names: &[&str]) -> Result<Option<u64>, Failure> {
+    for name in names {
+        if let Some(number) = params.number(name)? {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+/// A host that was found, and the rights of the caller in its team.
+pub struct FoundHost {
+    /// The rights of the caller in the team of the host.
+    pub context: OpContext,
+    /// Its osquery agent.
+    pub agent: AgentView,
+}
+
+impl FoundHost {
+    /// Returns the id of the host in Muster.
+    pub fn id(&self) -> Result<HostId, Failure> {
+        let id = self.agent.details.record.host_id.clone();
+        id.ok_or_else(|| Failure::not_found("host", number(&self.agent)))
+    }
+}
+
+/// Returns the number of the host of an osquery agent.
+pub fn number(agent: &AgentView) -> u64 {
+    numbers::of_host(&agent.details.record.id).unwrap_or_default()
+}
+
+/// Finds a host by its number.
+pub async fn numbered(caller: &Caller, number: u64) -> Result<FoundHost, Failure> {
+    let missing = || Failure::not_found("host", number);
+    let (from, to) = numbers::ids_of_host(number).ok_or_else(missing)?;
+    let found = matching(caller, AgentCondition::IdsBetween(from, to), 2).await?;
+    let mut found = found.into_iter();
+    let first = found.next().ok_or_else(missing)?;
+    if found.next().is_some() {
+        // Once in a million fleets of 100,000 hosts. A guess could delete the wrong one.
+        return Err(Failure::invalid("id", "two hosts have this id; use the path hosts/identifier with the UUID"));
+    }
+    Ok(first)
+}
+
+/// Finds a host by its name, its UUID, or the id of its osquery agent or of the host in Muster. Of several hosts with a name, the
+/// one that was seen last.
+pub async fn identified(caller: &Caller, identifier: &str) -> Result<FoundHost, Failure> {
+    let mut found = matching(caller, named(identifier), 1).await?;
+    let is_later = |found: &FoundHost| found.agent.last_checkin;
+    found.sort_by_key(is_later);
+    found.pop().ok_or_else(|| Failure::not_found("host", identifier))
+}
+
+/// Returns the condition of hosts with an identifier.
+pub fn named(identifier: &str) -> AgentCondition {
+    let by_machine = host::machine_id(identifier).map(|machine| host::agent_id(Family::Osquery, &machine));
+    let ids = AgentId::parse(identifier).ok().into_iter().chain(by_machine).collect();
+    let mut any = vec![AgentCondition::Hostnames(vec![identifier.to_owned()]), AgentCondition::Ids(ids)];
+    any.extend(HostId::parse(identifier).ok().map(|id| AgentCondition::Hosts(vec![id])));
+    AgentCondition::Any(any)
+}
+
+/// Returns up to `limit` hosts of each team that meet a condition, those seen last first.
+async fn matching(caller: &Caller, condition: AgentCondition, limit: u32) -> Result<Vec<FoundHost>, Failure> {
+    let query = AgentListQuery {
+        filter: hosts_that(vec![condition]),
+        sort: AgentSort::LastCheckin,
+        descending: true,
+        rows: Rows::Page(Page { offset: 0, limit }),
+    };
+    let mut found = Vec::new();
+    for context in caller.everywhere::<AgentsRead>(None).await? {
+        let listed = caller.fleet.agents().list(&context.grant()?, &query).await?;
+        found.extend(listed.items.into_iter().map(|agent| FoundHost { context: context.clone(), agent }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,136 @@
+//! Lists and look-ups of hosts.
+
+use axum::Json;
+use axum::extract::Path;
+use muster_core::authorization::{AgentsRead, OsqueryRead};
+use muster_core::fleetd::platform::Platform;
+use muster_fleet::agent_views::AgentView;
+use muster_fleet::host_views::HostView;
+use serde_json::{Value, json};
+
+use crate::entry::Caller;
+use crate::failure::{Answer, Failure};
+use crate::host_json::{TeamNames, detail, installed, summary};
+use crate::host_query::{FoundHost, HostQuery, identified, number, numbered, status};
+use crate::labels;
+use crate::params::{Paging, Params};
+use crate::routes::Route;
+
+/// Maximum number of hosts of a page with their software: each is read on its own.
+const MAX_DETAILED: u32 = 100;
+
+/// Routes that read hosts.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/hosts", list, "List hosts"),
+        Route::get("/hosts/count", count, "Count hosts"),
+        Route::get("/host_summary", summarize, "Count hosts by status and platform"),
+        Route::get("/hosts/{id}", get, "A host with its software and its answers to policies"),
+        Route::get("/hosts/identifier/{identifier}", get_identified, "A host by name or UUID"),
+        Route::get("/hosts/{id}/software", software, "Software of a host"),
+    ]
+}
+
+async fn list(caller: Caller, params: Params) -> Answer {
+    let (paging, query) = (params.paging()?, HostQuery::of(&caller, &params).await?);
+    list_of(&caller, &params, &query, &paging).await
+}
+
+/// Returns the response with a page of hosts.
+pub async fn list_of(caller: &Caller, params: &Params, query: &HostQuery, paging: &Paging) -> Answer {
+    let with_software = params.flag("populate_software")?;
+    if with_software && paging.limit > MAX_DETAILED {
+        let reason = format!("must be at most {MAX_DETAILED} with populate_software");
+        return Err(Failure::invalid("per_page", reason));
+    }
+    let (found, total) = query.page(caller, paging).await?;
+    let teams = TeamNames::of(&caller.spaces().await?);
+    let mut hosts = Vec::with_capacity(found.len());
+    for agent in &found {
+        let mut host = summary(agent, &teams);
+        if with_software {
+            host["software"] = software_of(caller, agent).await?;
+        }
+        hosts.push(host);
+    }
+    Ok(Json(json!({"hosts": hosts, "count": total, "meta": paging.meta(total)?})))
+}
+
+async fn software_of(caller: &Caller, agent: &AgentView) -> Result<Value, Failure> {
+    let context = caller.within(&agent.details.record.space);
+    let found = FoundHost { context, agent: agent.clone() };
+    Ok(view(caller, &found).await?.software.software.iter().map(installed).collect())
+}
+
+async fn count(caller: Caller, params: Params) -> Answer {
+    let query = HostQuery::of(&caller, &params).await?;
+    Ok(Json(json!({"count": query.count(&caller).await?})))
+}
+
+async fn summarize(caller: Caller, params: Params) -> Answer {
+    let team = params.team()?;
+    let of = async |condition| -> Result<u64, Failure> {
+        let mut query = HostQuery::matching(&caller, &params, team).await?;
+        query.and(condition);
+        query.count(&caller).await
+    };
+    let all = HostQuery::matching(&caller, &params, team).await?.count(&caller).await?;
+    let now = caller.fleet.now();
+    let online = of(status("online", now)?).await?;
+    let missing = of(status("missing", now)?).await?;
+    let mut platforms = Vec::new();
+    for platform in Platform::NAMES {
+        let hosts = of(labels::of_platform(platform)).await?;
+        if hosts > 0 {
+            platforms.push(json!({"platform": platform, "hosts_count": hosts}));
+        }
+    }
+    Ok(Json(json!({
+        "team_id": team,
+        "fleet_id": team,
+        "totals_hosts_count": all,
+        "online_count": online,
+        "offline_count": all - online.min(all),
+        "mia_count": missing,
+        "missing_30_days_count": missing,
+        "new_count": of(status("new", now)?).await?,
+        "all_linux_count": of(labels::of_platform("linux")).await?,
+        "low_disk_space_count": null,
+        "builtin_labels": labels::built_in(),
+        "platforms": platforms,
+    })))
+}
+
+/// Reads a host with its software and its answers.
+async fn view(caller: &Caller, found: &FoundHost) -> Result<HostView, Failure> {
+    let grant = found.context.grant::<AgentsRead>()?;
+    Ok(caller.fleet.agents().host(&grant, found.id()?.as_str()).await?)
+}
+
+async fn show(caller: &Caller, found: &FoundHost) -> Answer {
+    let view = view(caller, found).await?;
+    let teams = TeamNames::of(&caller.spaces().await?);
+    // Who may not read labels does not see them here either.
+    let labels = match found.context.grant::<OsqueryRead>() {
+        Ok(grant) => caller.fleet.labels().list(&grant).await?,
+        Err(_) => Vec::new(),
+    };
+    let host = detail(&view, &teams, &labels).ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
+    Ok(Json(json!({"host": host})))
+}
+
+async fn get(caller: Caller, Path(id): Path<u64>) -> Answer {
+    show(&caller, &numbered(&caller, id).await?).await
+}
+
+async fn get_identified(caller: Caller, Path(identifier): Path<String>) -> Answer {
+    show(&caller, &identified(&caller, &identifier).await?).await
+}
+
+async fn software(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {
+    let paging = params.paging()?;
+    let view = view(&caller, &numbered(&caller, id).await?).await?;
+    let all: Vec<Value> = view.software.software.iter().map(installed).collect();
+    let total = all.len() as u64;
+    Ok(Json(json!({"software": paging.cut(all), "count": total, "meta": paging.meta(total)?})))
+}

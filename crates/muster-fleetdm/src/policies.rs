@@ -1,0 +1,225 @@
+//! FleetDM's policies, which are Muster's host checks.
+
+use axum::Json;
+use axum::extract::Path;
+use muster_core::authorization::OpContext;
+use muster_core::fleetd::checks::Check;
+use muster_core::fleetd::numbers;
+use muster_core::id::SpaceId;
+use muster_fleet::host_checks::{CheckDraft, CountedCheck};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::entry::{Caller, team_id};
+use crate::failure::{Answer, Failure};
+use crate::params::{Input, Params};
+use crate::queries::{self, Ids};
+use crate::routes::Route;
+
+/// Routes for policies: of hosts of no team under `/global/policies` and `/policies`, and of teams.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/global/policies", list_global, "List policies for hosts of no team"),
+        Route::get("/policies", list_global, "The same"),
+        Route::post("/global/policies", create_global, "Create a policy for hosts of no team"),
+        Route::post("/policies", create_global, "The same"),
+        Route::get("/global/policies/{id}", get, "A policy"),
+        Route::get("/policies/{id}", get, "The same"),
+        Route::patch("/global/policies/{id}", update, "Change a policy"),
+        Route::patch("/policies/{id}", update, "The same"),
+        Route::post("/global/policies/delete", delete, "Delete policies by `ids`"),
+        Route::post("/policies/delete", delete, "The same"),
+        Route::get("/policies/count", count, "Count policies"),
+        Route::get("/teams/{team}/policies", list_of_team, "List policies of a team"),
+        Route::post("/teams/{team}/policies", create_of_team, "Create a policy of a team"),
+        Route::get("/teams/{team}/policies/{id}", get_of_team, "A policy of a team"),
+        Route::patch("/teams/{team}/policies/{id}", update_of_team, "Change a policy of a team"),
+        Route::post("/teams/{team}/policies/delete", delete_of_team, "Delete policies of a team by `ids`"),
+    ]
+}
+
+/// What clients may set.
+#[derive(Debug, Default, Deserialize)]
+pub struct PolicyBody {
+    /// Name.
+    pub name: Option<String>,
+    query: Option<String>,
+    query_id: Option<u64>,
+    description: Option<String>,
+    resolution: Option<String>,
+    platform: Option<String>,
+    /// Name of a team, in specifications.
+    #[serde(default, alias = "fleet")]
+    pub team: String,
+}
+
+impl PolicyBody {
+    /// Returns the fields of the check.
+    pub fn draft(self) -> CheckDraft {
+        let platforms = self.platform.map(|list| {
+            let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect()
+        });
+        CheckDraft {
+            name: self.name,
+            description: self.description,
+            query: self.query,
+            resolution: self.resolution,
+            platforms,
+        }
+    }
+
+    /// Takes over the name, the SQL and the description of a saved query, if the client names one.
+    async fn completed(mut self, caller: &Caller) -> Result<Self, Failure> {
+        let Some(id) = self.query_id else { return Ok(self) };
+        if self.query.is_some() {
+            return Err(Failure::invalid("query_id", "cannot be combined with query"));
+        }
+        let (_, query) = queries::numbered(caller, id).await?;
+        (self.name, self.query, self.description) = (Some(query.name), Some(query.sql), Some(query.description));
+        Ok(self)
+    }
+}
+
+/// Returns a policy in FleetDM's form, without the numbers of hosts.
+pub fn json(check: &Check, space: &SpaceId) -> Value {
+    let team = team_id(space);
+    json!({
+        "id": numbers::of(check.id.as_str()),
+        "name": check.name,
+        "query": check.query,
+        "description": check.description,
+        "resolution": check.resolution,
+        "platform": check.platforms.join(","),
+        "team_id": team,
+        "fleet_id": team,
+        "critical": false,
+        "author_id": null,
+        "author_name": "",
+        "author_email": "",
+        // Not recorded; clients expect times.
+        "created_at": "1970-01-01T00:00:00Z",
+        "updated_at": "1970-01-01T00:00:00Z",
+    })
+}
+
+fn counted(found: &CountedCheck, space: &SpaceId) -> Value {
+    let mut policy = json(&found.check, space);
+    policy["passing_host_count"] = found.passing.into();
+    policy["failing_host_count"] = found.failing.into();
+    policy
+}
+
+/// Returns a policy that was just changed.
+async fn answer(caller: &Caller, context: &OpContext, check: Check) -> Answer {
+    // A dry run has changed nothing that could be read again.
+    let found = match context.is_dry_run() {
+        true => CountedCheck { check, passing: 0, failing: 0 },
+        false => caller.fleet.host_checks().find(&context.grant()?, check.id.as_str()).await?,
+    };
+    Ok(Json(json!({"policy": counted(&found, context.space())})))
+}
+
+/// Finds a policy by its number, in all teams of the caller.
+pub async fn numbered(caller: &Caller, number: u64) -> Result<(OpContext, CountedCheck), Failure> {
+    for context in caller.everywhere::<muster_core::authorization::OsqueryRead>(None).await? {
+        if let Some(found) = find(caller, &context, number).await? {
+            return Ok((context, found));
+        }
+    }
+    Err(Failure::not_found("policy", number))
+}
+
+async fn find(caller: &Caller, context: &OpContext, number: u64) -> Result<Option<CountedCheck>, Failure> {
+    let found = caller.fleet.host_checks().list(&context.grant()?).await?;
+    Ok(found.into_iter().find(|found| numbers::of(found.check.id.as_str()) == number))
+}
+
+async fn of_team(caller: &Caller, team: u64, id: u64) -> Result<(OpContext, CountedCheck), Failure> {
+    let context = caller.in_team(Some(team)).await?;
+    let found = find(caller, &context, id).await?.ok_or_else(|| Failure::not_found("policy", id))?;
+    Ok((context, found))
+}
+
+async fn list(caller: &Caller, params: &Params, context: &OpContext) -> Answer {
+    let (paging, mut found) = (params.paging()?, caller.fleet.host_checks().list(&context.grant()?).await?);
+    if let Some(words) = params.text("query") {
+        let words = words.to_lowercase();
+        found.retain(|found| found.check.name.to_lowercase().contains(&words));
+    }
+    let total = found.len() as u64;
+    let policies: Vec<Value> = paging.cut(found).iter().map(|found| counted(found, context.space())).collect();
+    Ok(Json(json!({"policies": policies, "inherited_policies": [], "count": total, "meta": paging.meta(total)?})))
+}
+
+async fn list_global(caller: Caller, params: Params) -> Answer {
+    list(&caller, &params, &caller.context).await
+}
+
+async fn list_of_team(caller: Caller, params: Params, Path(team): Path<u64>) -> Answer {
+    list(&caller, &params, &caller.in_team(Some(team)).await?).await
+}
+
+async fn count(caller: Caller, params: Params) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let count = caller.fleet.host_checks().list(&context.grant()?).await?.len();
+    Ok(Json(json!({"count": count})))
+}
+
+async fn create(caller: &Caller, context: &OpContext, body: PolicyBody) -> Answer {
+    let draft = body.completed(caller).await?.draft();
+    let check = caller.fleet.host_checks().create(&context.grant()?, draft).await?;
+    answer(caller, context, check).await
+}
+
+async fn create_global(caller: Caller, Input(body): Input<PolicyBody>) -> Answer {
+    create(&caller, &caller.context, body).await
+}
+
+async fn create_of_team(caller: Caller, Path(team): Path<u64>, Input(body): Input<PolicyBody>) -> Answer {
+    create(&caller, &caller.in_team(Some(team)).await?, body).await
+}
+
+async fn get(caller: Caller, Path(id): Path<u64>) -> Answer {
+    let (context, found) = numbered(&caller, id).await?;
+    Ok(Json(json!({"policy": counted(&found, context.space())})))
+}
+
+async fn get_of_team(caller: Caller, Path((team, id)): Path<(u64, u64)>) -> Answer {
+    let (context, found) = of_team(&caller, team, id).await?;
+    Ok(Json(json!({"policy": counted(&found, context.space())})))
+}
+
+async fn change(caller: &Caller, (context, found): (OpContext, CountedCheck), body: PolicyBody) -> Answer {
+    let (grant, checks) = (context.grant()?, caller.fleet.host_checks());
+    let check = checks.update(&grant, found.check.id.as_str(), body.draft(), Some(found.check.version)).await?;
+    answer(caller, &context, check).await
+}
+
+async fn update(caller: Caller, Path(id): Path<u64>, Input(body): Input<PolicyBody>) -> Answer {
+    change(&caller, numbered(&caller, id).await?, body).await
+}
+
+async fn update_of_team(
+    caller: Caller,
+    Path((team, id)): Path<(u64, u64)>,
+    Input(body): Input<PolicyBody>,
+) -> Answer {
+    change(&caller, of_team(&caller, team, id).await?, body).await
+}
+
+async fn delete(caller: Caller, Input(body): Input<Ids>) -> Answer {
+    for id in &body.ids {
+        let (context, found) = numbered(&caller, *id).await?;
+        caller.fleet.host_checks().delete(&context.grant()?, found.check.id.as_str()).await?;
+    }
+    Ok(Json(json!({"deleted": body.ids})))
+}
+
+async fn delete_of_team(caller: Caller, Path(team): Path<u64>, Input(body): Input<Ids>) -> Answer {
+    for id in &body.ids {
+        let (context, found) = of_team(&caller, team, *id).await?;
+        caller.fleet.host_checks().delete(&context.grant()?, found.check.id.as_str()).await?;
+    }
+    Ok(Json(json!({"deleted": body.ids})))
+}

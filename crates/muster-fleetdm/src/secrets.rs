@@ -1,0 +1,121 @@
+//! Enroll secrets of hosts of no team and of teams: enrollment keys of the family fleetd.
+
+use axum::Json;
+use axum::extract::Path;
+use muster_core::authorization::OpContext;
+use muster_core::credential::ApiKey;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
+use muster_fleet::keys::NewEnrollmentKey;
+use muster_store::query::Page;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::entry::{Caller, team_id};
+use crate::failure::{Answer, Failure};
+use crate::host_json::time;
+use crate::params::Input;
+use crate::routes::Route;
+
+/// Enrollment keys that are read at once.
+const BATCH: u32 = 1_000;
+
+/// Routes for enroll secrets.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/spec/enroll_secret", get_global, "Enroll secrets for hosts of no team"),
+        Route::post("/spec/enroll_secret", set_global, "Replace them: those that are left out are revoked"),
+        Route::get("/teams/{team}/secrets", get_of_team, "Enroll secrets of a team"),
+        Route::patch("/teams/{team}/secrets", set_of_team, "Replace them: those that are left out are revoked"),
+    ]
+}
+
+#[derive(Deserialize)]
+struct Secrets {
+    secrets: Vec<Secret>,
+}
+
+/// A secret in a request.
+#[derive(Deserialize)]
+pub struct Secret {
+    secret: String,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    spec: Secrets,
+}
+
+/// Returns the enroll secrets of a space that are not revoked, oldest first.
+async fn live(caller: &Caller, context: &OpContext) -> Result<Vec<EnrollmentKey>, Failure> {
+    let grant = context.grant()?;
+    let keys = caller.fleet.enrollment_keys();
+    let mut page = keys.list(&grant, None, Page { offset: 0, limit: BATCH }).await?.items;
+    let mut found = Vec::new();
+    while let Some((at, id)) = page.last().map(|key| (key.created_at, key.id.clone())) {
+        let is_live = |key: &EnrollmentKey| key.family == KeyFamily::Fleetd && key.revoked_at.is_none();
+        found.extend(page.into_iter().filter(is_live));
+        page = keys.list_after(&grant, None, (at, &id), BATCH).await?.items;
+    }
+    found.reverse();
+    Ok(found)
+}
+
+async fn read(caller: &Caller, context: &OpContext) -> Result<Vec<Value>, Failure> {
+    let keys = live(caller, context).await?;
+    let tokens = caller.fleet.enrollment_keys().reveal_listed(&context.grant()?, &keys).await?;
+    let team = team_id(context.space());
+    // A secret that was created without being retrievable is left out: clients would take anything else for it.
+    let shown = keys.iter().filter_map(|key| {
+        let secret = tokens.get(&key.id)?;
+        Some(json!({"secret": secret, "created_at": time(key.created_at), "team_id": team, "fleet_id": team}))
+    });
+    Ok(shown.collect())
+}
+
+/// Creates the secrets of a space that are missing, and revokes those that are left out.
+pub async fn replace(caller: &Caller, context: &OpContext, wanted: Vec<Secret>) -> Result<(), Failure> {
+    if wanted.len() as u64 > MAX_SECRETS {
+        return Err(Failure::invalid("secrets", format!("at most {MAX_SECRETS} secrets")));
+    }
+    let ids: Vec<_> = wanted.iter().map(|secret| ApiKey::opaque(&secret.secret).id).collect();
+    let known = live(caller, context).await?;
+    let (grant, keys) = (context.grant()?, caller.fleet.enrollment_keys());
+    // First the new ones, so that hosts can always enroll with one.
+    for (secret, id) in wanted.into_iter().zip(&ids) {
+        if known.iter().any(|key| key.key_id == *id) {
+            continue;
+        }
+        let new = NewEnrollmentKey {
+            family: KeyFamily::Fleetd,
+            secret: Some(Zeroizing::new(secret.secret)),
+            retrievable: true,
+            ..NewEnrollmentKey::default()
+        };
+        keys.create(&grant, &new).await?;
+    }
+    for key in known.iter().filter(|key| !ids.contains(&key.key_id)) {
+        keys.revoke(&keys.find(context, key.id.as_str()).await?).await?;
+    }
+    Ok(())
+}
+
+async fn get_global(caller: Caller) -> Answer {
+    Ok(Json(json!({"spec": {"secrets": read(&caller, &caller.context).await?}})))
+}
+
+async fn set_global(caller: Caller, Input(body): Input<Spec>) -> Answer {
+    replace(&caller, &caller.context, body.spec.secrets).await?;
+    Ok(Json(json!({})))
+}
+
+async fn get_of_team(caller: Caller, Path(team): Path<u64>) -> Answer {
+    let context = caller.in_team(Some(team)).await?;
+    Ok(Json(json!({"secrets": read(&caller, &context).await?})))
+}
+
+async fn set_of_team(caller: Caller, Path(team): Path<u64>, Input(body): Input<Secrets>) -> Answer {
+    let context = caller.in_team(Some(team)).await?;
+    replace(&caller, &context, body.secrets).await?;
+    Ok(Json(json!({"secrets": read(&caller, &context).await?})))
+}

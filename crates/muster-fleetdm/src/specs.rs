@@ -1,0 +1,127 @@
+//! Specifications, which `fleetctl get` prints and `fleetctl apply` sends.
+
+use axum::Json;
+use axum::extract::Path;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::entry::{Caller, team_number};
+use crate::failure::{Answer, Failure};
+use crate::labels::{self, LabelBody};
+use crate::params::{Input, Params};
+use crate::policies::PolicyBody;
+use crate::queries::{self, QueryBody};
+use crate::routes::Route;
+use crate::secrets::{Secret, replace};
+use crate::teams::create_named;
+
+/// Routes for specifications.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/spec/queries", get_queries, "Saved queries"),
+        Route::post("/spec/queries", apply_queries, "Save queries under their names"),
+        Route::get("/spec/queries/{name}", get_query, "A saved query by its name"),
+        Route::get("/spec/labels", get_labels, "Labels"),
+        Route::post("/spec/labels", apply_labels, "Save labels under their names"),
+        Route::get("/spec/labels/{name}", get_label, "A label by its name"),
+        Route::post("/spec/policies", apply_policies, "Save policies under their names"),
+        Route::post("/spec/teams", apply_teams, "Create teams, and replace their enroll secrets"),
+    ]
+}
+
+#[derive(Deserialize)]
+struct Specs<T> {
+    specs: Vec<T>,
+}
+
+async fn get_queries(caller: Caller, params: Params) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let found = caller.fleet.saved_queries().list(&context).await?;
+    let specs: Vec<Value> = found.iter().map(|query| queries::spec(query, context.space())).collect();
+    Ok(Json(json!({"specs": specs})))
+}
+
+async fn get_query(caller: Caller, params: Params, Path(name): Path<String>) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let found = queries::named(&caller, &context, &name).await?;
+    Ok(Json(json!({"spec": queries::spec(&found, context.space())})))
+}
+
+async fn apply_queries(caller: Caller, Input(body): Input<Specs<QueryBody>>) -> Answer {
+    body.specs.iter().try_for_each(QueryBody::check)?;
+    for spec in body.specs {
+        let context = caller.in_team_named(Some(&spec.team)).await?;
+        caller.fleet.saved_queries().save(&context.grant()?, spec.new_draft()).await?;
+    }
+    Ok(Json(json!({})))
+}
+
+async fn get_labels(caller: Caller, params: Params) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let labels = caller.fleet.labels().list(&context.grant()?).await?;
+    Ok(Json(json!({"specs": labels.iter().map(labels::spec).collect::<Vec<_>>()})))
+}
+
+async fn get_label(caller: Caller, params: Params, Path(name): Path<String>) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    let label = caller.fleet.labels().find(&context.grant()?, &name).await?;
+    Ok(Json(json!({"spec": labels::spec(&label)})))
+}
+
+async fn apply_labels(caller: Caller, params: Params, Input(body): Input<Specs<LabelBody>>) -> Answer {
+    let context = caller.in_team(params.team()?).await?;
+    for spec in body.specs.iter().filter(|spec| !spec.is_built_in()) {
+        labels::apply(&caller, &context, spec).await?;
+    }
+    Ok(Json(json!({})))
+}
+
+async fn apply_policies(caller: Caller, Input(body): Input<Specs<PolicyBody>>) -> Answer {
+    let checks = caller.fleet.host_checks();
+    for spec in body.specs {
+        let context = caller.in_team_named(Some(&spec.team)).await?;
+        let name = spec.name.clone().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
+        let known = checks.list(&context.grant()?).await?.into_iter().map(|found| found.check);
+        let known = known.into_iter().find(|check| check.name.to_lowercase() == name.to_lowercase());
+        let draft = spec.draft();
+        match known {
+            Some(check) => {
+                checks.update(&context.grant()?, check.id.as_str(), draft, Some(check.version)).await?;
+            }
+            None => {
+                checks.create(&context.grant()?, draft).await?;
+            }
+        }
+    }
+    Ok(Json(json!({})))
+}
+
+/// A team. Muster has other ways to set the rest of what FleetDM's teams have.
+#[derive(Deserialize)]
+struct TeamSpec {
+    name: Option<String>,
+    #[serde(default)]
+    description: String,
+    secrets: Option<Vec<Secret>>,
+    agent_options: Option<Value>,
+}
+
+async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Answer {
+    let mut ids = Map::new();
+    for spec in body.specs {
+        if spec.agent_options.is_some_and(|options| !options.is_null()) {
+            return Err(Failure::invalid("agent_options", "cannot be set here; use `muster fleetd-options`"));
+        }
+        let name = spec.name.ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
+        let known = caller.spaces().await?.into_iter().find(|space| space.name == name && team_number(&space.id) != 0);
+        let space = match known {
+            Some(space) => space,
+            None => create_named(&caller, &name, &spec.description).await?,
+        };
+        if let Some(secrets) = spec.secrets {
+            replace(&caller, &caller.within(&space.id), secrets).await?;
+        }
+        ids.insert(name, team_number(&space.id).into());
+    }
+    Ok(Json(json!({"team_ids_by_name": ids, "fleet_ids_by_name": ids})))
+}

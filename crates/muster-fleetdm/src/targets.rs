@@ -1,0 +1,108 @@
+//! The hosts that a live query is for. A live query runs in one team.
+
+use muster_core::authorization::OpContext;
+use muster_store::query::{AgentCondition, AgentFilter};
+use serde::Deserialize;
+
+use crate::entry::Caller;
+use crate::failure::Failure;
+use crate::host_acts::of_ids;
+use crate::host_query::{FoundHost, hosts_that, identified};
+use crate::labels;
+
+/// Targets by id.
+#[derive(Debug, Default, Deserialize)]
+pub struct ById {
+    #[serde(default)]
+    hosts: Option<Vec<u64>>,
+    #[serde(default)]
+    labels: Option<Vec<u64>>,
+    #[serde(default, alias = "fleets")]
+    teams: Option<Vec<u64>>,
+}
+
+/// Targets by name. Clients send an empty name for none.
+#[derive(Debug, Default, Deserialize)]
+pub struct ByName {
+    #[serde(default)]
+    hosts: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Option<Vec<String>>,
+}
+
+/// The hosts of a live query.
+pub struct Targets {
+    /// The rights of the caller in their team.
+    pub context: OpContext,
+    /// Which hosts.
+    pub filter: AgentFilter,
+}
+
+impl Targets {
+    /// Finds targets by id: the hosts, and those with one of the labels in the team.
+    pub async fn by_id(caller: &Caller, selected: ById) -> Result<Self, Failure> {
+        let ById { hosts, labels, teams } = selected;
+        let hosts = of_ids(caller, &hosts.unwrap_or_default()).await?;
+        let mut team = match teams.unwrap_or_default().as_slice() {
+            [] => None,
+            [team] => Some(caller.in_team(Some(*team)).await?),
+            _ => return Err(one_team()),
+        };
+        let mut any = Vec::new();
+        for label in labels.unwrap_or_default() {
+            let (context, condition) = labels::condition_of(caller, label).await?;
+            any.push(condition);
+            team = team.or(context);
+        }
+        Self::of(caller, hosts, any, team)
+    }
+
+    /// Finds targets by name.
+    pub async fn by_name(caller: &Caller, selected: ByName) -> Result<Self, Failure> {
+        let named = |names: Option<Vec<String>>| {
+            let trimmed = names.unwrap_or_default().into_iter().map(|name| name.trim().to_owned());
+            trimmed.filter(|name| !name.is_empty()).collect::<Vec<_>>()
+        };
+        let mut hosts = Vec::new();
+        for name in named(selected.hosts) {
+            hosts.push(identified(caller, &name).await?);
+        }
+        let context = hosts.first().map_or_else(|| caller.context.clone(), |host| host.context.clone());
+        let mut any = Vec::new();
+        for label in named(selected.labels) {
+            any.push(labels::condition_named(caller, &context, &label).await?);
+        }
+        Self::of(caller, hosts, any, None)
+    }
+
+    /// Targets hosts alone.
+    pub fn hosts(caller: &Caller, hosts: Vec<FoundHost>) -> Result<Self, Failure> {
+        Self::of(caller, hosts, Vec::new(), None)
+    }
+
+    fn of(
+        caller: &Caller,
+        hosts: Vec<FoundHost>,
+        mut any: Vec<AgentCondition>,
+        team: Option<OpContext>,
+    ) -> Result<Self, Failure> {
+        let is_whole_team = team.is_some() && any.is_empty();
+        if hosts.is_empty() && any.is_empty() && !is_whole_team {
+            return Err(Failure::bad("no hosts targeted"));
+        }
+        let context = team.or_else(|| hosts.first().map(|host| host.context.clone()));
+        let context = context.unwrap_or_else(|| caller.context.clone());
+        if hosts.iter().any(|host| host.context.space() != context.space()) {
+            return Err(one_team());
+        }
+        any.push(AgentCondition::Ids(hosts.into_iter().map(|host| host.agent.details.record.id).collect()));
+        if is_whole_team {
+            any.push(AgentCondition::All(Vec::new()));
+        }
+        Ok(Self { context, filter: hosts_that(vec![AgentCondition::Any(any)]) })
+    }
+}
+
+fn one_team() -> Failure {
+    Failure::invalid("selected", "a live query runs on the hosts of one team, or on hosts of no team")
+}

@@ -1,0 +1,135 @@
+//! FleetDM's teams, which are Muster's spaces other than the default one.
+
+use axum::Json;
+use axum::extract::Path;
+use muster_core::authorization::{AgentsRead, SpacesWrite};
+use muster_core::id::SpaceId;
+use muster_core::identity::Space;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::entry::{Caller, team_number};
+use crate::failure::{Answer, Failure};
+use crate::host_json::time;
+use crate::host_query::hosts_that;
+use crate::params::{Input, Params};
+use crate::routes::Route;
+
+/// Maximum length of the id of a space.
+const MAX_ID: usize = 64;
+
+/// Routes for teams.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/teams", list, "List teams"),
+        Route::post("/teams", create, "Create a team; its name gives the id of the space"),
+        Route::get("/teams/{team}", get, "A team"),
+        Route::patch("/teams/{team}", update, "Change the name and the description of a team"),
+        Route::delete("/teams/{team}", delete, "Delete a team without hosts"),
+    ]
+}
+
+#[derive(Deserialize)]
+struct TeamBody {
+    name: Option<String>,
+    description: Option<String>,
+}
+
+async fn json(caller: &Caller, space: &Space) -> Result<Value, Failure> {
+    let hosts = match caller.within(&space.id).grant::<AgentsRead>() {
+        Ok(grant) => {
+            let counts = caller.fleet.agents().count(&grant, &hosts_that(Vec::new())).await?;
+            counts.into_iter().map(|(_, count)| count).sum()
+        }
+        Err(_) => 0,
+    };
+    Ok(json!({
+        "id": team_number(&space.id),
+        "name": space.name,
+        "description": space.description,
+        "created_at": time(space.created_at),
+        "user_count": 0,
+        "host_count": hosts,
+        "agent_options": null,
+        // Read from `/teams/{id}/secrets`, which is an audit event.
+        "secrets": null,
+    }))
+}
+
+async fn answer(caller: &Caller, space: &Space) -> Answer {
+    let team = json(caller, space).await?;
+    Ok(Json(json!({"team": team, "fleet": team})))
+}
+
+/// Returns the id of a new space for a name: its letters and digits in lower case.
+fn id_of(name: &str) -> String {
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let words: Vec<String> = plain.collect::<String>().split('-').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let mut id = words.join("-");
+    id.truncate(MAX_ID);
+    id
+}
+
+async fn list(caller: Caller, params: Params) -> Answer {
+    let paging = params.paging()?;
+    let mut teams = caller.spaces().await?;
+    teams.retain(|space| space.id != SpaceId::default());
+    if let Some(words) = params.text("query") {
+        let words = words.to_lowercase();
+        teams.retain(|space| space.name.to_lowercase().contains(&words));
+    }
+    let total = teams.len() as u64;
+    let mut shown = Vec::new();
+    for space in paging.cut(teams) {
+        shown.push(json(&caller, &space).await?);
+    }
+    Ok(Json(json!({"teams": shown, "fleets": shown, "count": total, "meta": paging.meta(total)?})))
+}
+
+/// Creates a team with a name.
+pub async fn create_named(caller: &Caller, name: &str, description: &str) -> Result<Space, Failure> {
+    let id = id_of(name);
+    if id.is_empty() {
+        return Err(Failure::invalid("name", "must have a letter or a digit of ASCII"));
+    }
+    Ok(caller.fleet.spaces().create(&caller.context.grant()?, &id, name, description).await?)
+}
+
+async fn create(caller: Caller, Input(body): Input<TeamBody>) -> Answer {
+    let name = body.name.ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
+    let space = create_named(&caller, &name, &body.description.unwrap_or_default()).await?;
+    answer(&caller, &space).await
+}
+
+async fn get(caller: Caller, Path(team): Path<u64>) -> Answer {
+    answer(&caller, &caller.team(team).await?).await
+}
+
+async fn update(caller: Caller, Path(team): Path<u64>, Input(body): Input<TeamBody>) -> Answer {
+    let id = caller.team(team).await?.id;
+    let space = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, id.as_str()).await?;
+    let name = body.name.unwrap_or_else(|| space.name.clone());
+    let description = body.description.unwrap_or_else(|| space.description.clone());
+    let changed = caller.fleet.spaces().update(&space, &name, &description).await?;
+    answer(&caller, &changed).await
+}
+
+async fn delete(caller: Caller, Path(team): Path<u64>) -> Answer {
+    let id = caller.team(team).await?.id;
+    let space = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, id.as_str()).await?;
+    caller.fleet.spaces().delete(&space).await?;
+    Ok(Json(json!({})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_team_gives_the_id_of_its_space() {
+        assert_eq!(id_of("Workstations (EU)"), "workstations-eu");
+        assert_eq!(id_of("💻 Laptops"), "laptops");
+        assert_eq!(id_of("--"), "");
+        assert_eq!(id_of(&"x".repeat(90)).len(), MAX_ID);
+    }
+}
