@@ -3,6 +3,7 @@
 //! [`FleetdApi::handle`] routes a request, reads its body within limits, authenticates the agent and calls the services of the
 //! fleet. Errors have the form of the plane that the path belongs to ([`failure`]).
 
+mod certificate;
 mod device;
 mod device_checks;
 mod device_software;
@@ -24,6 +25,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use muster_core::agent::Family;
+use muster_core::client_certificate::ClientCertificate;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_fleet::Fleet;
@@ -68,6 +70,8 @@ struct Inner {
 pub struct FleetdApiOptions {
     /// Whether orbit holds a WebSocket open for hints, and fetches the queries of osqueryd (FL §2.9).
     pub push: bool,
+    /// Whether hosts are bound to the client certificates that they enroll with (FL148).
+    pub binds_certificates: bool,
 }
 
 /// Result of a request.
@@ -279,12 +283,17 @@ impl Inner {
         }
         let authentication = self.fleet.authentication();
         let entry = if self.options.push && family == Family::Osquery {
-            authentication.osquery_or_orbit_key(key).await?
+            authentication.osquery_or_orbit_key(key, self.certificate(call.peer)).await?
         } else {
-            authentication.node_key(key, family).await?
+            authentication.node_key(key, family, self.certificate(call.peer)).await?
         };
         call.peer.set_key(|| Some(entry.id().as_str().into()));
         Ok(entry)
+    }
+
+    /// Returns the client certificate of a connection, if it matters.
+    fn certificate(&self, peer: &Peer) -> ClientCertificate {
+        if self.options.binds_certificates { certificate::of(peer) } else { ClientCertificate::Irrelevant }
     }
 
     /// Authenticates an agent, and records that it was seen.

@@ -55,6 +55,7 @@ mod settings;
 mod setup;
 mod software;
 mod uninstall_tokens;
+mod web_socket;
 
 use std::sync::Arc;
 
