@@ -75,12 +75,14 @@ pub struct LiveCredential {
     pub hash: SecretHash,
     /// Time of issue.
     pub issued_at: Timestamp,
+    /// SHA-256 of the names in the client certificate that it must be presented with, if it is bound to one.
+    pub certificate: Option<SecretHash>,
 }
 
 impl LiveCredential {
     /// Creates a credential for `key`, issued at `now`.
     pub fn of(key: &ApiKey, kind: CredentialKind, now: Timestamp) -> Self {
-        Self { key_id: key.id.clone(), kind, hash: key.hash(), issued_at: now }
+        Self { key_id: key.id.clone(), kind, hash: key.hash(), issued_at: now, certificate: None }
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Denial {
     ForeignKey,
     /// The key is valid, but is not the access key of an agent.
     NotAnAgent,
+    /// The host is bound to another client certificate (FL148).
+    OtherCertificate,
     /// The requested id belongs to an active agent, which this request may not replace (EA40).
     NotReplaceable,
     /// Another enrollment under the same id is in progress (EA46).
@@ -74,6 +76,9 @@ impl Denial {
             ),
             Self::ForeignKey => (Forbidden, "foreign_key", "the key belongs to another agent"),
             Self::NotAnAgent => (NotFound, "not_an_agent", "the key is not an agent's access key"),
+            Self::OtherCertificate => {
+                (Unauthenticated, "other_certificate", "the host is bound to another client certificate")
+            }
             Self::NotReplaceable => (Forbidden, "agent_not_replaceable", "existing agent cannot be replaced"),
             Self::EnrollmentRace => (TooMany, "enrollment_race", "concurrent enrollment for the same id: retry"),
             Self::PolicyGone => (Invalid, "policy_gone", "the policy of the enrollment key does not exist"),

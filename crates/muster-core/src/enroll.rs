@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::agent::{AgentDocuments, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
+use crate::client_certificate::ClientCertificate;
 use crate::credential::{ApiKey, LiveCredential, LiveCredentials};
 use crate::denial::Denial;
 use crate::documents::metadata;
@@ -51,6 +52,8 @@ pub struct Request<'a> {
     pub tags: &'a [String],
     /// Facts about the host and the agent, as JSON text: an object or `null`.
     pub metadata: &'a str,
+    /// Client certificate of the connection.
+    pub certificate: ClientCertificate,
 }
 
 /// A validated enrollment request.
@@ -72,6 +75,7 @@ pub struct Applicant {
     tags: Vec<String>,
     /// As sent: a JSON object or `null`.
     metadata: Arc<str>,
+    certificate: ClientCertificate,
 }
 
 impl fmt::Debug for Applicant {
@@ -193,6 +197,7 @@ impl Applicant {
             replace_token: token.map(|token| Zeroizing::new(token.to_owned())),
             tags: clean_tags(request.tags.iter())?,
             metadata: read_metadata(request.metadata)?,
+            certificate: request.certificate,
         })
     }
 
@@ -252,6 +257,10 @@ impl Applicant {
     fn life_on_machine(&self, stored: &AgentRecord, circumstances: &Circumstances<'_>) -> Result<Life, Error> {
         if stored.family != self.family {
             return Err(not_replaceable("the id belongs to an agent of another family"));
+        }
+        // The enroll secret is on many hosts. A bound key would be worthless if each of them could replace it.
+        if stored.active && !stored.credentials.iter().all(|held| self.certificate.permits(held.certificate)) {
+            return Err(Denial::OtherCertificate.into());
         }
         let is_same = stored.active && stored.space == circumstances.key.space;
         Ok(if is_same { Life::Continued } else { Life::Next })
@@ -414,7 +423,8 @@ impl Applicant {
     }
 
     fn credentials(&self, key: &ApiKey, now: Timestamp) -> LiveCredentials {
-        LiveCredentials::one(LiveCredential::of(key, self.family.credential(), now))
+        let certificate = self.certificate.binding();
+        LiveCredentials::one(LiveCredential { certificate, ..LiveCredential::of(key, self.family.credential(), now) })
     }
 
     fn hostname(&self) -> String {

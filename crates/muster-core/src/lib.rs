@@ -19,6 +19,7 @@ pub mod carve;
 pub mod certificate_names;
 pub mod change;
 pub mod check_in;
+pub mod client_certificate;
 pub mod compromise;
 pub mod credential;
 pub mod csv;

@@ -175,6 +175,7 @@ pub fn agent() -> AgentRecord {
             kind: CredentialKind::AccessKey,
             hash: SecretHash([7; 32]),
             issued_at: at(0),
+            certificate: None,
         }),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")),
         status_deadline: Some(at(300).plus(Duration::from_micros(1))),

@@ -73,6 +73,9 @@ pub struct DronesArgs {
     /// Family `fleetd`: hosts keep a WebSocket open, and read queries only when they are told to; needs `osquery.push` on the server
     #[arg(long)]
     pub push: bool,
+    /// Family `fleetd`: number of connections that all hosts share, as behind a proxy, besides WebSockets; 0 means two for each host
+    #[arg(long, default_value_t = 0)]
+    pub connections: u32,
     /// Mode `burst`: size of each body in bytes, before compression
     #[arg(long, default_value_t = 1_000_000)]
     pub body_bytes: usize,
@@ -122,6 +125,7 @@ impl DronesArgs {
         let is_of_fleetd = self.family == Family::Fleetd || self.mode != Mode::Details;
         anyhow::ensure!(is_of_fleetd, "the mode details requires --family fleetd");
         anyhow::ensure!(self.family == Family::Fleetd || !self.push, "--push is for --family fleetd");
+        anyhow::ensure!(self.family == Family::Fleetd || self.connections == 0, "--connections is for --family fleetd");
         anyhow::ensure!((0.01..=3600.0).contains(&self.interval), "--interval must be from 0.01 to 3600");
         Ok(())
     }

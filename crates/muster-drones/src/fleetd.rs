@@ -1,6 +1,6 @@
 //! A simulated host with orbit and osqueryd: its requests, with the formats and sizes of the real programs.
 //!
-//! Both programs have a connection of their own, as on a real host.
+//! Both programs have a connection of their own, as on a real host, unless hosts share connections, as behind a proxy.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use crate::event::now_us;
 use crate::fault::{Fault, accepted};
@@ -43,12 +44,38 @@ impl Program {
     }
 }
 
+/// A connection, which hosts may share.
+type Line = Arc<Mutex<Session>>;
+
+/// The connections of hosts.
+pub struct Lines {
+    shared: Arc<Shared>,
+    /// Those that hosts share; empty if each host has its own.
+    pool: Vec<Line>,
+}
+
+impl Lines {
+    /// Creates `count` connections that all hosts share; with 0, each host has two of its own.
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>, count: u32) -> Self {
+        let line = |number| Arc::new(Mutex::new(Session::new(shared.clone(), number)));
+        Self { shared: shared.clone(), pool: (0..count).map(line).collect() }
+    }
+
+    fn of(&self, number: u32) -> [Line; 2] {
+        match number.checked_rem(u32::try_from(self.pool.len()).unwrap_or(u32::MAX)) {
+            Some(place) => [0; 2].map(|_| self.pool[place as usize].clone()),
+            None => [0; 2].map(|_| Arc::new(Mutex::new(Session::new(self.shared.clone(), number)))),
+        }
+    }
+}
+
 /// A simulated host. Everything is derived from its number.
 pub struct FleetdHost {
     shared: Arc<Shared>,
     number: u32,
-    orbit: Session,
-    osquery: Session,
+    orbit: Line,
+    osquery: Line,
     orbit_key: String,
     node_key: String,
     push: Option<Push>,
@@ -64,11 +91,12 @@ struct Read {
 impl FleetdHost {
     /// Creates a host that is not enrolled.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, number: u32) -> Self {
+    pub fn new(lines: &Lines, number: u32) -> Self {
+        let [orbit, osquery] = lines.of(number);
         Self {
-            orbit: Session::new(shared.clone(), number),
-            osquery: Session::new(shared.clone(), number),
-            shared,
+            orbit,
+            osquery,
+            shared: lines.shared.clone(),
             number,
             orbit_key: String::new(),
             node_key: String::new(),
@@ -140,12 +168,12 @@ impl FleetdHost {
         match program {
             Program::Orbit => {
                 let body = self.orbit_enroll(secret);
-                let enrolled = post(&mut self.orbit, "/api/fleet/orbit/enroll", &body).await?;
+                let enrolled = post(&self.orbit, "/api/fleet/orbit/enroll", &body).await?;
                 self.orbit_key = text(&enrolled, "orbit_node_key");
             }
             Program::Osquery => {
                 let body = self.osquery_enroll(secret);
-                let enrolled = post(&mut self.osquery, "/api/v1/osquery/enroll", &body).await?;
+                let enrolled = post(&self.osquery, "/api/v1/osquery/enroll", &body).await?;
                 self.node_key = text(&enrolled, "node_key");
             }
         }
@@ -175,7 +203,7 @@ impl FleetdHost {
     /// # Errors
     /// If the server does not respond with 200.
     pub async fn config(&mut self, due: Instant) -> Result<(), Fault> {
-        post(&mut self.osquery, "/api/v1/osquery/config", &json!({"node_key": self.node_key, "etag": ""})).await?;
+        post(&self.osquery, "/api/v1/osquery/config", &json!({"node_key": self.node_key, "etag": ""})).await?;
         self.shared.tally.requested("config", due.elapsed());
         Ok(())
     }
@@ -185,8 +213,8 @@ impl FleetdHost {
     /// # Errors
     /// If the server does not respond with 200.
     pub async fn read(&mut self, due: Instant) -> Result<(), Fault> {
-        let (session, key) = self.querying();
-        let read = post(session, "/api/v1/osquery/distributed/read", &json!({"node_key": key})).await?;
+        let (line, key) = self.querying();
+        let read = post(line, "/api/v1/osquery/distributed/read", &json!({"node_key": key})).await?;
         self.shared.tally.requested("read", due.elapsed());
         let read: Read = serde_json::from_value(read).map_err(anyhow::Error::from)?;
         if read.queries.is_empty() {
@@ -200,8 +228,8 @@ impl FleetdHost {
     }
 
     /// Returns the connection and the key of the program that reads queries.
-    fn querying(&mut self) -> (&mut Session, &str) {
-        if self.push.is_some() { (&mut self.orbit, &self.orbit_key) } else { (&mut self.osquery, &self.node_key) }
+    fn querying(&self) -> (&Line, &str) {
+        if self.push.is_some() { (&self.orbit, &self.orbit_key) } else { (&self.osquery, &self.node_key) }
     }
 
     /// Sends lines of the log of results.
@@ -212,7 +240,7 @@ impl FleetdHost {
         self.counter += 1;
         let lines: Vec<Value> = (0..3).map(|line| self.log_line(line)).collect();
         let body = json!({"node_key": self.node_key, "log_type": "result", "data": lines});
-        post(&mut self.osquery, "/api/v1/osquery/log", &body).await?;
+        post(&self.osquery, "/api/v1/osquery/log", &body).await?;
         self.shared.tally.requested("log", due.elapsed());
         Ok(())
     }
@@ -222,7 +250,7 @@ impl FleetdHost {
     /// # Errors
     /// If the server does not respond with 200.
     pub async fn orbit_config(&mut self, due: Instant) -> Result<(), Fault> {
-        post(&mut self.orbit, "/api/fleet/orbit/config", &json!({"orbit_node_key": self.orbit_key})).await?;
+        post(&self.orbit, "/api/fleet/orbit/config", &json!({"orbit_node_key": self.orbit_key})).await?;
         self.shared.tally.requested("orbit_config", due.elapsed());
         Ok(())
     }
@@ -234,7 +262,7 @@ impl FleetdHost {
     pub async fn device_token(&mut self, due: Instant) -> Result<(), Fault> {
         let token = uuid::Uuid::new_v4().to_string();
         let body = json!({"orbit_node_key": self.orbit_key, "device_auth_token": token});
-        post(&mut self.orbit, "/api/fleet/orbit/device_token", &body).await?;
+        post(&self.orbit, "/api/fleet/orbit/device_token", &body).await?;
         self.shared.tally.requested("device_token", due.elapsed());
         Ok(())
     }
@@ -321,8 +349,8 @@ fn text(value: &Value, member: &str) -> String {
     value[member].as_str().unwrap_or_default().to_owned()
 }
 
-async fn post(session: &mut Session, path: &str, body: &Value) -> Result<Value, Fault> {
+async fn post(line: &Line, path: &str, body: &Value) -> Result<Value, Fault> {
     let body = serde_json::to_vec(body).map_err(anyhow::Error::from)?.into();
     let ask = Ask { method: Method::POST, path, authorization: None, body, packed: false, chunk_sha2: None };
-    accepted(&session.ask(&ask).await?)
+    accepted(&line.lock().await.ask(&ask).await?)
 }

@@ -12,7 +12,7 @@ use crate::back_off::BackOff;
 use crate::check_in::Phase;
 use crate::event::Event;
 use crate::fault::Fault;
-use crate::fleetd::{FleetdHost, Program};
+use crate::fleetd::{FleetdHost, Lines, Program};
 use crate::session::Shared;
 
 /// A request that a host repeats.
@@ -47,6 +47,8 @@ const INTERVALS: [(Request, Duration); 5] = [
 pub struct Hosts {
     /// What all of them use.
     pub shared: Arc<Shared>,
+    /// Their connections.
+    pub lines: Arc<Lines>,
     /// Their numbers.
     pub numbers: std::ops::Range<u32>,
     /// How they enroll.
@@ -67,16 +69,16 @@ impl Hosts {
         let mut workers = JoinSet::new();
         for _ in 0..self.admission.in_flight() {
             let (shared, next, admission) = (self.shared.clone(), next.clone(), self.admission.clone());
-            let end = self.numbers.end;
+            let (end, lines) = (self.numbers.end, self.lines.clone());
             workers.spawn(async move {
                 // A placeholder for its connections: another number follows before anything is sent.
-                let mut host = FleetdHost::new(shared.clone(), end);
+                let mut host = FleetdHost::new(&lines, end);
                 loop {
                     let number = next.fetch_add(1, Relaxed);
                     if number >= end {
                         return;
                     }
-                    host = if fresh { FleetdHost::new(shared.clone(), number) } else { host.followed_by(number) };
+                    host = if fresh { FleetdHost::new(&lines, number) } else { host.followed_by(number) };
                     if let Err(fault) = host.enroll(admission.secret()).await {
                         shared.tally.failed(&format!("enroll: {fault}"));
                     } else if with_details && let Err(fault) = host.read(Instant::now()).await {
@@ -94,9 +96,9 @@ impl Hosts {
         for number in self.numbers.clone() {
             let (shared, admission, mut back_off) =
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
-            let (pace, push) = (self.pace, self.push);
+            let (pace, host) = (self.pace, FleetdHost::new(&self.lines, number).with_push(self.push));
             hosts.spawn(async move {
-                let host = admit(&shared, &admission, &mut back_off, number).await.with_push(push);
+                let host = admit(&shared, &admission, &mut back_off, host).await;
                 repeat(&shared, host, &admission, &mut back_off, pace, false).await;
             });
         }
@@ -111,9 +113,9 @@ impl Hosts {
         for number in self.numbers.clone() {
             let (shared, admission, mut back_off) =
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
-            let push = self.push;
+            let host = FleetdHost::new(&self.lines, number).with_push(self.push);
             coming.spawn(async move {
-                let mut host = admit(&shared, &admission, &mut back_off, number).await.with_push(push);
+                let mut host = admit(&shared, &admission, &mut back_off, host).await;
                 // What each host does once after its start: its writes are not part of the load.
                 for request in [Request::Read, Request::OrbitConfig, Request::DeviceToken] {
                     if let Err(fault) = send(&mut host, request, Instant::now()).await {
@@ -153,19 +155,16 @@ impl Hosts {
 }
 
 /// Enrolls a host, and retries until it succeeds.
-async fn admit(shared: &Arc<Shared>, admission: &Admission, back_off: &mut BackOff, number: u32) -> FleetdHost {
-    let mut host = FleetdHost::new(shared.clone(), number);
-    enroll(shared, admission, back_off, &mut host).await;
-    host
-}
-
-async fn enroll(shared: &Shared, admission: &Admission, back_off: &mut BackOff, host: &mut FleetdHost) {
+async fn admit(shared: &Shared, admission: &Admission, back_off: &mut BackOff, mut host: FleetdHost) -> FleetdHost {
     loop {
         let permit = admission.permit().await;
         let outcome = host.enroll(admission.secret()).await;
         // Released before the pause, so that others can enroll in the meantime.
         drop(permit);
-        let Err(fault) = outcome else { return back_off.reset() };
+        let Err(fault) = outcome else {
+            back_off.reset();
+            return host;
+        };
         shared.tally.failed(&format!("enroll: {fault}"));
         tokio::time::sleep(back_off.next_pause()).await;
     }

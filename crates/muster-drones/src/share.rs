@@ -17,7 +17,7 @@ use crate::dial::{self, Dialer};
 use crate::drone::Drone;
 use crate::enroll;
 use crate::event::{Event, Summary};
-use crate::fleetd::OSQUERY_VERSION;
+use crate::fleetd::{Lines, OSQUERY_VERSION};
 use crate::fleetd_load::Hosts;
 use crate::live::live;
 use crate::session::Shared;
@@ -97,7 +97,8 @@ async fn work(
 ) -> Option<Instant> {
     if args.family == Family::Fleetd {
         let pace = args.interval / 10.0;
-        let hosts = Hosts { shared, numbers, admission, back_off: back_off(args), pace, push: args.push };
+        let lines = Arc::new(Lines::new(&shared, args.connections.div_ceil(args.processes.max(1))));
+        let hosts = Hosts { shared, lines, numbers, admission, back_off: back_off(args), pace, push: args.push };
         return fleetd(args, hosts, phase).await;
     }
     match args.mode {

@@ -223,7 +223,8 @@ impl From<Error> for ApiError {
 /// Returns the protocol's code for a denial. Exhaustive, so that a new denial does not compile without a code.
 const fn code_of(denial: Denial) -> &'static str {
     match denial {
-        Denial::UnknownKey => "ErrUnauthorized",
+        // Only hosts of fleetd are bound to certificates.
+        Denial::UnknownKey | Denial::OtherCertificate => "ErrUnauthorized",
         Denial::EnrolledAfterBackup => "EnrolledAfterBackup",
         Denial::ForeignKey => "ErrAgentIdentity",
         Denial::NotAnAgent => "AgentNotFound",

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Error;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
+use muster_core::client_certificate::ClientCertificate;
 use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
@@ -15,7 +17,6 @@ use muster_core::error_chain::chain;
 use muster_core::fleetd::device_token;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
-use muster_core::{Error, ErrorKind};
 use muster_store::Write;
 use serde_json::json;
 
@@ -39,9 +40,10 @@ fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
     record.active && !record.family.is_one_per_machine() && held.is_some()
 }
 
-/// Returns whether a secret without an id is one of the agent's of this kind.
-fn holds_secret(record: &AgentRecord, key: &ApiKey, kind: CredentialKind) -> bool {
-    record.active && record.credentials.matching(key).is_some_and(|held| held.kind == kind)
+/// Checks the certificate of a connection against the one that an agent's key is bound to.
+fn check_certificate(record: &AgentRecord, key: &ApiKey, certificate: ClientCertificate) -> Result<(), Error> {
+    let binding = record.credentials.matching(key).and_then(|held| held.certificate);
+    if certificate.permits(binding) { Ok(()) } else { Err(Denial::OtherCertificate.into()) }
 }
 
 /// The service that authenticates agents.
@@ -122,22 +124,32 @@ impl Authentication {
         Err(self.unknown(key).await?)
     }
 
-    /// Returns the agent of `family` with this node key. All other keys give [`Denial::UnknownKey`].
-    pub async fn node_key(&self, secret: &str, family: Family) -> Result<Arc<AgentEntry>, Error> {
+    /// Returns the agent of `family` with this node key. All other keys give [`Denial::UnknownKey`], and a key that is bound to
+    /// another certificate [`Denial::OtherCertificate`].
+    pub async fn node_key(
+        &self,
+        secret: &str,
+        family: Family,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<AgentEntry>, Error> {
         // The id is derived from the secret, so the look-up needs no id in the request.
         let key = ApiKey::opaque(secret);
-        let fits =
-            |record: &AgentRecord| record.family == family && holds_secret(record, &key, CredentialKind::NodeKey);
+        let fits = |record: &AgentRecord| {
+            let held = record.credentials.matching(&key).filter(|held| held.kind == CredentialKind::NodeKey);
+            record.active && record.family == family && held.is_some()
+        };
         if let Some(entry) = self.registry.by_node_key(&key.id) {
             self.currency.ensure(&self.records, &entry).await?;
             // The usual case, without a read: thousands of hosts ask for queries each second.
-            if entry.record().is_some_and(|record| fits(&record)) {
+            if let Some(record) = entry.record().filter(|record| fits(record)) {
+                check_certificate(&record, &key, certificate)?;
                 entry.credential_used(&key.id, self.clock.now());
                 return Ok(entry);
             }
         }
         let stored = self.store.everywhere(&System).agent_by_credential(&key.id).await?;
         let record = stored.filter(fits).ok_or_else(unauthorized)?;
+        check_certificate(&record, &key, certificate)?;
         let entry = self.registry.admit(record);
         entry.credential_used(&key.id, self.clock.now());
         Ok(entry)
@@ -145,16 +157,20 @@ impl Authentication {
 
     /// Returns the osqueryd with this node key, or the one on the host of the orbit with this node key: with push, orbit fetches
     /// the queries (FL54).
-    pub async fn osquery_or_orbit_key(&self, secret: &str) -> Result<Arc<AgentEntry>, Error> {
+    pub async fn osquery_or_orbit_key(
+        &self,
+        secret: &str,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<AgentEntry>, Error> {
         let holder = self.registry.by_node_key(&ApiKey::opaque(secret).id).and_then(|entry| entry.record());
         // Without the read that would find no osqueryd with the key of a known orbit.
         if holder.is_none_or(|record| record.family != Family::Orbit) {
-            match self.node_key(secret, Family::Osquery).await {
-                Err(error) if error.kind == ErrorKind::Unauthenticated => {}
+            match self.node_key(secret, Family::Osquery, certificate).await {
+                Err(error) if error.denial == Some(Denial::UnknownKey) => {}
                 other => return other,
             }
         }
-        let orbit = self.node_key(secret, Family::Orbit).await?;
+        let orbit = self.node_key(secret, Family::Orbit, certificate).await?;
         let osquery = self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)?;
         self.currency.ensure(&self.records, &osquery).await?;
         Ok(osquery)

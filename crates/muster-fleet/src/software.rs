@@ -9,7 +9,6 @@ use muster_core::authorization::{Grant, OsqueryRead};
 use muster_core::error_chain::chain;
 use muster_core::fleetd::software::version::{self, Conditions};
 use muster_core::fleetd::software::{self, Software, SoftwareId, unpacked};
-use muster_core::hex::sha256;
 use muster_core::id::AgentId;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
@@ -64,18 +63,17 @@ impl SoftwareInventory {
     /// the same software as before.
     pub async fn reported(&self, entry: &AgentEntry, queries: &str, statuses: &str) -> Result<(), Error> {
         let Some(mut report) = software::report(queries, statuses) else { return Ok(()) };
-        let digest = sha256(&[report.list(), report.left_out.to_be_bytes().into()].concat());
-        if report.failed.is_empty() && entry.has_software(&digest) {
+        let digest = report.digest();
+        if entry.has_software(&digest) {
             return Ok(());
         }
         let stored = self.store.everywhere(entry).host_software(entry.id()).await?;
         let before: BTreeSet<SoftwareId> = stored.iter().flat_map(|stored| unpacked(&stored.list)).collect();
-        if !report.failed.is_empty() {
-            // The software from sources that failed did not change, and must not be lost.
-            let before: Vec<SoftwareId> = before.iter().copied().collect();
-            let known = self.store.everywhere(entry).software_by_id(&before).await?;
-            let is_kept = |software: &Software| report.failed.contains(&software.source);
-            let kept: Vec<Software> = known.into_iter().map(|(_, known)| known).filter(is_kept).collect();
+        let missing: Vec<SoftwareId> = before.iter().filter(|id| !report.software.contains_key(id)).copied().collect();
+        if !missing.is_empty() {
+            let known = self.store.everywhere(entry).software_by_id(&missing).await?;
+            let kept: Vec<Software> =
+                known.into_iter().map(|(_, known)| known).filter(|one| report.keeps(one)).collect();
             kept.into_iter().for_each(|software| report.add(software));
         }
         let (list, left_out) = (report.list(), report.left_out);
@@ -86,9 +84,7 @@ impl SoftwareInventory {
             let write = SoftwareWrite::List { agent, list, new, left_out, now: self.clock.now() };
             self.store.commit(entry, vec![write.into()]).await?;
         }
-        if report.failed.is_empty() {
-            entry.remember_software(digest);
-        }
+        entry.remember_software(digest);
         Ok(())
     }
 

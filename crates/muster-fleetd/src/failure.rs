@@ -81,6 +81,10 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        if error.denial == Some(Denial::OtherCertificate) {
+            // The key itself is valid: once the host has its certificate again, it works.
+            return Self::new(StatusCode::UNAUTHORIZED, "OtherCertificate", error.message);
+        }
         let status = match error.kind {
             ErrorKind::Invalid => StatusCode::BAD_REQUEST,
             ErrorKind::Unauthenticated => return Self { cause: error.source, ..Self::invalid_key() },
@@ -138,6 +142,9 @@ pub fn remedy(reason: &str) -> &'static str {
         }
         "InvalidNodeKey" => {
             "no action is needed if the host enrolls again; otherwise, its enroll secret is revoked, or belongs to another server"
+        }
+        "OtherCertificate" => {
+            "if the host has a new client certificate with other names, delete the host, which then enrolls again; otherwise, find out who else has its node key or its hardware UUID"
         }
         "UnknownQuery" => {
             "no action is needed if the server was restarted; otherwise, find out who else has the host's node key"

@@ -5,6 +5,7 @@
 
 mod carve;
 pub mod carve_block;
+mod certificate;
 mod device;
 mod device_checks;
 mod device_software;
@@ -27,6 +28,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use muster_core::agent::Family;
+use muster_core::client_certificate::ClientCertificate;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_fleet::Fleet;
@@ -74,6 +76,8 @@ pub struct FleetdApiOptions {
     pub push: bool,
     /// Limits of carves, which are those of uploads.
     pub uploads: UploadLimits,
+    /// Whether hosts are bound to the client certificates that they enroll with (FL148).
+    pub binds_certificates: bool,
 }
 
 /// Result of a request.
@@ -291,12 +295,17 @@ impl Inner {
         }
         let authentication = self.fleet.authentication();
         let entry = if self.options.push && family == Family::Osquery {
-            authentication.osquery_or_orbit_key(key).await?
+            authentication.osquery_or_orbit_key(key, self.certificate(call.peer)).await?
         } else {
-            authentication.node_key(key, family).await?
+            authentication.node_key(key, family, self.certificate(call.peer)).await?
         };
         call.peer.set_key(|| Some(entry.id().as_str().into()));
         Ok(entry)
+    }
+
+    /// Returns the client certificate of a connection, if it matters.
+    fn certificate(&self, peer: &Peer) -> ClientCertificate {
+        if self.options.binds_certificates { certificate::of(peer) } else { ClientCertificate::Irrelevant }
     }
 
     /// Authenticates an agent, and records that it was seen.

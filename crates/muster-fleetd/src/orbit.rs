@@ -39,6 +39,7 @@ impl Inner {
             machine_id: &machine,
             id: id.as_str(),
             metadata: &metadata,
+            certificate: self.certificate(call.peer),
             ..Request::default()
         };
         let address = call.peer.ip();

@@ -5,16 +5,16 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use muster_core::agent::Family;
 use muster_fleet::check_in::Contact;
 use muster_fleet::hints::{Event, HintChannel, Reason};
 use muster_listen::reply::Peer;
 use muster_listen::upgrade::{Stream, Upgrade};
+use muster_listen::websocket::handshake;
 use muster_protocol::fleetd::{HINT_DISTRIBUTED_READ, Hint};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -43,9 +43,9 @@ impl Inner {
         }
         let key = orbit_key(&head.headers).filter(|key| (1..=KEY_BYTES).contains(&key.len()));
         let key = key.ok_or_else(Failure::invalid_key)?;
-        let entry = self.fleet.authentication().node_key(key, Family::Orbit).await?;
+        let entry = self.fleet.authentication().node_key(key, Family::Orbit, self.certificate(peer)).await?;
         peer.set_key(|| Some(entry.id().as_str().into()));
-        let handshake = handshake(head)?;
+        let handshake = handshake(head).map_err(Failure::bad_request)?;
         let contact = Contact { address: &peer.ip(), ..Contact::default() };
         self.fleet.check_ins().contact(&entry, contact).await?;
         let channel = self.fleet.hints().open(&entry);
@@ -60,19 +60,6 @@ impl Inner {
 /// Returns the key in the header `Authorization: Node key …`, whose prefix is compared with case (FL166).
 pub(super) fn orbit_key(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Node key ")
-}
-
-/// Checks the handshake of the client; returns the headers of the response.
-fn handshake(head: &Parts) -> Result<HeaderMap, Failure> {
-    let mut request = Request::new(());
-    *request.method_mut() = head.method.clone();
-    *request.version_mut() = head.version;
-    *request.headers_mut() = head.headers.clone();
-    let response = create_response_with_body(&request, || ()).map_err(|error| {
-        let message = format!("expected a WebSocket handshake: {error}");
-        Failure::new(StatusCode::BAD_REQUEST, "BadRequest", message)
-    })?;
-    Ok(response.into_parts().0.headers)
 }
 
 /// Sends hints until the connection ends.

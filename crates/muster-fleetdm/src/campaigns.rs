@@ -42,7 +42,11 @@ pub fn routes() -> Vec<Route> {
         Route::post("/queries/run_by_names", run_by_name, "Start a live query on hosts and labels by name"),
         Route::post("/queries/run_by_identifiers", run_by_name, "The same, with names or UUIDs of hosts"),
         Route::get("/queries/run", run_several, "Run saved queries, and return what hosts answer within 25 seconds"),
-        Route::post("/queries/{id}/run", run_saved, "Run a saved query, and return what hosts answer within 25 seconds"),
+        Route::post(
+            "/queries/{id}/run",
+            run_saved,
+            "Run a saved query, and return what hosts answer within 25 seconds",
+        ),
         Route::post("/hosts/{id}/query", run_on_host, "Run SQL on a host, and return its answer"),
         Route::post("/hosts/identifier/{identifier}/query", run_on_identified, "The same, by name or UUID"),
     ]
@@ -232,7 +236,8 @@ struct RunOnHost {
 
 async fn on_host(caller: &Caller, host: FoundHost, query: String) -> Answer {
     let id = number(&host.agent);
-    let status = if crate::host_query::ONLINE.contains(&host.agent.details.record.status) { "online" } else { "offline" };
+    let status =
+        if crate::host_query::ONLINE.contains(&host.agent.details.record.status) { "online" } else { "offline" };
     let targets = Targets::hosts(caller, vec![host])?;
     let collected = collect(caller, targets, QuerySource::Sql(query.clone())).await?;
     let (rows, error) = match collected.results.first() {

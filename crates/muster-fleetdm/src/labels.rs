@@ -105,9 +105,7 @@ fn built_in_number(label: BuiltIn) -> u64 {
 
 /// Returns the built-in labels, without what the store knows of them.
 pub fn built_in() -> Vec<Value> {
-    let json = |label: BuiltIn| {
-        json!({"id": built_in_number(label), "name": label.name(), "description": "", "label_type": "builtin"})
-    };
+    let json = |label: BuiltIn| json!({"id": built_in_number(label), "name": label.name(), "description": "", "label_type": "builtin"});
     BuiltIn::ALL.into_iter().map(json).collect()
 }
 

@@ -117,7 +117,8 @@ impl Paging {
     /// long: it would take a part for the whole.
     pub fn meta(&self, total: u64) -> Result<Value, Failure> {
         if self.is_whole && total > u64::from(self.limit) {
-            let reason = format!("is required: there are {total} rows, and a list without pages has at most {MAX_ROWS}");
+            let reason =
+                format!("is required: there are {total} rows, and a list without pages has at most {MAX_ROWS}");
             return Err(Failure::invalid("per_page", reason));
         }
         let end = u64::from(self.offset) + u64::from(self.limit);

@@ -200,11 +200,7 @@ async fn update(caller: Caller, Path(id): Path<u64>, Input(body): Input<PolicyBo
     change(&caller, numbered(&caller, id).await?, body).await
 }
 
-async fn update_of_team(
-    caller: Caller,
-    Path((team, id)): Path<(u64, u64)>,
-    Input(body): Input<PolicyBody>,
-) -> Answer {
+async fn update_of_team(caller: Caller, Path((team, id)): Path<(u64, u64)>, Input(body): Input<PolicyBody>) -> Answer {
     change(&caller, of_team(&caller, team, id).await?, body).await
 }
 

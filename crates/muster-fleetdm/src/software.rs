@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::Path;
+use muster_core::ErrorKind;
 use muster_core::authorization::{OpContext, OsqueryRead};
 use muster_core::fleetd::numbers;
-use muster_core::ErrorKind;
 use muster_fleet::software::Search;
 use muster_store::query::{FoundSoftware, SoftwareSearch};
 use serde_json::{Value, json};
@@ -38,7 +38,10 @@ fn search(params: &Params) -> Result<Search, Failure> {
         _ => return Err(Failure::invalid("order_key", "must be name, in ascending order")),
     }
     if params.flag("vulnerable")? {
-        return Err(Failure::invalid("vulnerable", "is not supported: Muster does not match software to vulnerabilities"));
+        return Err(Failure::invalid(
+            "vulnerable",
+            "is not supported: Muster does not match software to vulnerabilities",
+        ));
     }
     let name = params.text("query").map(|words| format!("*{words}*")).unwrap_or_default();
     Ok(Search { software: SoftwareSearch { name, source: None }, versions: None })

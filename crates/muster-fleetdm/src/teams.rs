@@ -64,7 +64,8 @@ async fn answer(caller: &Caller, space: &Space) -> Answer {
 /// Returns the id of a new space for a name: its letters and digits in lower case.
 fn id_of(name: &str) -> String {
     let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
-    let words: Vec<String> = plain.collect::<String>().split('-').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let words: Vec<String> =
+        plain.collect::<String>().split('-').filter(|word| !word.is_empty()).map(str::to_owned).collect();
     let mut id = words.join("-");
     id.truncate(MAX_ID);
     id

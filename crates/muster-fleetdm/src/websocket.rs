@@ -97,7 +97,8 @@ async fn serve(fleet: Arc<Fleet>, stream: Upgraded, peer: Option<Peer>, headers:
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config)).await;
     let begun = timeout(BEGIN, begin(&fleet, &mut socket, peer, &headers)).await;
-    let late = || Failure::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout", "expected auth and select_campaign").into();
+    let late =
+        || Failure::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout", "expected auth and select_campaign").into();
     let ended = match begun.unwrap_or_else(|_| Err(late())) {
         Ok(follower) => follower.run(&mut socket).await,
         Err(end) => end,
@@ -129,7 +130,15 @@ async fn begin(
         return Err(Failure::bad("expected a message of the type select_campaign").into());
     };
     let (space, id) = find(&caller, campaign_id).await?;
-    Ok(Follower { caller, space, id, campaign: campaign_id, position: 0, told: (Value::Null, Value::Null), _place: place })
+    Ok(Follower {
+        caller,
+        space,
+        id,
+        campaign: campaign_id,
+        position: 0,
+        told: (Value::Null, Value::Null),
+        _place: place,
+    })
 }
 
 /// Reads the next message, without pings and the like.

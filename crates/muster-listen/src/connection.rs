@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tracing::{debug, trace};
@@ -45,7 +46,9 @@ where
             },
             // Bytes that were read after the head belong to the new protocol.
             End::Upgrade { takeover, pass } => {
-                let early = std::mem::take(&mut link.input).freeze();
+                // Copied, because the buffer would stay allocated as long as the connection.
+                let early = Bytes::copy_from_slice(&link.input);
+                drop(link.input);
                 takeover(Upgraded::new(link.stream, early)).await;
                 return drop(pass);
             }

@@ -153,6 +153,10 @@ where
                 }
                 Poll::Pending => {}
             }
+            if idle {
+                // Hosts of fleetd are idle most of the time, with two connections each.
+                self.link.release_buffer();
+            }
             self.place.waits();
             if self.place.poll_displaced(cx).is_ready() {
                 return Poll::Ready(Err(self.displaced()));

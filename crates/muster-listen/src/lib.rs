@@ -5,7 +5,7 @@
 //! * [`connection`] serves a connection: [`exchange`] reads the [`head`] of a request, runs the handler while [`feed`]
 //!   delivers the body ([`body`], [`chunked`]), and sends the response ([`wire`], [`pieces`]). When a handler parks the
 //!   request, all of this is freed, and the connection keeps only its stream and the slot ([`hold`]). A waiting TLS
-//!   stream has no buffers ([`tls_stream`]). [`upgrade`] passes the connection to another protocol.
+//!   stream has no buffers ([`tls_stream`]). [`upgrade`] passes the connection to another protocol, such as [`websocket`].
 //! * [`idle`] limits the idle connections of each key.
 //! * [`web`] serves management listeners with hyper, behind our own checks and deadlines ([`guard`]).
 //! * [`receive`] reads a request's body for a handler, within limits, and [`gzip`] inflates it.
@@ -49,6 +49,7 @@ mod tls_stream;
 pub mod unauthenticated;
 pub mod upgrade;
 pub mod web;
+pub mod websocket;
 mod wire;
 
 #[cfg(any(test, feature = "testing"))]

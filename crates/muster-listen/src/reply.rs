@@ -176,6 +176,7 @@ pub struct Peer {
 pub struct Proved {
     is_authenticated: AtomicBool,
     key: OnceLock<Arc<str>>,
+    certificate_hash: OnceLock<Option<[u8; 32]>>,
 }
 
 impl Peer {
@@ -213,6 +214,13 @@ impl Peer {
     /// Returns the id of the first key that authenticated a request of this connection.
     pub fn key(&self) -> Option<&Arc<str>> {
         self.proved.key.get()
+    }
+
+    /// Returns the hash of the client's certificate that `hash` computes, once for all requests of the connection; `None` if the
+    /// client presented no certificate.
+    pub fn certificate_hash(&self, hash: impl FnOnce(&CertificateDer<'_>) -> Option<[u8; 32]>) -> Option<[u8; 32]> {
+        let presented = self.certificates.as_deref().and_then(<[_]>::first)?;
+        *self.proved.certificate_hash.get_or_init(|| hash(presented))
     }
 
     /// Returns the address without the port, for records and limits; empty on the Unix socket.

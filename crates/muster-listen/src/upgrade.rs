@@ -65,6 +65,9 @@ impl AsyncRead for Upgraded {
         let part = self.early.len().min(buffer.remaining());
         buffer.put_slice(&self.early[..part]);
         self.early.advance(part);
+        if self.early.is_empty() {
+            self.early = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -103,8 +103,8 @@ fn site(headers: &HeaderMap) -> Site {
     if origin.is_some() && origin == host { Site::Same } else { Site::Other }
 }
 
-/// Fails unless a browser says that the request comes from a page of this server: for changes that are authenticated by a
-/// cookie, which pages of other sites can send too (MG4).
+/// Fails unless a browser says that the request comes from a page of this server: for changes and WebSockets that are
+/// authenticated by a cookie, which pages of other sites can send too (MG4).
 pub fn check_same_origin(headers: &HeaderMap) -> Result<(), Error> {
     if site(headers) == Site::Same { Ok(()) } else { Err(cross_site()) }
 }
@@ -115,7 +115,7 @@ pub fn check_not_cross_site(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 fn cross_site() -> Error {
-    let message = "a change that is authenticated by a cookie must come from a page of this server";
+    let message = "a change or a WebSocket that is authenticated by a cookie must come from a page of this server";
     Error::new(ErrorKind::Forbidden, "cross_site", message)
         .remedy("in scripts, use an API token: Authorization: ApiKey …")
 }

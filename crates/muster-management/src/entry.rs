@@ -11,6 +11,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::error::STORE_UNAVAILABLE;
 use muster_core::id::SpaceId;
@@ -138,8 +139,12 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     // Read here for every route: services skip their commit if the context is one of a dry run.
     let dry_run = is_dry_run(&inner)?;
     *request.uri_mut() = inner;
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
     request.extensions_mut().clear();
+    if let Some(upgrade) = upgrade {
+        request.extensions_mut().insert(upgrade);
+    }
     if let Some((context, credentials)) = context {
         request.extensions_mut().insert(credentials);
         let address = connection.ip().map(|ip| ip.to_string().into());

@@ -59,6 +59,7 @@ mod settings;
 mod setup;
 mod software;
 mod uninstall_tokens;
+mod web_socket;
 
 use std::sync::Arc;
 

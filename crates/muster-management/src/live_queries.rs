@@ -1,40 +1,39 @@
-//! `/v1/queries/run`: live queries, with their results as pages and as server-sent events.
+//! `/v1/queries/run`: live queries, with their results as pages, as server-sent events and over WebSocket.
+
+mod follower;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
-use muster_core::error_chain::chain;
 use muster_core::live_query::{DEFAULT_TIMEOUT, LiveQuery as Record, LiveResult};
 use muster_fleet::Fleet;
 use muster_fleet::live_queries::{LiveQueryView, NewLiveQuery, QuerySource};
-use muster_protocol::management::live_query::{ListResults, LiveQuery, LiveQueryResult, LiveQueryResults, RunQuery};
+use muster_protocol::management::live_query::{
+    FollowResults, ListResults, LiveQuery, LiveQueryResult, LiveQueryResults, RunQuery,
+};
 use muster_protocol::management::{Empty, Item, Items};
-use tokio::time::{Instant, sleep};
 
+use self::follower::Follower;
 use super::answer::{Answer, every, item};
 use super::body::Body;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::{Caller, Credentials};
 use super::error::ApiResult;
-use super::event_stream::{CONTENT as EVENTS, Events, HEARTBEAT, LastEventId, Viewer, response};
+use super::event_stream::{CONTENT as EVENTS, LastEventId, response};
 use super::kql::agents::visible;
 use super::query::Query;
+use super::web_socket::Handshake;
 
 /// Privileges of which a caller needs one; for SQL of its own, the first.
 const RUN: &[Name] = &[Name::QueriesRun, Name::QueriesRunSaved];
 /// Default number of results on a page.
 const DEFAULT_PAGE: u32 = 100;
-/// Interval at which a stream looks for new results.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Minimum time between two events of progress. Counting the hosts that are offline reads all that have not answered.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Endpoints for live queries.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -46,6 +45,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/v1/queries/run/{id}/_stream", stream)
             .about("Follow the results of a live query as server-sent events")
             .returning(EVENTS)
+            .needs_one_of(RUN),
+        Endpoint::get("/v1/queries/run/{id}/_websocket", web_socket)
+            .about("Follow the results of a live query over WebSocket")
             .needs_one_of(RUN),
         Endpoint::post("/v1/queries/run/{id}/stop", stop).about("Stop a live query").needs_one_of(RUN),
     ]
@@ -164,90 +166,18 @@ async fn stream(
     LastEventId(last): LastEventId,
     Path(id): Path<String>,
 ) -> ApiResult<Response> {
-    // Reports an unknown id before the stream begins.
-    fleet.live_queries().find(&context, &id).await?;
-    let viewer = Viewer::open(fleet, context, credentials)?;
     let position = last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0);
-    let now = Instant::now();
-    let follower = Follower { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false };
-    Ok(response(follower))
+    Ok(response(Follower::open(fleet, context, credentials, id, position).await?))
 }
 
-/// A stream of results: `result` for each one, `progress` in between, and `end` with the live query as it ended.
-struct Follower {
-    viewer: Viewer,
-    id: String,
-    /// Number of the last result that was sent.
-    position: u64,
-    /// The last progress that was sent.
-    told: Option<LiveQuery>,
-    told_at: Instant,
-    sent: Instant,
-    has_ended: bool,
-}
-
-impl Events for Follower {
-    async fn next(&mut self) -> Option<Bytes> {
-        let piece = self.wait().await?;
-        self.sent = Instant::now();
-        Some(piece.into())
-    }
-}
-
-impl Follower {
-    async fn wait(&mut self) -> Option<String> {
-        if self.has_ended {
-            return None;
-        }
-        loop {
-            self.viewer.verify().await?;
-            let found = self.look().await;
-            let found = found.inspect_err(|error| tracing::info!(error = %chain(error), "ended a stream of results"));
-            if let Some(piece) = found.ok()? {
-                return Some(piece);
-            }
-            if self.sent.elapsed() >= HEARTBEAT {
-                return Some(": heartbeat\n\n".to_owned());
-            }
-            tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
-                () = self.viewer.fleet.stopped() => return None,
-            }
-        }
-    }
-
-    /// Returns the next results, the progress if it has changed, or the end.
-    async fn look(&mut self) -> Result<Option<String>, Error> {
-        let queries = self.viewer.fleet.live_queries();
-        // First the state: the results that are read after its end are all.
-        let found = queries.find(&self.viewer.context, &self.id).await?;
-        let page = queries.results(&found, self.position, DEFAULT_PAGE).await?;
-        if let Some(last) = page.last() {
-            self.position = last.seq;
-            return Ok(Some(page.into_iter().map(|found| event(Some(found.seq), "result", &result(found))).collect()));
-        }
-        let has_ended = found.ended.is_some();
-        if !has_ended && self.told.is_some() && self.told_at.elapsed() < PROGRESS_EVERY {
-            return Ok(None);
-        }
-        let view = viewed(queries.view(&found).await?);
-        self.told_at = Instant::now();
-        self.has_ended = has_ended;
-        if has_ended {
-            return Ok(Some(event(None, "end", &view)));
-        }
-        if self.told.as_ref() == Some(&view) {
-            return Ok(None);
-        }
-        let piece = event(None, "progress", &view);
-        self.told = Some(view);
-        Ok(Some(piece))
-    }
-}
-
-fn event(id: Option<u64>, kind: &str, data: &impl serde::Serialize) -> String {
-    // Strings, numbers and booleans always serialize.
-    let data = serde_json::to_string(data).unwrap_or_default();
-    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    format!("{id}event: {kind}\ndata: {data}\n\n")
+async fn web_socket(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    credentials: Credentials,
+    Path(id): Path<String>,
+    Query(query): Query<FollowResults>,
+    handshake: Handshake,
+) -> ApiResult<Response> {
+    let follower = Follower::open(fleet, context, credentials, id, query.after.unwrap_or(0)).await?;
+    Ok(handshake.response(follower))
 }

@@ -203,6 +203,7 @@ fn record(n: usize) -> AgentRecord {
             kind: CredentialKind::AccessKey,
             hash: SecretHash::of(key.as_bytes()),
             issued_at: at(n as i64),
+            certificate: None,
         }),
         enrollment_key_id: Some(EnrollmentKeyId::trusted("5f0f7f9e-0000-4000-8000-000000000001")),
         tags: vec!["production".into(), "linux".into()],

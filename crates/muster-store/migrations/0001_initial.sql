@@ -92,7 +92,9 @@ CREATE TABLE credentials (
     hash TEXT NOT NULL,
     issued_at INTEGER NOT NULL,
     last_used_at INTEGER,
-    revoked_at INTEGER
+    revoked_at INTEGER,
+    -- Hash of the names in the client certificate that it is bound to.
+    certificate TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX credentials_by_agent ON credentials (agent_id, issued_at, key_id);
 

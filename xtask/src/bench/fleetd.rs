@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::json;
 
 use super::drones::{Drones, Event, Target};
@@ -44,8 +45,9 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 
     say("load of hosts of fleetd");
     let seconds = (bench.sizes.seconds * ROUNDS).to_string();
-    let arguments = [&FAMILY[..], &["--mode", "heartbeat", "--seconds", &seconds]].concat();
-    let drones = Drones::start(bench, &target, hosts, &arguments)?;
+    let connections = connections(hosts, 0)?;
+    let arguments = ["--mode", "heartbeat", "--seconds", &seconds, "--connections", &connections];
+    let drones = Drones::start(bench, &target, hosts, &[&FAMILY[..], &arguments].concat())?;
     drones.wait_for(SETTLED, |event| matches!(event, Event::Began {}).then_some(()))?;
     let usage = server.process.usage();
     let (cpu, written, began) = (usage.cpu()?, usage.written()?, Instant::now());
@@ -68,6 +70,14 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     live_query(bench, &server, &target, &add, table, true)
 }
 
+/// Returns the number of connections that the hosts share; 0 if each of them can have two, besides `sockets` WebSockets. A
+/// part of the limit on open files is left for files and for connections that are being replaced.
+fn connections(hosts: u32, sockets: u32) -> anyhow::Result<String> {
+    let limit = u32::try_from(getrlimit(Resource::RLIMIT_NOFILE)?.1.min(1 << 20))? / 10 * 9;
+    let shared = limit.checked_sub(sockets).filter(|shared| *shared > 0).context("too many hosts for one server")?;
+    Ok(if 2 * hosts <= shared { 0 } else { shared }.to_string())
+}
+
 /// Runs a live query on all hosts.
 fn live_query(
     bench: &Bench,
@@ -80,8 +90,10 @@ fn live_query(
     let hosts = bench.sizes.agents;
     let manner = if push { "get hints over WebSocket" } else { "ask every 10 s" };
     say(&format!("live query on hosts of fleetd that {manner}"));
-    let flags: &[&str] = if push { &["--mode", "live", "--push"] } else { &["--mode", "live"] };
-    let drones = Drones::start(bench, target, hosts, &[&FAMILY[..], flags].concat())?;
+    let connections = connections(hosts, if push { hosts } else { 0 })?;
+    let arguments = ["--mode", "live", "--connections", &connections];
+    let flags: &[&str] = if push { &["--push"] } else { &[] };
+    let drones = Drones::start(bench, target, hosts, &[&FAMILY[..], &arguments, flags].concat())?;
     drones.wait_for(SETTLED, |event| match event {
         Event::Progress(counts) if counts.enrolled == u64::from(hosts) => Some(()),
         _ => None,

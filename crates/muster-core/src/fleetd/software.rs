@@ -76,6 +76,16 @@ impl Source {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|source| source.as_str() == word)
     }
+
+    /// Returns a source that exists on the same operating system only; `None` for sources of several systems.
+    const fn system(self) -> Option<Self> {
+        match self {
+            Self::Apps => Some(Self::Apps),
+            Self::DebPackages | Self::RpmPackages => Some(Self::DebPackages),
+            Self::Programs => Some(Self::Programs),
+            Self::ChromeExtensions | Self::FirefoxAddons | Self::HomebrewPackages | Self::PythonPackages => None,
+        }
+    }
 }
 
 macro_rules! queries {
@@ -174,8 +184,8 @@ pub fn unpacked(list: &[u8]) -> impl Iterator<Item = SoftwareId> {
 pub struct Report {
     /// The software by id.
     pub software: BTreeMap<SoftwareId, Software>,
-    /// Sources whose query failed: the software from them is as before.
-    pub failed: Vec<Source>,
+    /// Sources whose query succeeded.
+    pub answered: Vec<Source>,
     /// Number of packages that are left out because of [`MAX_SOFTWARE`].
     pub left_out: u64,
 }
@@ -195,6 +205,20 @@ impl Report {
     pub fn list(&self) -> Vec<u8> {
         packed(self.software.keys().copied())
     }
+
+    /// Returns whether software that the host had before, and that is not in the report, is still there: its source did not
+    /// answer. A host that answers with the source of another operating system was installed anew.
+    pub fn keeps(&self, software: &Software) -> bool {
+        let system = software.source.system();
+        let is_of_other = |other: &Source| other.system().is_some_and(|other| system.is_some_and(|own| own != other));
+        !self.answered.contains(&software.source) && !self.answered.iter().any(is_of_other)
+    }
+
+    /// Returns a hash, by which an unchanged report is recognized.
+    pub fn digest(&self) -> [u8; 32] {
+        let answered = self.answered.iter().map(|source| *source as u8).collect();
+        sha256(&[self.list(), self.left_out.to_be_bytes().into(), answered].concat())
+    }
 }
 
 /// Returns what a host reports in the results of a request, which are JSON objects by query name; `None` if it was not asked
@@ -209,12 +233,15 @@ pub fn report(queries: &str, statuses: &str) -> Option<Report> {
     let mut report = Report::default();
     for (at, source) in Source::ALL.into_iter().enumerate() {
         match statuses[at].map(rows::status) {
-            None => {}
-            Some(Some(0)) => raw_json::each_element(results[at].unwrap_or("[]"), |row| {
-                software(row, source).into_iter().for_each(|software| report.add(software));
-                true
-            }),
-            Some(_) => report.failed.push(source),
+            Some(Some(0)) => {
+                report.answered.push(source);
+                raw_json::each_element(results[at].unwrap_or("[]"), |row| {
+                    software(row, source).into_iter().for_each(|software| report.add(software));
+                    true
+                });
+            }
+            // It failed, or did not run: nothing is known about its software.
+            _ => {}
         }
     }
     Some(report)
@@ -275,7 +302,10 @@ mod tests {
         let found = report(&queries.to_string(), &statuses.to_string()).unwrap();
         let pip = Software { name: "pip".into(), version: String::new(), source: Source::PythonPackages };
         let expected: BTreeMap<_, _> = [deb("openssl", "3.0.1"), pip].map(|one| (one.id(), one)).into();
-        assert_eq!((found.software, found.failed, found.left_out), (expected, vec![Source::Apps], 0));
+        assert_eq!(
+            (found.software, found.answered, found.left_out),
+            (expected, vec![Source::DebPackages, Source::PythonPackages], 0)
+        );
         assert_eq!(report("{}", r#"{"fleet_detail_query_os_version": 0}"#), None);
     }
 

@@ -89,6 +89,27 @@ async fn software_from_a_source_whose_query_failed_is_kept() {
 }
 
 #[tokio::test]
+async fn software_from_a_source_without_an_answer_is_kept_unless_the_system_was_replaced() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    report(&server, &key, &packages(&[("bash", "5.1")]), &packages(&[("pip", "22.0")]), 0).await;
+    let answer = async |query: &str, found: &Value| {
+        let body = json!({"node_key": key, "queries": {query: found}, "statuses": {query: 0}});
+        assert_eq!(server.osquery("distributed/write", &body).await.status, 200);
+    };
+    let names = async || {
+        let found = found(&server, "default", "", None).await.into_iter();
+        found.map(|(name, ..)| name).collect::<Vec<_>>()
+    };
+    answer(DEB, &packages(&[("bash", "5.1")])).await;
+    assert_eq!(names().await, ["bash", "pip"]);
+    answer(PYTHON, &json!([])).await;
+    assert_eq!(names().await, ["bash"]);
+    answer("fleet_detail_query_software_programs", &packages(&[("7-Zip", "24")])).await;
+    assert_eq!(names().await, ["7-Zip"]);
+}
+
+#[tokio::test]
 async fn software_leaves_the_index_with_its_host_and_moves_with_it() {
     let server = Server::start().await;
     let (secret, other) = (server.secret().await, server.secret_in("other").await);

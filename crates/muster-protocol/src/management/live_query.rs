@@ -83,6 +83,15 @@ pub struct LiveQueryResult {
     pub truncated: bool,
 }
 
+/// Follows the results of a live query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowResults {
+    /// Only results with a higher number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
 /// `GET /queries/run/{id}/results`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default)]

@@ -212,6 +212,13 @@ fn tls() -> Vec<Definition> {
             Some("--tls-client-crl"),
             "PEM file with the revocation list of each CA in `tls.client_ca`. Certificates of a CA without a list are rejected.\nReloaded on SIGHUP and when the file changes. An expired list stays in use.",
         ),
+        key(
+            &names::TLS_CLIENT_BIND_HOSTS,
+            Kind::Flag,
+            Raw::Flag(false),
+            None,
+            "Whether a host of fleetd that enrolls with a client certificate is bound to the names in it: its subject and its\nsubject alternative names. Requests and enrollments of the host with another certificate, or without one, are rejected.",
+        ),
     ]
 }
 

@@ -162,6 +162,7 @@ keys! {
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";
     TLS_CLIENT_AUTH: ClientAuth = "tls.client_auth";
     TLS_CLIENT_CRL: Option<Utf8PathBuf> = "tls.client_crl";
+    TLS_CLIENT_BIND_HOSTS: bool = "tls.client_bind_hosts";
     LONG_POLL: Duration = "timeouts.checkin_long_poll";
     JITTER: Duration = "timeouts.checkin_jitter";
     MAX_POLL: Duration = "timeouts.checkin_max_poll";

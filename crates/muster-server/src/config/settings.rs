@@ -126,6 +126,8 @@ pub struct TlsConfig {
     pub client_crl: Option<Utf8PathBuf>,
     /// Whether agents need a client certificate.
     pub client_auth: ClientAuth,
+    /// Whether hosts of fleetd are bound to the certificates that they enroll with.
+    pub client_bind_hosts: bool,
 }
 
 /// Whether agents need a client certificate.
@@ -255,7 +257,11 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
     if client_ca.is_none() && client_auth == ClientAuth::Required {
         problems.push(values.problem(&names::TLS_CLIENT_AUTH, "`required` requires tls.client_ca"));
     }
-    TlsConfig { custom, client_ca, client_crl, client_auth }
+    let client_bind_hosts = values.read(&names::TLS_CLIENT_BIND_HOSTS);
+    if client_ca.is_none() && client_bind_hosts {
+        problems.push(values.problem(&names::TLS_CLIENT_BIND_HOSTS, "requires tls.client_ca"));
+    }
+    TlsConfig { custom, client_ca, client_crl, client_auth, client_bind_hosts }
 }
 
 fn forward(values: &Values, problems: &mut Vec<Problem>) -> Option<ForwardConfig> {

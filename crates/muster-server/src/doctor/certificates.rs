@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Finding;
 use crate::config::Config;
-use crate::tls::file::read_certificates;
+use crate::tls::file::{read_certificates, read_client_cas};
 use crate::tls::validity::{Role, Validity, Warning, uncovered, wrong_purpose};
 
 const CHECK: &str = "certificates";
@@ -35,10 +35,14 @@ pub(super) fn examine(config: &Config, now: Timestamp) -> Vec<Finding> {
 }
 
 fn file(config: &Config, path: &Utf8Path, role: Role, now: Timestamp) -> Vec<Finding> {
-    let certificates = match read_certificates(path) {
+    let is_of_clients = role == Role::ClientCa;
+    let certificates = match if is_of_clients { read_client_cas(path) } else { read_certificates(path) } {
         Ok(certificates) => certificates,
         Err(error) => {
-            let remedy = "replace the file; the server recreates its own certificate if you delete server.crt";
+            let remedy = match is_of_clients {
+                true => "replace the file, or remove tls.client_ca from the configuration",
+                false => "replace the file; the server recreates its own certificate if you delete server.crt",
+            };
             return vec![Finding::error(CHECK, chain(&error).to_string(), remedy)];
         }
     };

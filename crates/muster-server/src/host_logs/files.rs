@@ -4,6 +4,8 @@
 
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use async_trait::async_trait;
@@ -15,7 +17,7 @@ use muster_core::fleetd::log_lines::LogType;
 use muster_fleet::host_logs::LogDestination;
 use tokio::sync::{oneshot, watch};
 
-use super::reader::Position;
+use super::reader::{Position, unread_lines};
 
 /// Maximum number of requests whose lines wait.
 const MAX_WAITING: usize = 4096;
@@ -50,6 +52,8 @@ pub struct Durable {
     pub path: Utf8PathBuf,
     /// The place up to which the log is durable. Ends with the writer.
     pub end: watch::Receiver<Position>,
+    /// Number of lines that rotation has deleted before they were forwarded, and that are not counted yet.
+    pub lost: Arc<AtomicU64>,
 }
 
 /// Lines of a request.
@@ -60,8 +64,9 @@ struct Job {
 }
 
 impl LogFiles {
-    /// Opens the files in a directory, which must exist.
-    pub fn open(directory: &Utf8Path, rotation: Rotation) -> io::Result<Self> {
+    /// Opens the files in a directory, which must exist. Lines that are deleted before they were forwarded are counted only if
+    /// they are forwarded at all.
+    pub fn open(directory: &Utf8Path, rotation: Rotation, are_forwarded: bool) -> io::Result<Self> {
         // Not truncated: another server may hold the lock.
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(directory.join(LOCK))?;
         lock.file().try_lock().map_err(|_| {
@@ -69,12 +74,13 @@ impl LogFiles {
                 "another server writes logs to {directory}: use a separate directory for each server"
             ))
         })?;
-        let open = |kind| LogFile::open(directory, kind, rotation);
+        let open = |kind| LogFile::open(directory, kind, rotation, are_forwarded);
         let files = [open(LogType::Result)?, open(LogType::Status)?];
         let logs = files.each_ref().map(|file| Durable {
             kind: file.kind,
             path: file.path.clone(),
             end: file.end.subscribe(),
+            lost: Arc::clone(&file.lost),
         });
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         std::thread::Builder::new().name("log-files".into()).spawn(move || {
@@ -131,10 +137,12 @@ struct LogFile {
     file: File,
     length: u64,
     end: watch::Sender<Position>,
+    are_forwarded: bool,
+    lost: Arc<AtomicU64>,
 }
 
 impl LogFile {
-    fn open(directory: &Utf8Path, kind: LogType, rotation: Rotation) -> io::Result<Self> {
+    fn open(directory: &Utf8Path, kind: LogType, rotation: Rotation, are_forwarded: bool) -> io::Result<Self> {
         let path = directory.join(format!("osquery_{}.log", kind.as_str()));
         let mut file = open(&path)?;
         let mut length = file.seek(SeekFrom::End(0))?;
@@ -149,7 +157,7 @@ impl LogFile {
             }
         }
         let end = watch::Sender::new(Position { inode: file.metadata()?.ino(), offset: length });
-        Ok(Self { kind, path, rotation, file, length, end })
+        Ok(Self { kind, path, rotation, file, length, end, are_forwarded, lost: Arc::default() })
     }
 
     /// Writes the lines of requests, and answers them.
@@ -190,9 +198,26 @@ impl LogFile {
         }
     }
 
+    /// Counts the lines of a file that is about to be deleted, and that were not forwarded.
+    fn count_lost(&self, oldest: &Utf8Path) {
+        match unread_lines(&self.path, oldest) {
+            Ok(0) => {}
+            Ok(lines) => {
+                self.lost.fetch_add(lines, Ordering::Relaxed);
+                tracing::warn!(log = %self.path, lines, "log lines of hosts are deleted before they were forwarded");
+            }
+            // Not a reason to keep the lines that are to be written.
+            Err(error) => tracing::warn!(%error, log = %self.path, "failed to count lines that were not forwarded"),
+        }
+    }
+
     /// Renames the current file to `.1`, and each rotated one to the next number; the last one is replaced.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |number: u64| Utf8PathBuf::from(format!("{}.{number}", self.path));
+        let oldest = if self.rotation.files > 1 { numbered(self.rotation.files - 1) } else { self.path.clone() };
+        if self.are_forwarded {
+            self.count_lost(&oldest);
+        }
         // From the highest number down, so that no file is overwritten before it was moved.
         for number in (1..self.rotation.files.saturating_sub(1)).rev() {
             if numbered(number).as_std_path().try_exists()? {
@@ -223,8 +248,6 @@ fn open(path: &Utf8Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn read(path: &Utf8Path) -> String {
@@ -240,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn files_rotate_at_their_size_and_the_oldest_is_replaced() {
         let (_directory, path) = directory();
-        let files = LogFiles::open(&path, Rotation { bytes: 10, files: 3 }).unwrap();
+        let files = LogFiles::open(&path, Rotation { bytes: 10, files: 3 }, false).unwrap();
         for line in ["one\n", "two\n", "three\n", "four-is-long-enough\n", "five\n"] {
             files.store(LogType::Result, line.into()).await.unwrap();
         }
@@ -257,17 +280,19 @@ mod tests {
         let (_directory, path) = directory();
         fs::write(path.join("osquery_result.log"), "half").unwrap();
         let rotation = Rotation { bytes: 1000, files: 1 };
-        let files = LogFiles::open(&path, rotation).unwrap();
-        assert!(LogFiles::open(&path, rotation).is_err_and(|error| error.to_string().contains("another server")));
+        let files = LogFiles::open(&path, rotation, false).unwrap();
+        assert!(
+            LogFiles::open(&path, rotation, false).is_err_and(|error| error.to_string().contains("another server"))
+        );
         files.store(LogType::Result, "whole\n".into()).await.unwrap();
         assert_eq!(read(&path.join("osquery_result.log")), "half\nwhole\n");
-        assert!(LogFiles::open(Utf8Path::new("/nowhere"), rotation).is_err());
+        assert!(LogFiles::open(Utf8Path::new("/nowhere"), rotation, false).is_err());
     }
 
     #[tokio::test]
     async fn concurrent_lines_are_all_on_disk_when_their_requests_are_answered() {
         let (_directory, path) = directory();
-        let files = Arc::new(LogFiles::open(&path, Rotation { bytes: 1 << 20, files: 2 }).unwrap());
+        let files = Arc::new(LogFiles::open(&path, Rotation { bytes: 1 << 20, files: 2 }, false).unwrap());
         let store = |number: u32| {
             let files = Arc::clone(&files);
             tokio::spawn(async move { files.store(LogType::Result, format!("{number}\n")).await })

@@ -1,6 +1,7 @@
 //! Forwards the lines of a log to an HTTP receiver, at least once and in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,6 +25,9 @@ use super::reader::{Batch, LogReader, Position};
 
 /// Pauses between attempts, seconds. The last one repeats.
 const PAUSES: [u64; 7] = [1, 2, 4, 8, 16, 32, 60];
+/// Maximum time for a request that is in flight at shutdown. Lines that the receiver has accepted must be recorded, or they are
+/// sent twice.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Where log lines are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +74,7 @@ pub struct Forwarded {
     lines: Family<LogLabel, Counter>,
     rejected: Family<LogLabel, Counter>,
     behind: Family<LogLabel, Gauge>,
+    lost: Family<LogLabel, Counter>,
 }
 
 impl Forwarded {
@@ -81,10 +87,16 @@ impl Forwarded {
             "Bytes of log lines of hosts that are on disk and still to be forwarded",
             self.behind.clone(),
         );
+        registry.register(
+            "lost_log_lines",
+            "Log lines of hosts that were deleted by rotation before they were forwarded",
+            self.lost.clone(),
+        );
     }
 }
 
-/// Forwards these logs until `shutdown`. What is left then is forwarded after the next start.
+/// Forwards these logs until `shutdown`. What is left then is forwarded after the next start. The tasks end when the requests
+/// that are in flight have ended.
 ///
 /// # Errors
 /// If a file cannot be read, or a setting cannot be used; the text names it.
@@ -93,19 +105,21 @@ pub fn start(
     logs: &[Durable],
     forwarded: &Arc<Forwarded>,
     shutdown: &CancellationToken,
-) -> Result<(), String> {
+) -> Result<Vec<JoinHandle<()>>, String> {
     let receiver = Arc::new(config.receiver()?);
+    let mut forwarding = Vec::new();
     for log in logs {
         let reader = LogReader::open(&log.path, *log.end.borrow());
         let reader = reader.map_err(|error| format!("{}: {}", log.path, chain(&error)))?;
-        let (receiver, end) = (Arc::clone(&receiver), log.end.clone());
+        let (receiver, end, lost) = (Arc::clone(&receiver), log.end.clone(), log.lost.clone());
         let label = LogLabel { log: log.kind.as_str() };
-        let mut forwarder = Forwarder { label, reader, receiver, end, forwarded: Arc::clone(forwarded) };
+        let mut forwarder = Forwarder { label, reader, receiver, end, lost, forwarded: Arc::clone(forwarded) };
         let (shutdown, runtime) = (shutdown.clone(), Handle::current());
         // On a thread for blocking work, because it reads files between the requests.
-        tokio::task::spawn_blocking(move || runtime.block_on(shutdown.run_until_cancelled(forwarder.forward())));
+        let task = tokio::task::spawn_blocking(move || runtime.block_on(forwarder.forward(&shutdown)));
+        forwarding.push(task);
     }
-    Ok(())
+    Ok(forwarding)
 }
 
 /// The forwarder of one log.
@@ -115,15 +129,21 @@ struct Forwarder {
     receiver: Arc<LogReceiver>,
     /// The place up to which the log is durable.
     end: watch::Receiver<Position>,
+    /// Number of lines that were deleted before they were read.
+    lost: Arc<AtomicU64>,
     forwarded: Arc<Forwarded>,
 }
 
 impl Forwarder {
-    async fn forward(&mut self) {
+    async fn forward(&mut self, shutdown: &CancellationToken) {
         let mut failures = 0;
-        loop {
+        while !shutdown.is_cancelled() {
             let end = *self.end.borrow_and_update();
-            match self.step(end).await {
+            let step = tokio::select! {
+                step = self.step(end) => step,
+                () = async { shutdown.cancelled().await; sleep(GRACE).await } => return,
+            };
+            match step {
                 Ok(true) => {
                     if failures > 0 {
                         info!(log = self.label.log, "log lines of hosts are forwarded again");
@@ -131,8 +151,10 @@ impl Forwarder {
                     failures = 0;
                 }
                 // Everything is forwarded: wait for more, or for the end of the writer.
-                Ok(false) if self.end.changed().await.is_err() => return,
-                Ok(false) => {}
+                Ok(false) => match shutdown.run_until_cancelled(self.end.changed()).await {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) | None => return,
+                },
                 Err(reason) => {
                     if failures == 0 {
                         warn!(
@@ -140,7 +162,8 @@ impl Forwarder {
                             "log lines of hosts are not forwarded; they stay on disk until an attempt succeeds"
                         );
                     }
-                    sleep(Duration::from_secs(PAUSES[failures.min(PAUSES.len() - 1)])).await;
+                    let pause = Duration::from_secs(PAUSES[failures.min(PAUSES.len() - 1)]);
+                    shutdown.run_until_cancelled(sleep(pause)).await;
                     failures += 1;
                 }
             }
@@ -151,19 +174,20 @@ impl Forwarder {
     async fn step(&mut self, end: Position) -> Result<bool, String> {
         let read = |error: std::io::Error| chain(&error).to_string();
         let batch = self.reader.next(end).map_err(read)?;
-        self.show_behind(end);
+        self.show_state(end);
         let Some(Batch { lines, end: next }) = batch else {
             return Ok(false);
         };
         self.deliver(&lines).await?;
         self.reader.advance(next).map_err(read)?;
-        self.show_behind(end);
+        self.show_state(end);
         Ok(true)
     }
 
-    fn show_behind(&self, end: Position) {
+    fn show_state(&self, end: Position) {
         let bytes = i64::try_from(self.reader.behind(end)).unwrap_or(i64::MAX);
         self.forwarded.behind.get_or_create(&self.label).set(bytes);
+        self.forwarded.lost.get_or_create(&self.label).inc_by(self.lost.swap(0, Ordering::Relaxed));
     }
 
     /// Sends lines. If the receiver rejects their content, they are sent in halves, so that only the lines it rejects are

@@ -47,20 +47,29 @@ pub struct LogReader {
 impl LogReader {
     /// Continues at the stored position. Without one, begins with the lines that are written from now on, at `end`.
     pub fn open(log: &Utf8Path, end: Position) -> io::Result<Self> {
-        let mut reader = Self { log: log.to_owned(), mark: Mark::default() };
-        match fs::read(reader.stored()) {
-            Ok(text) => {
-                // The default is no file, so that reading begins with the oldest one: rather twice than never.
-                reader.mark = serde_json::from_slice(&text).unwrap_or_else(|error| {
-                    let path = reader.stored();
-                    tracing::warn!(%path, %error, "damaged position in a log; all of its lines are forwarded again");
-                    Mark::default()
-                });
+        match Self::stored(log)? {
+            Some(reader) => Ok(reader),
+            None => {
+                let mut reader = Self { log: log.to_owned(), mark: Mark::default() };
+                reader.advance(end)?;
+                Ok(reader)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => reader.advance(end)?,
-            Err(error) => return Err(error),
         }
-        Ok(reader)
+    }
+
+    /// Returns a reader at the stored position; `None` if there is none.
+    fn stored(log: &Utf8Path) -> io::Result<Option<Self>> {
+        let path = position_file(log);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        // The default is no file, so that reading begins with the oldest one: rather twice than never.
+        let mark = serde_json::from_slice(&text).unwrap_or_else(|error| {
+            tracing::warn!(%path, %error, "damaged position in a log; all of its lines are forwarded again");
+            Mark::default()
+        });
+        Ok(Some(Self { log: log.to_owned(), mark }))
     }
 
     /// Returns the next lines before `end`, the place up to which the log is durable; `None` if all were read.
@@ -68,10 +77,8 @@ impl LogReader {
         let files = self.files()?;
         let mut place = match files.iter().position(|file| self.is_at(file)) {
             Some(place) => place,
+            // Its file was deleted, with the lines that were left in it.
             None => {
-                if self.mark.position != Position::default() {
-                    tracing::warn!(log = %self.log, "log lines of hosts were deleted before they were forwarded");
-                }
                 self.mark = Mark::default();
                 0
             }
@@ -97,7 +104,8 @@ impl LogReader {
     pub fn advance(&mut self, to: Position) -> io::Result<()> {
         let current = self.files()?.into_iter().find(|file| file.inode == to.inode);
         self.mark = Mark { position: to, created: current.and_then(|file| file.created) };
-        let (stored, partial) = (self.stored(), Utf8PathBuf::from(format!("{}.part", self.stored())));
+        let stored = position_file(&self.log);
+        let partial = Utf8PathBuf::from(format!("{stored}.part"));
         fs::write(&partial, serde_json::to_vec(&self.mark)?)?;
         fs::rename(partial, stored)
     }
@@ -114,10 +122,6 @@ impl LogReader {
     /// Returns whether the position is in this file.
     fn is_at(&self, file: &Found) -> bool {
         file.inode == self.mark.position.inode && file.created == self.mark.created
-    }
-
-    fn stored(&self) -> Utf8PathBuf {
-        format!("{}.position", self.log).into()
     }
 
     /// Returns the files of the log, oldest first.
@@ -142,6 +146,32 @@ impl LogReader {
         }
         files.reverse();
         Ok(files)
+    }
+}
+
+fn position_file(log: &Utf8Path) -> Utf8PathBuf {
+    format!("{log}.position").into()
+}
+
+/// Returns the number of lines in a file of a log after the stored position of the reader. Those that are being forwarded count.
+pub fn unread_lines(log: &Utf8Path, file: &Utf8Path) -> io::Result<u64> {
+    let Some(reader) = LogReader::stored(log)? else { return Ok(0) };
+    let files = reader.files()?;
+    let Some(place) = files.iter().position(|found| found.path == file) else { return Ok(0) };
+    let from = match files.iter().position(|found| reader.is_at(found)) {
+        Some(at) if at > place => return Ok(0),
+        Some(at) if at == place => reader.mark.position.offset,
+        // An older file, which may be deleted by now.
+        _ => 0,
+    };
+    let mut file = File::open(file)?;
+    file.seek(SeekFrom::Start(from))?;
+    let (mut lines, mut part) = (0, vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(lines),
+            length => lines += part[..length].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
     }
 }
 
@@ -266,6 +296,28 @@ mod tests {
             log.rotate(3);
         }
         assert_eq!(log.all(&mut reader), "three\nfour\n");
+    }
+
+    #[test]
+    fn lines_that_the_reader_has_not_passed_are_counted() {
+        let log = Log::new();
+        let (current, oldest) = (log.path.clone(), Utf8PathBuf::from(format!("{}.1", log.path)));
+        log.append("before\n");
+        assert_eq!(unread_lines(&log.path, &current).unwrap(), 0, "nothing reads");
+        let mut reader = LogReader::open(&log.path, log.end()).unwrap();
+        log.append("one\ntwo\nhalf");
+        assert_eq!(unread_lines(&log.path, &current).unwrap(), 2);
+        log.rotate(2);
+        log.append("three\n");
+        assert_eq!(unread_lines(&log.path, &oldest).unwrap(), 2);
+        assert_eq!(unread_lines(&log.path, &current).unwrap(), 1, "after those of the older file");
+        let batch = reader.next(log.end()).unwrap().unwrap();
+        reader.advance(batch.end).unwrap();
+        assert_eq!(unread_lines(&log.path, &oldest).unwrap(), 0);
+        log.rotate(2);
+        log.rotate(2);
+        assert_eq!(unread_lines(&log.path, &oldest).unwrap(), 0, "its file is gone, and the oldest is empty");
+        assert_eq!(unread_lines(&log.path, Utf8Path::new("/nowhere")).unwrap(), 0);
     }
 
     #[test]

@@ -122,6 +122,7 @@ pub struct Server {
     listeners: JoinSet<Drained>,
     background: JoinHandle<()>,
     watching: JoinHandle<()>,
+    forwarding: Vec<JoinHandle<()>>,
     traces: Traces,
 }
 
@@ -244,9 +245,12 @@ impl Server {
         let first_start = prepared(config, &data, &fleet, &tls).await?;
         describe(&fleet, &addresses).await;
         let (health, shutdown, metrics) = (Health::default(), CancellationToken::new(), shown(&fleet, &tls));
-        if let Some(forward) = &config.host_log_forward {
-            forward::start(forward, &logs, &metrics.forwarded, &shutdown).map_err(ServeError::Forward)?;
-        }
+        let forwarding = match &config.host_log_forward {
+            Some(forward) => {
+                forward::start(forward, &logs, &metrics.forwarded, &shutdown).map_err(ServeError::Forward)?
+            }
+            None => Vec::new(),
+        };
         let limit = listeners::limit(config, files);
         let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit };
         let listeners = starting.listeners(bound, &fleet, &health);
@@ -268,6 +272,7 @@ impl Server {
             listeners,
             background,
             watching,
+            forwarding,
             traces,
         };
         server.ready()?;
@@ -303,7 +308,7 @@ impl Server {
                 Err(error) => error!(error = %chain(&error), "listener failed"),
             }
         }
-        for task in [self.background, self.watching] {
+        for task in [self.background, self.watching].into_iter().chain(self.forwarding) {
             if let Err(error) = task.await {
                 error!(error = %chain(&error), "background task failed");
             }

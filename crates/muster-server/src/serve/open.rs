@@ -95,7 +95,7 @@ pub(super) async fn fleet(
     use_disk(config, &fleet, disk, on_reserve);
     let mut logs = Vec::new();
     if let Some(path) = &config.host_logs {
-        let files = LogFiles::open(path, config.host_log_rotation)
+        let files = LogFiles::open(path, config.host_log_rotation, config.host_log_forward.is_some())
             .map_err(|source| ServeError::HostLogs { path: path.clone(), source })?;
         logs = files.logs().to_vec();
         fleet.host_logs().use_destination(Arc::new(files));

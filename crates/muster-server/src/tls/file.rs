@@ -6,10 +6,11 @@
 use std::io::{ErrorKind, Read};
 
 use camino::Utf8Path;
+use muster_core::error_chain::SharedError;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::TlsError;
 
@@ -30,24 +31,45 @@ const PASSPHRASE: [&[u8]; 2] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Certificate,
+    ClientCas,
     Key,
     Revocations,
 }
 
+impl Wanted {
+    /// Returns the file as errors name it: files other than those of the server's certificate with their key.
+    fn name(self, path: &Utf8Path) -> String {
+        match self {
+            Self::Certificate | Self::Key => path.to_string(),
+            Self::ClientCas => format!("{path} (tls.client_ca)"),
+            Self::Revocations => format!("{path} (tls.client_crl)"),
+        }
+    }
+
+    fn error(self, path: &Utf8Path, reason: impl Into<SharedError>) -> TlsError {
+        TlsError::Pem { file: self.name(path), source: reason.into() }
+    }
+}
+
 /// Reads the certificates of a PEM file, in the order of the file.
 pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bytes = read(path)?;
-    // Before parsing: the parsers skip what they do not know, and then find nothing.
-    if let Some(reason) = mistake(&bytes, path, Wanted::Certificate) {
-        return Err(TlsError::file(path, reason));
-    }
+    certificates(path, Wanted::Certificate)
+}
+
+/// Reads the CAs of client certificates of a PEM file.
+pub fn read_client_cas(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(path, Wanted::ClientCas)
+}
+
+fn certificates(path: &Utf8Path, wanted: Wanted) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path, wanted)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| TlsError::pem(path.as_str(), error))?;
+    let found = found.map_err(|error| TlsError::pem(wanted.name(path), error))?;
     // Parsed here, so that a defect is reported with its position in the file, not in a handshake.
     for (place, der) in (1..).zip(&found) {
         if let Err(error) = X509Certificate::from_der(der) {
             let reason = format!("certificate {place} is corrupt: {error}\nhint: copy the file again");
-            return Err(TlsError::file(path, reason));
+            return Err(wanted.error(path, reason));
         }
     }
     Ok(found)
@@ -55,41 +77,46 @@ pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>
 
 /// Reads the certificate revocation lists (RFC 5280 §5) of a PEM file.
 pub fn read_revocations(path: &Utf8Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let bytes = read(path)?;
-    if let Some(reason) = mistake(&bytes, path, Wanted::Revocations) {
-        return Err(TlsError::file(path, reason));
-    }
+    let wanted = Wanted::Revocations;
+    let bytes = read(path, wanted)?;
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    found.map_err(|error| TlsError::pem(path.as_str(), error))
+    let found = found.map_err(|error| TlsError::pem(wanted.name(path), error))?;
+    for (place, der) in (1..).zip(&found) {
+        if let Err(error) = CertificateRevocationList::from_der(der) {
+            let reason = format!("revocation list {place} is corrupt: {error}\nhint: copy the file again");
+            return Err(wanted.error(path, reason));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads the private key of a PEM file.
 pub fn read_key(path: &Utf8Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let bytes = read(path)?;
-    if let Some(reason) = mistake(&bytes, path, Wanted::Key) {
-        return Err(TlsError::file(path, reason));
-    }
+    let bytes = read(path, Wanted::Key)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::pem(path.as_str(), error))
 }
 
-fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {
+/// Reads a file whose labels show that it contains what is expected.
+fn read(path: &Utf8Path, wanted: Wanted) -> Result<Vec<u8>, TlsError> {
     let mut bytes = Vec::new();
     // One byte more than the limit shows that the file is too large. Its size is not checked, because the path can be a
     // pipe.
     let read = fs_err::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            TlsError::file(path, "does not exist\nhint: correct its path in the configuration (tls)")
-        }
+        ErrorKind::NotFound => wanted.error(path, "does not exist\nhint: correct its path in the configuration (tls)"),
         ErrorKind::PermissionDenied => {
-            TlsError::file(path, "cannot be read: permission denied\nhint: make it readable for the server's user")
+            wanted.error(path, "cannot be read: permission denied\nhint: make it readable for the server's user")
         }
         _ => TlsError::Io(error),
     })?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(TlsError::file(path, "is larger than 1 MiB: neither a certificate chain nor a key"));
+        return Err(wanted.error(path, "is larger than 1 MiB: neither a certificate chain nor a key"));
     }
-    Ok(bytes)
+    // Before parsing: the parsers skip what they do not know, and then find nothing.
+    match mistake(&bytes, path, wanted) {
+        Some(reason) => Err(wanted.error(path, reason)),
+        None => Ok(bytes),
+    }
 }
 
 /// Returns why the file does not contain what is expected, with the remedy; `None` if its labels show that it does.
@@ -97,6 +124,7 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         let content = match wanted {
             Wanted::Certificate => "the certificate of the server, followed by those of the CAs that issued it",
+            Wanted::ClientCas => "the certificates of the CAs that issue client certificates",
             Wanted::Key => "the private key of the certificate",
             Wanted::Revocations => "the revocation list of each CA in tls.client_ca",
         };
@@ -108,19 +136,26 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     let labels = labels(bytes);
     // No label at all: the file may be valid in another format, and the answer can name the command that converts it.
     if labels.is_empty() {
-        return Some(binary(bytes, path));
+        return Some(binary(bytes, path, wanted));
     }
     let has = |part: &str| labels.iter().any(|label| label.contains(part));
     match wanted {
         // Other sections in the same file do no harm; many bundles contain text and keys, too.
-        Wanted::Certificate if labels.iter().any(|label| label == "CERTIFICATE") => None,
+        Wanted::Certificate | Wanted::ClientCas if labels.iter().any(|label| label == "CERTIFICATE") => None,
+        Wanted::ClientCas if has("CERTIFICATE REQUEST") => {
+            Some("contains a signing request, not a certificate\nhint: use the certificate of the CA".into())
+        }
+        Wanted::ClientCas if has("PRIVATE KEY") => Some(
+            "contains a private key, not a certificate\nhint: use the certificate of the CA; its key is not needed"
+                .into(),
+        ),
         Wanted::Certificate if has("CERTIFICATE REQUEST") => Some(
             "contains a signing request, not a certificate\nhint: use the certificate that the CA issued for it".into(),
         ),
-        Wanted::Certificate if has("TRUSTED CERTIFICATE") => Some(format!(
+        Wanted::Certificate | Wanted::ClientCas if has("TRUSTED CERTIFICATE") => Some(format!(
             "contains a certificate in OpenSSL's trusted format\nhint: openssl x509 -in {path} -out PEM_FILE"
         )),
-        Wanted::Certificate if has("PKCS7") => Some(format!(
+        Wanted::Certificate | Wanted::ClientCas if has("PKCS7") => Some(format!(
             "contains a PKCS#7 bundle, not PEM certificates\nhint: openssl pkcs7 -in {path} -print_certs -out PEM_FILE"
         )),
         Wanted::Certificate if has("PRIVATE KEY") => Some(
@@ -145,7 +180,7 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         ),
         Wanted::Revocations if labels.iter().any(|label| label == "X509 CRL") => None,
         Wanted::Revocations => Some(format!("contains no revocation list (X509 CRL), but {}", labels.join(", "))),
-        Wanted::Certificate => Some(format!("contains no certificate, but {}", labels.join(", "))),
+        Wanted::Certificate | Wanted::ClientCas => Some(format!("contains no certificate, but {}", labels.join(", "))),
         Wanted::Key => Some(format!("contains no private key, but {}", labels.join(", "))),
     }
 }
@@ -180,7 +215,7 @@ fn is_encrypted(bytes: &[u8]) -> bool {
 }
 
 /// Returns the format of a file without PEM sections, and how to convert it.
-fn binary(bytes: &[u8], path: &Utf8Path) -> String {
+fn binary(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> String {
     if X509Certificate::from_der(bytes).is_ok() {
         return format!(
             "is a DER certificate, but PEM is required\nhint: openssl x509 -inform der -in {path} -out PEM_FILE"
@@ -203,6 +238,9 @@ fn binary(bytes: &[u8], path: &Utf8Path) -> String {
         );
     }
     match content {
+        [0x02, 0x01, 3, ..] if wanted == Wanted::ClientCas => format!(
+            "is a PKCS#12 archive, but PEM is required\nhint: openssl pkcs12 -in {path} -nokeys -cacerts -out PEM_FILE"
+        ),
         // RFC 7292: the first field of a PFX is version 3.
         [0x02, 0x01, 3, ..] => format!(
             "is a PKCS#12 archive, but PEM is required\n\

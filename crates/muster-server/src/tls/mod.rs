@@ -171,6 +171,7 @@ impl Tls {
             warnings.extend(wrong_purpose(leaf));
             warnings.extend(uncovered(leaf, &self.external_urls.borrow()));
         }
+        warnings.extend(described.clients.warnings());
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
         warnings
     }

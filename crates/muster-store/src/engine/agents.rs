@@ -171,8 +171,9 @@ fn change_credentials(
 
 /// Inserts a credential.
 fn issue(connection: &Connection, id: &AgentId, credential: &LiveCredential) -> std::result::Result<(), Failure> {
-    let LiveCredential { key_id, kind, hash, issued_at } = credential;
-    let values = params![key_id.as_str(), id.as_str(), kind.word(), hash.encode(), issued_at.as_micros()];
+    let LiveCredential { key_id, kind, hash, issued_at, certificate } = credential;
+    let certificate = certificate.map(|names| names.encode());
+    let values = params![key_id.as_str(), id.as_str(), kind.word(), hash.encode(), issued_at.as_micros(), certificate];
     if !affects(connection, sql::INSERT_CREDENTIAL, values)? {
         return Err(Precondition::Exists(format!("credential {key_id}")).into());
     }

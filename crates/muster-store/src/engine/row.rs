@@ -141,7 +141,8 @@ impl<'r, 'cells> Columns<'r, 'cells> {
         SecretHash::decode(&text).ok_or_else(|| self.unreadable("no hash"))
     }
 
-    /// Returns live credentials: key id, kind, hash and time of each with spaces between, and commas between two.
+    /// Returns live credentials: key id, kind, hash, time and, if it is bound, certificate of each with spaces between, and
+    /// commas between two.
     pub(super) fn credentials(&mut self) -> Result<LiveCredentials> {
         let text: Option<String> = self.take()?;
         // Aggregated by the statement, so that reading an agent is one row and one query.
@@ -198,6 +199,10 @@ fn live_credential(text: &str) -> Option<LiveCredential> {
         kind: Word::from_word(next()?)?,
         hash: SecretHash::decode(next()?)?,
         issued_at: Timestamp::from_micros(next()?.parse().ok()?),
+        certificate: match next() {
+            Some(names) => Some(SecretHash::decode(names)?),
+            None => None,
+        },
     })
 }
 

@@ -66,8 +66,8 @@ macro_rules! record {
     () => {
         concat!(
             columns!(),
-            ", (SELECT string_agg(key_id || ' ' || type || ' ' || hash || ' ' || issued_at, ',') FROM credentials \
-               WHERE agent_id = agents.id AND revoked_at IS NULL) "
+            ", (SELECT string_agg(key_id || ' ' || type || ' ' || hash || ' ' || issued_at || coalesce(' ' || certificate, ''), ',') \
+               FROM credentials WHERE agent_id = agents.id AND revoked_at IS NULL) "
         )
     };
 }
@@ -122,8 +122,8 @@ statements! {
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
 
     /// Inserts a credential unless its key id is taken.
-    INSERT_CREDENTIAL = "INSERT INTO credentials (key_id, agent_id, type, hash, issued_at) VALUES ($1, $2, $3, $4, $5) \
-        ON CONFLICT (key_id) DO NOTHING";
+    INSERT_CREDENTIAL = "INSERT INTO credentials (key_id, agent_id, type, hash, issued_at, certificate) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (key_id) DO NOTHING";
     /// Revokes a live credential.
     REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1 WHERE key_id = $2 AND revoked_at IS NULL";
     /// Deletes a credential.

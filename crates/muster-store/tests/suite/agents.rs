@@ -2,7 +2,7 @@
 
 use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport, Family};
-use muster_core::credential::CredentialKind;
+use muster_core::credential::{CredentialKind, LiveCredential, SecretHash};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, PolicyId, SpaceId};
 use muster_core::status::Status;
@@ -162,10 +162,16 @@ pub async fn ea41_a_replaced_access_key_finds_nobody(store: &impl Store) {
     assert_eq!(store.agent_by_credential(&KeyId::trusted("NEW")).await.unwrap(), None, "case matters");
 }
 
+/// A credential that is bound to a certificate.
+fn bound() -> LiveCredential {
+    let certificate = Some(SecretHash([9; 32]));
+    LiveCredential { certificate, ..credential("two", CredentialKind::NodeKey, 50) }
+}
+
 pub async fn several_credentials_live_at_once_and_stay_as_rows_after_their_end(store: &impl Store) {
     let first = next(&bare_agent("a"), |a| (a.version, a.credentials) = (1, one_key("one")));
     commit(store, vec![insert(&first)]).await;
-    let second = next(&first, |a| a.credentials.issue(credential("two", CredentialKind::NodeKey, 50)).unwrap());
+    let second = next(&first, |a| a.credentials.issue(bound()).unwrap());
     commit(store, vec![update(&first, &second)]).await;
     for key in ["one", "two"] {
         assert_eq!(store.agent_by_credential(&KeyId::trusted(key)).await.unwrap().as_ref(), Some(&second));

@@ -127,7 +127,8 @@ pub fn full_agent(id: &str) -> AgentRecord {
 }
 
 pub fn credential(id: &str, kind: CredentialKind, issued: i64) -> LiveCredential {
-    LiveCredential { key_id: KeyId::trusted(id), kind, hash: SecretHash::of(id.as_bytes()), issued_at: at(issued) }
+    let (key_id, hash) = (KeyId::trusted(id), SecretHash::of(id.as_bytes()));
+    LiveCredential { key_id, kind, hash, issued_at: at(issued), certificate: None }
 }
 
 pub fn one_key(id: &str) -> LiveCredentials {

@@ -103,6 +103,9 @@ fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
     for operation in ["read", "log", "config", "orbit_config", "device_token"] {
         assert!(ended["p99_us"][operation].as_u64().is_some_and(|micros| micros > 0), "{operation}: {ended}");
     }
+    let shared = ["--mode", "heartbeat", "--count", "3", "--interval", "0.01", "--seconds", "1", "--connections", "1"];
+    let (_, events) = drones(&[&base[..], &shared].concat());
+    assert_eq!(summary(&events)["counts"]["errors"], serde_json::json!({}), "three hosts over one connection");
     let hosts = json(&["host", "list", "--filter", "hostname:drone-900"]);
     assert_eq!(hosts[0]["agents"].as_array().unwrap().len(), 2, "{hosts}");
     let url = format!("https://{}", world().agents);
@@ -124,5 +127,7 @@ fn hosts_with_push_are_refused_by_a_server_without_it() {
     assert!(errors.keys().any(|error| error.starts_with("push: ")), "{errors:?}");
     let url = format!("https://{}", world().agents);
     let ca = world().data().join("ca.crt");
-    fails(1, &[&["drones", "--url", &url, "--ca", ca.to_str().unwrap()], &base[..]].concat());
+    for flags in [&base[..], &["--enrollment-token", secret, "--connections", "1"]] {
+        fails(1, &[&["drones", "--url", &url, "--ca", ca.to_str().unwrap()], flags].concat());
+    }
 }

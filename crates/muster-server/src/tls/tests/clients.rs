@@ -1,6 +1,9 @@
 //! Certificates of clients, and their revocation.
 
-use rcgen::{CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, SerialNumber};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, Issuer, KeyIdMethod, KeyPair,
+    SerialNumber,
+};
 use rustls::HandshakeKind;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -15,8 +18,13 @@ pub struct Ca {
 
 impl Ca {
     pub fn new() -> Self {
+        Self::named("clients")
+    }
+
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "clients");
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
@@ -26,7 +34,14 @@ impl Ca {
 
     /// Issues the certificate of a client.
     pub fn issue(&self, serial: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        self.issue_to("client", serial)
+    }
+
+    /// Issues a certificate with this name.
+    pub fn issue_to(&self, name: &str, serial: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.serial_number = Some(SerialNumber::from(serial));
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
@@ -106,9 +121,12 @@ fn a_file_without_a_revocation_list_is_explained() {
     let (_keep, data) = data();
     let (path, ca) = (data.join("clients.crl"), Ca::new());
     for (content, expected) in [
-        (ca.pem.as_str(), "clients.crl: contains no revocation list (X509 CRL), but CERTIFICATE"),
-        ("", "clients.crl: is empty"),
-        ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "clients.crt: "),
+        (ca.pem.as_str(), "clients.crl (tls.client_crl): contains no revocation list (X509 CRL), but CERTIFICATE"),
+        ("", "clients.crl (tls.client_crl): is empty"),
+        (
+            "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+            "clients.crl (tls.client_crl): revocation list 1 is corrupt",
+        ),
     ] {
         fs_err::write(&path, content).unwrap();
         fs_err::write(data.join("clients.crt"), &ca.pem).unwrap();
@@ -116,4 +134,26 @@ fn a_file_without_a_revocation_list_is_explained() {
         let error = Tls::verify_clients(&TlsConfig { client_ca, client_crl, ..TlsConfig::default() }).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_leaf_among_the_cas_and_a_list_of_another_ca_are_reported() {
+    let (_keep, data) = data();
+    let (cas, crl) = (data.join("clients.crt"), data.join("clients.crl"));
+    let (ca, other) = (Ca::named("clients"), Ca::named("others"));
+    let warnings = |pem: String, list: String| {
+        fs_err::write(&cas, pem).unwrap();
+        fs_err::write(&crl, list).unwrap();
+        let (client_ca, client_crl) = (Some(cas.clone()), Some(crl.clone()));
+        let config = TlsConfig { client_ca, client_crl, ..TlsConfig::default() };
+        let tls = Tls::open(config, authority(), urls(&[]), Arc::clone(&data), Arc::new(SystemClock)).unwrap();
+        let all = tls.warnings().into_iter().filter(|warning| !warning.keeps_agents_out);
+        all.map(|warning| warning.text).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(ca.pem.clone(), ca.revoke(&[])), Vec::<String>::new());
+    let lists = warnings(ca.pem.clone(), ca.revoke(&[]) + &other.revoke(&[]));
+    assert!(matches!(&lists[..], [one] if one.starts_with("tls.client_crl contains a list of CN=others")), "{lists:?}");
+    let leaf = super::files::section("CERTIFICATE", &ca.issue(1).0);
+    let leaves = warnings(ca.pem.clone() + &leaf, ca.revoke(&[]));
+    assert!(matches!(&leaves[..], [one] if one.starts_with("tls.client_ca contains the certificate of")), "{leaves:?}");
 }

@@ -228,5 +228,31 @@ fn errors_in_client_cas_are_reported_in_the_same_way() {
     let config = TlsConfig { client_ca: Some(path), ..TlsConfig::default() };
     let opened = Tls::open(config, authority(), urls(&[]), Arc::clone(&files.data), Arc::new(SystemClock));
     let error = opened.unwrap_err().to_string();
-    assert!(error.contains("clients.der: is a DER certificate"), "{error}");
+    assert!(error.contains("clients.der (tls.client_ca): is a DER certificate"), "{error}");
+}
+
+#[test]
+fn errors_in_client_cas_name_their_key_and_no_other() {
+    let files = Files::new();
+    let path = files.config.custom.as_ref().unwrap().0.with_file_name("clients.crt");
+    let error_of = |content: Option<&[u8]>| {
+        let _ = fs_err::remove_file(&path);
+        content.into_iter().for_each(|content| fs_err::write(&path, content).unwrap());
+        let config = TlsConfig { client_ca: Some(path.clone()), ..TlsConfig::default() };
+        Tls::verify_clients(&config).unwrap_err().to_string()
+    };
+    let archive = [0x30, 0x82, 0, 9, 0x02, 0x01, 3, 0, 0];
+    let key = files.key();
+    for (content, expected) in [
+        (None, "does not exist"),
+        (Some(b"".as_slice()), "is empty"),
+        (Some(key.as_bytes()), "contains a private key"),
+        (Some(section("CERTIFICATE REQUEST", b"x").as_bytes()), "contains a signing request"),
+        (Some(section("X509 CRL", b"x").as_bytes()), "contains no certificate"),
+        (Some(&archive), "is a PKCS#12 archive"),
+    ] {
+        let error = error_of(content);
+        assert!(error.contains(&format!("clients.crt (tls.client_ca): {expected}")), "{error}");
+        assert!(!error.contains("tls.cert") && !error.contains("tls.key"), "{error}");
+    }
 }
