@@ -7,7 +7,7 @@ mod pages;
 
 use std::time::Duration;
 
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, SpaceId};
 
 use super::dialect;
 use crate::query::{AgentCondition, AgentFilter, Page};
@@ -23,6 +23,9 @@ pub(crate) use self::pages::{
 const IN_ROLLOUT: &str = "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)";
 /// Whether an agent has a tag of the list that follows.
 const TAGGED: &str = "EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ";
+/// Whether the host of an agent fails a check of the list that follows.
+const FAILS_CHECK: &str = "EXISTS (SELECT 1 FROM host_check_results r WHERE r.agent_id = agents.id AND r.passes = 0 \
+    AND r.check_id ";
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
@@ -188,6 +191,7 @@ impl Composed {
                 self.set("(agents.host_id IS NOT NULL AND agents.host_id ", ids.iter().map(HostId::as_str));
             }
             AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
+            AgentCondition::FailsChecks(ids) => self.set(FAILS_CHECK, ids.iter().map(HostCheckId::as_str)),
             AgentCondition::UnseenSince(time) => self.integer(SEEN_BEFORE, time.as_micros()),
             AgentCondition::SeenAfter(time) => self.integer(SEEN_AFTER, time.as_micros()),
             AgentCondition::HasCheckedIn => self.push("(agents.last_checkin IS NOT NULL)"),
