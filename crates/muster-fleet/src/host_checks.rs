@@ -326,6 +326,11 @@ pub(crate) fn answered(checks: impl Iterator<Item = Check>, mut known: Vec<Check
     checks.map(&mut answered).collect()
 }
 
+/// Returns the ids of stored checks.
+pub(crate) fn check_ids(stored: Option<&str>) -> Result<Vec<HostCheckId>, Error> {
+    Ok(parse(stored)?.checks.into_iter().map(|check| check.id).collect())
+}
+
 /// Returns the checks among stored ones that apply to a platform.
 pub(crate) fn applying(stored: Option<&str>, platform: Option<Platform>) -> Result<Vec<Check>, Error> {
     let mut checks = parse(stored)?.checks;

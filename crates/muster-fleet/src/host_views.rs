@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 
 use muster_core::Error;
-use muster_core::agent::Family;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{AgentsPurge, AgentsRead, DiagnosticsRequest, Grant, OpContext};
 use muster_core::change::Change;
 use muster_core::fleetd::platform::Platform;
 use muster_core::host::{self, Host};
-use muster_core::id::HostId;
+use muster_core::id::{AgentId, HostId};
 use muster_store::Write;
-use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Listed, Page};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, HostRows, Listed, Page};
 use serde_json::json;
 
 use super::agent_views::AgentView;
 use super::agents::Agents;
 use super::audit::audit_line;
-use super::host_checks::{AnsweredCheck, answered, applying};
+use super::host_checks::{AnsweredCheck, answered, applying, check_ids};
 use super::labels;
 use super::registry::AgentEntry;
 use super::selection::Selected;
@@ -38,6 +38,13 @@ pub struct HostView {
     pub labels: Vec<String>,
     /// Its software; empty in lists.
     pub software: Installed,
+    /// Number of host checks that it fails; `None` without osquery.
+    pub failing: Option<u64>,
+}
+
+/// Returns the agent that answers the host checks and reports the software: the latest osquery.
+fn asked(agents: &[AgentView]) -> Option<&AgentRecord> {
+    agents.iter().map(|agent| &agent.details.record).rfind(|record| record.family == Family::Osquery)
 }
 
 fn on_hosts(ids: impl IntoIterator<Item = HostId>) -> AgentFilter {
@@ -45,17 +52,17 @@ fn on_hosts(ids: impl IntoIterator<Item = HostId>) -> AgentFilter {
 }
 
 impl Agents {
-    /// Returns a page of the hosts that have a matching agent, by name. Their other agents are returned too.
+    /// Returns hosts that have a matching agent, by name. Their other agents are returned too.
     pub async fn hosts(
         &self,
         grant: &Grant<AgentsRead>,
         filter: &AgentFilter,
-        page: Page,
+        wanted: &HostRows,
     ) -> Result<Listed<HostView>, Error> {
         let seen = self.store.seen_by(grant);
-        let Listed { items, total, unreadable } = seen.hosts(filter, page).await?;
+        let Listed { items, total, unreadable } = seen.hosts(filter, wanted).await?;
+        let rows = Page { offset: 0, limit: wanted.limit().saturating_mul(AGENTS_PER_HOST) };
         let wanted = on_hosts(items.iter().map(|host| host.id.clone()));
-        let rows = Page { offset: 0, limit: page.limit.saturating_mul(AGENTS_PER_HOST) };
         let agents = seen.agents(&wanted, AgentSort::EnrolledAt, false, rows).await?.items;
         let mut of_host: HashMap<HostId, Vec<AgentView>> = HashMap::new();
         for details in agents {
@@ -63,14 +70,29 @@ impl Agents {
                 of_host.entry(host).or_default().push(self.with_presence(details));
             }
         }
-        let view = |host: Host| HostView {
-            agents: of_host.remove(&host.id).unwrap_or_default(),
-            host,
-            checks: Vec::new(),
-            labels: Vec::new(),
-            software: Installed::default(),
+        let failing = self.failing(grant, of_host.values().flatten()).await?;
+        let view = |host: Host| {
+            let agents = of_host.remove(&host.id).unwrap_or_default();
+            let failing = asked(&agents).map(|record| failing.get(&record.id).copied().unwrap_or_default());
+            HostView { host, agents, checks: Vec::new(), labels: Vec::new(), software: Installed::default(), failing }
         };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
+    }
+
+    /// Returns the number of host checks that the hosts of agents fail, without those that fail none.
+    async fn failing(
+        &self,
+        grant: &Grant<AgentsRead>,
+        agents: impl Iterator<Item = &AgentView>,
+    ) -> Result<HashMap<AgentId, u64>, Error> {
+        let records = agents.map(|view| &view.details.record).filter(|record| record.family == Family::Osquery);
+        let agents: Vec<AgentId> = records.map(|record| record.id.clone()).collect();
+        let seen = self.store.seen_by(grant);
+        let checks = if agents.is_empty() { Vec::new() } else { check_ids(seen.host_checks().await?.as_deref())? };
+        if checks.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(seen.failing_checks(&agents, &checks).await?.into_iter().collect())
     }
 
     /// Returns a host with its agents, by its id, or the hardware UUID under which fleetd enrolled on it.
@@ -82,15 +104,14 @@ impl Agents {
         let mut found = None;
         for filter in HostId::parse(id).ok().map(|id| on_hosts([id])).into_iter().chain(by_machine) {
             if found.is_none() {
-                found = self.hosts(grant, &filter, Page { offset: 0, limit: 1 }).await?.items.pop();
+                found = self.hosts(grant, &filter, &HostRows::Page(Page { offset: 0, limit: 1 })).await?.items.pop();
             }
         }
         let mut view = found.ok_or_else(|| Error::not_found("host", id))?;
         let seen = self.store.seen_by(grant);
         let systems: Vec<&str> = view.agents.iter().map(|agent| agent.details.record.os.as_str()).collect();
         view.labels = labels::names_of(seen, &view.host, &systems).await?;
-        let mut records = view.agents.iter().map(|agent| &agent.details.record);
-        if let Some(record) = records.rfind(|record| record.family == Family::Osquery) {
+        if let Some(record) = asked(&view.agents) {
             let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
             view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
             view.software = seen.software_of(record).await?;

@@ -20,6 +20,7 @@ use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use super::software::installed;
 use muster_core::authorization::PrivilegeName as Name;
+use muster_store::query::HostRows;
 
 /// Endpoints for hosts.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -44,7 +45,7 @@ async fn list(
 ) -> Answer<Items<Host>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let filter = kql::compile(query.kuery.as_deref().unwrap_or_default(), fleet.now())?.filter;
-    let found = fleet.agents().hosts(&context.grant()?, &filter, paging.rows()).await?;
+    let found = fleet.agents().hosts(&context.grant()?, &filter, &HostRows::Page(paging.rows())).await?;
     let items = found.items.into_iter().map(|view| host(view, false)).collect();
     Ok(page(items, found.total, &paging))
 }
@@ -69,7 +70,7 @@ async fn delete(
 
 /// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let HostView { host, agents, checks, labels, software } = view;
+    let HostView { host, agents, checks, labels, software, failing } = view;
     let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
         let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
         told.sort_by_key(|(seen, _)| *seen);
@@ -83,6 +84,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         id: host.id.to_string(),
         machine_id: host.machine_id,
         created_at: time(host.created_at),
+        failing_checks: failing,
         checks: checks.into_iter().map(answered).collect(),
         labels,
         software: software.software.into_iter().map(installed).collect(),

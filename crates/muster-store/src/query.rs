@@ -5,7 +5,10 @@ use std::time::Duration;
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, AuditReason, Family};
 use muster_core::fleetd::software::{Software, SoftwareId, Source};
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, ScriptRunId, SpaceId, UninstallTokenId};
+use muster_core::host::Host;
+use muster_core::id::{
+    AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, RolloutId, ScriptRunId, SpaceId, UninstallTokenId,
+};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -206,6 +209,8 @@ pub enum AgentCondition {
     Hosts(Vec<HostId>),
     /// On a known host.
     HasHost,
+    /// On a host that fails one of these host checks.
+    FailsChecks(Vec<HostCheckId>),
     /// Last seen before this time according to the store. For agents that never checked in, the enrollment counts.
     UnseenSince(Timestamp),
     /// Last seen after this time. For agents that never checked in, the enrollment counts.
@@ -283,6 +288,42 @@ impl AgentSort {
     /// Returns whether the list is sorted by a number.
     pub fn is_by_number(self) -> bool {
         matches!(self, Self::EnrolledAt | Self::LastCheckin | Self::Version)
+    }
+}
+
+/// Position in a list of hosts: after the row with this name, and among equal names after this id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCursor {
+    /// Name of the last row that was read, in lower case.
+    pub name: String,
+    /// Id of that row.
+    pub id: HostId,
+}
+
+impl HostCursor {
+    /// Returns the cursor after a host.
+    pub fn behind(host: &Host) -> Self {
+        // Like the function `lower` of both engines, which converts ASCII only.
+        Self { name: host.hostname.to_ascii_lowercase(), id: host.id.clone() }
+    }
+}
+
+/// The rows of a list of hosts that are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostRows {
+    /// A page.
+    Page(Page),
+    /// At most so many rows after a cursor.
+    After(HostCursor, u32),
+}
+
+impl HostRows {
+    /// Returns the maximum number of rows.
+    pub fn limit(&self) -> u32 {
+        match self {
+            Self::Page(page) => page.limit,
+            Self::After(_, limit) => *limit,
+        }
     }
 }
 

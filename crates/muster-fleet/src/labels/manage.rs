@@ -11,7 +11,7 @@ use muster_core::fleetd::labels::{BuiltIn, Label, MAX_CHOSEN, MAX_NAMED, check, 
 use muster_core::host::{self, Host};
 use muster_core::id::{AgentId, HostId, LabelId};
 use muster_core::time::Timestamp;
-use muster_store::query::{AgentCondition, AgentFilter, Page};
+use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
 use muster_store::{LabelWrite, Precondition, StoreError, Write};
 use serde_json::{Value, json};
 
@@ -303,7 +303,7 @@ async fn resolved(seen: Scoped<'_>, named: &[String]) -> Result<Vec<HostId>, Err
     let mut found = BTreeSet::new();
     for name in named {
         let filter = AgentFilter::all([on_host(name)]);
-        let page = seen.hosts(&filter, Page { offset: 0, limit: MAX_PER_NAME }).await?;
+        let page = seen.hosts(&filter, &HostRows::Page(Page { offset: 0, limit: MAX_PER_NAME })).await?;
         if page.items.is_empty() {
             return Err(Error::not_found("host", format_args!("{name:?}")));
         }

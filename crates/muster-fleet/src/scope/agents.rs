@@ -8,7 +8,9 @@ use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_store::StoreError;
-use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
+use muster_store::query::{
+    AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount,
+};
 
 use super::{Scoped, selected_by};
 
@@ -34,9 +36,9 @@ impl Scoped<'_> {
         if self.holds(&agent.space) { self.store.agent_credentials(&agent.id).await } else { Ok(Vec::new()) }
     }
 
-    /// Returns a page of the hosts of matching agents, by name.
-    pub async fn hosts(&self, filter: &AgentFilter, page: Page) -> Result<Listed<Host>, StoreError> {
-        self.store.host_list(&self.agents_that(filter), page).await
+    /// Returns hosts of matching agents, by name.
+    pub async fn hosts(&self, filter: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>, StoreError> {
+        self.store.host_list(&self.agents_that(filter), rows).await
     }
 
     /// Returns a page of matching agents.

@@ -11,8 +11,8 @@ use muster_core::fleetd::checks::CheckResult;
 use muster_core::fleetd::labels::Label;
 use muster_core::host::Host;
 use muster_core::id::{
-    AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, HostId, LabelId, NetworkObjectId, OutputId, PolicyId,
-    UninstallTokenId, UserId,
+    AgentId, AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, HostId, LabelId, NetworkObjectId, OutputId,
+    PolicyId, UninstallTokenId, UserId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
@@ -145,6 +145,15 @@ impl Scoped<'_> {
     /// Counts the hosts that pass and that fail each of the space's host checks.
     pub async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError> {
         self.store.check_counts(checks).await
+    }
+
+    /// Counts the host checks among `checks` that the hosts of agents fail. `agents` are those that a read of this scope returned.
+    pub async fn failing_checks(
+        &self,
+        agents: &[AgentId],
+        checks: &[HostCheckId],
+    ) -> Result<Vec<(AgentId, u64)>, StoreError> {
+        self.store.failing_checks(agents, checks).await
     }
 
     /// Returns the hosts that pass or fail a host check.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::{AuditReason, Family};
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
@@ -34,6 +34,7 @@ enum Field {
     DuplicateHosts,
     Family,
     Host,
+    FailingChecks,
     Os(Fact),
     Version,
     UpgradeState,
@@ -151,6 +152,7 @@ impl AgentQuery {
                 Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
                 Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
                 Field::Host => AgentCondition::HasHost,
+                Field::FailingChecks => return Err(syntax_error("failing_checks must be the id of a host check")),
             });
         }
         if term.pattern {
@@ -171,6 +173,7 @@ impl AgentQuery {
             Field::Hostname => AgentCondition::Hostnames(vec![word.to_owned()]),
             Field::Family => AgentCondition::Families(vec![family(word)?]),
             Field::Host => AgentCondition::Hosts(vec![HostId::trusted(word)]),
+            Field::FailingChecks => AgentCondition::FailsChecks(vec![HostCheckId::trusted(word)]),
             Field::DuplicateHosts => return Err(only_any("duplicate_hosts")),
             Field::Os(fact) => AgentCondition::Os(fact, word.to_owned(), false),
             Field::Version => AgentCondition::Versions(vec![word.to_owned()]),
@@ -275,7 +278,9 @@ fn size(condition: &AgentCondition) -> usize {
 
 /// Merges alternatives on the same field into one set, wherever they stand. The store passes a set as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
-    use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Labels, Left, Policies, Statuses, Tags};
+    use AgentCondition::{
+        EnrollmentKeys, FailsChecks, Families, Hostnames, Hosts, Ids, Labels, Left, Policies, Statuses, Tags,
+    };
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
         for other in &mut kept {
@@ -289,6 +294,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
                 (Families(all), Families(more)) => all.append(more),
                 (Hosts(all), Hosts(more)) => all.append(more),
+                (FailsChecks(all), FailsChecks(more)) => all.append(more),
                 (Left(all), Left(more)) => all.append(more),
                 _ => continue,
             }
@@ -327,6 +333,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "duplicate_hosts" => Ok(Field::DuplicateHosts),
         "family" => Ok(Field::Family),
         "host_id" => Ok(Field::Host),
+        "failing_checks" => Ok(Field::FailingChecks),
         "version" | "agent.version" | "local_metadata.elastic.agent.version" => Ok(Field::Version),
         "enrolled_at" => Ok(Field::EnrolledAt),
         "last_checkin" => Ok(Field::LastCheckin),
@@ -342,7 +349,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         other => Err(syntax_error(format!(
             "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
-             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason, \
+             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, failing_checks, audit_unenrolled_reason, \
              left_at, policy_pending_since"
         ))),
     }

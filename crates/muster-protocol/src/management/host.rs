@@ -33,6 +33,9 @@ pub struct Host {
     /// Names of its labels, the built-in ones first; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// Number of host checks that it fails; absent without osquery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_checks: Option<u64>,
     /// Host checks with its answers; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<AnsweredCheck>,

@@ -51,6 +51,20 @@ pub(super) fn counts(connection: &Connection, checks: &[HostCheckId]) -> Result<
     checks.iter().map(of).collect()
 }
 
+/// Counts the checks that the hosts of these agents fail; agents without any are left out.
+pub(super) fn failing(
+    connection: &Connection,
+    agents: &[AgentId],
+    checks: &[HostCheckId],
+) -> Result<Vec<(AgentId, u64)>> {
+    let agents: Vec<&str> = agents.iter().map(AgentId::as_str).collect();
+    let checks: Vec<&str> = checks.iter().map(HostCheckId::as_str).collect();
+    all(connection, sql::FAILING, params![agents, checks], |row| {
+        let mut c = Columns::of(row);
+        Ok((c.id()?, c.count()?))
+    })
+}
+
 /// Selects the hosts of a space that pass or fail a check.
 pub(super) fn hosts(
     connection: &Connection,

@@ -11,7 +11,7 @@ use muster_core::time::Timestamp;
 
 use super::reads::reads;
 use super::{StoreError, Write};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount};
 
 /// A change of agents and their documents.
 #[derive(Clone, Debug)]
@@ -116,8 +116,8 @@ reads! {
         async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
         /// Selects a host.
         async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError>;
-        /// Returns a page of the hosts that have a matching agent, by name.
-        async fn host_list(&self, filter: &AgentFilter, page: Page) -> Result<Listed<Host>, StoreError>;
+        /// Returns hosts that have a matching agent, by name.
+        async fn host_list(&self, filter: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>, StoreError>;
         /// Selects the host of a machine in a space.
         async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
         /// Selects the agent that enrolled with this key and idempotency handle and has never checked in. There is at

@@ -32,6 +32,12 @@ reads! {
         async fn check_results(&self, agent: &AgentId) -> Result<Vec<CheckResult>, StoreError>;
         /// Counts the hosts that pass and that fail each check, in the order of `checks`.
         async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError>;
+        /// Counts the checks among `checks` that each agent's host fails; agents without any are left out.
+        async fn failing_checks(
+            &self,
+            agents: &[AgentId],
+            checks: &[HostCheckId],
+        ) -> Result<Vec<(AgentId, u64)>, StoreError>;
         /// Selects the hosts of a space that pass or fail a check, those that do so for the longest time first.
         async fn checked_hosts(
             &self,

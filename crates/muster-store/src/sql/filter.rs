@@ -8,7 +8,7 @@ mod pages;
 use std::time::Duration;
 
 use muster_core::fleetd::labels::name_key;
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, SpaceId};
 
 use super::dialect;
 use crate::query::{AgentCondition, AgentFilter, Page};
@@ -31,6 +31,9 @@ const LABELLED: &str = "(agents.host_id IS NOT NULL AND agents.host_id IN (SELEC
 /// Whether an agent's host has any label.
 const HAS_LABELS: &str =
     "(agents.host_id IS NOT NULL AND EXISTS (SELECT 1 FROM label_hosts m WHERE m.host_id = agents.host_id))";
+/// Whether the host of an agent fails a check of the list that follows.
+const FAILS_CHECK: &str = "EXISTS (SELECT 1 FROM host_check_results r WHERE r.agent_id = agents.id AND r.passes = 0 \
+    AND r.check_id ";
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
@@ -205,6 +208,7 @@ impl Composed {
                 self.set("(agents.host_id IS NOT NULL AND agents.host_id ", ids.iter().map(HostId::as_str));
             }
             AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
+            AgentCondition::FailsChecks(ids) => self.set(FAILS_CHECK, ids.iter().map(HostCheckId::as_str)),
             AgentCondition::UnseenSince(time) => self.integer(SEEN_BEFORE, time.as_micros()),
             AgentCondition::SeenAfter(time) => self.integer(SEEN_AFTER, time.as_micros()),
             AgentCondition::HasCheckedIn => self.push("(agents.last_checkin IS NOT NULL)"),

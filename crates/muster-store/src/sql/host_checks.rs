@@ -13,6 +13,10 @@ statements! {
     OF_AGENT = "SELECT check_id, passes, since, error FROM host_check_results WHERE agent_id = $1 ORDER BY check_id";
     /// Counts the results of a check.
     COUNTS = "SELECT passes, count(*) FROM host_check_results WHERE check_id = $1 AND passes IS NOT NULL GROUP BY passes";
+    /// Counts the checks of a list that each agent's host fails.
+    FAILING = "SELECT agent_id, count(*) FROM host_check_results \
+        WHERE agent_id IN (SELECT value FROM json_each($1)) AND check_id IN (SELECT value FROM json_each($2)) \
+        AND passes = 0 GROUP BY agent_id";
     /// Selects the hosts that have a result of a check.
     HOSTS = "SELECT r.agent_id, a.host_id, a.hostname, r.since, r.error FROM host_check_results r \
         JOIN agents a ON a.id = r.agent_id WHERE r.check_id = $1 AND r.passes = $2 AND a.space = $3 \

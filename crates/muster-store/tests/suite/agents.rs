@@ -1,12 +1,12 @@
 //! Agents: every field, every precondition, and what goes with a deleted one.
 
 use muster_core::action::ActionResult;
-use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport, Family};
+use muster_core::agent::{AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, Family};
 use muster_core::credential::{CredentialKind, LiveCredential, SecretHash};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, PolicyId, SpaceId};
 use muster_core::status::Status;
-use muster_store::query::{AgentCondition, AgentFilter, Page};
+use muster_store::query::{AgentCondition, AgentFilter, HostCursor, HostRows, Page};
 use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
 use super::sample::*;
@@ -257,7 +257,7 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
     commit(store, agents.iter().map(insert).collect()).await;
     let listed = async |conditions: Vec<AgentCondition>, offset, limit| {
         let filter = AgentFilter { space: Some(SpaceId::default()), conditions };
-        let found = store.host_list(&filter, Page { offset, limit }).await.unwrap();
+        let found = store.host_list(&filter, &HostRows::Page(Page { offset, limit })).await.unwrap();
         let ids: Vec<String> = found.items.iter().map(|host| host.id.to_string()).collect();
         (ids.join(" "), found.total)
     };
@@ -267,7 +267,30 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
     assert_eq!(listed(vec![osquery], 0, 10).await, ("h-2 h-1".into(), 2));
     assert_eq!(listed(vec![AgentCondition::Hosts(vec![HostId::trusted("h-1")])], 0, 10).await, ("h-1".into(), 1));
     let elsewhere = AgentFilter { space: Some(SpaceId::trusted("other")), conditions: vec![] };
-    assert_eq!(store.host_list(&elsewhere, Page { offset: 0, limit: 9 }).await.unwrap().total, 0);
+    let page = HostRows::Page(Page { offset: 0, limit: 9 });
+    assert_eq!(store.host_list(&elsewhere, &page).await.unwrap().total, 0);
+}
+
+pub async fn a_list_of_hosts_continues_behind_a_cursor(store: &impl Store) {
+    let host = |id: &str, hostname: &str| Host {
+        id: HostId::trusted(id),
+        space: SpaceId::default(),
+        machine_id: None,
+        hostname: hostname.to_owned(),
+        created_at: at(1),
+    };
+    for (id, name) in [("h-1", "Web"), ("h-2", "web"), ("h-3", "app"), ("h-4", "")] {
+        let on = AgentRecord { host_id: Some(HostId::trusted(id)), ..bare_agent(&format!("a-{id}")) };
+        commit(store, vec![Write::Agent(AgentWrite::PutHost(host(id, name))), insert(&on)]).await;
+    }
+    let filter = AgentFilter { space: Some(SpaceId::default()), conditions: vec![] };
+    let (mut rows, mut found) = (HostRows::Page(Page { offset: 0, limit: 1 }), Vec::new());
+    // Names that differ only in case are told apart by the id.
+    while let Some(host) = store.host_list(&filter, &rows).await.unwrap().items.pop() {
+        found.push(host.id.to_string());
+        rows = HostRows::After(HostCursor::behind(&host), 1);
+    }
+    assert_eq!(found, ["h-4", "h-3", "h-1", "h-2"]);
 }
 
 pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {

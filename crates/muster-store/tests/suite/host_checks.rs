@@ -3,7 +3,7 @@
 use muster_core::agent::AgentRecord;
 use muster_core::fleetd::checks::{CheckChanges, CheckResult};
 use muster_core::id::{HostCheckId, SpaceId};
-use muster_store::query::Page;
+use muster_store::query::{AgentCondition, AgentFilter, Page};
 use muster_store::{AgentWrite, HostCheckWrite, Store, Write};
 
 use super::sample::*;
@@ -42,6 +42,18 @@ pub async fn results_are_put_replaced_removed_and_counted(store: &impl Store) {
     assert_eq!(counts, [(2, 0), (0, 3), (0, 0), (0, 0)]);
     assert_eq!(failing(store, &SpaceId::default()).await, ["b", "a"], "the longest time first");
     assert_eq!(failing(store, &SpaceId::trusted("red")).await, ["c"]);
+    let agents = [agent_id("a"), agent_id("b"), agent_id("none")];
+    let mut numbers = store.failing_checks(&agents, &[id("one"), id("two")]).await.unwrap();
+    numbers.sort();
+    assert_eq!(numbers, [(agent_id("a"), 1), (agent_id("b"), 1)]);
+    assert!(store.failing_checks(&agents, &[id("two"), id("old")]).await.unwrap().is_empty());
+    let fails = |check: &str| AgentFilter {
+        space: Some(SpaceId::default()),
+        conditions: vec![AgentCondition::FailsChecks(vec![id(check)])],
+    };
+    let ids = store.agent_ids(&fails("one"), None, 10).await.unwrap();
+    assert_eq!(ids, [agent_id("a"), agent_id("b")]);
+    assert!(store.agent_ids(&fails("old"), None, 10).await.unwrap().is_empty());
     let page = Page { offset: 1, limit: 1 };
     let second = store.checked_hosts(&SpaceId::default(), &id("one"), false, page).await.unwrap();
     assert_eq!((second.len(), second[0].agent.as_str(), second[0].error.as_str()), (1, "a", ""));

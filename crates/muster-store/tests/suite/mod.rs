@@ -76,6 +76,7 @@ macro_rules! run_for {
             several_credentials_live_at_once_and_stay_as_rows_after_their_end,
             a_host_is_its_machines_and_goes_with_its_last_agent,
             hosts_of_matching_agents_are_listed_by_name,
+            a_list_of_hosts_continues_behind_a_cursor,
             one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in,
             documents_that_are_not_named_stay,
             check_in_times_only_grow,

@@ -11,7 +11,9 @@ use muster_core::status::Status;
 
 use super::record;
 use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, readable, unless_unreadable};
-use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
+use crate::query::{
+    AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount,
+};
 use crate::sql::{agents as sql, filter};
 
 /// Returns a page: first the ids in order, then their records, so that sorting the whole fleet moves only ids.
@@ -115,10 +117,10 @@ fn details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<Option<AgentD
     Ok(found)
 }
 
-/// Returns a page of the hosts of matching agents.
-pub(in crate::engine) fn hosts(connection: &Connection, wanted: &AgentFilter, page: Page) -> Result<Listed<Host>> {
+/// Returns hosts of matching agents.
+pub(in crate::engine) fn hosts(connection: &Connection, wanted: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>> {
     let wanted = &narrowed(connection, wanted)?;
-    let items = all_composed(connection, &filter::host_page(wanted, page), super::read_host)?;
+    let items = all_composed(connection, &filter::host_page(wanted, rows), super::read_host)?;
     let total = count_composed(connection, &filter::host_total(wanted))?;
     Ok(Listed { items, total, unreadable: 0 })
 }

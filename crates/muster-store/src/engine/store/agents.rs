@@ -14,7 +14,7 @@ use crate::engine::error::Failure;
 use crate::engine::session::Connection;
 use crate::engine::{agent_counts, agents};
 use crate::port::{AgentStore, StoreError};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount};
 
 #[async_trait]
 impl AgentStore for SqlStore {
@@ -48,9 +48,9 @@ impl AgentStore for SqlStore {
         self.points.read(move |c| agents::host(c, &id)).await
     }
 
-    async fn host_list(&self, filter: &AgentFilter, page: Page) -> Result<Listed<Host>, StoreError> {
-        let filter = filter.clone();
-        self.lists.snapshot(move |c| agents::hosts(c, &filter, page)).await
+    async fn host_list(&self, filter: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>, StoreError> {
+        let (filter, rows) = (filter.clone(), rows.clone());
+        self.lists.snapshot(move |c| agents::hosts(c, &filter, &rows)).await
     }
 
     async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {

@@ -21,6 +21,15 @@ impl HostCheckStore for SqlStore {
         self.lists.read(move |c| host_checks::counts(c, &checks)).await
     }
 
+    async fn failing_checks(
+        &self,
+        agents: &[AgentId],
+        checks: &[HostCheckId],
+    ) -> Result<Vec<(AgentId, u64)>, StoreError> {
+        let (agents, checks) = (agents.to_vec(), checks.to_vec());
+        self.lists.read(move |c| host_checks::failing(c, &agents, &checks)).await
+    }
+
     async fn checked_hosts(
         &self,
         space: &SpaceId,

@@ -4,7 +4,7 @@ use muster_core::id::AgentId;
 
 use super::counted::Counted;
 use super::{Composed, range_of};
-use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
+use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Page, SortValue};
 
 /// Composes the query for the ids of a page of agents.
 pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool, page: Page) -> Composed {
@@ -33,12 +33,20 @@ pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page
     Some(statement)
 }
 
-/// Composes the query for a page of the hosts of matching agents, by name.
-pub(crate) fn host_page(filter: &AgentFilter, page: Page) -> Composed {
+/// Composes the query for hosts of matching agents, by name.
+pub(crate) fn host_page(filter: &AgentFilter, rows: &HostRows) -> Composed {
     let mut statement = Composed::start(
         "SELECT hosts.id, hosts.space, hosts.machine_id, hosts.hostname, hosts.created_at FROM hosts WHERE ",
     );
     statement.hosts_of(filter);
+    let page = match rows {
+        HostRows::Page(page) => *page,
+        HostRows::After(after, limit) => {
+            statement.text(" AND (lower(hosts.hostname), hosts.id) > ($?, ", &after.name);
+            statement.text("$?)", after.id.as_str());
+            Page { offset: 0, limit: *limit }
+        }
+    };
     statement.push(" ORDER BY lower(hosts.hostname), hosts.id");
     statement.page(page);
     statement
