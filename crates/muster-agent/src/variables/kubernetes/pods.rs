@@ -127,7 +127,7 @@ impl Pods<'_> {
     async fn list(&mut self, path: &str, selector: &str) -> Result<String, ApiError> {
         let (mut ids, mut next) = (BTreeSet::new(), String::new());
         loop {
-            let part = encoded(&next);
+            let part = encoded(&next).to_string();
             let list: List<Pod> = self.cluster.get(&format!("{path}?limit={PAGE}&continue={part}{selector}")).await?;
             for pod in list.items {
                 ids.insert(pod.metadata.uid.clone());
