@@ -13,6 +13,11 @@ pub fn cli(visitor: &Visitor, command: &str) -> String {
     }
 }
 
+/// Returns several commands, a line each.
+pub fn commands(visitor: &Visitor, all: &[String]) -> String {
+    all.iter().map(|command| cli(visitor, command)).collect::<Vec<_>>().join("\n")
+}
+
 /// Returns a request to the API in the space of a page; `$MUSTER_URL` contains the path under which the server is published. `path` begins with `/api`; an empty `body` sends none.
 pub fn curl(visitor: &Visitor, method: &str, path: &str, body: &str) -> String {
     let method = if method == "GET" { String::new() } else { format!(" -X {method}") };

@@ -22,6 +22,7 @@ mod request;
 mod rollouts;
 mod set_up;
 mod settings;
+mod terraform;
 mod text;
 mod unknown;
 mod versioned;

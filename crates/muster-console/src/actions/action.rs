@@ -61,6 +61,8 @@ struct ActionPage {
     cancel: Option<Option<String>>,
     is_open: bool,
     live: String,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -113,6 +115,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         rows: targets.into_iter().map(|target| row(target, now)).collect(),
         next: next.unwrap_or_default(),
         retry: if progress.failed > 0 { retry(action, &visitor.base) } else { String::new() },
+        cli: cli(visitor, &format!("action show {}", shell::argument(id))),
+        api: curl(visitor, "GET", &format!("/api/fleet/agents/actions/{id}/results"), ""),
         cancel: may_cancel.then(|| visitor.needs(PrivilegeName::AgentsUpgrade)),
         is_open,
         live: with_query(&path, &after),

@@ -24,6 +24,7 @@ use serde::Deserialize;
 use super::acts::{Act, Done, LEVELS};
 use super::asked::{TAB, encoded};
 use super::selection::Chosen;
+use crate::elsewhere::{commands, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
@@ -259,6 +260,7 @@ async fn act_page<'a>(
     let policy =
         policies.iter().find(|(_, _, is_chosen)| *is_chosen).map_or(order.policy.as_str(), |(_, name, _)| name);
     let button = preview.as_ref().map(|preview| act.sentence(&preview.agents, policy, order)).unwrap_or_default();
+    let (path, body) = act.request(&chosen.api, order);
     Ok(ActPage {
         frame: Frame::new(visitor, act.title(), TAB),
         act,
@@ -272,8 +274,8 @@ async fn act_page<'a>(
         preview,
         error,
         unconfirmed: None,
-        cli: if is_shown { act.cli(&chosen.cli, order) } else { String::new() },
-        api: if is_shown { act.api(&chosen.api, order) } else { String::new() },
+        cli: if is_shown { commands(visitor, &act.commands(&chosen.cli, order)) } else { String::new() },
+        api: if is_shown { curl(visitor, "POST", &path, &body.to_string()) } else { String::new() },
     })
 }
 

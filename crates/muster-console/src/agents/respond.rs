@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use super::agent::name_of;
 use super::asked::{TAB, encoded};
+use crate::elsewhere::cli;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
@@ -68,15 +69,15 @@ impl Asked {
         details.map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
     }
 
-    /// The same response as a command.
-    fn cli(&self, id: &str) -> String {
+    /// The same response as a command of `muster`.
+    fn command(&self, id: &str) -> String {
         let option = |name: &str, value: &str| match value.trim() {
             "" => String::new(),
             value => format!(" {}", shell::option(name, value)),
         };
         let force = if self.force.is_empty() { "" } else { " --force" };
         let (reason, since) = (option("--reason", &self.reason), option("--review-since", &self.since));
-        format!("muster agent respond {}{reason}{since}{force}", shell::argument(id))
+        format!("agent respond {}{reason}{since}{force}", shell::argument(id))
     }
 }
 
@@ -181,7 +182,7 @@ async fn respond(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked, step
         error,
         response,
         is_done,
-        cli: asked.cli(id),
+        cli: cli(visitor, &asked.command(id)),
     };
     Ok(page(status, &content))
 }

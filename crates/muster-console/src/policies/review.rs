@@ -17,6 +17,7 @@ use super::change::{Draft, PostedDraft};
 use super::differences::Changes;
 use super::text::text_of;
 use super::{TAB, agents, agents_on, edit};
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::{Id, Posted};
@@ -88,10 +89,9 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
         warnings: applied.saved.warnings.0.iter().map(ToString::to_string).collect(),
         changes: Changes::of(applied.changes),
         cannot_roll_out: visitor.lacks(PrivilegeName::PoliciesRollout),
-        cli: format!("muster policy apply -f {}", shell::word(&format!("{}.yml", policy.name))),
-        api: "curl -X POST \"$MUSTER_URL/api/fleet/agent_policies/_apply\" -H \"Authorization: Bearer $MUSTER_TOKEN\" \
-              -H 'Content-Type: application/json' --data \"$(jq -n --rawfile policy policy.yml '{$policy}')\""
-            .to_owned(),
+        cli: cli(visitor, &format!("policy apply -f {}", shell::word(&format!("{}.yml", policy.name)))),
+        api: curl(visitor, "POST", "/api/fleet/agent_policies/_apply", "")
+            + " \\\n  -H 'Content-Type: application/json' -d \"$(jq -n --rawfile policy policy.yml '{$policy}')\"",
         is_changed,
         draft,
     };

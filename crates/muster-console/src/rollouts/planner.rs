@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::plan::{DrawnWave, PlanForm, draw as drawn};
+use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::policies::change::{Draft, PostedDraft};
 use crate::policies::{PolicyRow, agents, rows};
@@ -240,7 +241,10 @@ async fn planner_page<'a>(
         refused: preview.refused.into_iter().take(REFUSED).collect(),
         secrets: draft.given_secrets(),
         cannot: visitor.lacks(privilege),
-        cli: if command.is_empty() { command } else { format!("muster rollout {command} {}", plan.flags()) },
+        cli: match command.as_str() {
+            "" => String::new(),
+            command => cli(visitor, &format!("rollout {command} {}", plan.flags())),
+        },
         policies,
         mark: if waves.is_empty() { String::new() } else { draft.mark() },
         waves,

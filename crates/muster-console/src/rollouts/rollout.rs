@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::plan::{DrawnWave, draw, short};
 use super::{StateText, TAB, named, names};
 use crate::confirm::{Confirm, shown};
-use crate::elsewhere::cli;
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::policies::agents;
@@ -146,11 +146,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, newest: i64) -> Result
         cannot: if acts.is_empty() { "" } else { visitor.lacks(privilege(&rollout)) },
         history: history(fleet, visitor, &rollout, now).await?,
         live: format!("{base}{TAB}/{}?seen={newest}", rollout.id),
-        cli: format!("muster rollout show {}", rollout.id),
-        api: format!(
-            "curl \"$MUSTER_URL/api/fleet/rollouts/{}\" -H \"Authorization: Bearer $MUSTER_TOKEN\"",
-            rollout.id
-        ),
+        cli: cli(visitor, &format!("rollout show {}", rollout.id)),
+        api: curl(visitor, "GET", &format!("/api/fleet/rollouts/{}", rollout.id), ""),
         id: rollout.id.to_string(),
         policy,
         last_good,

@@ -29,7 +29,7 @@ use crate::people::People;
 use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
-use crate::{failure, notice};
+use crate::{failure, notice, terraform};
 
 /// Path of the page.
 pub const TAB: &str = "/keys";
@@ -144,6 +144,7 @@ struct KeyPage {
     lacks_revoke: &'static str,
     cli: String,
     api: String,
+    terraform: String,
 }
 
 /// Shows a key.
@@ -164,6 +165,8 @@ async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: S
     let replace = [PrivilegeName::EnrollmentRevoke, PrivilegeName::EnrollmentCreate];
     let id = key.id.to_string();
     let created_by = People::new(fleet, visitor).name(&key.created_by).await;
+    let policy = key.policy_id.as_ref().map(|policy| terraform::enrollment_keys(visitor, policy.as_str()));
+    let terraform = policy.unwrap_or_default();
     Ok(KeyPage {
         frame: Frame::new(visitor, format!("Key {}", key.name), TAB),
         created_by,
@@ -173,6 +176,7 @@ async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: S
         lacks_reveal: lacks(PrivilegeName::EnrollmentReveal),
         lacks_replace: replace.into_iter().map(lacks).find(|name| !name.is_empty()).unwrap_or_default(),
         lacks_revoke: lacks(PrivilegeName::EnrollmentRevoke),
+        terraform,
         cli: cli(visitor, &format!("enrollment-key show {}", shell::argument(&id))),
         api: curl(visitor, "GET", &format!("{API}/{id}"), ""),
     })

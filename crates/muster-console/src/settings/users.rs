@@ -23,7 +23,7 @@ use serde::Deserialize;
 use super::side::Side;
 use super::{TAB, given, lines, shown};
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, commands, curl};
 use crate::frame::{Frame, page};
 use crate::links::Link;
 use crate::request::{Id, Posted, Pressed};
@@ -263,7 +263,7 @@ async fn user_page(
         binding,
         error,
         lacks: visitor.lacks(PrivilegeName::UsersWrite),
-        cli: cli(visitor, &format!("user show {name}\nmuster role bind ROLE --user {name}")),
+        cli: commands(visitor, &[format!("user show {name}"), format!("role bind ROLE --user {name}")]),
         api: curl(visitor, "GET", &format!("{API}/{}", user.id), ""),
         user: Row::new(&user, now),
     })

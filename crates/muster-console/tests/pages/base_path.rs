@@ -38,6 +38,26 @@ fn leaks(asked: &str, answer: &Answer) -> Vec<String> {
     all.into_iter().map(|path| format!("{asked} leads to {path}")).collect()
 }
 
+/// Returns the commands and requests on a page of the space `shop` that are about another space.
+fn copies_elsewhere(asked: &str, html: &str) -> Vec<String> {
+    if !asked.starts_with(&format!("{BASE}/s/shop")) {
+        return Vec::new();
+    }
+    let texts = |kind: &str| -> Vec<String> {
+        let end = format!("-{kind}\">");
+        let found = html.split("<pre class=\"command\" id=\"").skip(1).filter_map(|rest| rest.split_once(&end));
+        found
+            .filter(|(id, _)| !id.contains('"'))
+            .filter_map(|(_, rest)| rest.split("</pre>").next())
+            .map(str::to_owned)
+            .collect()
+    };
+    let commands =
+        texts("cli").into_iter().filter(|text| text.lines().any(|line| !line.starts_with("muster --space=shop ")));
+    let requests = texts("api").into_iter().filter(|text| !text.contains("&#34;$MUSTER_URL&#34;/s/shop/api/"));
+    commands.chain(requests).map(|text| format!("{asked}: not of the space: {text}")).collect()
+}
+
 fn sent_to(headers: &HeaderMap) -> Vec<String> {
     let found = [LOCATION.as_str(), "hx-redirect"].into_iter().filter_map(|name| headers.get(name));
     found.map(|value| value.to_str().unwrap().to_owned()).collect()
@@ -59,6 +79,7 @@ async fn furnish(pages: &Pages, cookie: &str) {
         ("/settings/downloads/new", "name=first&yaml=host%3A%20https%3A%2F%2Fd.example%2F"),
         ("/alerts/new", "name=ops&kind=syslog&host=logs.example&port=6514&is_enabled=1"),
         ("/policies/new", "name=db&template=logs"),
+        ("/s/shop/policies/new", "name=till"),
         ("/agents/views", "name=own&query=status%3Donline"),
     ] {
         let made = pages.post(cookie, &format!("{BASE}{page}"), form).await;
@@ -111,6 +132,7 @@ async fn no_link_form_asset_redirect_or_cookie_leaves_the_base_path() {
         *times += 1;
         let answer = pages.page(&cookie, &address).await;
         found.extend(leaks(&address, &answer));
+        found.extend(copies_elsewhere(&address, &answer.html));
         let is_page = answer.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
         if is_page {
             open.extend(

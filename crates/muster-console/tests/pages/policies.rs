@@ -55,6 +55,7 @@ async fn mg188_the_review_states_how_many_agents_a_change_concerns_before_it_is_
     assert_eq!((policy.revision, &policy.config["outputs"]["default"]["type"]), (2, &"kafka".into()));
     let page = pages.page(&cookie, "/policies/web").await.html;
     assert!(page.contains("do not run revision 2 yet") && page.contains("kafka"), "{page}");
+    assert!(page.contains("resource &#34;elasticstack_fleet_agent_policy&#34; &#34;web&#34; {"), "{page}");
     assert!(pages.page(&cookie, "/audit?action=policy.update").await.html.contains("new brokers"));
     let same = pages.send_text(&cookie, "/policies/web/edit", CHANGED, &[]).await.html;
     assert!(same.contains("There is nothing to save"), "{same}");

@@ -15,13 +15,13 @@ use serde_json::{Map, Value, json};
 
 use super::super::TAB;
 use super::super::side::Side;
-use super::{Draft, Kind, Record, address};
+use super::{Draft, Kind, Record};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::versioned::{Edit, update_to};
 use crate::visitor::Visitor;
-use crate::{failure, notice};
+use crate::{failure, notice, terraform};
 
 /// Maximum size of the form, bytes. A document contains certificates of some kilobytes.
 const MAX_FORM: usize = 512 << 10;
@@ -151,18 +151,15 @@ fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, Str
         "" => ("POST", K::API.to_owned(), format!("create {} --address ADDRESS", shell::argument(&fields.name))),
         id => ("PUT", format!("{}/{id}", K::API), format!("show {}", shell::argument(id))),
     };
-    let quoted = |text: &str| Value::String(text.to_owned()).to_string();
-    let kind = if K::TYPES.is_empty() { String::new() } else { format!("  type = {}\n", quoted(&fields.kind)) };
-    let host = quoted(&address(&parsed));
-    let terraform = match K::TERRAFORM {
-        resource @ ("elasticstack_fleet_output" | "elasticstack_fleet_server_host") => {
-            format!(
-                "resource \"{resource}\" \"this\" {{\n  name = {}\n{kind}  hosts = [{host}]\n}}\n",
-                quoted(&fields.name)
-            )
-        }
-        _ => String::new(),
-    };
+    let mut attributes: terraform::Attributes = Vec::new();
+    if !K::TYPES.is_empty() {
+        attributes.push(("type", json!(fields.kind)));
+    }
+    let field = |name: &str| parsed.get(name).cloned().unwrap_or_default();
+    attributes.extend(K::ATTRIBUTES.iter().map(|(attribute, name)| (*attribute, field(name))));
+    let flags = [fields.is_default.is_some(), fields.is_default_monitoring.is_some()];
+    attributes.extend(K::FLAGS.iter().copied().zip(flags.map(Value::from)));
+    let terraform = terraform::resource(visitor, K::TERRAFORM, &fields.name, attributes);
     let api = curl(visitor, method, &path, &Value::Object(body).to_string());
     // The command line has no command that creates an output.
     let has_command = !id.is_empty() || K::TYPES.is_empty();
