@@ -40,7 +40,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Ag, "the control protocol is Muster's own, and its clients poll the status", &[51]),
     (List::Ag, "the server is a program without units; it is ready when it listens", &[99]),
     (List::Ag, "the local listener has limits of its own; not measured together with an agent", &[106]),
-    (List::Ag, "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check", &[153]),
+    (
+        List::Ag,
+        "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check",
+        &[153],
+    ),
     (List::Fl, "the identifier is always the one that osqueryd sends, and there is no cooldown", &[9, 10, 11, 84]),
     (List::Fl, "a host is online while it polls, whatever intervals its configuration has", &[19]),
     (List::Fl, "orbit gets no extensions", &[57]),

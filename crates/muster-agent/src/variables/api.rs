@@ -34,8 +34,8 @@ const MESSAGE_MAX: usize = 200;
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Encodes a part of a path or query.
-pub fn encoded(text: &str) -> impl std::fmt::Display {
-    utf8_percent_encode(text, &RESERVED)
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, &RESERVED).to_string()
 }
 
 /// Where an API is.

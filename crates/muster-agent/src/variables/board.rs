@@ -8,9 +8,6 @@ use tokio::sync::{Notify, watch};
 
 use super::{DynamicSet, VariableSets};
 
-/// Maximum number of sets of one provider. Further sets are left out, which is reported as a fault.
-pub const SETS_MAX: usize = 1000;
-
 /// The values of all providers in the background, and their faults.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -29,8 +26,7 @@ struct Found {
 
 impl Board {
     /// Replaces the sets of a dynamic provider.
-    pub fn set_dynamic(&self, provider: &'static str, mut sets: Vec<DynamicSet>) {
-        sets.truncate(SETS_MAX);
+    pub fn set_dynamic(&self, provider: &'static str, sets: Vec<DynamicSet>) {
         let changed = self.found().sets.insert(provider, sets.clone()).is_none_or(|former| former != sets);
         self.respond(provider, changed);
     }

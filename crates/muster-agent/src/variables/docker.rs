@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::DynamicSet;
 use super::api::{ApiError, Ask, Documents, Place, encoded};
-use super::board::{Board, SETS_MAX};
+use super::board::Board;
 use super::labels::{dedotted, with_aliases};
 use super::lingering::Lingering;
 use super::settings::Docker;
@@ -79,14 +79,12 @@ async fn follow(place: &Place, found: &mut Lingering, board: &Board) -> Result<(
     let mut events = place.stream(Ask::get(&format!("/events?filters={}", encoded(EVENTS)))).await?;
     loop {
         let containers: Vec<Container> = place.document(Ask::get("/containers/json")).await?;
-        let many = containers.len() > SETS_MAX;
-        let now = Instant::now();
         let ids: BTreeSet<String> = containers.iter().map(|container| container.id.clone()).collect();
-        for container in containers.into_iter().take(SETS_MAX) {
+        for container in containers {
             found.put(container.id.clone(), vec![set(&container)]);
         }
-        found.keep_only(&ids, now);
-        board.set_fault(PROVIDER, many.then(|| format!("more than {SETS_MAX} containers")));
+        found.keep_only(&ids, Instant::now());
+        board.set_fault(PROVIDER, found.overflow("containers"));
         wait(&mut events, found, board).await?;
         tokio::time::sleep(DEBOUNCE).await;
     }
