@@ -51,7 +51,10 @@ pub async fn run(settings: Docker, board: Arc<Board>) {
     loop {
         // A host without containers is no fault: the same policy may be meant for hosts with containers.
         if matches!(&place, Place::Socket(path) if path.symlink_metadata().is_err()) {
-            board.set_dynamic(PROVIDER, Vec::new());
+            // A runtime that is being restarted removes its socket, too.
+            found.keep_only(&BTreeSet::new(), Instant::now());
+            board.set_dynamic(PROVIDER, found.valid(Instant::now()).0);
+            board.set_fault(PROVIDER, None);
         } else if let Err(error) = follow(&place, &mut found, &board).await {
             board.set_fault(PROVIDER, Some(format!("{}: {error}", settings.host)));
         }

@@ -38,7 +38,7 @@ pub async fn run(settings: Kubernetes, board: Arc<Board>) {
     loop {
         match Cluster::find(settings.kube_config.as_deref()) {
             // No fault: the same policy may be meant for hosts of a cluster.
-            Ok(None) => board.set_dynamic(PROVIDER, Vec::new()),
+            Ok(None) => board.set_fault(PROVIDER, None),
             Ok(Some(cluster)) => {
                 let mut pods =
                     Pods { cluster: &cluster, settings: &settings, found: &mut found, board: &board, node: None };
