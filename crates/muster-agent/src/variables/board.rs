@@ -27,13 +27,19 @@ struct Found {
 impl Board {
     /// Replaces the sets of a dynamic provider.
     pub fn set_dynamic(&self, provider: &'static str, sets: Vec<DynamicSet>) {
-        let changed = self.found().sets.insert(provider, sets.clone()).is_none_or(|former| former != sets);
+        let mut found = self.found();
+        let changed = found.sets.get(provider) != Some(&sets);
+        found.sets.insert(provider, sets);
+        drop(found);
         self.respond(provider, changed);
     }
 
     /// Replaces the values of a context provider.
     pub fn set_context(&self, provider: &'static str, values: Value) {
-        let changed = self.found().context.insert(provider, values.clone()).is_none_or(|former| former != values);
+        let mut found = self.found();
+        let changed = found.context.get(provider) != Some(&values);
+        found.context.insert(provider, values);
+        drop(found);
         self.respond(provider, changed);
     }
 
@@ -103,8 +109,9 @@ impl Board {
     }
 
     fn respond(&self, provider: &'static str, changed: bool) {
-        self.ready.send_if_modified(|ready| ready.insert(provider));
-        if changed {
+        // The first response is news even without values: nobody need wait for them any longer.
+        let first = self.ready.send_if_modified(|ready| ready.insert(provider));
+        if changed || first {
             self.changed.notify_one();
         }
     }

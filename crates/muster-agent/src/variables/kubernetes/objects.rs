@@ -154,7 +154,7 @@ impl Pod {
     /// variables of pods exists once for each pod.
     pub fn sets(&self, scope: Scope, node: Option<&Value>) -> Vec<DynamicSet> {
         let (values, event) = (self.values(scope, node), self.event());
-        let mut sets = vec![set(self.metadata.uid.clone(), values.clone().into(), vec![add_fields(PROVIDER, &event)])];
+        let mut sets = vec![set(&self.metadata.uid, values.clone().into(), vec![add_fields(PROVIDER, &event)])];
         for container in self.spec.containers.iter().chain(&self.spec.init_containers) {
             if let Some((runtime, id)) = self.started(&container.name) {
                 sets.extend(self.sets_of(container, &container.values(runtime, id), &values, &event));
@@ -177,7 +177,7 @@ impl Pod {
         let fields = json!({"id": own["id"], "runtime": own["runtime"], "image": {"name": container.image}});
         let processors = vec![add_fields("container", &fields), add_fields(PROVIDER, &event)];
         let id = format!("{}.{}", self.metadata.uid, container.name);
-        let with = |id: String, own: Value| {
+        let with = |id: &str, own: Value| {
             let mut values = of_pod.clone();
             values.insert("container".into(), own);
             set(id, values.into(), processors.clone())
@@ -187,10 +187,10 @@ impl Pod {
             own["port"] = port.container_port.to_string().into();
             own["port_name"] = port.name.clone().into();
             // The first one has the id of the container, which therefore stays when ports are added.
-            with(if place == 0 { id.clone() } else { format!("{id}.{}", port.container_port) }, own)
+            if place == 0 { with(&id, own) } else { with(&format!("{id}.{}", port.container_port), own) }
         };
         let sets: Vec<_> = container.ports.iter().enumerate().map(of_port).collect();
-        if sets.is_empty() { vec![with(id.clone(), own.clone())] } else { sets }
+        if sets.is_empty() { vec![with(&id, own.clone())] } else { sets }
     }
 
     /// Returns the runtime and the id of a container, once it has been started.
@@ -264,7 +264,7 @@ impl Container {
     }
 }
 
-fn set(id: String, values: Value, processors: Vec<Value>) -> DynamicSet {
+fn set(id: &str, values: Value, processors: Vec<Value>) -> DynamicSet {
     DynamicSet { id: format!("{PROVIDER}-{id}"), provider: PROVIDER.into(), values, processors }
 }
 
