@@ -266,6 +266,11 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     let place = format!("muster-agent {} is installed in {}", version::agent_version(), layout.base());
     let run = format!("{} run --base-path {}", layout.link(), layout.base());
     let enrolled = crate::state::Store::enrollment(&DiskStore::new(layout.clone()))?.is_some();
+    if !enrolled && !args.delay_enroll {
+        // Without a service manager, `enroll` prints how to start the agent.
+        let also = if installation.manager == Manager::None { "" } else { " and start" };
+        return Ok(format!("{place}. To enroll{also} it: {} enroll --url URL", layout.link()));
+    }
     if installation.manager == Manager::None {
         return Ok(format!("{place}, without a service manager. To start it: {run}"));
     }
@@ -274,9 +279,6 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
             "{place}. It enrolls when the host boots, or when the service {} is started",
             installation.service
         ));
-    }
-    if !enrolled {
-        return Ok(format!("{place}. To enroll and start it: {} enroll --url URL", layout.link()));
     }
     installation.service().start().await.map_err(|error| failed("starting the service", &error))?;
     wait_for_daemon(layout, args.daemon_timeout).await?;

@@ -194,8 +194,10 @@ fn default_base(namespace: Option<&str>) -> Utf8PathBuf {
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     // The path must be absolute, because programs run in other working directories and get paths below this one.
     let made = std::path::absolute(path).map_err(|error| Failure::new(exit::USAGE, format!("{path}: {error}")))?;
-    Utf8PathBuf::from_path_buf(made)
-        .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
+    let made = Utf8PathBuf::from_path_buf(made)
+        .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))?;
+    // Without a slash at the end, to which names of directories beside this one are added.
+    Ok(made.components().collect())
 }
 
 /// Waits until the daemon responds on its control socket.
@@ -250,6 +252,13 @@ mod tests {
     use super::*;
     use crate::control::server::{self, Control};
     use crate::coordinator;
+
+    #[test]
+    fn a_base_path_with_a_slash_at_its_end_is_the_same_directory() {
+        for path in ["/opt/agent", "/opt/agent/", "/opt//./agent//"] {
+            assert_eq!(absolute(Utf8Path::new(path)).unwrap(), "/opt/agent");
+        }
+    }
 
     #[tokio::test]
     async fn ag155_the_agent_counts_as_started_once_it_responds() {

@@ -33,6 +33,30 @@ pub fn leaders() -> MutexGuard<'static, BTreeSet<u32>> {
     LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Runs a program of the agent itself to its end, and returns its output. The reaper leaves its exit code to this function.
+/// If the future is dropped, the program is killed.
+pub async fn output(mut command: Command) -> std::io::Result<std::process::Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Locked during the spawn, as in `Running::spawn`.
+    let (child, _leader) = {
+        let mut leaders = leaders();
+        let child = command.spawn()?;
+        let leader = Leader(child.id().unwrap_or_default());
+        leaders.insert(leader.0);
+        (child, leader)
+    };
+    child.wait_with_output().await
+}
+
+/// A process id in [`leaders`].
+struct Leader(u32);
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        leaders().remove(&self.0);
+    }
+}
+
 /// Where a component runs.
 #[derive(Clone)]
 pub(super) struct Place {
@@ -197,4 +221,27 @@ where
             let _ = log.write_all(&buffer[..length]);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise, an upgrade fails if the reaper is faster: the probe of the new version has no exit code.
+    #[tokio::test]
+    async fn the_reaper_leaves_programs_of_the_agent_to_those_that_wait_for_them() {
+        const MARK: &str = "a-program-of-the-agent";
+        let marked =
+            |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(MARK));
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 0.5; echo done; exit 3", MARK]);
+        let running = tokio::spawn(output(command));
+        while !leaders().iter().any(marked) {
+            assert!(!running.is_finished(), "it is not excluded");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let output = running.await.unwrap().unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), b"done\n".as_slice()));
+        assert!(!leaders().iter().any(marked));
+    }
 }

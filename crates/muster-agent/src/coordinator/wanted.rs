@@ -129,6 +129,8 @@ impl Coordinator {
                 self.deps.components.set_signed_policy(signed);
                 self.deps.components.want(built.model);
             }
+            // They are being asked for. The model is built again when they are known, or known to be missing.
+            Err(error) if !self.deps.variables.is_ready() => tracing::info!(%error, "waiting for variables"),
             Err(error) => {
                 tracing::error!(%error, "the policy has no components with the current variables; keeping the previous ones");
                 wanted.fault = Some(chain(&error).to_string());

@@ -1,7 +1,8 @@
 //! Runs the commands of the operating system that an installation needs.
 
-use std::process::Stdio;
 use std::time::Duration;
+
+use crate::components::child;
 
 /// Maximum time of a command. Stopping a service waits for the components of the agent.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -36,9 +37,8 @@ pub enum CommandError {
 pub async fn run(program: &str, args: &[&str]) -> Result<(), CommandError> {
     let command = [&[program], args].concat().join(" ");
     let mut process = tokio::process::Command::new(program);
-    // Killed when the future is dropped at the limit.
-    process.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(LIMIT, process.output()).await {
+    process.args(args);
+    let output = match tokio::time::timeout(LIMIT, child::output(process)).await {
         Err(_) => return Err(CommandError::Timeout(command)),
         Ok(Err(source)) => return Err(CommandError::Start { command, source }),
         Ok(Ok(output)) => output,

@@ -19,6 +19,7 @@ use super::record::{Kept, Record};
 use super::source::{Mirrors, Source};
 use super::{Failed, Progress, Request, Resumed, Switch, Upgrades, switch};
 use crate::clock::SystemClock;
+use crate::components::child;
 use crate::entropy::System;
 use crate::fleet::FleetClient;
 use crate::homes::{self, HomeName};
@@ -208,8 +209,8 @@ fn mirror_transport(authorities: &[String], proxy: Option<&Proxy>) -> Result<Arc
 async fn probe(layout: &Layout, name: &HomeName) -> Result<(), String> {
     let program = layout.home(name).program();
     let mut command = tokio::process::Command::new(&program);
-    command.arg("--version").stdin(Stdio::null()).env_clear().kill_on_drop(true);
-    let ran = tokio::time::timeout(PROBE, command.output()).await;
+    command.arg("--version").env_clear();
+    let ran = tokio::time::timeout(PROBE, child::output(command)).await;
     let ran = ran.map_err(|_| format!("{program} --version does not exit"))?;
     let output = ran.map_err(|error| format!("{program} cannot be started: {error}"))?;
     let printed = String::from_utf8_lossy(&output.stdout);

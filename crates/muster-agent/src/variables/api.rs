@@ -7,7 +7,7 @@ use bytes::{Buf as _, BytesMut};
 use camino::Utf8PathBuf;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::Incoming;
 use muster_core::error_chain::SharedError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -34,8 +34,8 @@ const MESSAGE_MAX: usize = 200;
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Encodes a part of a path or query.
-pub fn encoded(text: &str) -> impl std::fmt::Display {
-    utf8_percent_encode(text, &RESERVED)
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, &RESERVED).to_string()
 }
 
 /// Where an API is.
@@ -43,13 +43,13 @@ pub enum Place {
     /// A Unix socket.
     Socket(Utf8PathBuf),
     /// A server.
-    Server(Server, Http1),
+    Server(Server, Box<Http1>),
 }
 
 impl Place {
     /// Returns a server that is verified with this configuration.
     pub fn server(server: Server, tls: Arc<ClientConfig>) -> Self {
-        Self::Server(server, Http1::new(tls))
+        Self::Server(server, Box::new(Http1::new(tls)))
     }
 }
 
@@ -170,7 +170,7 @@ impl Place {
 }
 
 async fn refusal(status: StatusCode, body: Incoming) -> ApiError {
-    let body = Limited::new(body, 64 << 10).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = Limited::new(body, 64 << 10).collect().await.map(Collected::to_bytes).unwrap_or_default();
     let message = match serde_json::from_slice::<Message>(&body) {
         Ok(Message { message }) => message,
         Err(_) => String::from_utf8_lossy(&body).into_owned(),

@@ -73,10 +73,19 @@ impl Background {
         }
     }
 
+    /// Returns whether all providers that run have responded.
+    pub fn is_ready(&self) -> bool {
+        self.board.is_ready(&self.names())
+    }
+
     /// Waits for the first responses of the providers that run.
     pub async fn ready(&self) {
-        let providers: Vec<&'static str> = self.running().keys().copied().collect();
-        let _ = tokio::time::timeout(PATIENCE, self.board.ready(&providers)).await;
+        let names = self.names();
+        let _ = tokio::time::timeout(PATIENCE, self.board.ready(&names)).await;
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.running().keys().copied().collect()
     }
 
     /// Returns the values of the secrets.

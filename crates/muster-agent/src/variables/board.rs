@@ -8,9 +8,6 @@ use tokio::sync::{Notify, watch};
 
 use super::{DynamicSet, VariableSets};
 
-/// Maximum number of sets of one provider. Further sets are left out, which is reported as a fault.
-pub const SETS_MAX: usize = 1000;
-
 /// The values of all providers in the background, and their faults.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -29,15 +26,20 @@ struct Found {
 
 impl Board {
     /// Replaces the sets of a dynamic provider.
-    pub fn set_dynamic(&self, provider: &'static str, mut sets: Vec<DynamicSet>) {
-        sets.truncate(SETS_MAX);
-        let changed = self.found().sets.insert(provider, sets.clone()).is_none_or(|former| former != sets);
+    pub fn set_dynamic(&self, provider: &'static str, sets: Vec<DynamicSet>) {
+        let mut found = self.found();
+        let changed = found.sets.get(provider) != Some(&sets);
+        found.sets.insert(provider, sets);
+        drop(found);
         self.respond(provider, changed);
     }
 
     /// Replaces the values of a context provider.
     pub fn set_context(&self, provider: &'static str, values: Value) {
-        let changed = self.found().context.insert(provider, values.clone()).is_none_or(|former| former != values);
+        let mut found = self.found();
+        let changed = found.context.get(provider) != Some(&values);
+        found.context.insert(provider, values);
+        drop(found);
         self.respond(provider, changed);
     }
 
@@ -107,8 +109,9 @@ impl Board {
     }
 
     fn respond(&self, provider: &'static str, changed: bool) {
-        self.ready.send_if_modified(|ready| ready.insert(provider));
-        if changed {
+        // The first response is news even without values: nobody need wait for them any longer.
+        let first = self.ready.send_if_modified(|ready| ready.insert(provider));
+        if changed || first {
             self.changed.notify_one();
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::DynamicSet;
 use super::api::{ApiError, Ask, Documents, Place, encoded};
-use super::board::{Board, SETS_MAX};
+use super::board::Board;
 use super::labels::{dedotted, with_aliases};
 use super::lingering::Lingering;
 use super::settings::Docker;
@@ -51,7 +51,10 @@ pub async fn run(settings: Docker, board: Arc<Board>) {
     loop {
         // A host without containers is no fault: the same policy may be meant for hosts with containers.
         if matches!(&place, Place::Socket(path) if path.symlink_metadata().is_err()) {
-            board.set_dynamic(PROVIDER, Vec::new());
+            // A runtime that is being restarted removes its socket, too.
+            found.keep_only(&BTreeSet::new(), Instant::now());
+            board.set_dynamic(PROVIDER, found.valid(Instant::now()).0);
+            board.set_fault(PROVIDER, None);
         } else if let Err(error) = follow(&place, &mut found, &board).await {
             board.set_fault(PROVIDER, Some(format!("{}: {error}", settings.host)));
         }
@@ -79,14 +82,12 @@ async fn follow(place: &Place, found: &mut Lingering, board: &Board) -> Result<(
     let mut events = place.stream(Ask::get(&format!("/events?filters={}", encoded(EVENTS)))).await?;
     loop {
         let containers: Vec<Container> = place.document(Ask::get("/containers/json")).await?;
-        let many = containers.len() > SETS_MAX;
-        let now = Instant::now();
         let ids: BTreeSet<String> = containers.iter().map(|container| container.id.clone()).collect();
-        for container in containers.into_iter().take(SETS_MAX) {
+        for container in containers {
             found.put(container.id.clone(), vec![set(&container)]);
         }
-        found.keep_only(&ids, now);
-        board.set_fault(PROVIDER, many.then(|| format!("more than {SETS_MAX} containers")));
+        found.keep_only(&ids, Instant::now());
+        board.set_fault(PROVIDER, found.overflow("containers"));
         wait(&mut events, found, board).await?;
         tokio::time::sleep(DEBOUNCE).await;
     }

@@ -8,10 +8,14 @@ use tokio::time::Instant;
 
 use super::DynamicSet;
 
+/// Maximum number of containers or pods. Further ones are left out.
+pub const FOUND_MAX: usize = 1000;
+
 /// Sets of variables by the id of their container or pod.
 #[derive(Debug)]
 pub struct Lingering {
     stay: Duration,
+    overflown: bool,
     found: BTreeMap<String, Entry>,
 }
 
@@ -25,12 +29,21 @@ struct Entry {
 impl Lingering {
     /// Creates an empty collection. Sets stay this long after their container is gone.
     pub fn new(stay: Duration) -> Self {
-        Self { stay, found: BTreeMap::new() }
+        Self { stay, overflown: false, found: BTreeMap::new() }
     }
 
     /// Adds or replaces the sets of a container.
     pub fn put(&mut self, id: String, sets: Vec<DynamicSet>) {
+        if self.found.len() >= FOUND_MAX && !self.found.contains_key(&id) {
+            self.overflown = true;
+            return;
+        }
         self.found.insert(id, Entry { sets, gone: None });
+    }
+
+    /// Returns the fault if some `what` are left out.
+    pub fn overflow(&self, what: &str) -> Option<String> {
+        self.overflown.then(|| format!("more than {FOUND_MAX} {what}; the others are ignored"))
     }
 
     /// Marks a container as gone.
@@ -53,6 +66,7 @@ impl Lingering {
     pub fn valid(&mut self, now: Instant) -> (Vec<DynamicSet>, Option<Instant>) {
         let stay = self.stay;
         self.found.retain(|_, entry| entry.gone.is_none_or(|gone| gone + stay > now));
+        self.overflown &= self.found.len() >= FOUND_MAX;
         let next = self.found.values().filter_map(|entry| entry.gone).min().map(|gone| gone + stay);
         (self.found.values().flat_map(|entry| entry.sets.iter().cloned()).collect(), next)
     }
@@ -79,6 +93,10 @@ mod tests {
         found.put("a".into(), set("a"));
         assert_eq!(found.valid(start + minute), (set("a"), None));
         found.put("c".into(), vec![DynamicSet { values: json!(1), ..set("c").remove(0) }]);
-        assert_eq!(found.valid(start + minute).0.len(), 2);
+        assert_eq!((found.valid(start + minute).0.len(), found.overflow("x")), (2, None));
+        for number in 0..FOUND_MAX {
+            found.put(number.to_string(), Vec::new());
+        }
+        assert_eq!(found.overflow("pods").unwrap(), "more than 1000 pods; the others are ignored");
     }
 }

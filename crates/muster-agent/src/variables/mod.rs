@@ -111,6 +111,10 @@ pub trait Variables: Send + Sync {
     /// Finds the values of these variables from now on, and no longer those of others. Providers that need no work have all
     /// of their values anyway.
     fn observe(&self, _used: &Used) {}
+    /// Returns whether the values of observed variables are known, or known to be missing.
+    fn is_ready(&self) -> bool {
+        true
+    }
     /// Waits for the values of observed variables, or until it is known that they are not available; a limited time.
     async fn ready(&self) {}
     /// Returns why values of observed variables are missing or outdated.

@@ -101,6 +101,10 @@ impl Variables for HostVariables {
         self.background.observe(used);
     }
 
+    fn is_ready(&self) -> bool {
+        self.background.is_ready()
+    }
+
     async fn ready(&self) {
         self.background.ready().await;
     }

@@ -24,7 +24,7 @@ fn ag146_removing_the_package_uninstalls_the_agent_and_sends_the_notice() {
         output(&mut command)
     };
     let (code, text) = script("postinst", "configure");
-    assert!(code == 0 && text.contains("To enroll and start it"), "{code} {text}");
+    assert!(code == 0 && text.contains("To enroll it"), "{code} {text}");
     assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
     let (id, mut daemon) = (agent.enrollment().agent_id, agent.start());
     agent.until_healthy();
@@ -75,7 +75,7 @@ fn ag6_ag156_an_installation_asks_on_a_terminal_and_can_be_declined() {
     assert!(code == 1 && text.contains("URL of the server:"), "an empty URL: {code} {text}");
     assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0, "nothing is left");
     let (code, text) = on_a_terminal("y\nn\n");
-    assert!(code == 0 && text.contains("To enroll and start it"), "{code} {text}");
+    assert!(code == 0 && text.contains("To enroll it"), "{code} {text}");
     assert!(server.lock().gateway.is_empty());
     assert_eq!(agent.installed(&["uninstall", "--force"]).0, 0);
     let (code, text) = on_a_terminal(&format!("\n\n{}\n{TOKEN}\n", server.url));

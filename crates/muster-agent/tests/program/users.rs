@@ -19,6 +19,7 @@ fn ag2_an_installation_without_root_is_refused_and_changes_nothing() {
     command.arg("--base-path").arg(agent.path(""));
     command.args(["--service", "systemd", "--url", "https://127.0.0.1:1", "--enrollment-token", TOKEN]);
     if nix::unistd::geteuid().is_root() {
+        chown(agent.directory.path(), Some(65_534), Some(65_534)).unwrap();
         command.uid(65_534).gid(65_534);
     }
     let (code, text) = output(&mut command);

@@ -234,12 +234,19 @@ pub struct FakeVariables {
     bell: Notify,
     observed: Mutex<Used>,
     late: Mutex<Option<(Duration, Value)>>,
+    unknown: AtomicBool,
 }
 
 impl FakeVariables {
     /// Sets `${local.late}` when a policy that uses further variables has waited this long.
     pub fn set_late(&self, after: Duration, value: impl Into<Value>) {
         *self.late.lock().unwrap() = Some((after, value.into()));
+    }
+
+    /// Whether variables are being asked for.
+    pub fn set_unknown(&self, unknown: bool) {
+        self.unknown.store(unknown, Ordering::Relaxed);
+        self.bell.notify_one();
     }
 
     /// The variables that are found.
@@ -281,6 +288,10 @@ impl Variables for FakeVariables {
 
     fn observe(&self, used: &Used) {
         *self.observed.lock().unwrap() = used.clone();
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.unknown.load(Ordering::Relaxed)
     }
 
     async fn ready(&self) {

@@ -58,6 +58,20 @@ async fn ag74_a_policy_waits_for_its_variables_while_check_ins_go_on() {
     assert_eq!(parts(&agent), ["fake-default", "process-default-web"]);
     let ack = agent.server.acks().into_iter().find(|ack| ack.action_id == "policy:p:2").unwrap();
     assert_eq!(ack.error, None, "it was not rejected");
+
+    // After a restart, the stored policy is no fault while its variables are being asked for.
+    agent.kill().await;
+    agent.variables.unset("late");
+    agent.variables.set_unknown(true);
+    agent.start();
+    agent.pass(SECOND * 2).await;
+    assert_ne!(agent.snapshot().await.state.as_str(), "FAILED");
+    agent.variables.set_unknown(false);
+    agent.pass(SECOND * 2).await;
+    assert_eq!(agent.snapshot().await.state.as_str(), "FAILED", "they are known to be missing");
+    agent.variables.set("late", "k");
+    agent.pass(MINUTE).await;
+    assert_eq!(parts(&agent), ["fake-default", "process-default-web"]);
     agent.server.change(|server| server.policy = Some(policy(3, "web")));
     agent.pass(MINUTE).await;
     assert_eq!(agent.variables.observed(), Used::default());

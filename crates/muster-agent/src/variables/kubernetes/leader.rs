@@ -98,23 +98,28 @@ impl<'a> Candidate<'a> {
         Self { cluster, settings, own, leases, lease, seen: Spec::default(), since: Instant::now() }
     }
 
+    /// Takes part until the cluster cannot be used any more.
     async fn run(&mut self, board: &Board) {
-        let mut renewed = None;
+        let mut renewed: Option<Instant> = None;
         loop {
             let begun = Instant::now();
-            match tokio::time::timeout(self.settings.leader_renewdeadline, self.round()).await {
+            let round = tokio::time::timeout(self.settings.leader_renewdeadline, self.round()).await;
+            let fault = match round {
                 Ok(Ok(leads)) => {
                     // From the request on: the lease may have been renewed at its beginning.
                     renewed = leads.then_some(begun);
-                    board.set_context(PROVIDER, json!({"leader": leads}));
-                    board.set_fault(PROVIDER, None);
+                    None
                 }
-                Ok(Err(error)) => board.set_fault(PROVIDER, Some(error.to_string())),
-                Err(_) => board.set_fault(PROVIDER, Some("the lease cannot be renewed in time".into())),
-            }
-            // Before the lease ends for others, so that there are never two leaders.
-            if renewed.is_none_or(|at| at.elapsed() >= self.settings.leader_renewdeadline) {
-                board.set_context(PROVIDER, json!({"leader": false}));
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("the lease cannot be renewed in time".into()),
+            };
+            // Given up before the lease ends for others, so that there are never two leaders.
+            renewed = renewed.filter(|at| at.elapsed() < self.settings.leader_renewdeadline);
+            board.set_context(PROVIDER, json!({"leader": renewed.is_some()}));
+            let failed = fault.is_some();
+            board.set_fault(PROVIDER, fault);
+            if failed && renewed.is_none() {
+                return;
             }
             tokio::time::sleep(self.settings.leader_retryperiod).await;
         }

@@ -11,6 +11,8 @@ use crate::variables::settings::Scope;
 
 /// Name of the provider.
 pub const PROVIDER: &str = "kubernetes";
+/// Maximum number of sets of one pod.
+const SETS_MAX: usize = 50;
 
 /// A list of objects, or a part of it.
 #[derive(Debug, Deserialize)]
@@ -152,34 +154,43 @@ impl Pod {
     /// variables of pods exists once for each pod.
     pub fn sets(&self, scope: Scope, node: Option<&Value>) -> Vec<DynamicSet> {
         let (values, event) = (self.values(scope, node), self.event());
-        let add = |target: &str, fields: &Value| json!({"add_fields": {"target": target, "fields": fields}});
-        let set = |id: String, values: Map<String, Value>, processors: Vec<Value>| DynamicSet {
-            id: format!("{PROVIDER}-{id}"),
-            provider: PROVIDER.into(),
-            values: values.into(),
-            processors,
-        };
-        let mut sets = vec![set(self.metadata.uid.clone(), values.clone(), vec![add(PROVIDER, &event)])];
-        let all = self.spec.containers.iter().chain(&self.spec.init_containers);
-        let started = all.filter_map(|container| Some((container, self.started(&container.name)?)));
-        for (container, (runtime, id)) in started {
-            let Container { name, image, .. } = container;
-            let mut event = event.clone();
-            event["container"] = json!({ "name": name });
-            let fields = json!({"id": id, "runtime": runtime, "image": {"name": image}});
-            let processors = vec![add("container", &fields), add(PROVIDER, &event)];
-            // The first port by itself; each further one is a set of its own.
-            for (place, port) in
-                container.ports.iter().map(Some).chain([None]).take(container.ports.len().max(1)).enumerate()
-            {
-                let mut values = values.clone();
-                values.insert("container".into(), container.values(runtime, id, port));
-                let end =
-                    if place == 0 { String::new() } else { format!(".{}", port.map_or(0, |port| port.container_port)) };
-                sets.push(set(format!("{}.{name}{end}", self.metadata.uid), values, processors.clone()));
+        let mut sets = vec![set(&self.metadata.uid, values.clone().into(), vec![add_fields(PROVIDER, &event)])];
+        for container in self.spec.containers.iter().chain(&self.spec.init_containers) {
+            if let Some((runtime, id)) = self.started(&container.name) {
+                sets.extend(self.sets_of(container, &container.values(runtime, id), &values, &event));
             }
         }
+        sets.truncate(SETS_MAX);
         sets
+    }
+
+    /// Returns the variables of a container: one set, or one for each of its ports.
+    fn sets_of(
+        &self,
+        container: &Container,
+        own: &Value,
+        of_pod: &Map<String, Value>,
+        event: &Value,
+    ) -> Vec<DynamicSet> {
+        let mut event = event.clone();
+        event["container"] = json!({"name": container.name});
+        let fields = json!({"id": own["id"], "runtime": own["runtime"], "image": {"name": container.image}});
+        let processors = vec![add_fields("container", &fields), add_fields(PROVIDER, &event)];
+        let id = format!("{}.{}", self.metadata.uid, container.name);
+        let with = |id: &str, own: Value| {
+            let mut values = of_pod.clone();
+            values.insert("container".into(), own);
+            set(id, values.into(), processors.clone())
+        };
+        let of_port = |(place, port): (usize, &Port)| {
+            let mut own = own.clone();
+            own["port"] = port.container_port.to_string().into();
+            own["port_name"] = port.name.clone().into();
+            // The first one has the id of the container, which therefore stays when ports are added.
+            if place == 0 { with(&id, own) } else { with(&format!("{id}.{}", port.container_port), own) }
+        };
+        let sets: Vec<_> = container.ports.iter().enumerate().map(of_port).collect();
+        if sets.is_empty() { vec![with(&id, own.clone())] } else { sets }
     }
 
     /// Returns the runtime and the id of a container, once it has been started.
@@ -248,14 +259,18 @@ impl Pod {
 }
 
 impl Container {
-    fn values(&self, runtime: &str, id: &str, port: Option<&Port>) -> Value {
-        let mut values = json!({"id": id, "name": self.name, "image": self.image, "runtime": runtime});
-        if let Some(port) = port {
-            values["port"] = port.container_port.to_string().into();
-            values["port_name"] = port.name.clone().into();
-        }
-        values
+    fn values(&self, runtime: &str, id: &str) -> Value {
+        json!({"id": id, "name": self.name, "image": self.image, "runtime": runtime})
     }
+}
+
+fn set(id: &str, values: Value, processors: Vec<Value>) -> DynamicSet {
+    DynamicSet { id: format!("{PROVIDER}-{id}"), provider: PROVIDER.into(), values, processors }
+}
+
+/// Returns a processor that adds fields to events.
+fn add_fields(target: &str, fields: &Value) -> Value {
+    json!({"add_fields": {"target": target, "fields": fields}})
 }
 
 #[cfg(test)]

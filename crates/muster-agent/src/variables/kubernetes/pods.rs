@@ -15,8 +15,8 @@ use super::Cluster;
 use super::objects::{List, Node, PROVIDER, Pod};
 use crate::host;
 use crate::variables::api::{ApiError, Documents, encoded};
-use crate::variables::board::{Board, SETS_MAX};
-use crate::variables::lingering::Lingering;
+use crate::variables::board::Board;
+use crate::variables::lingering::{FOUND_MAX, Lingering};
 use crate::variables::settings::{Kubernetes, Scope};
 
 /// Number of pods in a part of a list: few enough for a small response.
@@ -38,7 +38,7 @@ pub async fn run(settings: Kubernetes, board: Arc<Board>) {
     loop {
         match Cluster::find(settings.kube_config.as_deref()) {
             // No fault: the same policy may be meant for hosts of a cluster.
-            Ok(None) => board.set_dynamic(PROVIDER, Vec::new()),
+            Ok(None) => board.set_fault(PROVIDER, None),
             Ok(Some(cluster)) => {
                 let mut pods =
                     Pods { cluster: &cluster, settings: &settings, found: &mut found, board: &board, node: None };
@@ -73,6 +73,7 @@ struct Event {
 #[derive(Deserialize)]
 struct Status {
     code: u16,
+    #[serde(default)]
     message: String,
 }
 
@@ -111,12 +112,11 @@ impl Pods<'_> {
             Some(name) => std::env::var(name).unwrap_or_default(),
             None => text.to_owned(),
         };
-        let given = self.settings.node.as_deref().unwrap_or("${NODE_NAME}");
-        let given = expand(given);
+        let given = expand(self.settings.node.as_deref().unwrap_or("${NODE_NAME}"));
         if !given.is_empty() {
             return Ok(given);
         }
-        let path = format!("/api/v1/namespaces/{}/pods/{}", self.cluster.namespace(), host::hostname());
+        let path = format!("/api/v1/namespaces/{}/pods/{}", self.cluster.namespace(), encoded(&host::hostname()));
         match self.cluster.get::<Pod>(&path).await {
             Ok(pod) if !pod.spec.node_name.is_empty() => Ok(pod.spec.node_name),
             _ => Err("the name of the node is unknown; set NODE_NAME or providers.kubernetes.node".into()),
@@ -134,9 +134,8 @@ impl Pods<'_> {
                 self.put(&pod);
             }
             next = list.metadata.next;
-            if next.is_empty() || ids.len() > SETS_MAX {
+            if next.is_empty() || ids.len() > FOUND_MAX {
                 self.found.keep_only(&ids, Instant::now());
-                self.board.set_fault(PROVIDER, (ids.len() > SETS_MAX).then(|| format!("more than {SETS_MAX} pods")));
                 return Ok(list.metadata.resource_version);
             }
         }
@@ -151,6 +150,7 @@ impl Pods<'_> {
         loop {
             let (sets, next) = self.found.valid(Instant::now());
             self.board.set_dynamic(PROVIDER, sets);
+            self.board.set_fault(PROVIDER, self.found.overflow("pods"));
             tokio::select! {
                 ended = self.apply_next(&mut events) => ended?,
                 () = tokio::time::sleep_until(next.unwrap_or(lost).min(lost)) => {
@@ -161,7 +161,9 @@ impl Pods<'_> {
             }
             // A status of a pod often changes several times in a row.
             let quiet = Instant::now() + DEBOUNCE;
-            while let Ok(applied) = tokio::time::timeout_at(quiet, self.apply_next(&mut events)).await {
+            while Instant::now() < quiet
+                && let Ok(applied) = tokio::time::timeout_at(quiet, self.apply_next(&mut events)).await
+            {
                 applied?;
             }
         }
