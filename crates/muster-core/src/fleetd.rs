@@ -6,6 +6,7 @@ pub mod details;
 pub mod device_token;
 pub mod live;
 pub mod log_lines;
+pub mod mdm;
 pub mod options;
 mod options_check;
 pub mod platform;

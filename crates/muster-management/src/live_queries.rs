@@ -13,7 +13,9 @@ use muster_core::error_chain::chain;
 use muster_core::live_query::{DEFAULT_TIMEOUT, LiveQuery as Record, LiveResult};
 use muster_fleet::Fleet;
 use muster_fleet::live_queries::{LiveQueryView, NewLiveQuery, QuerySource};
-use muster_protocol::management::live_query::{ListResults, LiveQuery, LiveQueryResult, LiveQueryResults, RunQuery};
+use muster_protocol::management::live_query::{
+    ListResults, LiveQuery, LiveQueryResult, LiveQueryResults, RunQuery, StreamContent, StreamResults,
+};
 use muster_protocol::management::{Empty, Item, Items};
 use tokio::time::{Instant, sleep};
 
@@ -162,13 +164,14 @@ async fn stream(
     credentials: Credentials,
     LastEventId(last): LastEventId,
     Path(id): Path<String>,
+    Query(query): Query<StreamResults>,
 ) -> ApiResult<Response> {
     // Reports an unknown id before the stream begins.
     fleet.live_queries().find(&context, &id).await?;
     let viewer = Viewer::open(fleet, context, credentials)?;
     let position = last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0);
     let now = Instant::now();
-    let follower = Follower { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false };
+    let follower = Follower { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false, only: query.only };
     Ok(response(follower))
 }
 
@@ -183,6 +186,7 @@ struct Follower {
     told_at: Instant,
     sent: Instant,
     has_ended: bool,
+    only: Option<StreamContent>,
 }
 
 impl Events for Follower {
@@ -220,7 +224,10 @@ impl Follower {
         let queries = self.viewer.fleet.live_queries();
         // First the state: the results that are read after its end are all.
         let found = queries.find(&self.viewer.context, &self.id).await?;
-        let page = queries.results(&found, self.position, DEFAULT_PAGE).await?;
+        let page = match self.only {
+            Some(StreamContent::Progress) => Vec::new(),
+            None => queries.results(&found, self.position, DEFAULT_PAGE).await?,
+        };
         if let Some(last) = page.last() {
             self.position = last.seq;
             return Ok(Some(page.into_iter().map(|found| event(Some(found.seq), "result", &result(found))).collect()));

@@ -5,7 +5,7 @@ mod acts;
 pub mod change;
 mod compare;
 mod create;
-mod differences;
+pub mod differences;
 pub mod edit;
 mod hints;
 mod policy;

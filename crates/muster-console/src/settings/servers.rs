@@ -4,19 +4,26 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
-use muster_core::authorization::NodesRead;
+use muster_core::authorization::{NodesRead, NodesWrite, PrivilegeName};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
+use muster_management::credentials;
 
 use super::side::Side;
-use super::{TAB, shown};
+use super::{Id, TAB, shown};
+use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
 use crate::text::Moment;
 use crate::visitor::Visitor;
+use crate::{failure, notice};
 
 /// Path of the page.
-const PATH: &str = "/settings/servers";
+pub const PATH: &str = "/settings/servers";
+/// Path of the servers in the API.
+const API: &str = "/api/fleet/nodes";
 
 #[derive(Template)]
 #[template(path = "settings/servers.html")]
@@ -31,6 +38,8 @@ struct ServersPage {
     installation: String,
     /// Fingerprint of the signing key.
     key: String,
+    lacks_drain: &'static str,
+    lacks_rotate: &'static str,
     cli: String,
     api: String,
 }
@@ -39,9 +48,11 @@ struct Row {
     name: String,
     version: String,
     addresses: String,
+    id: String,
     state: (&'static str, &'static str, &'static str),
     started: Moment,
     is_this: bool,
+    is_draining: bool,
 }
 
 /// Shows the servers.
@@ -52,7 +63,9 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
         let now = fleet.now();
         let urls = fleet.urls().watch().borrow().clone();
         let rows = nodes.live.into_iter().map(|node| Row {
+            id: node.id.to_string(),
             is_this: node.id == nodes.this,
+            is_draining: node.is_draining,
             addresses: node.addresses.join(", "),
             state: if node.is_draining { ("warn", "▲", "draining") } else { ("good", "●", "accepts agents") },
             started: Moment::new(node.started_at, now),
@@ -69,9 +82,56 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
             trouble: fleet.server_status().trouble().unwrap_or_default(),
             installation: fleet.server_status().installation().await?,
             key: fleet.policies().signing_fingerprint(&grant).await?,
+            lacks_drain: visitor.lacks(PrivilegeName::NodesWrite),
+            lacks_rotate: visitor.lacks(PrivilegeName::SigningRotate),
             cli: cli(&visitor, "node list"),
-            api: curl(&visitor, "GET", "/api/fleet/nodes", ""),
+            api: curl(&visitor, "GET", API, ""),
         })
     };
     shown(&visitor, TAB, made.await)
+}
+
+/// Asks before a server is drained.
+pub async fn ask_to_drain(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let node = fleet.nodes().find::<NodesWrite>(&visitor.context, &id).await?;
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Drain the server {}?", node.name), TAB),
+            text: vec![
+                "The server closes the connections of its agents over a few minutes, and accepts no new ones. They connect to \
+                 the other servers. The server itself keeps running, and can be resumed."
+                    .to_owned(),
+            ],
+            action: format!("{}{PATH}/{id}/drain", visitor.base),
+            button: "Drain the server",
+            back: format!("{}{PATH}", visitor.base),
+            cli: cli(&visitor, &format!("node drain {}", shell::argument(&node.name))),
+            api: curl(&visitor, "POST", &format!("{API}/{id}/drain"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Sends the agents of a server to the others.
+pub async fn drain(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let node = fleet.nodes().find(&visitor.context, &id).await?;
+        fleet.nodes().drain(&node).await?;
+        let text = format!("The server {} is draining.", node.name);
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+/// Makes a draining server accept agents again.
+pub async fn resume(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let node = fleet.nodes().find(&visitor.context, &id).await?;
+        fleet.nodes().resume(&node).await?;
+        let text = format!("The server {} accepts agents again.", node.name);
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

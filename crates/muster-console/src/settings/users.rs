@@ -200,8 +200,9 @@ struct Bound {
     since: Moment,
 }
 
-fn bound(binding: &Binding, now: Timestamp) -> Bound {
-    let scope = match &binding.scope {
+/// Returns where the role of a binding applies.
+pub fn scope_of(binding: &Binding) -> String {
+    match &binding.scope {
         BindingScope::System => "everywhere".to_owned(),
         BindingScope::Space(space) => format!("space {space}"),
         BindingScope::Part { space, selector: Selector::Policies(policies) } => {
@@ -211,11 +212,14 @@ fn bound(binding: &Binding, now: Timestamp) -> Bound {
         BindingScope::Part { space, selector: Selector::Tags(tags) } => {
             format!("space {space}, agents with the tags {}", tags.join(", "))
         }
-    };
+    }
+}
+
+fn bound(binding: &Binding, now: Timestamp) -> Bound {
     Bound {
         id: binding.id.to_string(),
         role: binding.role.to_string(),
-        scope,
+        scope: scope_of(binding),
         since: Moment::new(binding.created_at, now),
     }
 }
@@ -296,16 +300,7 @@ pub async fn bind(
     };
     match fleet.bindings().create(&visitor.context, &new).await {
         Ok((binding, ineffective)) => {
-            let names: Vec<&str> = ineffective.iter().map(|name| name.as_str()).collect();
-            let text = match names.as_slice() {
-                [] => format!("The role {} is given.", binding.role),
-                names => format!(
-                    "The role {} is given. In this scope, these privileges of it have no effect: {}",
-                    binding.role,
-                    names.join(", ")
-                ),
-            };
-            notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text)
+            notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &given_text(&binding, &ineffective))
         }
         Err(error) => match user_page(&fleet, &visitor, &id, String::new(), fields, Some(error)).await {
             Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
@@ -314,14 +309,32 @@ pub async fn bind(
     }
 }
 
-/// Asks before a role is taken from a user.
+/// Says that a role was given, and which of its privileges have no effect.
+pub fn given_text(binding: &Binding, ineffective: &[PrivilegeName]) -> String {
+    let names: Vec<&str> = ineffective.iter().map(|name| name.as_str()).collect();
+    match names.as_slice() {
+        [] => format!("The role {} is given.", binding.role),
+        names => format!(
+            "The role {} is given. In this scope, these privileges of it have no effect: {}",
+            binding.role,
+            names.join(", ")
+        ),
+    }
+}
+
+/// Returns the page that shows a binding: that of its user, or the list of bindings.
+fn page_of(visitor: &Visitor, subject: &Subject) -> String {
+    match subject {
+        Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
+        Subject::Group(_) => format!("{}{}", visitor.base, super::bindings::PATH),
+    }
+}
+
+/// Asks before a role is taken from a user or a group.
 pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?.into_inner();
-        let back = match &binding.subject {
-            Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
-            Subject::Group(_) => format!("{}{PATH}", visitor.base),
-        };
+        let back = page_of(&visitor, &binding.subject);
         let shown = bound(&binding, fleet.now());
         Ok(Confirm {
             frame: Frame::new(&visitor, format!("Take the role {} away?", shown.role), TAB),
@@ -336,16 +349,13 @@ pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     shown(&visitor, TAB, made.await)
 }
 
-/// Takes a role from a user.
+/// Takes a role from a user or a group.
 pub async fn unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
     let made = async {
         credentials::check_same_origin(&headers)?;
         let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?;
         fleet.bindings().delete(&visitor.context, &binding).await?;
-        let path = match &binding.subject {
-            Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
-            Subject::Group(_) => format!("{}{PATH}", visitor.base),
-        };
+        let path = page_of(&visitor, &binding.subject);
         Ok::<_, Error>(notice::redirect(&path, &format!("The role {} is taken away.", binding.role)))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))

@@ -3,6 +3,7 @@
 
 mod agents;
 mod browsing;
+mod hosts;
 mod policies;
 mod reports;
 mod rollouts;

@@ -92,6 +92,23 @@ pub struct ListResults {
     pub limit: Option<u32>,
 }
 
+/// `GET /queries/run/{id}/_stream`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(default)]
+pub struct StreamResults {
+    /// Without it, the stream has events of all kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<StreamContent>,
+}
+
+/// The events of a stream to which it can be limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamContent {
+    /// `progress` and `end`: numbers without the results.
+    Progress,
+}
+
 /// Results of a live query, in the order in which they arrived.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct LiveQueryResults {
