@@ -7,7 +7,6 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::SigningRotate;
-use muster_core::plural::counted;
 use muster_fleet::Fleet;
 use muster_management::credentials;
 
@@ -53,7 +52,8 @@ pub async fn rotate(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: 
     let made = async {
         credentials::check_same_origin(&headers)?;
         let revised = fleet.policies().rotate_signing_key(&visitor.context.grant()?).await?;
-        let text = format!("The signing key is replaced. New revisions: {}.", counted(revised, "policy").replace("policys", "policies"));
+        let policies = if revised == 1 { "policy has" } else { "policies have" };
+        let text = format!("The signing key is replaced: {revised} {policies} a new revision.");
         Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))

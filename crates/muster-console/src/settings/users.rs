@@ -181,7 +181,7 @@ struct UserPage {
     is_service: bool,
     is_self: bool,
     bindings: Vec<Bound>,
-    sessions: Vec<(Moment, Moment)>,
+    sessions: Vec<LoggedIn>,
     roles: Vec<(String, String)>,
     /// The set-up link that was just created.
     link: String,
@@ -190,6 +190,14 @@ struct UserPage {
     lacks: &'static str,
     cli: String,
     api: String,
+}
+
+/// A session of a user.
+struct LoggedIn {
+    since: Moment,
+    until: Moment,
+    used: Option<Moment>,
+    address: String,
 }
 
 /// A role of a user.
@@ -256,7 +264,12 @@ async fn user_page(
         Err(_) => Vec::new(),
     };
     let now = fleet.now();
-    let lasts = |one: Session| (Moment::new(one.created_at, now), Moment::new(one.expires_at, now));
+    let logged_in = |one: Session| LoggedIn {
+        since: Moment::new(one.created_at, now),
+        until: Moment::new(one.expires_at, now),
+        used: Moment::of(one.last_used_at, now),
+        address: one.address.unwrap_or_default(),
+    };
     let name = shell::argument(&user.name);
     Ok(UserPage {
         frame: Frame::new(visitor, format!("User {}", user.name), TAB),
@@ -265,7 +278,7 @@ async fn user_page(
         is_service: user.kind == UserKind::ServiceAccount,
         is_self: visitor.context.actor().user() == Some(&user.id),
         bindings: bindings.items.iter().map(|one| bound(one, now)).collect(),
-        sessions: sessions.into_iter().map(lasts).collect(),
+        sessions: sessions.into_iter().map(logged_in).collect(),
         roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
         link,
         binding,
