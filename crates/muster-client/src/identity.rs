@@ -2,8 +2,8 @@
 
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::identity::{
-    Binding, CreateBinding, CreateSpace, CreateToken, CreateUser, ListBindings, ListTokens, ListUsers, LoggedIn, Role, SaveRole,
-    Session, SetPassword, SetupLink, Space, Token, UpdateSpace, UpdateUser, UseSetupLink, User,
+    Binding, CreateBinding, CreateSpace, CreateToken, CreateUser, ListBindings, ListTokens, ListUsers, LoggedIn, Role,
+    SaveRole, Session, SetPassword, SetupLink, Space, Token, UpdateSpace, UpdateUser, UseSetupLink, User,
 };
 use muster_protocol::management::{Empty, Item, Items};
 use reqwest::Method;

@@ -37,6 +37,31 @@ document.addEventListener("keydown", (event) => {
   menu.querySelector("summary").focus();
 });
 
+// A part of a page that is renewed keeps the focus, on what has the same address or name as before. htmx itself does so for
+// elements with an id.
+{
+  let mark;
+  const alike = (part, element) => {
+    const name = ["href", "name", "aria-label"].find((one) => element.getAttribute(one));
+    const value = element.getAttribute("value");
+    const other = `[value=${CSS.escape(value ?? "")}]`;
+    const selector = name ? `[${name}="${CSS.escape(element.getAttribute(name))}"]${value === null ? "" : other}` : element.localName;
+    return [selector, [...part.querySelectorAll(selector)]];
+  };
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    const { activeElement } = document;
+    if (activeElement.id || !target.contains(activeElement)) return;
+    const [selector, all] = alike(target, activeElement);
+    mark = { id: target.id, selector, index: all.indexOf(activeElement) };
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    if (!mark || document.activeElement !== document.body) return;
+    const found = document.getElementById(mark.id)?.querySelectorAll(mark.selector);
+    found?.[mark.index]?.focus({ preventScroll: true });
+    mark = undefined;
+  });
+}
+
 // A lost connection is shown until a request succeeds again; lists that renew themselves keep asking.
 const showLost = (isLost) => { document.getElementById("lost").hidden = !isLost; };
 document.addEventListener("htmx:sendError", () => showLost(true));

@@ -51,7 +51,9 @@ document.addEventListener("click", (event) => {
   if (document.querySelector("input[name=after_form]")) {
     if (draft) {
       keep({ ...draft, isEnded: true });
-      document.querySelector("input[name=return_to]").value = `${draft.policy}/edit`;
+      // The server adds the path under which it is published.
+      const published = new URL(ownScript).pathname.split("/assets/")[0];
+      document.querySelector("input[name=return_to]").value = `${draft.policy.slice(published.length)}/edit`;
       document.getElementById("kept").hidden = false;
     }
   } else if (draft && (!draft.isEnded || (user && user !== draft.user))) {
@@ -64,7 +66,7 @@ document.addEventListener("click", (event) => {
     const policy = elements.text && elements.version && policyOf(event.target);
     if (policy) {
       keep({ user, policy, text: elements.text.value, version: elements.version.value, revision: elements.revision?.value });
-    } else if (event.target.getAttribute("action") === "/logout") {
+    } else if (event.target.hasAttribute("data-log-out")) {
       keep(undefined);
     }
   });

@@ -13,10 +13,15 @@ pub fn cli(visitor: &Visitor, command: &str) -> String {
     }
 }
 
-/// Returns a request to the API in the space of a page. `path` begins with `/api`; an empty `body` sends none.
+/// Returns several commands, a line each.
+pub fn commands(visitor: &Visitor, all: &[String]) -> String {
+    all.iter().map(|command| cli(visitor, command)).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns a request to the API in the space of a page; `$MUSTER_URL` contains the path under which the server is published. `path` begins with `/api`; an empty `body` sends none.
 pub fn curl(visitor: &Visitor, method: &str, path: &str, body: &str) -> String {
     let method = if method == "GET" { String::new() } else { format!(" -X {method}") };
-    let path = format!("{}{path}", visitor.base);
+    let path = format!("{}{path}", visitor.base.space());
     let body = match body {
         "" => String::new(),
         body => format!(" \\\n  -H 'Content-Type: application/json' -d {}", shell::word(body)),

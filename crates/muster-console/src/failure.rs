@@ -4,11 +4,13 @@ use askama::Template;
 use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
 use axum::response::Response;
+use muster_core::id::SpaceId;
 use muster_core::reported::is_deceptive;
 use muster_core::{Error, ErrorKind};
 use muster_management::error::status_of;
 
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::visitor::Visitor;
 
 #[derive(Template)]
@@ -18,7 +20,7 @@ struct Failure<'a> {
     message: String,
     remedy: Option<&'a str>,
     /// The spaces in which the person has rights, if that is what is missing here.
-    spaces: Vec<String>,
+    spaces: Vec<SpaceId>,
 }
 
 /// Renders an error for a person who is logged in.
@@ -40,7 +42,7 @@ pub fn outside(error: &Error) -> Response {
     render(Frame::outside(title(error.kind)), error, Vec::new())
 }
 
-fn render(frame: Frame, error: &Error, spaces: Vec<String>) -> Response {
+fn render(frame: Frame, error: &Error, spaces: Vec<SpaceId>) -> Response {
     if let Some(cause) = &error.source {
         tracing::warn!(code = error.code, %cause, "cannot show a page");
     }

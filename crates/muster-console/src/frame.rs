@@ -10,6 +10,7 @@ use muster_core::id::SpaceId;
 use muster_core::reported::is_deceptive;
 
 use crate::assets;
+use crate::links::{Base, Link};
 use crate::preferences::Preferences;
 use crate::visitor::Visitor;
 
@@ -43,8 +44,8 @@ const TABS: [Tab; 10] = [
 pub struct SpaceLink {
     /// Name.
     pub name: String,
-    /// Path of its overview.
-    pub path: String,
+    /// Its overview.
+    pub path: Link,
     /// Whether the page is in this space.
     pub is_current: bool,
 }
@@ -53,8 +54,8 @@ pub struct SpaceLink {
 pub struct Frame {
     /// Title of the page.
     pub title: String,
-    /// Path of the space, without a slash at its end; empty for the default space.
-    pub base: String,
+    /// The beginning of links in the space.
+    pub base: Base,
     /// Name of the person; empty if nobody is logged in.
     pub user: String,
     /// Name of the space.
@@ -83,8 +84,8 @@ impl Frame {
 
     /// Creates the frame of a page for people who are not logged in.
     pub fn outside(title: impl Into<String>) -> Self {
-        let [base, user, space, notice] = [const { String::new() }; 4];
-        Self { title: title.into(), base, user, space, spaces: Vec::new(), notice, tab: "" }
+        let [user, space, notice] = [const { String::new() }; 3];
+        Self { title: title.into(), base: Base::root(), user, space, spaces: Vec::new(), notice, tab: "" }
     }
 
     /// The navigation.
@@ -97,11 +98,14 @@ impl Frame {
         self.tab == tab.path
     }
 
-    /// Returns the link to a tab in the space.
-    pub fn link(&self, path: &str) -> String {
-        // Below a space, the overview has no slash at its end.
-        let path = if self.base.is_empty() { path } else { path.trim_end_matches('/') };
-        format!("{}{path}", self.base)
+    /// Returns the link to a page in the space.
+    pub fn link(&self, path: impl std::fmt::Display) -> Link {
+        self.base.link(path)
+    }
+
+    /// Returns the link to a page that is in no space.
+    pub fn outer(&self, path: &str) -> Link {
+        Link::to(path)
     }
 
     /// The theme: `light`, `dark`, or empty for the system's.
@@ -110,33 +114,39 @@ impl Frame {
     }
 
     /// Path of the style sheet.
-    pub fn style(&self) -> &'static str {
-        &assets::paths().style
+    pub fn style(&self) -> Link {
+        Link::to(&assets::paths().style)
     }
 
     /// Path of htmx.
-    pub fn htmx(&self) -> &'static str {
-        &assets::paths().htmx
+    pub fn htmx(&self) -> Link {
+        Link::to(&assets::paths().htmx)
     }
 
     /// Path of the script.
-    pub fn script(&self) -> &'static str {
-        &assets::paths().script
+    pub fn script(&self) -> Link {
+        Link::to(&assets::paths().script)
     }
 }
 
 /// Returns the spaces of the menu: this one, and those that the person's roles name. The others are in the list of spaces.
 fn spaces(visitor: &Visitor) -> Vec<SpaceLink> {
     let mut links: Vec<_> = visitor.other_spaces().into_iter().map(|space| (space, false)).collect();
-    links.push((visitor.context.space().to_string(), true));
+    links.push((visitor.context.space().clone(), true));
     links.sort();
-    let link = |(name, is_current): (String, bool)| SpaceLink { path: path_of_space(&name), name, is_current };
+    let link = |(space, is_current): (SpaceId, bool)| SpaceLink {
+        path: Base::of(&space).link("/"),
+        name: space.to_string(),
+        is_current,
+    };
     links.into_iter().map(link).collect()
 }
 
-/// Returns the path of the overview of a space.
-pub fn path_of_space(space: &str) -> String {
-    if space == SpaceId::default().as_str() { "/".to_owned() } else { format!("/s/{space}") }
+/// Returns the tab to which a requested path belongs; empty if it belongs to none.
+pub fn tab_of(path: &str) -> &'static str {
+    let inner = path.strip_prefix("/s/").and_then(|rest| rest.find('/').map(|slash| &rest[slash..])).unwrap_or(path);
+    let is_below = |tab: &&Tab| tab.path != "/" && inner.starts_with(tab.path);
+    TABS.iter().find(is_below).map_or("", |tab| tab.path)
 }
 
 /// Renders a page.

@@ -14,6 +14,7 @@ mod elsewhere;
 mod failure;
 mod frame;
 mod hosts;
+mod links;
 mod log_in;
 mod notice;
 mod people;
@@ -23,14 +24,15 @@ mod request;
 mod rollouts;
 mod set_up;
 mod settings;
+mod terraform;
 mod text;
 mod unknown;
+mod versioned;
 mod visitor;
 
 use std::sync::Arc;
 
 use axum::middleware::from_fn;
-use axum::response::Redirect;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use muster_fleet::Fleet;
@@ -47,7 +49,7 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
     let mut router = Router::new()
         .route(log_in::PATH, get(log_in::show).post(log_in::log_in))
         // An address that people type, too.
-        .route(log_in::LOG_OUT, get(async || Redirect::to("/")).post(log_in::log_out))
+        .route(log_in::LOG_OUT, get(log_in::overview).post(log_in::log_out))
         .route(set_up::PATH, get(set_up::show).post(set_up::set_up))
         .route(assets::PATH, get(assets::serve));
     for (path, page) in routes() {

@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
+use muster_core::id::ProviderId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_management::credentials;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Link;
 use crate::visitor::Visitor;
 
 /// Path of the login page.
@@ -49,7 +51,7 @@ struct Fields {
 struct LogInPage<'a> {
     frame: Frame,
     /// The providers, and the links to them.
-    providers: Vec<(String, String)>,
+    providers: Vec<(String, Link)>,
     username: &'a str,
     return_to: &'a str,
     error: Option<&'a Error>,
@@ -76,8 +78,8 @@ async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Erro
         Err(error) => return failure::outside(&error),
     };
     let back = utf8_percent_encode(inner(return_to), NON_ALPHANUMERIC).to_string();
-    let link = |id: String| (format!("/api/v1/login/oidc/{id}?return_to={back}"), id);
-    let providers = choices.iter().map(|id| link(id.to_string())).map(|(link, id)| (id, link)).collect();
+    let link = |id: &ProviderId| (id.to_string(), Link::to(&format!("/api/v1/login/oidc/{id}?return_to={back}")));
+    let providers = choices.iter().map(link).collect();
     let frame = Frame::outside("Log in");
     let shown = LogInPage { frame, providers, username, return_to: inner(return_to), error, is_after_form };
     let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
@@ -98,12 +100,17 @@ pub async fn log_in(
     let password = Zeroizing::new(password);
     let is_after_form = !after_form.is_empty();
     match fleet.sign_in().log_in(&username, &password, connection.ip()).await {
-        Ok(new) => to(inner(&return_to), credentials::session_cookie(&new.cookie, connection.is_tls())),
+        Ok(new) => to(&Link::to(inner(&return_to)), credentials::session_cookie(&new.cookie, connection.is_tls())),
         Err(error) => {
             record_refusal(&fleet, &connection, &headers, &username, &error);
             ask(&fleet, &username, &return_to, Some(&error), is_after_form).await
         }
     }
+}
+
+/// The address that ends a session, as people type it: leads to the overview.
+pub async fn overview() -> Redirect {
+    Redirect::to(Link::to("/").as_str())
 }
 
 /// Ends the session. Without one, there is nothing to do.
@@ -115,7 +122,9 @@ pub async fn log_out(
 ) -> Response {
     let visitor = match visitor {
         Ok(visitor) => visitor,
-        Err(refused) if refused.status() == StatusCode::UNAUTHORIZED => return Redirect::to(PATH).into_response(),
+        Err(refused) if refused.status() == StatusCode::UNAUTHORIZED => {
+            return Redirect::to(Link::to(PATH).as_str()).into_response();
+        }
         Err(refused) => return refused,
     };
     let ended = match (credentials::check_same_origin(&headers), credentials::cookie(&headers)) {
@@ -124,14 +133,14 @@ pub async fn log_out(
         (Ok(()), None) => Ok(()),
     };
     match ended {
-        Ok(()) => to(PATH, credentials::set_cookie(credentials::COOKIE, "", 0, connection.is_tls())),
+        Ok(()) => to(&Link::to(PATH), credentials::set_cookie(credentials::COOKIE, "", 0, connection.is_tls())),
         Err(error) => failure::inside(&visitor, &error, ""),
     }
 }
 
 /// Sends a browser to another page, with a cookie.
-pub fn to(path: &str, cookie: Result<HeaderValue, Error>) -> Response {
-    match (HeaderValue::from_str(path), cookie) {
+pub fn to(page: &Link, cookie: Result<HeaderValue, Error>) -> Response {
+    match (HeaderValue::from_str(page.as_str()), cookie) {
         (Ok(path), Ok(cookie)) => (StatusCode::SEE_OTHER, [(LOCATION, path), (SET_COOKIE, cookie)]).into_response(),
         (_, Err(error)) => failure::outside(&error),
         (Err(error), _) => failure::outside(&Error::internal(error)),

@@ -11,6 +11,7 @@ use muster_management::credentials;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::failure;
+use crate::links::Link;
 
 /// Name of the cookie that brings a notice to the next page.
 const COOKIE: &str = "muster_notice";
@@ -20,10 +21,10 @@ const LIFETIME: u64 = 60;
 const MAX: usize = 300;
 
 /// Sends the browser to another page of this server, which shows a notice.
-pub fn redirect(path: &str, notice: &str) -> Response {
+pub fn redirect(page: Link, notice: &str) -> Response {
     let short: String = notice.chars().take(MAX).collect();
     let content = utf8_percent_encode(&short, NON_ALPHANUMERIC).to_string();
-    match (HeaderValue::from_str(path), credentials::set_cookie(COOKIE, &content, LIFETIME, false)) {
+    match (HeaderValue::from_str(page.as_str()), credentials::set_cookie(COOKIE, &content, LIFETIME, false)) {
         (Ok(path), Ok(cookie)) => (StatusCode::SEE_OTHER, [(LOCATION, path), (SET_COOKIE, cookie)]).into_response(),
         (_, Err(error)) => failure::outside(&error),
         (Err(error), _) => failure::outside(&Error::internal(error)),

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::header::REFERER;
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use muster_core::Error;
 use muster_fleet::Fleet;
+use muster_management::credentials::check_same_origin;
 use muster_management::form;
 use serde::de::DeserializeOwned;
 
 use crate::failure;
+use crate::visitor::Visitor;
 
 /// Maximum size of a form that contains no document, bytes.
 const MAX_FORM: usize = 16 << 10;
@@ -32,24 +33,35 @@ impl FromRequestParts<Arc<Fleet>> for Id {
     }
 }
 
-/// Returns the path of the page that a form was on, with its query. The host is left out: the form is of this server.
-pub fn page_of_form(headers: &HeaderMap) -> Option<String> {
-    let page: Uri = headers.get(REFERER)?.to_str().ok()?.parse().ok()?;
-    let path = page.path_and_query()?.to_string();
-    (!path.starts_with("//")).then_some(path)
-}
-
-/// The form of a request, of at most `MAX` bytes. One that cannot be read, or that does not come from a page of this server,
-/// leads to a page that says so.
-pub struct Posted<T, const MAX: usize = MAX_FORM>(pub T);
+/// A form of at most `MAX` bytes, with the person who sent it. One that cannot be read, or that does not come from a page of
+/// this server, leads to a page that says so.
+pub struct Posted<T, const MAX: usize = MAX_FORM>(pub Visitor, pub T);
 
 impl<T: DeserializeOwned, const MAX: usize> FromRequest<Arc<Fleet>> for Posted<T, MAX> {
     type Rejection = Response;
 
-    async fn from_request(request: Request, _: &Arc<Fleet>) -> Result<Self, Response> {
-        let (parts, body) = request.into_parts();
-        let read = form::read_up_to(MAX, &parts.headers, body).await;
-        read.map(Self).map_err(|error| failure::outside(&error))
+    async fn from_request(request: Request, fleet: &Arc<Fleet>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let visitor = Visitor::from_request_parts(&mut parts, fleet).await?;
+        match form::read_up_to(MAX, &parts.headers, body).await {
+            Ok(form) => Ok(Self(visitor, form)),
+            Err(error) => Err(failure::inside(&visitor, &error, visitor.tab)),
+        }
+    }
+}
+
+/// The person who sent a form without fields: a button. Fails like [`Posted`].
+pub struct Pressed(pub Visitor);
+
+impl FromRequestParts<Arc<Fleet>> for Pressed {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Response> {
+        let visitor = Visitor::from_request_parts(parts, fleet).await?;
+        match check_same_origin(&parts.headers) {
+            Ok(()) => Ok(Self(visitor)),
+            Err(error) => Err(failure::inside(&visitor, &error, visitor.tab)),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Link;
 use crate::log_in::to;
 
 /// Path of the page.
@@ -74,7 +75,7 @@ pub async fn set_up(
         }
     };
     match fleet.sign_in().log_in(&user.name, &password, connection.ip()).await {
-        Ok(new) => to("/", credentials::session_cookie(&new.cookie, connection.is_tls())),
+        Ok(new) => to(&Link::to("/"), credentials::session_cookie(&new.cookie, connection.is_tls())),
         Err(error) => failure::outside(&error),
     }
 }

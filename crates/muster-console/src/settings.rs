@@ -29,7 +29,7 @@ use muster_fleet::Fleet;
 use muster_store::query::Page;
 
 use crate::frame::page;
-use crate::request::Id;
+use crate::versioned::update;
 use crate::visitor::Visitor;
 use crate::{Route, failure};
 
@@ -52,7 +52,7 @@ pub fn pages() -> Vec<Route> {
         ("/uninstall-tokens/{id}/rotate", get(uninstall_tokens::ask_to_rotate).post(uninstall_tokens::rotate)),
         ("/alerts", get(alerts::list)),
         ("/alerts/new", get(alerts::ask).post(alerts::create)),
-        ("/alerts/{id}", get(alerts::show).post(alerts::update)),
+        ("/alerts/{id}", get(alerts::show).post(update::<alerts::Fields>)),
         ("/alerts/{id}/test", post(alerts::test)),
         ("/alerts/{id}/mute", post(alerts::mute)),
         ("/alerts/{id}/delete", get(alerts::ask_to_delete).post(alerts::delete)),
@@ -94,14 +94,14 @@ fn people() -> Vec<Route> {
         ("/settings/bindings/{id}/delete", get(users::ask_to_unbind).post(users::unbind)),
         ("/settings/roles", get(roles::list)),
         ("/settings/roles/new", get(roles::ask).post(roles::create)),
-        ("/settings/roles/{id}", get(roles::show).post(roles::update)),
+        ("/settings/roles/{id}", get(roles::show).post(update::<roles::Fields>)),
         ("/settings/roles/{id}/delete", get(roles::ask_to_delete).post(roles::delete)),
         ("/settings/tokens", get(tokens::list)),
         ("/settings/tokens/new", get(tokens::ask).post(tokens::create)),
         ("/settings/tokens/{id}/revoke", get(tokens::ask_to_revoke).post(tokens::revoke)),
         ("/settings/spaces", get(spaces::list)),
         ("/settings/spaces/new", get(spaces::ask).post(spaces::create)),
-        ("/settings/spaces/{id}", get(spaces::show).post(spaces::update)),
+        ("/settings/spaces/{id}", get(spaces::show).post(update::<spaces::Fields>)),
         ("/settings/spaces/{id}/delete", get(spaces::ask_to_delete).post(spaces::delete)),
         ("/settings/account", get(account::show).post(account::set_password)),
         ("/settings/account/sessions/{id}/end", post(account::end)),

@@ -18,8 +18,8 @@ use muster_management::form;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use crate::request::page_of_form;
-use crate::{failure, log_in, notice};
+use crate::links::{Base, Link, page_of_form};
+use crate::{failure, frame, log_in, notice};
 
 /// The person that requests a page.
 pub struct Visitor {
@@ -27,8 +27,10 @@ pub struct Visitor {
     pub context: OpContext,
     /// Its user name.
     pub name: String,
-    /// Path of the space; empty for the default space.
-    pub base: String,
+    /// The beginning of links in the space.
+    pub base: Base,
+    /// The tab of the requested page; empty if it has none.
+    pub tab: &'static str,
     /// What a form has done before it led to this page; empty if there was none.
     pub notice: String,
 }
@@ -47,13 +49,12 @@ impl Visitor {
     }
 
     /// Returns the other spaces in which the person has rights.
-    pub fn other_spaces(&self) -> Vec<String> {
+    pub fn other_spaces(&self) -> Vec<SpaceId> {
         let bound = self.context.entitlements().iter().filter_map(|one| match &one.scope {
             BindingScope::System => None,
             BindingScope::Space(space) | BindingScope::Part { space, .. } => Some(space),
         });
-        let others: BTreeSet<_> =
-            bound.filter(|space| *space != self.context.space()).map(ToString::to_string).collect();
+        let others: BTreeSet<_> = bound.filter(|space| *space != self.context.space()).cloned().collect();
         others.into_iter().collect()
     }
 }
@@ -76,7 +77,7 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
         let Ok(connection) = Connection::from_request_parts(parts, fleet).await;
         let space = space(parts, fleet).await;
         match identify(fleet, &connection, &parts.headers, space.as_deref()).await {
-            Ok(visitor) => Ok(visitor),
+            Ok(visitor) => Ok(Self { tab: frame::tab_of(parts.uri.path()), ..visitor }),
             Err(error) if error.kind == ErrorKind::Unauthenticated => Err(to_log_in(parts, fleet).await),
             Err(error) => Err(failure::outside(&error)),
         }
@@ -105,13 +106,13 @@ async fn identify(
     }
     let name = fleet.sign_in().user(&context).await?.map(|user| user.name).unwrap_or_default();
     let address = connection.ip().map(|ip| ip.to_string().into());
-    let base = space.map(|space| format!("/s/{space}")).unwrap_or_default();
-    Ok(Visitor { context: context.coming_from(address, None), name, base, notice: notice::of(headers) })
+    let base = space.map_or_else(Base::root, Base::below);
+    Ok(Visitor { context: context.coming_from(address, None), name, base, tab: "", notice: notice::of(headers) })
 }
 
 /// Returns the link to the login page that leads back to a page.
-fn link(page: &str) -> String {
-    format!("{}?return_to={}", log_in::PATH, utf8_percent_encode(page, NON_ALPHANUMERIC))
+fn link(page: &str) -> Link {
+    Link::to(&format!("{}?return_to={}", log_in::PATH, utf8_percent_encode(page, NON_ALPHANUMERIC)))
 }
 
 /// Sends a browser to the login page, which leads back here. The response to a form is the login page itself, because only
@@ -122,11 +123,11 @@ async fn to_log_in(parts: &Parts, fleet: &Fleet) -> Response {
     // An open page that renews its rows: it must not take the login page for them.
     if parts.headers.contains_key("hx-request") {
         let here = here.split("&seen=").next().unwrap_or_default().split("?seen=").next().unwrap_or_default();
-        let location = HeaderValue::try_from(link(here)).unwrap_or(HeaderValue::from_static(log_in::PATH));
+        let location = HeaderValue::try_from(link(here).as_str()).unwrap_or(HeaderValue::from_static(log_in::PATH));
         return (StatusCode::UNAUTHORIZED, [("hx-redirect", location)]).into_response();
     }
     if parts.method == Method::POST {
         return log_in::instead_of_a_form(fleet, &page_of_form(&parts.headers).unwrap_or_default()).await;
     }
-    Redirect::to(&link(here)).into_response()
+    Redirect::to(link(here).as_str()).into_response()
 }

@@ -125,6 +125,9 @@ pub enum ChainFault {
     /// events, or the chain was rewritten.
     #[error("the seal of another node contains an event at this position that was removed or changed")]
     Sealed,
+    /// The event itself is intact, but lists of the events about an object would not find it.
+    #[error("the event was hidden from the events about its subject")]
+    Hidden,
 }
 
 /// Verifies a chain from its first event.

@@ -156,7 +156,7 @@ impl Export {
     fn lines(&mut self, part: &Part, links: Vec<AuditLink>) -> Result<String, Error> {
         let mut piece = String::new();
         let Some(writer) = &mut self.writer else { return Ok(piece) };
-        for AuditLink { position, event, hash } in links.into_iter().filter(|link| link.position <= part.last) {
+        for AuditLink { position, event, hash, .. } in links.into_iter().filter(|link| link.position <= part.last) {
             // An event that cannot be read may belong to another space.
             let is_shown = self.view.space.is_none()
                 || serde_json::from_str::<AuditEvent>(&event).is_ok_and(|event| self.view.shows(&event));

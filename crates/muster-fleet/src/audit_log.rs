@@ -11,7 +11,7 @@ use muster_core::error_chain::chain;
 use muster_core::hex;
 use muster_core::id::SpaceId;
 use muster_core::time::{Clock, Timestamp};
-use muster_store::AuditStore;
+use muster_store::{AuditLink, AuditStore};
 
 use super::signing_keys::SigningKeys;
 use super::watched_store::WatchedStore;
@@ -144,8 +144,12 @@ impl Audit {
         // Bounded, so that a rare filter over a long log returns an empty page with a continuation instead of running
         // for minutes.
         for _ in 0..MAX_SCANNED / u64::from(BATCH) {
-            // Filtered here and not in SQL: the lines are stored as text, which the hash covers, without other columns.
-            let batch = self.store.audit(view).audit_events_before(before, BATCH).await?;
+            // Otherwise filtered here and not in SQL: the lines are stored as text, which the hash covers.
+            let store = self.store.audit(view);
+            let batch = match &query.subject {
+                Some(subject) => store.audit_events_of(subject, before, BATCH).await?,
+                None => store.audit_events_before(before, BATCH).await?,
+            };
             let is_last = batch.len() < BATCH as usize;
             for (seq, text, hash) in batch {
                 // Tested before a line is taken: a page that is full at the log's last line has no next page.
@@ -198,6 +202,13 @@ async fn verify_chain(
                 return Ok(Some(AuditDefect { chain: chain.to_owned(), position: check.position() + 1, fault }));
             }
             verdict.lines += 1;
+            if is_hidden(&link) {
+                return Ok(Some(AuditDefect {
+                    chain: chain.to_owned(),
+                    position: check.position(),
+                    fault: ChainFault::Hidden,
+                }));
+            }
             if let Some(defect) = verify_seal(store, &link.event).await? {
                 return Ok(Some(defect));
             }
@@ -210,6 +221,17 @@ async fn verify_chain(
             return Ok(None);
         }
     }
+}
+
+/// Returns whether an event is stored under another subject than its own.
+fn is_hidden(link: &AuditLink) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Subject<'a> {
+        #[serde(borrow)]
+        subject: std::borrow::Cow<'a, str>,
+    }
+    // What is not an event is found nowhere, whatever it is stored under.
+    serde_json::from_str::<Subject<'_>>(&link.event).is_ok_and(|event| event.subject != link.subject)
 }
 
 /// Verifies that what a seal holds is still there. That its chain leads up to it is verified with that chain.

@@ -15,6 +15,7 @@ mod alerts;
 mod answer;
 mod audit;
 mod backups;
+pub mod base_path;
 mod body;
 mod bulk_routes;
 mod changes;

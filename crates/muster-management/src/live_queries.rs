@@ -171,7 +171,8 @@ async fn stream(
     let viewer = Viewer::open(fleet, context, credentials)?;
     let position = last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0);
     let now = Instant::now();
-    let follower = Follower { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false, only: query.only };
+    let follower =
+        Follower { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false, only: query.only };
     Ok(response(follower))
 }
 

@@ -18,12 +18,15 @@ use serde_json::{Map, Value, json};
 use self::operation::Success;
 pub use self::operation::{Described, Extracts, Operation, Responds};
 use self::schemas::{generators, merge};
+use crate::base_path::BasePath;
 use crate::endpoints::{self, Endpoint, Needs};
 use crate::error::ApiResult;
 use crate::server_status;
 
 /// The document. It is generated once.
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+/// Its text.
+static TEXT: LazyLock<Bytes> = LazyLock::new(|| DOCUMENT.to_string().into());
 
 /// The endpoint of the document.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -32,7 +35,13 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn serve() -> ApiResult<Response> {
     let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((kind, DOCUMENT.clone()).into_response())
+    let base = BasePath::current();
+    if base == BasePath::default() {
+        return Ok((kind, TEXT.clone()).into_response());
+    }
+    let mut published = DOCUMENT.clone();
+    published["servers"] = servers(&base);
+    Ok((kind, published.to_string()).into_response())
 }
 
 /// Names of query parameters by method and path.
@@ -82,10 +91,7 @@ pub fn document() -> Value {
             "description": "The management API of Muster. See `docs/api.md` for authentication, paging, filters and errors.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [
-            {"url": "/", "description": "The default space"},
-            {"url": "/s/{space}", "description": "Another space", "variables": {"space": {"default": "default"}}},
-        ],
+        "servers": servers(&BasePath::default()),
         "security": SCHEMES.map(|(name, ..)| json!({name: []})),
         "paths": paths,
         "components": {
@@ -95,6 +101,14 @@ pub fn document() -> Value {
             "securitySchemes": security_schemes(),
         },
     })
+}
+
+fn servers(base: &BasePath) -> Value {
+    let space = format!("{base}/s/{{space}}");
+    json!([
+        {"url": format!("{base}/"), "description": "The default space"},
+        {"url": space, "description": "Another space", "variables": {"space": {"default": "default"}}},
+    ])
 }
 
 /// Names of the security schemes, and their descriptions.

@@ -13,6 +13,7 @@ use crate::data_dir::ListenAddresses;
 use crate::tls::Tls;
 use crate::tls::authority::Authority;
 use muster_fleet::Fleet;
+use muster_management::base_path::BasePath;
 
 /// Content of the startup message.
 #[derive(Clone, Debug, Default)]
@@ -81,16 +82,17 @@ impl FirstStart {
         if let Some(address) = addresses.admin {
             // The admin listener has no certificate on a loopback address.
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+            let base = &config.base_path;
             text.push_str("Management: run `muster` on this host, as root or as the user that runs the server\n");
-            push(&mut text, format_args!("Web pages: {scheme}://{address}/\n"));
-            push(&mut text, format_args!("REST API: {scheme}://{address}/api, for users and API tokens\n"));
+            push(&mut text, format_args!("Web pages: {scheme}://{address}{base}/\n"));
+            push(&mut text, format_args!("REST API: {scheme}://{address}{base}/api, for users and API tokens\n"));
             push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
         if let Some(fingerprint) = &self.ca_fingerprint {
             push(&mut text, format_args!("CA fingerprint (SHA-256): {fingerprint}\n"));
         }
         if let Some(token) = &self.setup_token {
-            self.setup_lines(&mut text, token, addresses);
+            self.setup_lines(&mut text, token, addresses, &config.base_path);
         }
         match &self.enrollment_token {
             Some(token) => self.enroll_lines(&mut text, token),
@@ -99,12 +101,12 @@ impl FirstStart {
         text
     }
 
-    fn setup_lines(&self, text: &mut String, token: &str, addresses: &ListenAddresses) {
+    fn setup_lines(&self, text: &mut String, token: &str, addresses: &ListenAddresses, base: &BasePath) {
         let Some(address) = addresses.admin else { return };
         let scheme = if address.ip().is_loopback() { "http" } else { "https" };
         // Escaped, because a token is base64 and may contain `+`, `/` and `=`.
-        let link = format!("{scheme}://{address}/setup?token={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
-        let (url, token) = (shell::option("--url", &format!("{scheme}://{address}")), shell::argument(token));
+        let link = format!("{scheme}://{address}{base}/setup?token={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
+        let (url, token) = (shell::option("--url", &format!("{scheme}://{address}{base}")), shell::argument(token));
         push(
             text,
             format_args!(

@@ -517,8 +517,11 @@ CREATE TABLE audit_events (
     position INTEGER NOT NULL,
     event TEXT NOT NULL,
     hash BLOB NOT NULL,
+    -- That of the event, to find the events about an object. Verification compares it with the event.
+    subject TEXT NOT NULL DEFAULT '',
     UNIQUE (chain, position)
 ) STRICT;
+CREATE INDEX audit_events_by_subject ON audit_events (subject, seq);
 -- Append-only for every program that opens the store. Each trigger is one line, which the other engine translates.
 CREATE TRIGGER audit_events_no_update BEFORE UPDATE ON audit_events BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END;
 CREATE TRIGGER audit_events_no_delete BEFORE DELETE ON audit_events BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END;

@@ -6,9 +6,7 @@ use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, AuditReason, Family};
 use muster_core::fleetd::software::{Software, SoftwareId, Source};
 use muster_core::host::Host;
-use muster_core::id::{
-    AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId,
-};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;

@@ -3,30 +3,31 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::Error;
 use muster_core::action::{Action, ActionType};
 use muster_core::action_request::{ActionStatus, is_cancellable};
 use muster_core::authorization::{AgentsUpgrade, PrivilegeName};
 use muster_core::plural::counted;
 use muster_core::time::Timestamp;
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::action_views::TargetView;
-use muster_management::credentials::check_same_origin;
 use serde::Deserialize;
 
 use super::{Bar, TAB, data_of, error_row, list_of, state_text, text_of, title_of};
 use crate::agents::acts::Act;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::{encoded, with_query};
+use crate::confirm::{Confirm, shown};
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::notice;
 use crate::people::People;
-use crate::request::Id;
+use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -60,6 +61,8 @@ struct ActionPage {
     cancel: Option<Option<String>>,
     is_open: bool,
     live: String,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -68,16 +71,6 @@ struct Row {
     state: &'static str,
     message: String,
     at: Option<Moment>,
-}
-
-#[derive(Template)]
-#[template(path = "actions/cancel.html")]
-struct CancelPage {
-    frame: Frame,
-    id: String,
-    title: String,
-    agents: String,
-    continuing: u64,
 }
 
 /// Shows the page.
@@ -121,6 +114,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         rows: targets.into_iter().map(|target| row(target, now)).collect(),
         next: next.unwrap_or_default(),
         retry: if progress.failed > 0 { retry(action, &visitor.base) } else { String::new() },
+        cli: cli(visitor, &format!("action show {}", shell::argument(id))),
+        api: curl(visitor, "GET", &format!("/api/fleet/agents/actions/{id}/results"), ""),
         cancel: may_cancel.then(|| visitor.needs(PrivilegeName::AgentsUpgrade)),
         is_open,
         live: with_query(&path, &after),
@@ -153,7 +148,7 @@ fn row(target: TargetView, now: Timestamp) -> Row {
 }
 
 /// Returns the link that prepares the same act for the agents that failed; empty if pages have no such act.
-fn retry(action: &Action, base: &str) -> String {
+fn retry(action: &Action, base: &Base) -> String {
     let data = data_of(action);
     let text = |name: &str| text_of(&data, name);
     let list = |name: &str| list_of(&data, name).join(",");
@@ -182,45 +177,44 @@ fn retry(action: &Action, base: &str) -> String {
 
 /// Shows what a cancellation would do.
 pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
-    match cancellation(&fleet, &visitor, &id).await {
-        Ok(asked) => page(StatusCode::OK, &asked),
-        Err(error) => failure::inside(&visitor, &error, TAB),
-    }
+    shown(&visitor, TAB, cancellation(&fleet, &visitor, &id).await)
 }
 
-async fn cancellation(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<CancelPage, Error> {
+async fn cancellation(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Confirm, Error> {
     let action = fleet.actions().find::<AgentsUpgrade>(&visitor.context.clone().trying(true), id).await?;
     let tried = fleet.actions().cancel(&action).await?;
-    Ok(CancelPage {
-        frame: Frame::new(visitor, "Cancel an action", TAB),
-        id: action.id.to_string(),
-        title: title_of(&action),
-        agents: counted(tried.submitted.targets, "agent"),
-        continuing: tried.continuing,
+    let agents = counted(tried.submitted.targets, "agent");
+    let begun = match tried.continuing {
+        0 => String::new(),
+        number => format!(" {number} of them have begun, and will continue."),
+    };
+    let link = |path: &str| visitor.base.link(format_args!("{TAB}/{}{path}", action.id));
+    Ok(Confirm {
+        text: vec![
+            title_of(&action),
+            format!("{agents} have not answered yet. They get a cancellation.{begun} What was done is not undone."),
+        ],
+        button: "Cancel the action",
+        cli: cli(visitor, &format!("action cancel {}", shell::argument(action.id.as_str()))),
+        api: curl(visitor, "POST", &format!("/api/fleet/agents/actions/{}/cancel", action.id), ""),
+        ..Confirm::new(visitor, "Cancel an action", TAB, link("/cancel"), link(""))
     })
 }
 
 /// Cancels the action.
-pub async fn cancel(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    _: Body,
-) -> Response {
-    match carry_out(&fleet, &visitor, &id, &headers).await {
+pub async fn cancel(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    match carry_out(&fleet, &visitor, &id).await {
         Ok(response) => response,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
 
-async fn carry_out(fleet: &Fleet, visitor: &Visitor, id: &str, headers: &HeaderMap) -> Result<Response, Error> {
-    check_same_origin(headers)?;
+async fn carry_out(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Response, Error> {
     let action = fleet.actions().find::<AgentsUpgrade>(&visitor.context, id).await?;
     let done = fleet.actions().cancel(&action).await?;
     let notice = match done.continuing {
         0 => format!("The action was cancelled for {}.", counted(done.submitted.targets, "agent")),
         number => format!("The action was cancelled. {} had begun and will continue.", counted(number, "agent")),
     };
-    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, action.id), &notice))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{}", action.id)), &notice))
 }

@@ -243,43 +243,44 @@ impl Act {
         Ok(Done::of(&given, excluded))
     }
 
-    /// The same act as a command.
-    pub fn cli(self, agents: &str, order: &Order) -> String {
+    /// The same act as commands of `muster`, without that word.
+    pub fn commands(self, agents: &str, order: &Order) -> Vec<String> {
         let force = if order.force.is_empty() { "" } else { " --force" };
         let optional = |name: &str, value: &str| match value {
             "" => String::new(),
             value => format!(" {}", shell::option(name, value)),
         };
-        match self {
+        let command = match self {
             Self::Tag => {
                 let change = |verb: &str, tags: &str| match listed(tags).join(",").as_str() {
-                    "" => String::new(),
-                    tags => format!("muster agent {verb} {agents} {}\n", shell::option("--tag", tags)),
+                    "" => None,
+                    tags => Some(format!("agent {verb} {agents} {}", shell::option("--tag", tags))),
                 };
-                (change("tag", &order.add) + &change("untag", &order.remove)).trim_end().to_owned()
+                return [change("tag", &order.add), change("untag", &order.remove)].into_iter().flatten().collect();
             }
-            Self::Assign if order.policy.is_empty() => format!("muster agent reassign {agents} --no-policy{force}"),
-            Self::Assign => format!("muster agent reassign {agents}{}{force}", optional("--policy", &order.policy)),
+            Self::Assign if order.policy.is_empty() => format!("agent reassign {agents} --no-policy{force}"),
+            Self::Assign => format!("agent reassign {agents}{}{force}", optional("--policy", &order.policy)),
             Self::Upgrade => {
                 let version = shell::option("--version", &order.version);
                 let over = if order.over.is_empty() { String::new() } else { format!("{}m", order.over) };
                 let (over, start) = (optional("--rollout", &over), optional("--start", &order.start));
-                format!("muster agent upgrade {agents} {version}{over}{start}{force}")
+                format!("agent upgrade {agents} {version}{over}{start}{force}")
             }
             // The command has no rollback.
-            Self::Rollback => String::new(),
+            Self::Rollback => return Vec::new(),
             Self::Diagnostics => {
-                format!("muster agent diagnostics {agents}{}", if order.cpu.is_empty() { "" } else { " --cpu" })
+                format!("agent diagnostics {agents}{}", if order.cpu.is_empty() { "" } else { " --cpu" })
             }
-            Self::LogLevel => format!("muster agent log-level {agents}{}", optional("--level", &order.level)),
-            Self::Unenroll => format!("muster agent unenroll {agents}{}", optional("--reason", &order.reason)),
-            Self::Revoke => format!("muster agent unenroll {agents} --force{}", optional("--reason", &order.reason)),
-            Self::Delete => format!("muster agent delete {agents}"),
-        }
+            Self::LogLevel => format!("agent log-level {agents}{}", optional("--level", &order.level)),
+            Self::Unenroll => format!("agent unenroll {agents}{}", optional("--reason", &order.reason)),
+            Self::Revoke => format!("agent unenroll {agents} --force{}", optional("--reason", &order.reason)),
+            Self::Delete => format!("agent delete {agents}"),
+        };
+        vec![command]
     }
 
-    /// The same act as a call of the API.
-    pub fn api(self, agents: &Value, order: &Order) -> String {
+    /// The same act as a request to the API: its path and its body.
+    pub fn request(self, agents: &Value, order: &Order) -> (String, Value) {
         let force = !order.force.is_empty();
         let (path, mut body) = match self {
             Self::Tag => {
@@ -311,10 +312,7 @@ impl Act {
             Self::Delete => ("delete", json!({})),
         };
         body["agents"] = agents.clone();
-        let body = shell::word(&body.to_string());
-        format!(
-            "curl -H \"Authorization: Bearer $MUSTER_TOKEN\" --json {body} \"$MUSTER_URL/api/fleet/agents/bulk_{path}\""
-        )
+        (format!("/api/fleet/agents/bulk_{path}"), body)
     }
 }
 
@@ -368,11 +366,14 @@ mod tests {
     #[test]
     fn an_act_is_shown_as_a_command_and_as_a_call() {
         let order = Order { version: "9.5.3".into(), over: "90".into(), add: "a b, c".into(), ..Order::default() };
-        let cli = |act: Act| act.cli("--filter='tags:x y'", &order);
-        assert_eq!(cli(Act::Upgrade), "muster agent upgrade --filter='tags:x y' --version=9.5.3 --rollout=90m");
-        assert_eq!(cli(Act::Tag), "muster agent tag --filter='tags:x y' --tag='a b,c'");
-        let api = Act::Upgrade.api(&json!(["x"]), &order);
-        assert!(api.contains("bulk_upgrade") && api.contains(r#""rollout_duration_seconds":5400"#), "{api}");
+        let commands = |act: Act| act.commands("--filter='tags:x y'", &order);
+        assert_eq!(commands(Act::Upgrade), ["agent upgrade --filter='tags:x y' --version=9.5.3 --rollout=90m"]);
+        assert_eq!(commands(Act::Tag), ["agent tag --filter='tags:x y' --tag='a b,c'"]);
+        let (path, body) = Act::Upgrade.request(&json!(["x"]), &order);
+        assert_eq!(
+            (path.as_str(), &body["rollout_duration_seconds"]),
+            ("/api/fleet/agents/bulk_upgrade", &json!(5400))
+        );
         assert!(Act::parse("nonsense").is_err());
         assert!(Act::ALL.iter().all(|act| Act::parse(act.key()).is_ok_and(|parsed| parsed == *act)));
     }

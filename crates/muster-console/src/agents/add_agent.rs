@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +18,6 @@ use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::keys::NewEnrollmentKey;
-use muster_management::form;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde::Deserialize;
 
@@ -27,6 +25,7 @@ use super::agent::name_of;
 use super::asked::TAB;
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::policies::{PolicyRow, rows};
 use crate::request::Posted;
 use crate::text::{Badge, Moment};
@@ -73,9 +72,10 @@ pub struct Asked {
     since: i64,
 }
 
+/// The form.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+pub struct Fields {
     policy: String,
 }
 
@@ -109,7 +109,7 @@ struct Commands<'a> {
 #[derive(Template)]
 #[template(path = "agents/arrivals.html")]
 struct Arrivals {
-    base: String,
+    base: Base,
     key: String,
     agents: Vec<Arrival>,
     refused: Vec<Refusal>,
@@ -164,24 +164,15 @@ async fn form_page(fleet: &Fleet, visitor: &Visitor) -> Result<AddAgentPage<'sta
 pub async fn create(
     State(fleet): State<Arc<Fleet>>,
     Extension(trust): Extension<Arc<ServerTrust>>,
-    visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    Posted(visitor, fields): Posted<Fields>,
 ) -> Response {
-    match created(&fleet, &trust, &visitor, &headers, body).await {
+    match created(&fleet, &trust, &visitor, fields).await {
         Ok(response) => response.into_response(),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
 
-async fn created(
-    fleet: &Fleet,
-    trust: &ServerTrust,
-    visitor: &Visitor,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, Error> {
-    let fields: Fields = form::read(headers, body).await?;
+async fn created(fleet: &Fleet, trust: &ServerTrust, visitor: &Visitor, fields: Fields) -> Result<Response, Error> {
     let mut form = form_page(fleet, visitor).await?;
     let Some(url) = fleet.urls().first() else { return Ok(page(StatusCode::OK, &form)) };
     let now = fleet.now();
@@ -246,8 +237,7 @@ pub struct Revealed {
 pub async fn reveal(
     State(fleet): State<Arc<Fleet>>,
     Extension(trust): Extension<Arc<ServerTrust>>,
-    visitor: Visitor,
-    Posted(form): Posted<Revealed>,
+    Posted(visitor, form): Posted<Revealed>,
 ) -> Response {
     let made = async {
         let keys = fleet.enrollment_keys();

@@ -6,11 +6,11 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::action_views::AgentAction;
 use muster_fleet::agent_views::AgentView;
@@ -20,6 +20,7 @@ use super::acts::Act;
 use super::asked::TAB;
 use super::report::{Component, Long, components};
 use crate::actions::state_text;
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
@@ -55,6 +56,8 @@ struct AgentPage {
     is_limited: bool,
     /// Why the person may not respond.
     no_response: Option<String>,
+    cli: String,
+    api: String,
 }
 
 /// The policy of an agent.
@@ -205,6 +208,8 @@ fn content(
         is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
         acts: acts.into(),
         no_response: super::respond::missing_privileges(&visitor.context),
+        cli: cli(visitor, &format!("agent show {}", shell::argument(record.id.as_str()))),
+        api: curl(visitor, "GET", &format!("/api/fleet/agents/{}", record.id), ""),
         tags: record.tags,
         id: record.id.to_string(),
     }

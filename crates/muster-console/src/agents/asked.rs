@@ -1,5 +1,6 @@
 //! Parameters of the list of agents, which are in its URL: filter, order, columns and position.
 
+use crate::links::Base;
 use muster_core::Error;
 use muster_core::status::Status;
 use muster_fleet::Fleet;
@@ -114,7 +115,7 @@ impl Asked {
     }
 
     /// Returns the URL of the list with some parameters changed.
-    pub fn link(&self, base: &str, change: &[(&str, &str)]) -> String {
+    pub fn link(&self, base: &Base, change: &[(&str, &str)]) -> String {
         with_query(&format!("{base}{TAB}"), &self.query(change))
     }
 }
@@ -159,11 +160,14 @@ mod tests {
     #[test]
     fn mg190_the_url_of_a_view_contains_its_filters_its_order_and_its_columns() {
         let asked = Asked { q: "tags:\"a b\"".into(), status: "online".into(), ..Asked::default() };
-        assert_eq!(asked.link("/s/shop", &[]), "/s/shop/agents?q=tags%3A%22a%20b%22&status=online");
-        assert_eq!(asked.link("", &[("status", ""), ("sort", "version")]), "/agents?q=tags%3A%22a%20b%22&sort=version");
-        assert_eq!(Asked::default().link("", &[]), "/agents");
+        assert_eq!(asked.link(&Base::below("shop"), &[]), "/s/shop/agents?q=tags%3A%22a%20b%22&status=online");
+        assert_eq!(
+            asked.link(&Base::root(), &[("status", ""), ("sort", "version")]),
+            "/agents?q=tags%3A%22a%20b%22&sort=version"
+        );
+        assert_eq!(Asked::default().link(&Base::root(), &[]), "/agents");
         let columns = Asked { columns: vec!["os,id".into(), "nonsense".into()], ..Asked::default() };
-        assert_eq!(columns.link("", &[]), "/agents?columns=os%2Cid%2Cnonsense");
+        assert_eq!(columns.link(&Base::root(), &[]), "/agents?columns=os%2Cid%2Cnonsense");
         assert_eq!(columns.columns().iter().map(|column| column.key).collect::<Vec<_>>(), ["os", "id"]);
     }
 

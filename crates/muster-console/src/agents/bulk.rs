@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
@@ -19,16 +18,17 @@ use muster_fleet::Fleet;
 use muster_fleet::actions::{Eligible, Surveyed};
 use muster_management::entry::checked_reason;
 use muster_management::error::status_of;
-use muster_management::form;
 use muster_store::query::Page;
 use serde::Deserialize;
 
 use super::acts::{Act, Done, LEVELS};
 use super::asked::{TAB, encoded};
 use super::selection::Chosen;
+use crate::elsewhere::{commands, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
+use crate::request::Posted;
 use crate::visitor::{Params, Visitor};
 
 /// Maximum size of the form, bytes: thousands of ids fit.
@@ -260,6 +260,7 @@ async fn act_page<'a>(
     let policy =
         policies.iter().find(|(_, _, is_chosen)| *is_chosen).map_or(order.policy.as_str(), |(_, name, _)| name);
     let button = preview.as_ref().map(|preview| act.sentence(&preview.agents, policy, order)).unwrap_or_default();
+    let (path, body) = act.request(&chosen.api, order);
     Ok(ActPage {
         frame: Frame::new(visitor, act.title(), TAB),
         act,
@@ -273,8 +274,8 @@ async fn act_page<'a>(
         preview,
         error,
         unconfirmed: None,
-        cli: if is_shown { act.cli(&chosen.cli, order) } else { String::new() },
-        api: if is_shown { act.api(&chosen.api, order) } else { String::new() },
+        cli: if is_shown { commands(visitor, &act.commands(&chosen.cli, order)) } else { String::new() },
+        api: if is_shown { curl(visitor, "POST", &path, &body.to_string()) } else { String::new() },
     })
 }
 
@@ -292,11 +293,7 @@ async fn try_act(fleet: &Fleet, visitor: &Visitor, order: &Order, act: Act, chos
 }
 
 /// Does the act, and leads to its action.
-pub async fn run(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let order: Order = match form::read_up_to(MAX_FORM, &headers, body).await {
-        Ok(order) => order,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, order): Posted<Order, MAX_FORM>) -> Response {
     act(&fleet, &visitor, &order).await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
@@ -314,13 +311,13 @@ async fn act(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response
     let done = act.run(fleet, &context, &chosen.selected, order).await?;
     let agents = counted(done.agents, "agent");
     let base = &visitor.base;
-    let (path, notice) = match done.actions.as_slice() {
-        [] => (format!("{base}{TAB}"), format!("{}: {agents}.", act.title())),
-        [one] => (format!("{base}/actions/{one}"), format!("{}: {agents}.", act.title())),
+    let (page, notice) = match done.actions.as_slice() {
+        [] => (base.link(TAB), format!("{}: {agents}.", act.title())),
+        [one] => (base.link(format_args!("/actions/{one}")), format!("{}: {agents}.", act.title())),
         // A rollback is an action for each version.
-        several => (format!("{base}/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
+        several => (base.link("/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
     };
-    Ok(notice::redirect(&path, &notice))
+    Ok(notice::redirect(page, &notice))
 }
 
 /// Compares an act with what the person has confirmed: details, and a number of agents. Since then, more may match the query.

@@ -3,24 +3,23 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{DiagnosticsDownload, PrivilegeName};
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
-use muster_management::form;
 use serde::Deserialize;
 
 use super::agent::name_of;
 use super::asked::{TAB, encoded};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::notice;
-use crate::request::Id;
+use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::Visitor;
 
@@ -52,9 +51,10 @@ struct Row {
     file: String,
 }
 
+/// The form that deletes a bundle.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+pub struct Fields {
     file: String,
 }
 
@@ -81,7 +81,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<DiagnosticsP
     })
 }
 
-fn row(view: UploadView, base: &str, now: Timestamp) -> Row {
+fn row(view: UploadView, base: &Base, now: Timestamp) -> Row {
     let UploadView { action_id, at, upload, state } = view;
     let (state, reason) = match state {
         UploadState::Ready => ("ready", String::new()),
@@ -115,29 +115,16 @@ fn size(bytes: i64) -> String {
 }
 
 /// Deletes a bundle.
-pub async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    match remove(&fleet, &visitor, &id, &headers, body).await {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
+    match remove(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
 
-async fn remove(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    id: &str,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, Error> {
-    let fields: Fields = form::read(headers, body).await?;
+async fn remove(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Result<Response, Error> {
     let agent = fleet.agents().find::<DiagnosticsDownload>(&visitor.context, id).await?;
     let upload = fleet.files().find_upload(&visitor.context, &fields.file).await?;
     fleet.files().delete_upload(upload).await?;
-    Ok(notice::redirect(&format!("{}{TAB}/{}/diagnostics", visitor.base, agent.id), "The bundle was deleted."))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{}/diagnostics", agent.id)), "The bundle was deleted."))
 }

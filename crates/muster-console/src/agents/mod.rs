@@ -42,6 +42,7 @@ use self::asked::{Asked, TAB, toggled, with_query};
 use self::columns::{Around, Cell, Column};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::request::newest_change;
 use crate::text::Badge;
 use crate::visitor::{Params, Visitor};
@@ -240,12 +241,12 @@ fn marked(query: &str) -> Option<(&str, &str, &str)> {
     Some((&query[..span.start], &query[span.clone()], &query[span.end..]))
 }
 
-fn question(asked: &Asked, name: &'static str, condition: &str, base: &str) -> Question {
+fn question(asked: &Asked, name: &'static str, condition: &str, base: &Base) -> Question {
     let link = asked.link(base, &[("q", &toggled(&asked.q, condition))]);
     Question { name, link, is_chosen: asked.q.contains(condition) }
 }
 
-fn headings(asked: &Asked, base: &str) -> Vec<Heading> {
+fn headings(asked: &Asked, base: &Base) -> Vec<Heading> {
     let chosen = asked.sort();
     let heading = |column: &'static Column| {
         let Some(sort) = column.sort else { return Heading { name: column.name, link: String::new(), order: "none" } };
@@ -268,7 +269,7 @@ fn choices(chosen: &[&'static Column]) -> Vec<Choice> {
     Column::ALL.iter().map(choice).collect()
 }
 
-fn chips(asked: &Asked, counts: &[(Status, u64)], base: &str) -> Vec<Chip> {
+fn chips(asked: &Asked, counts: &[(Status, u64)], base: &Base) -> Vec<Chip> {
     let chip = |status: Status| {
         let count = counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);
         let is_chosen = asked.status == status.as_str();

@@ -22,6 +22,7 @@ use super::asked::encoded;
 use super::menu::{Known, versions};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::policies::{PolicyRow, rows};
 use crate::text::{Badge, Moment};
 use crate::visitor::Visitor;
@@ -162,7 +163,7 @@ fn bars(counts: &[(Status, u64)]) -> Vec<Bar> {
     Status::ALL.into_iter().rev().map(bar).filter(|bar| bar.count > 0 || bar.badge.0 == Status::Online).collect()
 }
 
-fn shares(mut known: Vec<Known>, base: &str) -> Vec<Share> {
+fn shares(mut known: Vec<Known>, base: &Base) -> Vec<Share> {
     let longest = known.iter().filter_map(|one| one.number).max().unwrap_or(0).max(1);
     known.truncate(ROWS);
     let share = |one: Known| {

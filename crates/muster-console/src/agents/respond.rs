@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
@@ -18,14 +17,14 @@ use muster_fleet::Fleet;
 use muster_fleet::moment::parse_time;
 use muster_fleet::respond::{Response as Responded, ResponseRequest};
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 
 use super::agent::name_of;
 use super::asked::{TAB, encoded};
+use crate::elsewhere::cli;
 use crate::failure;
 use crate::frame::{Frame, page};
-use crate::request::Id;
+use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -70,15 +69,15 @@ impl Asked {
         details.map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
     }
 
-    /// The same response as a command.
-    fn cli(&self, id: &str) -> String {
+    /// The same response as a command of `muster`.
+    fn command(&self, id: &str) -> String {
         let option = |name: &str, value: &str| match value.trim() {
             "" => String::new(),
             value => format!(" {}", shell::option(name, value)),
         };
         let force = if self.force.is_empty() { "" } else { " --force" };
         let (reason, since) = (option("--reason", &self.reason), option("--review-since", &self.since));
-        format!("muster agent respond {}{reason}{since}{force}", shell::argument(id))
+        format!("agent respond {}{reason}{since}{force}", shell::argument(id))
     }
 }
 
@@ -143,21 +142,10 @@ pub async fn show(
 }
 
 /// Responds, and shows what was done.
-pub async fn run(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let done = match form::read::<Asked>(&headers, body).await {
-        Ok(asked) => {
-            let is_changed = asked.previewed != asked.previewable();
-            let step = if is_changed { Step::PreviewOfChange } else { Step::Response };
-            respond(&fleet, &visitor, &id, &asked, step).await
-        }
-        Err(error) => Err(error),
-    };
+pub async fn run(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, asked): Posted<Asked>) -> Response {
+    let is_changed = asked.previewed != asked.previewable();
+    let step = if is_changed { Step::PreviewOfChange } else { Step::Response };
+    let done = respond(&fleet, &visitor, &id, &asked, step).await;
     done.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
@@ -194,7 +182,7 @@ async fn respond(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked, step
         error,
         response,
         is_done,
-        cli: asked.cli(id),
+        cli: cli(visitor, &asked.command(id)),
     };
     Ok(page(status, &content))
 }

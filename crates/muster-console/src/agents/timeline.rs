@@ -25,6 +25,7 @@ use super::report::SHORT;
 use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::people::People;
 use crate::request::Id;
 use crate::text::Moment;
@@ -173,7 +174,7 @@ async fn actions(
 
 async fn audit(
     fleet: &Fleet,
-    base: &str,
+    base: &Base,
     people: &mut People<'_>,
     log: &AuditView,
     agent: &AgentRecord,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use crate::agents::asked::{encoded, quoted, with_query};
+use crate::links::Base;
 
 /// Value of the parameter `check` for hosts that fail any check.
 const ANY: &str = "any";
@@ -108,7 +109,7 @@ impl Asked {
     }
 
     /// Returns the URL of the list, or of another form of it, with some parameters added.
-    pub fn link(&self, base: &str, path: &str, more: &[(&str, &str)]) -> String {
+    pub fn link(&self, base: &Base, path: &str, more: &[(&str, &str)]) -> String {
         let kept = [("q", &self.q), ("status", &self.status), ("platform", &self.platform), ("check", &self.check)];
         let kept = kept.into_iter().map(|(name, value)| (name, value.as_str()));
         let pairs = kept.chain(more.iter().copied()).filter(|(_, value)| !value.is_empty());
@@ -117,7 +118,7 @@ impl Asked {
     }
 
     /// Returns the link to the page behind a row.
-    pub fn behind(&self, base: &str, last: &HostCursor) -> String {
+    pub fn behind(&self, base: &Base, last: &HostCursor) -> String {
         let after = serde_json::json!([last.name, last.id.as_str()]).to_string();
         self.link(base, TAB, &[("after", &after)])
     }
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn the_url_of_a_page_contains_its_filters_and_its_position() {
         let last = HostCursor { name: "a\"b".into(), id: HostId::trusted("h-1") };
-        let link = asked().behind("/s/shop", &last);
+        let link = asked().behind(&Base::below("shop"), &last);
         let (path, query) = link.split_once('?').unwrap();
         assert_eq!(path, "/s/shop/hosts");
         let read: Asked = muster_management::form::parameters(&format!("/?{query}").parse().unwrap()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{OsqueryRead, OsqueryWrite, PrivilegeName};
 use muster_core::fleetd::checks::Check;
@@ -14,7 +14,6 @@ use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
-use muster_management::credentials;
 use muster_management::error::status_of;
 use muster_store::query::{CheckedHost, Page};
 use serde::Deserialize;
@@ -25,7 +24,7 @@ use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
-use crate::request::{Id, Posted};
+use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -232,16 +231,12 @@ fn form_page(visitor: &Visitor, check: Option<Row>, fields: Fields, error: Optio
 }
 
 /// Creates a check.
-pub async fn create(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Posted(fields): Posted<Fields, MAX_FORM>,
-) -> Response {
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
     let made = async { fleet.host_checks().create(&visitor.context.grant()?, fields.draft()).await };
     match made.await {
         Ok(check) => {
             let text = format!("The check {} is created. Hosts answer it within seconds.", check.name);
-            notice::redirect(&format!("{}{PATH}/{}", visitor.base, check.id), &text)
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", check.id)), &text)
         }
         Err(error) => render(&form_page(&visitor, None, fields, Some(at_field(error)))),
     }
@@ -263,8 +258,7 @@ pub async fn show(
         let grant = visitor.context.grant()?;
         let is_passing = asked.hosts == "passing";
         let offset = asked.page.saturating_mul(ROWS);
-        let (found, hosts) =
-            fleet.host_checks().hosts(&grant, &id, is_passing, Page { offset, limit: ROWS }).await?;
+        let (found, hosts) = fleet.host_checks().hosts(&grant, &id, is_passing, Page { offset, limit: ROWS }).await?;
         let total = if is_passing { found.passing } else { found.failing };
         let which = if is_passing { "passing" } else { "failing" };
         let link = |number: u32| format!("{}{PATH}/{id}?hosts={which}&page={number}", visitor.base);
@@ -286,9 +280,8 @@ pub async fn show(
 /// Changes a check.
 pub async fn update(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
     Id(id): Id,
-    Posted(fields): Posted<Fields, MAX_FORM>,
+    Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
     let expected = fields.version.parse().unwrap_or_default();
     let made =
@@ -296,7 +289,7 @@ pub async fn update(
     match made.await {
         Ok(check) => {
             let text = format!("The check {} is saved.", check.name);
-            notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text)
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
         }
         Err(error) => again(&fleet, &visitor, &id, fields, at_field(error)).await,
     }
@@ -326,28 +319,30 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         visitor.context.grant::<OsqueryWrite>()?;
         let found = fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, &id).await?;
         let hosts = counted(found.passing + found.failing, "host");
-        let path = format!("{}{PATH}/{id}", visitor.base);
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the check {}?", found.check.name), TAB),
             text: vec![format!(
                 "The check is deleted with the answers of {hosts}. Hosts are not asked any more. This cannot be undone."
             )],
-            action: format!("{path}/delete"),
             button: "Delete the check",
-            back: path,
             cli: cli(&visitor, &format!("host-check delete {}", shell::argument(&found.check.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Delete the check {}?", found.check.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/delete")),
+                visitor.base.link(format_args!("{PATH}/{id}")),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a check.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.host_checks().delete(&visitor.context.grant()?, &id).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), "The check is deleted."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The check is deleted."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -71,7 +71,8 @@ impl Export {
 
 fn record(view: &HostView) -> String {
     let agents = view.agents.iter().map(|agent| &agent.details.record);
-    let agents: Vec<String> = agents.map(|record| format!("{} {}", record.family.as_str(), record.status.as_str())).collect();
+    let agents: Vec<String> =
+        agents.map(|record| format!("{} {}", record.family.as_str(), record.status.as_str())).collect();
     csv::record(&[
         view.hostname(),
         view.host.id.to_string(),

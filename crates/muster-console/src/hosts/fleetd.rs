@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::agent::Family;
 use muster_core::authorization::{AgentsRead, OsqueryRead, OsqueryWrite, PrivilegeName};
@@ -14,7 +13,6 @@ use muster_core::policy::diff::Difference;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_fleet::fleetd_options::SpaceOptions;
-use muster_management::credentials;
 use muster_management::error::status_of;
 use muster_store::query::{AgentCondition, AgentFilter};
 use serde::Deserialize;
@@ -26,7 +24,7 @@ use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::policies::differences::Changes;
 use crate::policies::edit::{ProblemRow, problems};
-use crate::request::Posted;
+use crate::request::{Posted, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
 use crate::visitor::Visitor;
@@ -124,15 +122,11 @@ async fn hosts(fleet: &Fleet, visitor: &Visitor) -> Result<String, Error> {
 }
 
 /// Reviews a text; with the confirmation of the review, saves it.
-pub async fn save(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Posted(fields): Posted<Fields, MAX_FORM>,
-) -> Response {
+pub async fn save(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
     // Browsers send line breaks as CR LF.
     let fields = Fields { text: fields.text.replace("\r\n", "\n"), ..fields };
     match saved(&fleet, &visitor, &fields).await {
-        Ok(None) => notice::redirect(&format!("{}{PATH}", visitor.base), "The options are saved. Hosts get them soon."),
+        Ok(None) => notice::redirect(visitor.base.link(PATH), "The options are saved. Hosts get them soon."),
         Ok(Some(found)) => {
             let review = Some((Changes::of(found), fields.seal()));
             let made = content(&fleet, &visitor, Some(fields)).await;
@@ -182,24 +176,27 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         let of_hosts = if hosts.is_empty() { String::new() } else { format!(" of {hosts}") };
         let changes = counted(differences.len(), "difference");
         Ok(Confirm {
-            frame: Frame::new(&visitor, "Return to the default options?", TAB),
             text: vec![format!("The configuration{of_hosts} changes in {changes}. The present text is deleted.")],
-            action: format!("{}{PATH}/reset", visitor.base),
             button: "Return to the default",
-            back: format!("{}{PATH}", visitor.base),
             cli: cli(&visitor, "fleetd-options reset"),
             api: curl(&visitor, "DELETE", API, ""),
+            ..Confirm::new(
+                &visitor,
+                "Return to the default options?",
+                TAB,
+                visitor.base.link(format_args!("{PATH}/reset")),
+                visitor.base.link(PATH),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Returns to the default options.
-pub async fn reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap) -> Response {
+pub async fn reset(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.fleetd_options().update(&visitor.context.grant()?, None, None).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), "The options are the default again."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The options are the default again."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

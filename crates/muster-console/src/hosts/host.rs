@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::authorization::PrivilegeName;
 use muster_core::plural::counted;
@@ -15,7 +14,6 @@ use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_checks::AnsweredCheck;
 use muster_fleet::host_views::HostView;
 use muster_fleet::software::Installed;
-use muster_management::credentials;
 use serde::Deserialize;
 
 use super::TAB;
@@ -25,7 +23,7 @@ use crate::agents::asked::encoded;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
-use crate::request::Id;
+use crate::request::{Id, Pressed};
 use crate::settings::shown;
 use crate::text::{Badge, Moment};
 use crate::visitor::{Params, Visitor};
@@ -179,11 +177,8 @@ fn check_row(one: &AnsweredCheck, now: Timestamp) -> CheckRow {
 fn packages(installed: &Installed, q: &str, part: std::ops::Range<usize>, now: Timestamp) -> SoftwareRows {
     let q = q.trim().to_lowercase();
     let matching = installed.software.iter().filter(|(_, one)| one.name.to_lowercase().contains(&q));
-    let row = |(id, one): &(muster_core::fleetd::software::SoftwareId, muster_core::fleetd::software::Software)| Package {
-        id: id.to_string(),
-        name: cut(&one.name),
-        version: cut(&one.version),
-        source: one.source.as_str(),
+    let row = |(id, one): &(muster_core::fleetd::software::SoftwareId, muster_core::fleetd::software::Software)| {
+        Package { id: id.to_string(), name: cut(&one.name), version: cut(&one.version), source: one.source.as_str() }
     };
     SoftwareRows {
         total: matching.clone().count(),
@@ -242,12 +237,11 @@ pub async fn software(
 }
 
 /// Makes osquery report its details and answer the host checks.
-pub async fn refetch(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn refetch(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.agents().refetch_host(&visitor.context, &id).await?;
         let text = "The host reports its details, its software and its checks with its next requests.";
-        Ok::<_, Error>(notice::redirect(&format!("{}{TAB}/{id}", visitor.base), text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
@@ -258,9 +252,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
         let agents = fleet.agents().delete_host(&visitor.context.clone().trying(true), view.host.id.as_str()).await?;
         let families: Vec<&str> = view.agents.iter().map(|agent| agent.details.record.family.as_str()).collect();
-        let path = format!("{}{TAB}/{}", visitor.base, view.host.id);
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the host {}?", cut(&name_of(&view))), TAB),
             text: vec![
                 format!(
                     "{} of the host ({}) will be deleted, with all of their credentials: the server rejects their keys \
@@ -272,23 +264,27 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
                  uninstall it, or revoke the secret."
                     .to_owned(),
             ],
-            action: format!("{path}/delete"),
             button: "Delete the host",
-            back: path,
             cli: cli(&visitor, &format!("host delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Delete the host {}?", cut(&name_of(&view))),
+                TAB,
+                visitor.base.link(format_args!("{TAB}/{}/delete", view.host.id)),
+                visitor.base.link(format_args!("{TAB}/{}", view.host.id)),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a host with its agents.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let agents = fleet.agents().delete_host(&visitor.context, &id).await?;
         let text = format!("The host is deleted, with {}.", counted(agents, "agent"));
-        Ok::<_, Error>(notice::redirect(&format!("{}{TAB}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(TAB), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

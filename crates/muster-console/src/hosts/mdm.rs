@@ -97,7 +97,7 @@ async fn keys(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<(String, String)>,
 }
 
 /// Sends the document. It contains the enroll secret, so the audit log records that it was revealed.
-pub async fn send(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fields): Posted<Fields>) -> Response {
+pub async fn send(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     match document(&fleet, &visitor, &fields).await {
         Ok(response) => response,
         Err(error) => render(&fleet, &visitor, fields, Some(error)).await,
@@ -134,10 +134,6 @@ async fn document(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<R
     })
 }
 
-fn checked(
-    field: &'static str,
-    text: &str,
-    check: fn(&str) -> Result<String, &'static str>,
-) -> Result<String, Error> {
+fn checked(field: &'static str, text: &str, check: fn(&str) -> Result<String, &'static str>) -> Result<String, Error> {
     check(text.trim()).map_err(|reason| Error::invalid(field, reason))
 }

@@ -20,6 +20,8 @@ use super::change::because;
 use super::create::at_field;
 use super::differences::Changes;
 use super::{TAB, agents, agents_on};
+use crate::confirm::{Confirm, shown};
+use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::visitor::{Params, Visitor};
@@ -43,52 +45,23 @@ impl Fields {
     }
 }
 
-/// A page that asks before something is done.
-#[derive(Template)]
-#[template(path = "policies/confirm.html")]
-struct ConfirmPage<'a> {
-    frame: Frame,
-    id: String,
-    /// Last part of the path.
-    act: &'static str,
-    button: &'static str,
-    /// What will happen.
-    text: String,
-    fields: &'a Fields,
-    /// Whether a name is asked for.
-    is_copy: bool,
-    is_managed: bool,
-    changes: Option<Changes>,
-    error: Option<&'a Error>,
-    /// Why it cannot be done.
-    refused: String,
-    cli: String,
-}
-
-impl<'a> ConfirmPage<'a> {
-    fn new(visitor: &Visitor, policy: &Policy, title: String, fields: &'a Fields) -> Self {
-        Self {
-            frame: Frame::new(visitor, title, TAB),
-            id: policy.id.to_string(),
-            act: "",
-            button: "",
-            text: String::new(),
-            is_copy: false,
-            is_managed: policy.is_managed,
-            changes: None,
-            error: None,
-            refused: String::new(),
-            cli: String::new(),
-            fields,
-        }
-    }
-}
-
-/// Shows a confirmation, or why it cannot be shown.
-fn shown(visitor: &Visitor, error: Option<&Error>, confirm: Result<ConfirmPage<'_>, Error>) -> Response {
-    match confirm {
-        Ok(confirm) => page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &confirm),
-        Err(error) => failure::inside(visitor, &error, TAB),
+/// Creates the page that asks before an act on a policy. `fields` is what was entered before it failed with `error`.
+fn confirm(
+    visitor: &Visitor,
+    policy: &Policy,
+    title: &str,
+    act: &str,
+    fields: &Fields,
+    error: Option<Error>,
+) -> Confirm {
+    let path = format!("{TAB}/{}", policy.id);
+    let link = |path: &str| visitor.base.link(path);
+    Confirm {
+        hidden: vec![("version", fields.version.clone())],
+        force: policy.is_managed.then(|| !fields.force.is_empty()),
+        reason: Some(fields.reason.clone()),
+        error,
+        ..Confirm::new(visitor, title, TAB, link(&format!("{path}/{act}")), link(&path))
     }
 }
 
@@ -107,16 +80,16 @@ pub async fn ask_roll_back(
         Ok(version) => Fields { version, ..asked },
         Err(error) => return failure::inside(&visitor, &error, TAB),
     };
-    shown(&visitor, None, confirm_roll_back(&fleet, &visitor, &id, &fields, None).await)
+    shown(&visitor, TAB, confirm_roll_back(&fleet, &visitor, &id, &fields, None).await)
 }
 
-async fn confirm_roll_back<'a>(
+async fn confirm_roll_back(
     fleet: &Fleet,
     visitor: &Visitor,
     id: &str,
-    fields: &'a Fields,
-    error: Option<&'a Error>,
-) -> Result<ConfirmPage<'a>, Error> {
+    fields: &Fields,
+    error: Option<Error>,
+) -> Result<Confirm, Error> {
     let found = policy(fleet, visitor, id).await?;
     let to = fields.revision.ok_or_else(|| Error::invalid("revision", "is required"))?;
     let changes = Changes::of(fleet.policies().diff(&found, found.revision, to).await?);
@@ -133,31 +106,31 @@ async fn confirm_roll_back<'a>(
     } else {
         visitor.needs(PrivilegeName::PoliciesUpdate).unwrap_or_default()
     };
-    Ok(ConfirmPage {
-        act: "rollback",
+    let asked = confirm(visitor, &found, &title, "rollback", fields, error);
+    Ok(Confirm {
         button: "Roll back",
+        is_dangerous: false,
         changes: Some(changes),
-        cli: format!("muster policy rollback {} --to {to}", shell::argument(&found.name)),
-        text,
-        error,
+        hidden: [asked.hidden, vec![("revision", to.to_string())]].concat(),
+        cli: cli(visitor, &format!("policy rollback {} --to {to}", shell::argument(&found.name))),
+        text: vec![text],
         refused,
-        ..ConfirmPage::new(visitor, &found, title, fields)
+        ..asked
     })
 }
 
 /// Rolls a policy back.
 pub async fn roll_back(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
     Id(id): Id,
-    Posted(mut fields): Posted<Fields>,
+    Posted(visitor, mut fields): Posted<Fields>,
 ) -> Response {
     match rolled_back(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
         Err(error) => {
             // The next attempt is about the version that the page shows now.
             fields.version = version(&fleet, &visitor, &id).await.unwrap_or_default();
-            shown(&visitor, Some(&error), confirm_roll_back(&fleet, &visitor, &id, &fields, Some(&error)).await)
+            shown(&visitor, TAB, confirm_roll_back(&fleet, &visitor, &id, &fields, Some(error)).await)
         }
     }
 }
@@ -175,7 +148,7 @@ async fn rolled_back(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields
         saved.revision,
         agents(count)
     );
-    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, saved.id), &text))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{}", saved.id)), &text))
 }
 
 async fn version(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<String, Error> {
@@ -190,43 +163,40 @@ pub async fn ask_copy(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id):
         }
         Err(error) => return failure::inside(&visitor, &error, TAB),
     };
-    shown(&visitor, None, confirm_copy(&fleet, &visitor, &id, &fields, None).await)
+    copy_form(&fleet, &visitor, &id, &fields, None).await
 }
 
-async fn confirm_copy<'a>(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    id: &str,
+/// The form of a copy.
+#[derive(Template)]
+#[template(path = "policies/copy.html")]
+struct CopyPage<'a> {
+    frame: Frame,
+    id: String,
     fields: &'a Fields,
     error: Option<&'a Error>,
-) -> Result<ConfirmPage<'a>, Error> {
-    let found = policy(fleet, visitor, id).await?;
-    Ok(ConfirmPage {
-        act: "copy",
-        button: "Copy",
-        text: "The copy has the configuration, the settings and the secrets, but no agents, keys and older revisions."
-            .to_owned(),
-        is_copy: true,
-        is_managed: false,
-        refused: visitor.needs(PrivilegeName::PoliciesCreate).unwrap_or_default(),
+    cannot_create: &'static str,
+}
+
+async fn copy_form(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields, error: Option<&Error>) -> Response {
+    let found = match policy(fleet, visitor, id).await {
+        Ok(found) => found,
+        Err(error) => return failure::inside(visitor, &error, TAB),
+    };
+    let shown = CopyPage {
+        frame: Frame::new(visitor, format!("Copy {}", found.name), TAB),
+        id: found.id.to_string(),
+        cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
+        fields,
         error,
-        ..ConfirmPage::new(visitor, &found, format!("Copy {}", found.name), fields)
-    })
+    };
+    page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
 }
 
 /// Copies a policy.
-pub async fn copy(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(fields): Posted<Fields>,
-) -> Response {
+pub async fn copy(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
     match copied(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
-        Err(error) => {
-            let error = at_field(error);
-            shown(&visitor, Some(&error), confirm_copy(&fleet, &visitor, &id, &fields, Some(&error)).await)
-        }
+        Err(error) => copy_form(&fleet, &visitor, &id, &fields, Some(&at_field(error))).await,
     }
 }
 
@@ -235,22 +205,22 @@ async fn copied(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> 
     let (description, protect) = (Some(fields.description.clone()), visitor.context.grant().ok());
     let copy = fleet.policies().copy(&from, &fields.name, description, protect.as_ref()).await?.policy;
     let text = format!("Created the policy {}, and an enrollment key of the same name.", copy.name);
-    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, copy.id), &text))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{}", copy.id)), &text))
 }
 
 /// Asks before a policy is deleted.
 pub async fn ask_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let fields = Fields::default();
-    shown(&visitor, None, confirm_delete(&fleet, &visitor, &id, &fields, None).await)
+    shown(&visitor, TAB, confirm_delete(&fleet, &visitor, &id, &fields, None).await)
 }
 
-async fn confirm_delete<'a>(
+async fn confirm_delete(
     fleet: &Fleet,
     visitor: &Visitor,
     id: &str,
-    fields: &'a Fields,
-    error: Option<&'a Error>,
-) -> Result<ConfirmPage<'a>, Error> {
+    fields: &Fields,
+    error: Option<Error>,
+) -> Result<Confirm, Error> {
     let found = policy(fleet, visitor, id).await?;
     let count = agents_on(fleet, visitor, &found).await?;
     let refused = match visitor.needs(PrivilegeName::PoliciesDelete).unwrap_or_default() {
@@ -258,31 +228,26 @@ async fn confirm_delete<'a>(
         _ if count > 0 => format!("It still has {}: reassign or unenroll them first.", agents(count)),
         _ => String::new(),
     };
-    Ok(ConfirmPage {
-        act: "delete",
+    let agents = visitor.base.link(format_args!("/agents?q=policy_id%3A%22{}%22", found.id));
+    Ok(Confirm {
         button: "Delete",
-        text: format!(
+        text: vec![format!(
             "All {} revisions, the secrets and the enrollment keys of the policy are deleted. This cannot be undone.",
             found.revision
-        ),
-        cli: format!("muster policy delete {}", shell::argument(&found.name)),
-        error,
+        )],
+        way_out: (count > 0).then_some((agents, "Agents of the policy")),
+        cli: cli(visitor, &format!("policy delete {}", shell::argument(&found.name))),
         refused,
-        ..ConfirmPage::new(visitor, &found, format!("Delete {}", found.name), fields)
+        ..confirm(visitor, &found, &format!("Delete {}", found.name), "delete", fields, error)
     })
 }
 
 /// Deletes a policy.
-pub async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(fields): Posted<Fields>,
-) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
     match deleted(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
         Err(error) if error.kind == ErrorKind::NotFound => failure::inside(&visitor, &error, TAB),
-        Err(error) => shown(&visitor, Some(&error), confirm_delete(&fleet, &visitor, &id, &fields, Some(&error)).await),
+        Err(error) => shown(&visitor, TAB, confirm_delete(&fleet, &visitor, &id, &fields, Some(error)).await),
     }
 }
 
@@ -290,5 +255,5 @@ async fn deleted(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) ->
     let context = because(&visitor.context, &fields.reason)?;
     let found = fleet.policies().find(&context, id).await?;
     let gone = fleet.policies().delete(&found, fields.force()).await?;
-    Ok(notice::redirect(&format!("{}{TAB}", visitor.base), &format!("Deleted the policy {}.", gone.name)))
+    Ok(notice::redirect(visitor.base.link(TAB), &format!("Deleted the policy {}.", gone.name)))
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::TAB;
 use super::differences::Changes;
 use super::text::plain;
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::Id;
@@ -85,8 +86,8 @@ async fn differences(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Pair) -
         id: policy.id.to_string(),
         newest: policy.revision,
         changes: Changes::of(found),
-        cli: format!("muster policy diff {} {from} {to}", shell::argument(&policy.name)),
-        api: get(&format!("{}/diff?from={from}&to={to}", policy.id)),
+        cli: cli(visitor, &format!("policy diff {} {from} {to}", shell::argument(&policy.name))),
+        api: get(visitor, &format!("{}/diff?from={from}&to={to}", policy.id)),
         from,
         to,
     })
@@ -114,14 +115,16 @@ async fn read_compiled(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &One) 
         id: policy.id.to_string(),
         newest: policy.revision,
         yaml: plain(&found.compiled),
-        cli: format!("muster policy show {} --full --revision {revision} --output yaml", shell::argument(&policy.name)),
-        api: get(&format!("{}/full?revision={revision}", policy.id)),
+        cli: cli(
+            visitor,
+            &format!("policy show {} --full --revision {revision} --output yaml", shell::argument(&policy.name)),
+        ),
+        api: get(visitor, &format!("{}/full?revision={revision}", policy.id)),
         revision,
     })
 }
 
-/// Returns the command that reads something of a policy.
-pub fn get(path: &str) -> String {
-    let url = format!("$MUSTER_URL/api/fleet/agent_policies/{path}");
-    format!("curl \"{url}\" -H \"Authorization: Bearer $MUSTER_TOKEN\"")
+/// Returns the request that reads something of a policy.
+pub fn get(visitor: &Visitor, path: &str) -> String {
+    curl(visitor, "GET", &format!("/api/fleet/agent_policies/{path}"), "")
 }

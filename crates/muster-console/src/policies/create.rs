@@ -12,12 +12,14 @@ use muster_fleet::Fleet;
 use muster_fleet::policies::PolicyDraft;
 use muster_management::error::status_of;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::TAB;
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
-use crate::notice;
 use crate::request::Posted;
 use crate::visitor::Visitor;
+use crate::{notice, terraform};
 
 /// A configuration to begin with.
 pub struct Sample {
@@ -68,6 +70,7 @@ struct NewPage<'a> {
     cannot_create: &'static str,
     cli: String,
     api: String,
+    terraform: String,
 }
 
 /// Shows the form.
@@ -77,16 +80,15 @@ pub async fn show(visitor: Visitor) -> Response {
 
 fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Response {
     let name = if fields.name.is_empty() { "web" } else { &fields.name };
+    let body = json!({"name": name, "namespace": "default"});
+    let attributes = vec![("namespace", json!("default")), ("description", json!(fields.description))];
     let shown = NewPage {
         frame: Frame::new(visitor, "Create a policy", TAB),
         templates: &TEMPLATES,
         cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
-        cli: format!("muster policy create {}", shell::argument(name)),
-        api: format!(
-            "curl -X POST \"$MUSTER_URL/api/fleet/agent_policies\" -H \"Authorization: Bearer $MUSTER_TOKEN\" -H \
-             'Content-Type: application/json' --data {}",
-            shell::word(&serde_json::json!({"name": name, "namespace": "default"}).to_string())
-        ),
+        cli: cli(visitor, &format!("policy create {}", shell::argument(name))),
+        api: curl(visitor, "POST", "/api/fleet/agent_policies", &body.to_string()),
+        terraform: terraform::resource(visitor, "elasticstack_fleet_agent_policy", name, attributes),
         fields,
         error,
     };
@@ -94,7 +96,7 @@ fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Respo
 }
 
 /// Creates the policy, without a configuration: that of a template is reviewed in the editor first.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fields): Posted<Fields>) -> Response {
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     match created(&fleet, &visitor, &fields).await {
         Ok(response) => response,
         Err(error) => form_page(&visitor, &fields, Some(&at_field(error))),
@@ -108,11 +110,13 @@ async fn created(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Re
         ..PolicyDraft::default()
     };
     let policy = fleet.policies().create(&visitor.context.grant()?, draft).await?.policy;
-    let page = format!("{}{TAB}/{}", visitor.base, policy.id);
+    let page = format!("{TAB}/{}", policy.id);
     let made = format!("Created the policy {}, and an enrollment key of the same name.", policy.name);
     Ok(match template(&fields.template) {
-        Some(template) => notice::redirect(&format!("{page}/edit?template={}", template.id), &made),
-        None => notice::redirect(&page, &made),
+        Some(template) => {
+            notice::redirect(visitor.base.link(format_args!("{page}/edit?template={}", template.id)), &made)
+        }
+        None => notice::redirect(visitor.base.link(page), &made),
     })
 }
 

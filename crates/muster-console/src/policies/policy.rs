@@ -20,12 +20,13 @@ use super::compare::get;
 use super::differences::Changes;
 use super::text::text_of;
 use super::{ActiveRollout, TAB, agents, agents_on};
-use crate::failure;
+use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::Id;
 use crate::text::{Badge, Moment};
 use crate::visitor::{Params, Visitor};
+use crate::{failure, terraform};
 
 /// Maximum number of revisions on the page.
 const REVISIONS: usize = 100;
@@ -68,6 +69,7 @@ struct PolicyPage {
     cannot_roll_out: &'static str,
     cli: String,
     api: String,
+    terraform: String,
 }
 
 /// The agents of a policy; those that the visitor may see.
@@ -139,8 +141,9 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         cannot_create: cannot(PrivilegeName::PoliciesCreate),
         cannot_delete: cannot(PrivilegeName::PoliciesDelete),
         cannot_roll_out: cannot(PrivilegeName::PoliciesRollout),
-        cli: format!("muster policy show {}", shell::argument(&policy.name)),
-        api: get(policy.id.as_str()),
+        cli: cli(visitor, &format!("policy show {}", shell::argument(&policy.name))),
+        api: get(visitor, policy.id.as_str()),
+        terraform: terraform::policy(visitor, &policy),
     })
 }
 

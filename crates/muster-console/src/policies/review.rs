@@ -17,6 +17,7 @@ use super::change::{Draft, PostedDraft};
 use super::differences::Changes;
 use super::text::text_of;
 use super::{TAB, agents, agents_on, edit};
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::{Id, Posted};
@@ -62,12 +63,7 @@ struct ConflictPage {
 }
 
 /// Shows the review of a draft, or returns to the editor.
-pub async fn review(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(draft): PostedDraft,
-) -> Response {
+pub async fn review(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, draft): PostedDraft) -> Response {
     let draft = draft.with_plain_lines();
     if draft.step == "edit" {
         return edit::again(&fleet, &visitor, &id, &draft, None).await;
@@ -93,10 +89,9 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
         warnings: applied.saved.warnings.0.iter().map(ToString::to_string).collect(),
         changes: Changes::of(applied.changes),
         cannot_roll_out: visitor.lacks(PrivilegeName::PoliciesRollout),
-        cli: format!("muster policy apply -f {}", shell::word(&format!("{}.yml", policy.name))),
-        api: "curl -X POST \"$MUSTER_URL/api/fleet/agent_policies/_apply\" -H \"Authorization: Bearer $MUSTER_TOKEN\" \
-              -H 'Content-Type: application/json' --data \"$(jq -n --rawfile policy policy.yml '{$policy}')\""
-            .to_owned(),
+        cli: cli(visitor, &format!("policy apply -f {}", shell::word(&format!("{}.yml", policy.name)))),
+        api: curl(visitor, "POST", "/api/fleet/agent_policies/_apply", "")
+            + " \\\n  -H 'Content-Type: application/json' -d \"$(jq -n --rawfile policy policy.yml '{$policy}')\"",
         is_changed,
         draft,
     };
@@ -104,12 +99,7 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
 }
 
 /// Saves a draft.
-pub async fn save(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(draft): PostedDraft,
-) -> Response {
+pub async fn save(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, draft): PostedDraft) -> Response {
     let draft = draft.with_plain_lines();
     match saved(&fleet, &visitor, &id, &draft).await {
         Ok(response) => response,
@@ -126,7 +116,7 @@ async fn saved(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft) -> Res
         Some(previous) if previous == policy.revision => "Saved. Agents get nothing new.".to_owned(),
         _ => format!("Saved revision {}. It reaches {}.", policy.revision, agents(count)),
     };
-    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, policy.id), &text))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{}", policy.id)), &text))
 }
 
 /// Shows why a draft was not saved: the other change, or the problems in the editor.

@@ -114,12 +114,7 @@ async fn form_page(
 }
 
 /// Shows the review of the changed settings.
-pub async fn review(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(fields): Posted<Fields>,
-) -> Response {
+pub async fn review(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
     let policy = match fleet.policies().find::<PoliciesRead>(&visitor.context, &id).await {
         Ok(policy) => policy.into_inner(),
         Err(error) => return failure::inside(&visitor, &error, TAB),

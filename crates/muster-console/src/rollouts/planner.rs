@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::plan::{DrawnWave, PlanForm, draw as drawn};
+use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::policies::change::{Draft, PostedDraft};
 use crate::policies::{PolicyRow, agents, rows};
@@ -87,12 +88,12 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 }
 
 /// Draws the waves of the plan that was entered.
-pub async fn draw(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(draft): PostedDraft) -> Response {
+pub async fn draw(State(fleet): State<Arc<Fleet>>, Posted(visitor, draft): PostedDraft) -> Response {
     planner(&fleet, &visitor, &draft.with_plain_lines(), None).await
 }
 
 /// Starts the rollout.
-pub async fn start(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(draft): PostedDraft) -> Response {
+pub async fn start(State(fleet): State<Arc<Fleet>>, Posted(visitor, draft): PostedDraft) -> Response {
     let draft = draft.with_plain_lines();
     match started(&fleet, &visitor, &draft).await {
         Ok(response) => response,
@@ -124,7 +125,7 @@ async fn started(fleet: &Fleet, visitor: &Visitor, draft: &Draft) -> Result<Resp
         let applied = draft.apply(fleet, &context, &draft.policy, Some(plan)).await?;
         applied.rollout.ok_or_else(|| Error::internal("a rollout was asked for, but not created"))?.id
     };
-    Ok(notice::redirect(&format!("{}{TAB}/{id}", visitor.base), "The rollout has started."))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), "The rollout has started."))
 }
 
 async fn create_upgrade(
@@ -240,7 +241,10 @@ async fn planner_page<'a>(
         refused: preview.refused.into_iter().take(REFUSED).collect(),
         secrets: draft.given_secrets(),
         cannot: visitor.lacks(privilege),
-        cli: if command.is_empty() { command } else { format!("muster rollout {command} {}", plan.flags()) },
+        cli: match command.as_str() {
+            "" => String::new(),
+            command => cli(visitor, &format!("rollout {command} {}", plan.flags())),
+        },
         policies,
         mark: if waves.is_empty() { String::new() } else { draft.mark() },
         waves,

@@ -12,11 +12,12 @@ use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditQuery, AuditView};
-use muster_management::error::status_of;
 use serde::Deserialize;
 
 use super::plan::{DrawnWave, draw, short};
 use super::{StateText, TAB, named, names};
+use crate::confirm::{Confirm, shown};
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::policies::agents;
@@ -101,20 +102,6 @@ struct Event {
     reason: String,
 }
 
-#[derive(Template)]
-#[template(path = "rollouts/confirm.html")]
-struct ConfirmPage<'a> {
-    frame: Frame,
-    id: String,
-    act: &'static str,
-    button: &'static str,
-    text: String,
-    fields: &'a Fields,
-    error: Option<&'a Error>,
-    cannot: &'static str,
-    cli: String,
-}
-
 /// Shows the page.
 pub async fn show(
     State(fleet): State<Arc<Fleet>>,
@@ -159,11 +146,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, newest: i64) -> Result
         cannot: if acts.is_empty() { "" } else { visitor.lacks(privilege(&rollout)) },
         history: history(fleet, visitor, &rollout, now).await?,
         live: format!("{base}{TAB}/{}?seen={newest}", rollout.id),
-        cli: format!("muster rollout show {}", rollout.id),
-        api: format!(
-            "curl \"$MUSTER_URL/api/fleet/rollouts/{}\" -H \"Authorization: Bearer $MUSTER_TOKEN\"",
-            rollout.id
-        ),
+        cli: cli(visitor, &format!("rollout show {}", rollout.id)),
+        api: curl(visitor, "GET", &format!("/api/fleet/rollouts/{}", rollout.id), ""),
         id: rollout.id.to_string(),
         policy,
         last_good,
@@ -306,23 +290,16 @@ pub async fn confirm(
     Id(id): Id,
     Params(fields): Params<Fields>,
 ) -> Response {
-    ask(&fleet, &visitor, &id, &fields, None).await
+    shown(&visitor, TAB, confirm_page(&fleet, &visitor, &id, &fields, None).await)
 }
 
-async fn ask(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields, error: Option<&Error>) -> Response {
-    match confirm_page(fleet, visitor, id, fields, error).await {
-        Ok(shown) => page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
-        Err(error) => failure::inside(visitor, &error, TAB),
-    }
-}
-
-async fn confirm_page<'a>(
+async fn confirm_page(
     fleet: &Fleet,
     visitor: &Visitor,
     id: &str,
-    fields: &'a Fields,
-    error: Option<&'a Error>,
-) -> Result<ConfirmPage<'a>, Error> {
+    fields: &Fields,
+    error: Option<Error>,
+) -> Result<Confirm, Error> {
     let rollout = fleet.rollouts().find::<PoliciesRead>(&visitor.context, id).await?;
     let seen = fleet.rollouts().observe(&rollout).await?;
     let names = names(fleet, &visitor.context.grant()?, std::slice::from_ref(&*rollout)).await?;
@@ -333,16 +310,18 @@ async fn confirm_page<'a>(
         "rollback" => ("rollback", "Roll back", "Roll back"),
         other => return Err(Error::invalid("act", format!("unknown act {other:?}"))),
     };
-    Ok(ConfirmPage {
-        frame: Frame::new(visitor, format!("{verb} the rollout of {}", named(&rollout, &names)), TAB),
-        id: rollout.id.to_string(),
-        text: effect(&rollout, act, &seen),
-        cannot: visitor.lacks(privilege(&rollout)),
-        cli: format!("muster rollout {act} {}", shell::word(rollout.id.as_str())),
-        act,
+    let title = format!("{verb} the rollout of {}", named(&rollout, &names));
+    let page = visitor.base.link(format_args!("{TAB}/{}", rollout.id));
+    Ok(Confirm {
+        text: vec![effect(&rollout, act, &seen)],
+        refused: visitor.needs(privilege(&rollout)).unwrap_or_default(),
+        hidden: vec![("act", act.to_owned())],
+        reason: Some(fields.reason.clone()),
         button,
-        fields,
+        is_dangerous: false,
         error,
+        cli: cli(visitor, &format!("rollout {act} {}", shell::word(rollout.id.as_str()))),
+        ..Confirm::new(visitor, title, TAB, page.clone(), page)
     })
 }
 
@@ -368,20 +347,15 @@ fn effect(rollout: &Rollout, act: &str, seen: &Observation) -> String {
 }
 
 /// Does what was confirmed.
-pub async fn act(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(fields): Posted<Fields>,
-) -> Response {
+pub async fn act(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
     match done(&fleet, &visitor, &id, &fields).await {
         // With its time: the rollout may soon be in another state, while the page still shows the notice.
         Ok(done) => {
             let now = fleet.now();
             let text = format!("{done} at {}.", Moment::new(now, now).local);
-            notice::redirect(&format!("{}{TAB}/{id}", visitor.base), &text)
+            notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), &text)
         }
-        Err(error) => ask(&fleet, &visitor, &id, &fields, Some(&error)).await,
+        Err(error) => shown(&visitor, TAB, confirm_page(&fleet, &visitor, &id, &fields, Some(error)).await),
     }
 }
 

@@ -3,28 +3,27 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName;
 use muster_core::identity::Session;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
+use muster_management::credentials;
 use muster_management::error::status_of;
-use muster_management::{credentials, form};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::side::Side;
-use super::{Id, TAB, shown};
+use super::{TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::links::{Link, page_of_form};
 use crate::preferences::{self, Preferences};
-use crate::request::page_of_form;
+use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, log_in, notice};
@@ -96,9 +95,10 @@ fn row(session: &Session, is_this: bool, now: Timestamp) -> Row {
     }
 }
 
+/// The form of the password.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct PasswordFields {
+pub struct PasswordFields {
     current: String,
     password: String,
     again: String,
@@ -107,14 +107,9 @@ struct PasswordFields {
 /// Changes the password, which ends all sessions.
 pub async fn set_password(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
     headers: HeaderMap,
-    body: Body,
+    Posted(visitor, PasswordFields { current, password, again }): Posted<PasswordFields>,
 ) -> Response {
-    let PasswordFields { current, password, again } = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     let (current, password, again) = (Zeroizing::new(current), Zeroizing::new(password), Zeroizing::new(again));
     let made = async {
         if password != again {
@@ -123,17 +118,16 @@ pub async fn set_password(
         fleet.users().change_own_password(&visitor.context, &current, &password).await
     };
     match made.await {
-        Ok(()) => notice::redirect(log_in::PATH, "The password is changed. Log in with the new one."),
+        Ok(()) => notice::redirect(Link::to(log_in::PATH), "The password is changed. Log in with the new one."),
         Err(error) => render(&fleet, &visitor, &headers, Some(error)).await,
     }
 }
 
 /// Ends one session.
-pub async fn end(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn end(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.sessions().end_own(&visitor.context, &id).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), "The session is ended."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The session is ended."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
@@ -143,61 +137,62 @@ pub async fn ask_to_end_all(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -
     let made = async {
         let sessions = fleet.sessions().own(&visitor.context).await?.len();
         Ok(Confirm {
-            frame: Frame::new(&visitor, "Log out everywhere?", TAB),
             text: vec![format!(
                 "{sessions} sessions end, this one too, with the tokens of commands that you have logged in from a browser."
             )],
-            action: format!("{}{PATH}/sign-out", visitor.base),
             button: "Log out everywhere",
-            back: format!("{}{PATH}", visitor.base),
             cli: cli(&visitor, "logout"),
             api: curl(&visitor, "DELETE", "/api/v1/session", ""),
+            ..Confirm::new(
+                &visitor,
+                "Log out everywhere?",
+                TAB,
+                visitor.base.link(format_args!("{PATH}/sign-out")),
+                visitor.base.link(PATH),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Ends all sessions.
-pub async fn end_all(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap) -> Response {
+pub async fn end_all(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.sessions().end_all_own(&visitor.context).await?;
-        Ok::<_, Error>(notice::redirect(log_in::PATH, "You are logged out everywhere."))
+        Ok::<_, Error>(notice::redirect(Link::to(log_in::PATH), "You are logged out everywhere."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
+/// The forms of the theme and the time zone.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Shown {
+pub struct Shown {
     theme: String,
     zone: String,
 }
 
 /// Sets the theme, and returns to the page on which it was chosen.
-pub async fn set_theme(visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let made = async {
-        let Shown { theme, .. } = form::read(&headers, body).await?;
-        let cookie = preferences::theme_cookie(&theme)?;
-        Ok::<_, Error>(back(&headers, &visitor, cookie))
-    };
-    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+pub async fn set_theme(headers: HeaderMap, Posted(visitor, Shown { theme, .. }): Posted<Shown>) -> Response {
+    match preferences::theme_cookie(&theme) {
+        Ok(cookie) => back(&headers, &visitor, cookie),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
 }
 
 /// Returns to the page of this server that a form was on.
 fn back(headers: &HeaderMap, visitor: &Visitor, cookie: HeaderValue) -> Response {
-    let path = page_of_form(headers).unwrap_or_else(|| format!("{}{PATH}", visitor.base));
-    let location = HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/"));
-    (StatusCode::SEE_OTHER, [(LOCATION, location), (SET_COOKIE, cookie)]).into_response()
+    let page = page_of_form(headers).map_or_else(|| visitor.base.link(PATH), |path| Link::to(&path));
+    log_in::to(&page, Ok(cookie))
 }
 
 /// Sets the time zone.
-pub async fn set_zone(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let made = async {
-        let Shown { zone, .. } = form::read(&headers, body).await?;
-        preferences::zone_cookie(zone.trim())
-    };
-    match made.await {
+pub async fn set_zone(
+    State(fleet): State<Arc<Fleet>>,
+    headers: HeaderMap,
+    Posted(visitor, Shown { zone, .. }): Posted<Shown>,
+) -> Response {
+    match preferences::zone_cookie(zone.trim()) {
         Ok(cookie) => back(&headers, &visitor, cookie),
         Err(error) => render(&fleet, &visitor, &headers, Some(error)).await,
     }

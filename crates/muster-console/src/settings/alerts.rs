@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::alert::{Progress, Receiver, Target};
@@ -17,13 +16,14 @@ use muster_core::event::{Event, Severity};
 use muster_core::shell;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
-use muster_management::credentials;
 
-pub use self::form::{ask, create, show, update};
-use super::{Id, shown};
+pub use self::form::{Fields, ask, create, show};
+use super::shown;
+use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -127,7 +127,7 @@ fn happened(event: Event, now: Timestamp) -> Happened {
             "enrollment_key" => format!("/keys/{}", subject.id),
             _ => String::new(),
         },
-        subject: if subject.name.is_empty() { subject.id } else { subject.name },
+        subject: name_or_id(&subject.name, &subject.id).to_owned(),
         change: match (event.before, event.after) {
             (Some(before), Some(after)) => format!("{before} → {after}"),
             (None, Some(after)) => after,
@@ -154,23 +154,21 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
 }
 
 /// Sends a test message, and says whether it arrived.
-pub async fn test(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn test(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, &id).await?;
         let text = match fleet.alerts().test(&receiver).await? {
             Ok(()) => format!("{} has accepted the test message.", receiver.name),
             Err(error) => format!("{} cannot be reached: {}", receiver.name, chain(&error)),
         };
-        Ok::<_, Error>(notice::redirect(&format!("{}{TAB}/{id}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
 /// Mutes a receiver for an hour, or ends that.
-pub async fn mute(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn mute(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, &id).await?;
         let now = fleet.now();
         let is_muted = receiver.muted_until.is_some_and(|until| until > now);
@@ -178,7 +176,7 @@ pub async fn mute(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id,
         fleet.alerts().mute(&receiver, until).await?;
         let text = if is_muted { "is sent alerts again" } else { "is muted for an hour" };
         let text = format!("{} {text}.", receiver.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{TAB}/{id}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
@@ -188,28 +186,31 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, &id).await?;
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the receiver {}?", receiver.name), TAB),
             text: vec![
                 "It gets no alerts any more, not even those that wait for it. This cannot be undone.".to_owned(),
             ],
-            action: format!("{}{TAB}/{id}/delete", visitor.base),
             button: "Delete the receiver",
-            back: format!("{}{TAB}/{id}", visitor.base),
             cli: cli(&visitor, &format!("alert delete {}", shell::argument(&receiver.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Delete the receiver {}?", receiver.name),
+                TAB,
+                visitor.base.link(format_args!("{TAB}/{id}/delete")),
+                visitor.base.link(format_args!("{TAB}/{id}")),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a receiver.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, &id).await?;
         fleet.alerts().delete(&receiver).await?;
         let text = format!("The receiver {} is deleted.", receiver.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{TAB}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(TAB), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

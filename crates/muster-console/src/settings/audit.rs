@@ -18,6 +18,7 @@ use super::{given, shown};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::people::{self, People};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -138,7 +139,7 @@ fn moment(field: &str, text: &str) -> Result<Option<Timestamp>, Error> {
 }
 
 /// Returns the link to the page with these filters.
-fn link(base: &str, asked: &Asked) -> String {
+fn link(base: &Base, asked: &Asked) -> String {
     let fields = [
         ("actor", &asked.actor),
         ("action", &asked.action),
@@ -152,7 +153,7 @@ fn link(base: &str, asked: &Asked) -> String {
 }
 
 /// Returns the link to the signed file of the period.
-fn export(base: &str, asked: &Asked) -> String {
+fn export(base: &Base, asked: &Asked) -> String {
     // The page shows an error instead of the link if a time is invalid.
     let time = |field: &str, text: &str| moment(field, text).ok().flatten().map(Timestamp::to_rfc3339_seconds);
     let period = [("since", time("since", &asked.since)), ("until", time("until", &asked.until))];

@@ -150,7 +150,7 @@ async fn content(
 }
 
 /// Gives a role to a group.
-pub async fn bind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fields): Posted<Fields>) -> Response {
+pub async fn bind(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let list = |text: &str| lines(&text.replace(',', "\n"));
     let new = NewBinding {
         user: None,
@@ -161,9 +161,7 @@ pub async fn bind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fiel
         tags: list(&fields.tags),
     };
     match fleet.bindings().create(&visitor.context, &new).await {
-        Ok((binding, ineffective)) => {
-            notice::redirect(&format!("{}{PATH}", visitor.base), &given_text(&binding, &ineffective))
-        }
+        Ok((binding, ineffective)) => notice::redirect(visitor.base.link(PATH), &given_text(&binding, &ineffective)),
         Err(error) => render(&fleet, &visitor, 0, fields, Some(error)).await,
     }
 }

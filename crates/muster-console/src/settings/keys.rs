@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{
@@ -19,18 +18,18 @@ use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::keys::NewEnrollmentKey;
 use muster_management::error::status_of;
-use muster_management::{credentials, form};
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde::Deserialize;
 
-use super::{Id, PolicyName, given, lines, policy_names, shown};
+use super::{PolicyName, given, lines, policy_names, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
+use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
-use crate::{failure, notice};
+use crate::{failure, notice, terraform};
 
 /// Path of the page.
 pub const TAB: &str = "/keys";
@@ -145,6 +144,7 @@ struct KeyPage {
     lacks_revoke: &'static str,
     cli: String,
     api: String,
+    terraform: String,
 }
 
 /// Shows a key.
@@ -165,6 +165,8 @@ async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: S
     let replace = [PrivilegeName::EnrollmentRevoke, PrivilegeName::EnrollmentCreate];
     let id = key.id.to_string();
     let created_by = People::new(fleet, visitor).name(&key.created_by).await;
+    let policy = key.policy_id.as_ref().map(|policy| terraform::enrollment_keys(visitor, policy.as_str()));
+    let terraform = policy.unwrap_or_default();
     Ok(KeyPage {
         frame: Frame::new(visitor, format!("Key {}", key.name), TAB),
         created_by,
@@ -174,6 +176,7 @@ async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: S
         lacks_reveal: lacks(PrivilegeName::EnrollmentReveal),
         lacks_replace: replace.into_iter().map(lacks).find(|name| !name.is_empty()).unwrap_or_default(),
         lacks_revoke: lacks(PrivilegeName::EnrollmentRevoke),
+        terraform,
         cli: cli(visitor, &format!("enrollment-key show {}", shell::argument(&id))),
         api: curl(visitor, "GET", &format!("{API}/{id}"), ""),
     })
@@ -251,11 +254,7 @@ async fn form_page(fleet: &Fleet, visitor: &Visitor, fields: Fields, error: Opti
 }
 
 /// Creates a key, and shows its token.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let made = async {
         let new = new_key(&fields)?;
         fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await
@@ -281,9 +280,8 @@ fn new_key(fields: &Fields) -> Result<NewEnrollmentKey, Error> {
 }
 
 /// Shows the token of a key. An audit event, so it is not a link.
-pub async fn reveal(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn reveal(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let keys = fleet.enrollment_keys();
         let (key, token) = keys.reveal(keys.find::<EnrollmentReveal>(&visitor.context, &id).await?).await?;
         let token = token.ok_or_else(|| {
@@ -301,19 +299,15 @@ pub async fn ask_to_replace(State(fleet): State<Arc<Fleet>>, visitor: Visitor, I
         let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         visitor.context.grant::<EnrollmentCreate>()?;
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Replace the key {}?", key.name), TAB),
-            text: vec![
+                        text: vec![
                 "The key is revoked, and a new one with the same name, policy, tags and expiration takes its place. Hosts \
                  that still have the old token cannot enroll with it."
                     .to_owned(),
                 stay(&key),
             ],
-            action: format!("{}{TAB}/{id}/replace", visitor.base),
-            button: "Replace the key",
-            back: format!("{}{TAB}/{id}", visitor.base),
-            cli: cli(&visitor, &format!("enrollment-key replace {}", shell::argument(&id))),
-            api: curl(&visitor, "POST", &format!("{API}/{id}/replace"), ""),
-        })
+                        button: "Replace the key",
+                        cli: cli(&visitor, &format!("enrollment-key replace {}", shell::argument(&id))),
+            api: curl(&visitor, "POST", &format!("{API}/{id}/replace"), ""), ..Confirm::new(&visitor, format!("Replace the key {}?", key.name), TAB, visitor.base.link(format_args!("{TAB}/{id}/replace")), visitor.base.link(format_args!("{TAB}/{id}")))})
     };
     shown(&visitor, TAB, made.await)
 }
@@ -327,9 +321,8 @@ fn stay(key: &EnrollmentKey) -> String {
 }
 
 /// Replaces a key, and shows the token of the new one.
-pub async fn replace(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn replace(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let keys = fleet.enrollment_keys();
         let old = keys.find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         let (key, token) = keys.replace(&old, &visitor.context.grant()?).await?;
@@ -343,28 +336,28 @@ pub async fn ask_to_revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Revoke the key {}?", key.name), TAB),
             text: vec!["No agent can enroll with it any more. This cannot be undone.".to_owned(), stay(&key)],
-            action: format!("{}{TAB}/{id}/revoke", visitor.base),
             button: "Revoke the key",
-            back: format!("{}{TAB}/{id}", visitor.base),
             cli: cli(&visitor, &format!("enrollment-key revoke {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Revoke the key {}?", key.name),
+                TAB,
+                visitor.base.link(format_args!("{TAB}/{id}/revoke")),
+                visitor.base.link(format_args!("{TAB}/{id}")),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Revokes a key.
-pub async fn revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn revoke(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         fleet.enrollment_keys().revoke(&key).await?;
-        Ok::<_, Error>(notice::redirect(
-            &format!("{}{TAB}", visitor.base),
-            &format!("The key {} is revoked.", key.name),
-        ))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(TAB), &format!("The key {} is revoked.", key.name)))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

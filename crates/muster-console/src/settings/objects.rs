@@ -18,11 +18,12 @@ use serde_json::{Map, Value};
 
 pub use self::kinds::{Downloads, Hosts, Kind, Outputs, Proxies};
 use super::side::Side;
-use super::{Id, TAB, shown};
+use super::{TAB, shown};
 use crate::Route;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -119,30 +120,23 @@ async fn ask_to_delete<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visito
         visitor.context.check(K::WRITE)?;
         let record = K::find(&fleet, &visitor.context, &id).await?;
         let used = "Policies that name it use the default instead, and get a new revision.";
-        let path = format!("{}{}/{id}", visitor.base, K::LIST);
+        let path = visitor.base.link(format_args!("{}/{id}", K::LIST));
+        let delete = visitor.base.link(format_args!("{}/{id}/delete", K::LIST));
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete {}?", record.name), TAB),
             text: vec![format!("{} {:?} is deleted. {used} This cannot be undone.", K::THE, record.name)],
-            action: format!("{path}/delete"),
             button: "Delete",
-            back: path,
             cli: cli(&visitor, &format!("{} delete {}", K::CLI, muster_core::shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{}/{id}", K::API), ""),
+            ..Confirm::new(&visitor, format!("Delete {}?", record.name), TAB, delete, path)
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
-async fn delete<K: Kind>(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: axum::http::HeaderMap,
-) -> Response {
+async fn delete<K: Kind>(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        muster_management::credentials::check_same_origin(&headers)?;
         let name = K::delete(&fleet, &visitor.context, &id).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{}", visitor.base, K::LIST), &format!("{name} is deleted.")))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(K::LIST), &format!("{name} is deleted.")))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PrivilegeName, UsersRead, UsersWrite};
 use muster_core::identity::{NewUsers, OidcProvider};
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::identity::providers::ProviderChange;
-use muster_management::credentials;
 use muster_management::error::status_of;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -21,7 +20,7 @@ use super::{TAB, given, lines, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
-use crate::request::{Id, Posted};
+use crate::request::{Id, Posted, Pressed};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -181,12 +180,12 @@ fn render(visitor: &Visitor, known: Option<&OidcProvider>, fields: Fields, error
 }
 
 /// Adds a provider.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fields): Posted<Fields>) -> Response {
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let change = fields.change();
     match fleet.providers().create(&visitor.context, fields.id.trim(), fields.issuer.trim(), &change).await {
         Ok(provider) => {
             let text = format!("The provider {} is added. Register its redirect URI there.", provider.id);
-            notice::redirect(&format!("{}{PATH}/{}", visitor.base, provider.id), &text)
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", provider.id)), &text)
         }
         Err(error) => render(&visitor, None, fields, Some(error)),
     }
@@ -201,12 +200,7 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
 }
 
 /// Changes a provider.
-pub async fn update(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(fields): Posted<Fields>,
-) -> Response {
+pub async fn update(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
     let provider = match fleet.providers().find::<UsersWrite>(&visitor.context, &id).await {
         Ok(provider) => provider,
         Err(error) => return failure::inside(&visitor, &error, TAB),
@@ -226,7 +220,7 @@ pub async fn update(
     match fleet.providers().update(&visitor.context, &provider, &fields.change()).await {
         Ok(after) => {
             let text = format!("The provider {} is saved, from the next login on.", after.id);
-            notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text)
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
         }
         Err(error) => render(&visitor, Some(&provider), fields, Some(error)),
     }
@@ -236,32 +230,22 @@ pub async fn update(
 pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let provider = fleet.providers().find::<UsersWrite>(&visitor.context, &id).await?;
-        let path = format!("{}{PATH}/{id}", visitor.base);
-        Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the provider {}?", provider.id), TAB),
-            text: vec![
+        Ok(Confirm { text: vec![
                 "The sessions of all people who log in there end now, and they cannot log in any more. The users remain. \
                  This cannot be undone."
                     .to_owned(),
-            ],
-            action: format!("{path}/delete"),
-            button: "Delete the provider",
-            back: path,
-            cli: cli(&visitor, &format!("oidc-provider delete {}", shell::argument(&id))),
-            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-        })
+            ], button: "Delete the provider", cli: cli(&visitor, &format!("oidc-provider delete {}", shell::argument(&id))), api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""), ..Confirm::new(&visitor, format!("Delete the provider {}?", provider.id), TAB, visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}"))) })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a provider.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let provider = fleet.providers().find::<UsersWrite>(&visitor.context, &id).await?;
         fleet.providers().delete(&visitor.context, &provider).await?;
         let text = format!("The provider {id} is deleted.");
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

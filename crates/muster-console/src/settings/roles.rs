@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PrivilegeName, Role, RolesRead, RolesWrite};
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
+use muster_fleet::authority::Authorized;
 use muster_fleet::identity::roles::RoleDraft;
 use muster_management::error::status_of;
-use muster_management::{credentials, form};
 use serde::Deserialize;
 
 use super::side::Side;
-use super::{Id, TAB, shown};
+use super::{TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::request::{Id, Posted, Pressed};
+use crate::versioned::Edit;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -168,47 +169,42 @@ fn draft(fields: &Fields) -> RoleDraft {
 }
 
 /// Creates a role.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     match fleet.roles().create(&visitor.context, &draft(&fields)).await {
-        Ok(role) => {
-            notice::redirect(&format!("{}{PATH}", visitor.base), &format!("The role {} is created.", role.name))
-        }
+        Ok(role) => notice::redirect(visitor.base.link(PATH), &format!("The role {} is created.", role.name)),
         Err(error) => render(&visitor, None, fields, Some(error)),
     }
 }
 
-/// Changes a role.
-pub async fn update(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    let role = match fleet.roles().find::<RolesWrite>(&visitor.context, &id).await {
-        Ok(role) => role,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    if role.version.to_string() != fields.version {
-        let names: Vec<&str> = role.privileges.iter().map(PrivilegeName::as_str).collect();
-        let message = format!("somebody else has changed the role; it has these privileges now: {}", names.join(", "));
-        let error = Error::new(ErrorKind::Conflict, "role_changed", message).remedy("save again to overwrite that");
-        return render(&visitor, Some(&role), Fields { version: role.version.to_string(), ..fields }, Some(error));
+impl Edit for Fields {
+    type Record = Authorized<Role, RolesWrite>;
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
+        fleet.roles().find(&visitor.context, id).await
     }
-    match fleet.roles().update(&visitor.context, &role, &draft(&fields)).await {
-        Ok(after) => notice::redirect(
-            &format!("{}{PATH}", visitor.base),
-            &format!("The role {} is saved, and in force for everybody who has it.", after.name),
-        ),
-        Err(error) => render(&visitor, Some(&role), fields, Some(error)),
+
+    fn version_of(role: &Self::Record) -> String {
+        role.version.to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(_: &Fleet, role: &Self::Record) -> (&'static str, String) {
+        let names: Vec<&str> = role.privileges.iter().map(PrivilegeName::as_str).collect();
+        let now = format!("somebody else has changed the role; it has these privileges now: {}", names.join(", "));
+        ("role_changed", now)
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, role: &Self::Record) -> Result<Response, Error> {
+        let after = fleet.roles().update(&visitor.context, role, &draft(self)).await?;
+        let text = format!("The role {} is saved, and in force for everybody who has it.", after.name);
+        Ok(notice::redirect(visitor.base.link(PATH), &text))
+    }
+
+    async fn again(self, _: &Fleet, visitor: &Visitor, role: &Self::Record, error: Error) -> Response {
+        render(visitor, Some(role), self, Some(error))
     }
 }
 
@@ -217,26 +213,29 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         let role = fleet.roles().find::<RolesWrite>(&visitor.context, &id).await?;
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the role {}?", role.name), TAB),
             text: vec!["A role that somebody has cannot be deleted. This cannot be undone.".to_owned()],
-            action: format!("{}{PATH}/{id}/delete", visitor.base),
             button: "Delete the role",
-            back: format!("{}{PATH}/{id}", visitor.base),
             cli: cli(&visitor, &format!("role delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Delete the role {}?", role.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/delete")),
+                visitor.base.link(format_args!("{PATH}/{id}")),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a role.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let role = fleet.roles().find::<RolesWrite>(&visitor.context, &id).await?;
         fleet.roles().delete(&role).await?;
         let text = format!("The role {} is deleted.", role.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::authorization::{NodesRead, NodesWrite, PrivilegeName};
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
-use muster_management::credentials;
 
 use super::side::Side;
 use super::{Id, TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::request::Pressed;
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -95,43 +94,33 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
 pub async fn ask_to_drain(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let node = fleet.nodes().find::<NodesWrite>(&visitor.context, &id).await?;
-        Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Drain the server {}?", node.name), TAB),
-            text: vec![
+        Ok(Confirm { text: vec![
                 "The server closes the connections of its agents over a few minutes, and accepts no new ones. They connect to \
                  the other servers. The server itself keeps running, and can be resumed."
                     .to_owned(),
-            ],
-            action: format!("{}{PATH}/{id}/drain", visitor.base),
-            button: "Drain the server",
-            back: format!("{}{PATH}", visitor.base),
-            cli: cli(&visitor, &format!("node drain {}", shell::argument(&node.name))),
-            api: curl(&visitor, "POST", &format!("{API}/{id}/drain"), ""),
-        })
+            ], button: "Drain the server", cli: cli(&visitor, &format!("node drain {}", shell::argument(&node.name))), api: curl(&visitor, "POST", &format!("{API}/{id}/drain"), ""), ..Confirm::new(&visitor, format!("Drain the server {}?", node.name), TAB, visitor.base.link(format_args!("{PATH}/{id}/drain")), visitor.base.link(PATH)) })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Sends the agents of a server to the others.
-pub async fn drain(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn drain(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let node = fleet.nodes().find(&visitor.context, &id).await?;
         fleet.nodes().drain(&node).await?;
         let text = format!("The server {} is draining.", node.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
 /// Makes a draining server accept agents again.
-pub async fn resume(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn resume(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let node = fleet.nodes().find(&visitor.context, &id).await?;
         fleet.nodes().resume(&node).await?;
         let text = format!("The server {} accepts agents again.", node.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

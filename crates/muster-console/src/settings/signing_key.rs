@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::SigningRotate;
 use muster_fleet::Fleet;
-use muster_management::credentials;
 
 use super::servers::PATH;
 use super::{TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::request::Pressed;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -23,38 +22,29 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response 
     let made = async {
         visitor.context.grant::<SigningRotate>()?;
         let key = fleet.policies().signing_fingerprint(&visitor.context.grant()?).await?;
-        Ok(Confirm {
-            frame: Frame::new(&visitor, "Replace the signing key?", TAB),
-            text: vec![
+        Ok(Confirm { text: vec![
                 "Every policy of every space gets a new revision that is signed with a new key, and every agent receives it. \
                  Agents that are offline get it when they return; until then, they accept what the former key has signed. \
                  This cannot be undone."
                     .to_owned(),
                 format!("The fingerprint of the present key is {key}."),
-            ],
-            action: format!("{}/settings/signing-key/rotate", visitor.base),
-            button: "Replace the signing key",
-            back: format!("{}{PATH}", visitor.base),
-            cli: cli(&visitor, "policy rotate-signing-key"),
-            api: curl(
+            ], button: "Replace the signing key", cli: cli(&visitor, "policy rotate-signing-key"), api: curl(
                 &visitor,
                 "POST",
                 "/api/fleet/message_signing_service/rotate_key_pair?acknowledge=true",
                 "",
-            ),
-        })
+            ), ..Confirm::new(&visitor, "Replace the signing key?", TAB, visitor.base.link("/settings/signing-key/rotate"), visitor.base.link(PATH)) })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Replaces the key, and revises all policies.
-pub async fn rotate(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap) -> Response {
+pub async fn rotate(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let revised = fleet.policies().rotate_signing_key(&visitor.context.grant()?).await?;
         let policies = if revised == 1 { "policy has" } else { "policies have" };
         let text = format!("The signing key is replaced: {revised} {policies} a new revision.");
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{PrivilegeName, SettingsRead};
 use muster_fleet::Fleet;
 use muster_fleet::space_settings::SpaceSettings;
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -20,6 +18,7 @@ use super::side::Side;
 use super::{TAB, lines};
 use crate::elsewhere::curl;
 use crate::frame::{Frame, page};
+use crate::request::Posted;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -80,11 +79,7 @@ fn render(visitor: &Visitor, fields: Fields, error: Option<Error>) -> Response {
 }
 
 /// Changes the settings.
-pub async fn update(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn update(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let made = async {
         let grant = visitor.context.grant()?;
         let days: u64 = match (&fields.deletes, fields.days.trim()) {
@@ -99,7 +94,7 @@ pub async fn update(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: 
         fleet.space_settings().update(&grant, change).await
     };
     match made.await {
-        Ok(_) => notice::redirect(&format!("{}{PATH}", visitor.base), "The settings are saved."),
+        Ok(_) => notice::redirect(visitor.base.link(PATH), "The settings are saved."),
         Err(error) => render(&visitor, fields, Some(error)),
     }
 }

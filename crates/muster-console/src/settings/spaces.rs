@@ -3,23 +3,26 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PrivilegeName, SpacesRead, SpacesWrite};
+use muster_core::id::SpaceId;
 use muster_core::identity::Space;
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
+use muster_fleet::authority::Authorized;
 use muster_management::error::status_of;
-use muster_management::{credentials, form};
 use serde::Deserialize;
 
 use super::side::Side;
-use super::{Id, TAB, shown};
+use super::{TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
-use crate::frame::{Frame, page, path_of_space};
+use crate::frame::{Frame, page};
+use crate::links::{Base, Link};
+use crate::request::{Id, Posted, Pressed};
+use crate::versioned::Edit;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -42,31 +45,31 @@ struct Row {
     id: String,
     name: String,
     description: String,
-    path: String,
+    path: Link,
     is_current: bool,
 }
 
 /// Shows the list. Everybody sees the spaces that their own roles name.
 pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
     let made = async {
-        let current = visitor.context.space().to_string();
-        let row = |id: String, name: String, description: String| Row {
-            path: path_of_space(&id),
+        let current = visitor.context.space();
+        let row = |id: &SpaceId, name: String, description: String| Row {
+            path: Base::of(id).link("/"),
             is_current: id == current,
-            id,
+            id: id.to_string(),
             name,
             description,
         };
         let (is_all, rows) = match visitor.context.grant::<SpacesRead>() {
             Ok(grant) => {
                 let all: Vec<Space> = fleet.spaces().list(&grant).await?;
-                (true, all.into_iter().map(|one| row(one.id.to_string(), one.name, one.description)).collect())
+                (true, all.into_iter().map(|one| row(&one.id, one.name, one.description)).collect())
             }
             Err(_) => {
                 let mut own = visitor.other_spaces();
                 own.push(current.clone());
                 own.sort();
-                (false, own.into_iter().map(|id| row(id.clone(), id, String::new())).collect())
+                (false, own.iter().map(|id| row(id, id.to_string(), String::new())).collect())
             }
         };
         Ok(SpacesPage {
@@ -152,50 +155,44 @@ fn render(visitor: &Visitor, is_new: bool, fields: Fields, error: Option<Error>)
 }
 
 /// Creates a space.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let made = async {
         let grant = visitor.context.grant()?;
         fleet.spaces().create(&grant, &fields.id, &fields.name, &fields.description).await
     };
     match made.await {
-        Ok(space) => {
-            notice::redirect(&format!("{}{PATH}", visitor.base), &format!("The space {} is created.", space.name))
-        }
+        Ok(space) => notice::redirect(visitor.base.link(PATH), &format!("The space {} is created.", space.name)),
         Err(error) => render(&visitor, true, fields, Some(error)),
     }
 }
 
-/// Changes a space.
-pub async fn update(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    let fields = Fields { id: id.clone(), ..fields };
-    let space = match fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await {
-        Ok(space) => space,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    if space.version.to_string() != fields.version {
-        let message = format!("somebody else has renamed the space to {:?} ({:?})", space.name, space.description);
-        let error = Error::new(ErrorKind::Conflict, "space_changed", message).remedy("save again to overwrite that");
-        return render(&visitor, false, Fields { version: space.version.to_string(), ..fields }, Some(error));
+impl Edit for Fields {
+    type Record = Authorized<Space, SpacesWrite>;
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
+        fleet.spaces().find(&visitor.context, id).await
     }
-    match fleet.spaces().update(&space, &fields.name, &fields.description).await {
-        Ok(space) => {
-            notice::redirect(&format!("{}{PATH}", visitor.base), &format!("The space {} is saved.", space.name))
-        }
-        Err(error) => render(&visitor, false, fields, Some(error)),
+
+    fn version_of(space: &Self::Record) -> String {
+        space.version.to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(_: &Fleet, space: &Self::Record) -> (&'static str, String) {
+        let now = format!("somebody else has renamed the space to {:?} ({:?})", space.name, space.description);
+        ("space_changed", now)
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, space: &Self::Record) -> Result<Response, Error> {
+        let after = fleet.spaces().update(space, &self.name, &self.description).await?;
+        Ok(notice::redirect(visitor.base.link(PATH), &format!("The space {} is saved.", after.name)))
+    }
+
+    async fn again(self, _: &Fleet, visitor: &Visitor, space: &Self::Record, error: Error) -> Response {
+        render(visitor, false, Self { id: space.id.to_string(), ..self }, Some(error))
     }
 }
 
@@ -204,31 +201,26 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         let space = fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await?;
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the space {}?", space.name), TAB),
-            text: vec![
+                        text: vec![
                 "Only an empty space can be deleted: without agents, policies, outputs and enrollment keys. The roles that \
                  are limited to it are taken away. This cannot be undone."
                     .to_owned(),
             ],
-            action: format!("{}{PATH}/{id}/delete", visitor.base),
-            button: "Delete the space",
-            back: format!("{}{PATH}/{id}", visitor.base),
-            cli: cli(&visitor, &format!("space delete {}", shell::argument(&id))),
-            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-        })
+                        button: "Delete the space",
+                        cli: cli(&visitor, &format!("space delete {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""), ..Confirm::new(&visitor, format!("Delete the space {}?", space.name), TAB, visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")))})
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a space.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let space = fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await?;
         fleet.spaces().delete(&space).await?;
         let text = format!("The space {} is deleted.", space.name);
         // The person may be in the space that is gone.
-        Ok::<_, Error>(notice::redirect(PATH, &text))
+        Ok::<_, Error>(notice::redirect(Link::to(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

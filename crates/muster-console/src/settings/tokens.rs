@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{PrivilegeName, UsersRead};
@@ -17,15 +16,15 @@ use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::identity::tokens::NewToken;
 use muster_management::error::status_of;
-use muster_management::{credentials, form};
 use muster_store::query::Page;
 use serde::Deserialize;
 
 use super::side::Side;
-use super::{Id, TAB, given, shown};
+use super::{TAB, given, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
@@ -180,11 +179,7 @@ fn render(visitor: &Visitor, fields: Fields, token: String, error: Option<Error>
 }
 
 /// Creates a token of the person, and shows it once.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let new = NewToken {
         name: fields.name.clone(),
         privileges: Some(fields.privileges.clone()).filter(|names| !names.is_empty()),
@@ -204,24 +199,27 @@ pub async fn ask_to_revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let used =
             used.map_or_else(|| "It was never used.".to_owned(), |at| format!("It was last used {}.", at.relative));
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Revoke the token {}?", token.name), TAB),
             text: vec![format!("Requests with it are rejected from the next one on. This cannot be undone. {used}")],
-            action: format!("{}{PATH}/{id}/revoke", visitor.base),
             button: "Revoke the token",
-            back: format!("{}{PATH}", visitor.base),
             cli: cli(&visitor, &format!("token revoke {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Revoke the token {}?", token.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/revoke")),
+                visitor.base.link(PATH),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Revokes a token.
-pub async fn revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn revoke(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.tokens().revoke(&visitor.context, &id).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), "The token is revoked."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The token is revoked."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, PoliciesRead, PrivilegeName, UninstallRead, UninstallRotate};
@@ -13,15 +12,15 @@ use muster_core::shell;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
-use muster_management::credentials;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, ListedToken, Page, TokenSearch};
 use serde::Deserialize;
 
 use super::keys::TAB;
-use super::{Id, shown};
+use super::shown;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
@@ -155,9 +154,8 @@ async fn carriers(
 }
 
 /// Shows the text of a token. An audit event, so it is not a link.
-pub async fn reveal(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn reveal(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let token = fleet.uninstall_tokens().find(&visitor.context, &id).await?;
         let (text, policy) = fleet.uninstall_tokens().reveal(&token).await?;
         let command = format!("muster-agent uninstall {}", shell::option("--uninstall-token", &text));
@@ -173,29 +171,32 @@ pub async fn ask_to_rotate(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let policy = fleet.policies().find::<UninstallRotate>(&visitor.context, &id).await?;
         let agents = carriers(&fleet, &visitor, &policy.id, fleet.now()).await?.map_or(0, |(_, all)| all);
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Rotate the uninstall token of {}?", policy.name), TAB),
             text: vec![format!(
                 "The policy gets a new revision, which its {agents} agents apply. From then on, they accept only the \
                      new token; agents that are offline accept the old one until they return."
             )],
-            action: format!("{}{PATH}/{id}/rotate", visitor.base),
             button: "Rotate the token",
-            back: format!("{}{PATH}", visitor.base),
             cli: cli(&visitor, &format!("uninstall-token rotate {}", shell::argument(&id))),
             api: curl(&visitor, "POST", &format!("{API}/{id}/rotate"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Rotate the uninstall token of {}?", policy.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/rotate")),
+                visitor.base.link(PATH),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Replaces the token of a policy.
-pub async fn rotate(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn rotate(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let policy = fleet.policies().find(&visitor.context, &id).await?;
         fleet.policies().rotate_uninstall_token(&policy).await?;
         let text = format!("The policy {} has a new uninstall token.", policy.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

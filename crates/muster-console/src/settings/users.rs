@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -17,19 +16,20 @@ use muster_fleet::identity::bindings::NewBinding;
 use muster_fleet::identity::users::{NewUser, UserChange};
 use muster_management::entry::Connection;
 use muster_management::error::status_of;
-use muster_management::{credentials, form};
 use muster_store::query::Page;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::side::Side;
-use super::{Id, TAB, given, lines, shown};
+use super::{TAB, given, lines, shown};
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, commands, curl};
 use crate::frame::{Frame, page};
+use crate::links::Link;
+use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
-use crate::{failure, notice};
+use crate::{failure, notice, set_up};
 
 /// Path of the list.
 pub const PATH: &str = "/settings/users";
@@ -154,18 +154,14 @@ fn new_page(visitor: &Visitor, fields: NewFields, error: Option<Error>) -> Respo
 }
 
 /// Creates a user, without any privileges.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: NewFields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<NewFields>) -> Response {
     let kind = if fields.kind == "service" { UserKind::ServiceAccount } else { UserKind::Person };
     let new = NewUser { kind, name: fields.name.clone(), full_name: fields.full_name.clone(), password: None };
     let made = async { fleet.users().create(&visitor.context.grant()?, &new).await };
     match made.await {
         Ok(user) => {
             let text = format!("{} is created, and has no role yet.", user.name);
-            notice::redirect(&format!("{}{PATH}/{}", visitor.base, user.id), &text)
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", user.id)), &text)
         }
         Err(error) => new_page(&visitor, fields, Some(error)),
     }
@@ -284,7 +280,7 @@ async fn user_page(
         binding,
         error,
         lacks: visitor.lacks(PrivilegeName::UsersWrite),
-        cli: cli(visitor, &format!("user show {name}\nmuster role bind ROLE --user {name}")),
+        cli: commands(visitor, &[format!("user show {name}"), format!("role bind ROLE --user {name}")]),
         api: curl(visitor, "GET", &format!("{API}/{}", user.id), ""),
         user: Row::new(&user, now),
     })
@@ -293,15 +289,9 @@ async fn user_page(
 /// Gives a role to a user.
 pub async fn bind(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(visitor, fields): Posted<BindingFields>,
 ) -> Response {
-    let fields: BindingFields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     let list = |text: &str| lines(&text.replace(',', "\n"));
     let new = NewBinding {
         user: Some(id.clone()),
@@ -313,7 +303,7 @@ pub async fn bind(
     };
     match fleet.bindings().create(&visitor.context, &new).await {
         Ok((binding, ineffective)) => {
-            notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &given_text(&binding, &ineffective))
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &given_text(&binding, &ineffective))
         }
         Err(error) => match user_page(&fleet, &visitor, &id, String::new(), fields, Some(error)).await {
             Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
@@ -336,10 +326,10 @@ pub fn given_text(binding: &Binding, ineffective: &[PrivilegeName]) -> String {
 }
 
 /// Returns the page that shows a binding: that of its user, or the list of bindings.
-fn page_of(visitor: &Visitor, subject: &Subject) -> String {
+fn page_of(visitor: &Visitor, subject: &Subject) -> Link {
     match subject {
-        Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
-        Subject::Group(_) => format!("{}{}", visitor.base, super::bindings::PATH),
+        Subject::User(user) => visitor.base.link(format_args!("{PATH}/{user}")),
+        Subject::Group(_) => visitor.base.link(super::bindings::PATH),
     }
 }
 
@@ -350,26 +340,31 @@ pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let back = page_of(&visitor, &binding.subject);
         let shown = bound(&binding, fleet.now());
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Take the role {} away?", shown.role), TAB),
             text: vec![format!("The role {} ({}) is taken away, from the next request on.", shown.role, shown.scope)],
-            action: format!("{}/settings/bindings/{id}/delete", visitor.base),
             button: "Take the role away",
-            back,
             cli: cli(&visitor, &format!("role unbind {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("/api/v1/bindings/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Take the role {} away?", shown.role),
+                TAB,
+                visitor.base.link(format_args!("/settings/bindings/{id}/delete")),
+                back,
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Takes a role from a user or a group.
-pub async fn unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn unbind(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?;
         fleet.bindings().delete(&visitor.context, &binding).await?;
-        let path = page_of(&visitor, &binding.subject);
-        Ok::<_, Error>(notice::redirect(&path, &format!("The role {} is taken away.", binding.role)))
+        Ok::<_, Error>(notice::redirect(
+            page_of(&visitor, &binding.subject),
+            &format!("The role {} is taken away.", binding.role),
+        ))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
@@ -377,31 +372,30 @@ pub async fn unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): I
 /// Creates a set-up link, and shows it once.
 pub async fn set_up_link(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
+    Pressed(visitor): Pressed,
     Id(id): Id,
     connection: Connection,
     headers: HeaderMap,
 ) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let user = fleet.users().find_to_change(&visitor.context, &id).await?;
         let (_, token) = fleet.setup().create_link(&user).await?;
         let scheme = if connection.is_tls() { "https" } else { "http" };
         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let link = format!("{scheme}://{host}/setup?token={}", utf8_percent_encode(&token, NON_ALPHANUMERIC));
+        let path = Link::to(&format!("{}?token={}", set_up::PATH, utf8_percent_encode(&token, NON_ALPHANUMERIC)));
+        let link = format!("{scheme}://{host}{path}");
         user_page(&fleet, &visitor, &id, link, BindingFields::default(), None).await
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Ends all sessions of a user.
-pub async fn sign_out(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn sign_out(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let user = fleet.users().find_to_change(&visitor.context, &id).await?;
         fleet.sessions().end_all(&user).await?;
         let text = format!("{} is logged out everywhere.", user.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
@@ -412,36 +406,39 @@ pub async fn ask_to_lock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(i
         let user = fleet.users().find_to_change(&visitor.context, &id).await?;
         let text = "All sessions end, and the password and all API tokens are rejected until the user is unlocked.";
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Lock {}?", user.name), TAB),
             text: vec![text.to_owned()],
-            action: format!("{}{PATH}/{id}/lock", visitor.base),
             button: "Lock the user",
-            back: format!("{}{PATH}/{id}", visitor.base),
             cli: cli(&visitor, &format!("user lock {}", shell::argument(&user.name))),
             api: curl(&visitor, "PUT", &format!("{API}/{id}"), r#"{"locked":true}"#),
+            ..Confirm::new(
+                &visitor,
+                format!("Lock {}?", user.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/lock")),
+                visitor.base.link(format_args!("{PATH}/{id}")),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Locks a user.
-pub async fn lock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
-    set_locked(&fleet, &visitor, &id, &headers, true).await
+pub async fn lock(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    set_locked(&fleet, &visitor, &id, true).await
 }
 
 /// Unlocks a user.
-pub async fn unlock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
-    set_locked(&fleet, &visitor, &id, &headers, false).await
+pub async fn unlock(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    set_locked(&fleet, &visitor, &id, false).await
 }
 
-async fn set_locked(fleet: &Fleet, visitor: &Visitor, id: &str, headers: &HeaderMap, locked: bool) -> Response {
+async fn set_locked(fleet: &Fleet, visitor: &Visitor, id: &str, locked: bool) -> Response {
     let made = async {
-        credentials::check_same_origin(headers)?;
         let user = fleet.users().find_to_change(&visitor.context, id).await?;
         let change = UserChange { locked: Some(locked), ..UserChange::default() };
         let user = fleet.users().update(&user, &change).await?;
         let text = format!("{} is {}.", user.name, if locked { "locked" } else { "unlocked" });
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(visitor, &error, TAB))
 }
@@ -453,30 +450,33 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let tokens =
             fleet.tokens().list(&visitor.context.grant()?, Some(&user.id), Page { offset: 0, limit: 0 }).await?;
         Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete {}?", user.name), TAB),
             text: vec![format!(
                 "The user is deleted with its roles, its sessions and its {} API tokens. This cannot be undone; to keep the \
                  name in the audit log readable, lock the user instead.",
                 tokens.total
             )],
-            action: format!("{}{PATH}/{id}/delete", visitor.base),
             button: "Delete the user",
-            back: format!("{}{PATH}/{id}", visitor.base),
             cli: cli(&visitor, &format!("user delete {}", shell::argument(&user.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Delete {}?", user.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/delete")),
+                visitor.base.link(format_args!("{PATH}/{id}")),
+            )
         })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a user.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let user = fleet.users().find_to_change(&visitor.context, &id).await?;
         fleet.users().delete(&user).await?;
         let text = format!("{} is deleted.", user.name);
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use muster_console::{ServerTrust, console_router, in_html};
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::testing::online_agent;
@@ -13,6 +13,7 @@ use muster_fleet::FleetSettings;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_fleet::urls::OwnUrls;
 use muster_listen::reply::{ListenerKind, Peer};
+use muster_management::base_path::BasePath;
 use muster_management::management_router;
 use tower::ServiceExt as _;
 
@@ -23,6 +24,8 @@ pub const CANARY: &str = "</td><script>alert(1)</script>\"' onload=x";
 pub struct Pages {
     pub fleet: TestFleet,
     pub router: Router,
+    /// Path under which the pages are published.
+    pub base_path: BasePath,
 }
 
 pub struct Answer {
@@ -50,13 +53,24 @@ impl Pages {
         let trust = ServerTrust { ca: Some("/var/lib/muster/ca.crt".into()), is_plain: false };
         let pages = console_router(Arc::clone(&fleet.fleet), trust);
         let router = in_html(management_router(Arc::clone(&fleet.fleet)).merge(pages));
-        Self { fleet, router }
+        Self { fleet, router, base_path: BasePath::default() }
+    }
+
+    /// Pages that a proxy publishes under a path.
+    pub async fn under(base_path: &str) -> Self {
+        Self { base_path: base_path.parse().unwrap(), ..Self::new().await }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = self.answer(request).await.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, html: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    /// Answers a request as the server does.
+    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        self.base_path.remove_from(request.uri_mut());
+        self.base_path.answer(async { self.router.clone().oneshot(request).await.unwrap() }).await
     }
 
     /// A request of the server's own user, to prepare a test.
@@ -74,8 +88,7 @@ impl Pages {
 
     /// Returns the body of a response as it is sent.
     pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (HeaderMap, Vec<u8>) {
-        let response = self.router.clone().oneshot(request(method, path, headers, body)).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = self.answer(request(method, path, headers, body)).await.into_parts();
         (parts.headers, to_bytes(body, usize::MAX).await.unwrap().to_vec())
     }
 
@@ -85,7 +98,12 @@ impl Pages {
         self.prepare("/v1/bindings", &format!(r#"{{"user":"{name}","role":"{role}"}}"#)).await;
         let form = format!("username={name}&password=correct+horse+battery&return_to=%2Fagents");
         let answer = self.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], &form).await;
-        assert_eq!((answer.status.as_u16(), answer.goes_to()), (303, "/agents"), "{}", answer.html);
+        assert_eq!(
+            (answer.status.as_u16(), answer.goes_to()),
+            (303, format!("{}/agents", self.base_path).as_str()),
+            "{}",
+            answer.html
+        );
         answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned()
     }
 

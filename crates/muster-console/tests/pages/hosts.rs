@@ -90,7 +90,9 @@ async fn hosts_are_listed_with_their_agents_and_found_by_platform_status_and_fai
     let filtered = pages.page(&cookie, "/hosts?q=hostname%3Anone&platform=windows").await.html;
     assert!(filtered.contains("No host matches.") && filtered.contains("<option value=\"windows\" selected>"));
     assert!(filtered.contains("muster host list"), "{filtered}");
-    for (query, message) in [("q=status%3A%3A", "aria-invalid"), ("platform=amiga", "unknown value"), ("after=x", "after")] {
+    for (query, message) in
+        [("q=status%3A%3A", "aria-invalid"), ("platform=amiga", "unknown value"), ("after=x", "after")]
+    {
         let answer = pages.page(&cookie, &format!("/hosts?{query}")).await;
         assert!(answer.status == 400 && answer.html.contains(message), "{query}: {}", answer.html);
     }
@@ -101,7 +103,9 @@ async fn all_hosts_are_reached_page_by_page_and_are_in_the_csv_file() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     for number in 0..120 {
-        pages.on_host(&format!("o-{number}"), Family::Osquery, &format!("h-{number}"), &format!("=h{number:03}"), "").await;
+        pages
+            .on_host(&format!("o-{number}"), Family::Osquery, &format!("h-{number}"), &format!("=h{number:03}"), "")
+            .await;
     }
     let (mut path, mut found) = ("/hosts".to_owned(), Vec::new());
     for _ in 0..4 {
@@ -198,7 +202,10 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
     assert!(counted.html.contains("SELECT pid FROM processes</textarea>"), "what was typed stays");
     let sealed = between(&counted.html, "name=\"confirmed\" value=\"", "\"").to_owned();
     let changed = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+2&timeout=60&confirmed={sealed}")).await;
-    assert!(changed.status == 200 && changed.html.contains("<strong>3 hosts</strong>"), "another form is counted again");
+    assert!(
+        changed.status == 200 && changed.html.contains("<strong>3 hosts</strong>"),
+        "another form is counted again"
+    );
     let started = pages.post(&cookie, "/queries/run", &format!("{form}&confirmed={sealed}")).await;
     assert_eq!(started.status, 303, "{}", started.html);
     let live = started.goes_to().to_owned();
@@ -216,7 +223,9 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
     let rows = |rows: &str| HostAnswer { rows: rows.into(), row_count: 1, ..HostAnswer::default() };
     answer("o-1", rows(r#"[{"pid":"7","name":"=init"}]"#)).await;
     let renewed = pages.browse(Method::GET, &renewal, &renew, "").await.html;
-    assert!(renewed.contains("1 of 2 hosts") && renewed.contains("title=\"7\"") && renewed.contains("href=\"/hosts/h-1\""));
+    assert!(
+        renewed.contains("1 of 2 hosts") && renewed.contains("title=\"7\"") && renewed.contains("href=\"/hosts/h-1\"")
+    );
     answer("o-2", HostAnswer { error: Some("no such table".into()), rows: "[]".into(), ..HostAnswer::default() }).await;
     let ended = pages.page(&cookie, &live).await.html;
     assert!(ended.contains("complete") && ended.contains("no such table") && !ended.contains("hx-get"), "{ended}");
@@ -276,7 +285,11 @@ async fn a_saved_query_is_created_run_changed_and_deleted_and_a_concurrent_chang
     assert_eq!(saved_again.goes_to(), saved);
     let conflict = pages.post(&cookie, &saved, "version=1&sql=SELECT+4").await;
     assert_eq!(conflict.status, 409);
-    assert!(conflict.html.contains("SELECT 3</pre>") && conflict.html.contains("SELECT 4</textarea>"), "{}", conflict.html);
+    assert!(
+        conflict.html.contains("SELECT 3</pre>") && conflict.html.contains("SELECT 4</textarea>"),
+        "{}",
+        conflict.html
+    );
     assert!(pages.page(&cookie, &format!("{saved}/delete")).await.html.contains("cannot be undone"));
     assert_eq!(pages.post(&cookie, &format!("{saved}/delete"), "").await.goes_to(), "/queries");
     assert_eq!(pages.page(&cookie, &saved).await.status, 404);
@@ -319,8 +332,10 @@ async fn software_is_searched_by_name_and_version_with_the_hosts_of_each() {
     pages.on_host("o-1", Family::Osquery, "h-1", "web-1", "ubuntu").await;
     let entry = pages.fleet.fleet.entry(&AgentId::trusted("o-1")).await.unwrap();
     let query = "fleet_detail_query_software_deb_packages";
-    let rows: Vec<_> = (0..150).map(|number| json!({"name": format!("tool{number:03}"), "version": "1.9"})).collect();
-    let rows = json!({query: [rows, vec![json!({"name": "tool000", "version": "1.10"})]].concat()}).to_string();
+    let mut rows: Vec<_> =
+        (0..150).map(|number| json!({"name": format!("tool{number:03}"), "version": "1.9"})).collect();
+    rows.push(json!({"name": "tool000", "version": "1.10"}));
+    let rows = json!({query: rows}).to_string();
     pages.fleet.software().reported(&entry, &rows, &json!({query: 0}).to_string()).await.unwrap();
     pages.fleet.software().index().await.unwrap();
     let found = pages.page(&cookie, "/software?name=TOOL000&version=%3E1.9").await.html;
@@ -330,7 +345,10 @@ async fn software_is_searched_by_name_and_version_with_the_hosts_of_each() {
     let hosts = pages.page(&cookie, &one).await.html;
     assert!(hosts.contains("href=\"/hosts/h-1\"") && hosts.contains("/software?name=tool000"), "{hosts}");
     let of_host = pages.page(&cookie, "/hosts/h-1/software?page=1").await.html;
-    assert!(of_host.contains("151 packages") && of_host.contains("tool149") && !of_host.contains("tool000<"), "{of_host}");
+    assert!(
+        of_host.contains("151 packages") && of_host.contains("tool149") && !of_host.contains("tool000<"),
+        "{of_host}"
+    );
     assert!(pages.page(&cookie, "/hosts/h-1/software?q=tool149").await.html.contains("1 package<"));
     for query in ["version=%3E1", "name=a&version=about", "source=attic"] {
         let failed = pages.page(&cookie, &format!("/software?{query}")).await;

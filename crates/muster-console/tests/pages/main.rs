@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod agents;
+mod base_path;
 mod browsing;
 mod hosts;
 mod policies;

@@ -55,6 +55,7 @@ async fn mg188_the_review_states_how_many_agents_a_change_concerns_before_it_is_
     assert_eq!((policy.revision, &policy.config["outputs"]["default"]["type"]), (2, &"kafka".into()));
     let page = pages.page(&cookie, "/policies/web").await.html;
     assert!(page.contains("do not run revision 2 yet") && page.contains("kafka"), "{page}");
+    assert!(page.contains("resource &#34;elasticstack_fleet_agent_policy&#34; &#34;web&#34; {"), "{page}");
     assert!(pages.page(&cookie, "/audit?action=policy.update").await.html.contains("new brokers"));
     let same = pages.send_text(&cookie, "/policies/web/edit", CHANGED, &[]).await.html;
     assert!(same.contains("There is nothing to save"), "{same}");
@@ -208,7 +209,7 @@ async fn policies_are_compared_rolled_back_copied_and_deleted_after_a_confirmati
     let stale = pages.post(&cookie, "/policies/web/rollback", &back).await;
     assert!(stale.status == 409 && stale.html.contains("has changed"), "{}", stale.html);
     let same = pages.page(&cookie, "/policies/web/rollback?revision=4").await.html;
-    assert!(same.contains("<button disabled>"), "{same}");
+    assert!(same.contains("disabled>Roll back</button>"), "{same}");
 
     assert!(pages.page(&cookie, "/policies/web/copy").await.html.contains("value=\"web copy\""));
     assert_eq!(pages.post(&cookie, "/policies/web/copy", "name=web").await.status, 409);
@@ -217,7 +218,8 @@ async fn policies_are_compared_rolled_back_copied_and_deleted_after_a_confirmati
 
     let used = pages.page(&cookie, "/policies/web/delete").await.html;
     assert!(
-        used.contains("It still has 1 agent: reassign or unenroll them first.") && used.contains("<button disabled>")
+        used.contains("It still has 1 agent: reassign or unenroll them first.")
+            && used.contains("disabled>Delete</button>")
     );
     assert_eq!(pages.post(&cookie, "/policies/web/delete", "").await.status, 409);
     assert_eq!(pages.post(&cookie, &format!("{other}/delete"), "").await.goes_to(), "/policies");

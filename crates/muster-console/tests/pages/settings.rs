@@ -34,6 +34,7 @@ async fn a_key_is_created_revealed_replaced_and_revoked() {
     let key = link(&list, "/keys/").to_owned();
     let shown = pages.page(&cookie, &key).await.html;
     assert!(shown.contains("<span class=\"tag\">berlin</span>") && !shown.contains(&token), "{shown}");
+    assert!(shown.contains("data &#34;elasticstack_fleet_enrollment_tokens&#34;") && shown.contains("= &#34;web&#34;"));
 
     let revealed = pages.post(&cookie, &format!("{key}/reveal"), "").await.html;
     assert_eq!(between(&revealed, "<code id=\"token\">", "</code>"), token);
@@ -108,7 +109,8 @@ async fn an_output_is_created_changed_and_deleted_and_a_concurrent_change_is_sho
     let row = list.split("<tr>").find(|row| row.contains(">logs</a>")).unwrap();
     let output = link(row, "/settings/outputs/").to_owned();
     let shown = pages.page(&cookie, &output).await.html;
-    assert!(shown.contains("resource &#34;elasticstack_fleet_output&#34;"), "{shown}");
+    assert!(shown.contains("resource &#34;elasticstack_fleet_output&#34; &#34;logs&#34; {"), "{shown}");
+    assert!(shown.contains("hosts                = [&#34;logs.example:5044&#34;]"), "{shown}");
     let seen = between(&shown, "name=\"seen\" value=\"", "\"").to_owned();
     let form =
         |seen: &str, host: &str| format!("name=logs&kind=logstash&seen={seen}&yaml=hosts%3A%0A-%20{host}%3A5044");
@@ -128,16 +130,20 @@ async fn an_output_is_created_changed_and_deleted_and_a_concurrent_change_is_sho
 async fn every_kind_of_network_object_has_its_pages() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    for (path, yaml) in [
-        ("hosts", "host_urls%3A%0A-%20https%3A%2F%2Ff.example%3A8220"),
-        ("proxies", "url%3A%20http%3A%2F%2Fp.example%3A3128"),
-        ("downloads", "host%3A%20https%3A%2F%2Fd.example%2F"),
+    for (path, resource, yaml) in [
+        ("hosts", "server_host", "host_urls%3A%0A-%20https%3A%2F%2Ff.example%3A8220"),
+        ("proxies", "proxy", "url%3A%20http%3A%2F%2Fp.example%3A3128"),
+        ("downloads", "agent_download_source", "host%3A%20https%3A%2F%2Fd.example%2F"),
     ] {
         let list = format!("/settings/{path}");
         let created = pages.post(&cookie, &format!("{list}/new"), &format!("name=first&yaml={yaml}")).await;
         assert_eq!(created.status, 303, "{path}: {}", created.html);
         let shown = pages.page(&cookie, link(&pages.page(&cookie, &list).await.html, &format!("{list}/"))).await;
         assert!(shown.status == 200 && shown.html.contains("value=\"first\""), "{path}: {}", shown.html);
+        assert!(
+            shown.html.contains(&format!("resource &#34;elasticstack_fleet_{resource}&#34; &#34;first&#34;")),
+            "{path}"
+        );
     }
 }
 
@@ -397,8 +403,10 @@ async fn a_group_of_a_provider_gets_a_role_and_loses_it() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     assert!(pages.page(&cookie, "/settings/providers").await.html.contains("People log in with passwords."));
-    let form = "id=corp&issuer=https%3A%2F%2Fid.example&client_id=muster&client_secret=hush&url=https%3A%2F%2Fm.example";
-    let failed = pages.post(&cookie, "/settings/providers/new", &form.replace("https%3A%2F%2Fid", "http%3A%2F%2Fid")).await;
+    let form =
+        "id=corp&issuer=https%3A%2F%2Fid.example&client_id=muster&client_secret=hush&url=https%3A%2F%2Fm.example";
+    let failed =
+        pages.post(&cookie, "/settings/providers/new", &form.replace("https%3A%2F%2Fid", "http%3A%2F%2Fid")).await;
     assert!(failed.status == 400 && failed.html.contains("problem-issuer") && !failed.html.contains("hush"));
     let made = pages.post(&cookie, "/settings/providers/new", form).await;
     assert_eq!((made.status.as_u16(), made.goes_to()), (303, "/settings/providers/corp"), "{}", made.html);

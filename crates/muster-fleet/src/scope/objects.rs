@@ -9,8 +9,8 @@ use muster_core::event::Event;
 use muster_core::file::{DeliverableFile, Upload};
 use muster_core::fleetd::checks::CheckResult;
 use muster_core::id::{
-    AgentId, AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, NetworkObjectId, OutputId, PolicyId, UninstallTokenId,
-    UserId,
+    AgentId, AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, NetworkObjectId, OutputId, PolicyId,
+    UninstallTokenId, UserId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;

@@ -111,6 +111,9 @@ async fn m25_whatever_is_changed_in_the_chains_is_found() {
     );
     assert_eq!(nodes.found_after(&inserted).await, (a.clone(), 2, ChainFault::Changed));
 
+    let hidden = format!("UPDATE audit_events SET subject = 'none' WHERE {}", at(&a, 2));
+    assert_eq!(nodes.found_after(&hidden).await, (a.clone(), 2, ChainFault::Hidden));
+
     let tail = format!("DELETE FROM audit_events WHERE {}", at(&b, 3));
     assert_eq!(nodes.found_after(&tail).await, (b.clone(), 3, ChainFault::Sealed));
     let whole = format!("DELETE FROM audit_events WHERE chain = '{b}'");

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::browser;
 use super::devices::PAGE;
 use super::html::{self, escaped};
+use crate::base_path::BasePath;
 use crate::credentials;
 use crate::entry::{Connection, record_refusal};
 use crate::error::status_of;
@@ -81,7 +82,8 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
         let found = fleet.sign_in().log_in(&fields.username, &password, connection.ip()).await;
         let new = found.inspect_err(|error| record_refusal(fleet, connection, headers, &fields.username, error))?;
         let cookie = credentials::session_cookie(&new.cookie, connection.is_tls())?;
-        let back = HeaderValue::from_str(&address(&fields.user_code)).map_err(Error::internal)?;
+        let back = format!("{}{}", BasePath::current(), address(&fields.user_code));
+        let back = HeaderValue::from_str(&back).map_err(Error::internal)?;
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, back), (SET_COOKIE, cookie)]).into_response());
     }
     let context = browser::caller(fleet, connection, headers).await.ok_or_else(|| {
@@ -145,7 +147,7 @@ fn question(device: &DeviceLogIn) -> String {
 
 fn failure(error: &Error) -> Response {
     let remedy = error.remedy.as_deref().map(|text| format!("<p>{}</p>", escaped(text))).unwrap_or_default();
-    let back = format!("<p><a href=\"{PATH}\">Back</a></p>");
+    let back = format!("<p><a href=\"{}{PATH}\">Back</a></p>", BasePath::current());
     page(status_of(error.kind), &format!("<p role=\"alert\">{}</p>{remedy}{back}", escaped(&error.message)))
 }
 

@@ -14,6 +14,7 @@ use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::log_in::{BeginLogIn, LogInCallback, LogInChoice};
 
 use crate::answer::{Answer, whole};
+use crate::base_path::BasePath;
 use crate::credentials;
 use crate::endpoints::Endpoint;
 use crate::entry::{Connection, record_refusal};
@@ -72,7 +73,8 @@ async fn finish(
     let secure = is_secure(&connection, &finished.own_url);
     let session = credentials::session_cookie(&finished.session.cookie, secure)?;
     let used = credentials::set_cookie(COOKIE, "", 0, secure)?;
-    Redirect::new(&finished.return_to, vec![session, used])
+    let page = format!("{}{}", BasePath::current(), finished.return_to);
+    Redirect::new(&page, vec![session, used])
 }
 
 /// Whether browsers reach the API over TLS, which a proxy may end.

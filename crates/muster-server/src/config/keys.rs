@@ -145,6 +145,13 @@ fn listeners() -> Vec<Definition> {
             "Addresses and networks of reverse proxies in front of `admin.listen`, such as 127.0.0.1 or 10.0.0.0/24. The server takes the client's\naddress from the header `X-Forwarded-For` of their requests, and `https` from `X-Forwarded-Proto`. Without it, all users behind a proxy share its\naddress in the audit log, and the limit on failed logins.",
         ),
         key(
+            &names::ADMIN_BASE_PATH,
+            Kind::BasePath,
+            text(""),
+            None,
+            "Path under which a reverse proxy publishes `admin.listen`, such as /muster. Pages, redirects, cookies and the OpenAPI document contain it. The proxy may\nkeep it in requests or remove it; requests without it are answered, too. The header `X-Forwarded-Prefix` is ignored.",
+        ),
+        key(
             &names::ADMIN_METRICS,
             Kind::Choice(&["listener", "socket"]),
             text("listener"),

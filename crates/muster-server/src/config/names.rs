@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_elastic::limits::Operation;
+use muster_management::base_path::BasePath;
 
 use super::network::Network;
 use super::settings::{ClientAuth, MetricsOn};
@@ -103,6 +104,12 @@ impl Setting for Option<Utf8PathBuf> {
     }
 }
 
+impl Setting for BasePath {
+    fn of(value: &Value) -> Option<Self> {
+        String::of(value)?.parse().ok()
+    }
+}
+
 /// `none` is `None`.
 impl Setting for Option<SocketAddr> {
     fn of(value: &Value) -> Option<Self> {
@@ -146,6 +153,7 @@ keys! {
     ADMIN_LISTEN: Option<SocketAddr> = "admin.listen";
     ADMIN_HOSTS: Vec<String> = "admin.hosts";
     ADMIN_TRUSTED_PROXIES: Vec<Network> = "admin.trusted_proxies";
+    ADMIN_BASE_PATH: BasePath = "admin.base_path";
     ADMIN_METRICS: MetricsOn = "admin.metrics";
     AUTH_BASIC: bool = "auth.basic";
     LOCAL_TARGETS: bool = "outgoing.allow_local_targets";

@@ -1,6 +1,7 @@
 //! The configuration in its final types, and checks that involve several keys.
 
 use muster_core::error_chain::chain;
+use muster_management::base_path::BasePath;
 use muster_store::OpenError;
 use muster_store::postgres::Address;
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub struct Config {
     pub admin_hosts: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Path under which a proxy publishes the management listener.
+    pub base_path: BasePath,
     /// Where `/metrics` is served.
     pub metrics_on: MetricsOn,
     /// Whether the REST API accepts names and passwords in requests.
@@ -174,6 +177,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         },
         admin_hosts: values.read(&names::ADMIN_HOSTS),
         trusted_proxies: values.read(&names::ADMIN_TRUSTED_PROXIES),
+        base_path: values.read(&names::ADMIN_BASE_PATH),
         metrics_on: values.read(&names::ADMIN_METRICS),
         accepts_basic: values.read(&names::AUTH_BASIC),
         local_targets: match values.read(&names::LOCAL_TARGETS) {

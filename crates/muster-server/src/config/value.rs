@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::network::Network;
+use muster_management::base_path::BasePath;
 
 /// Type of a configuration value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `ADDRESS:PORT`, or `none`.
     Address,
+    /// Path under which a reverse proxy publishes the server; empty for none.
+    BasePath,
     /// String, such as a path; empty means unset.
     Text,
     /// List of `https://HOST[:PORT]` URLs.
@@ -66,7 +69,7 @@ pub enum Value {
     Count(u64),
     /// See [`Kind::Span`].
     Span(Duration),
-    /// See [`Kind::Choice`] and [`Kind::Text`].
+    /// See [`Kind::Choice`], [`Kind::BasePath`] and [`Kind::Text`].
     Text(String),
     /// See [`Kind::Address`].
     Address(Option<SocketAddr>),
@@ -89,6 +92,10 @@ impl Kind {
             Self::Span { min, max } => span(text(raw)?, *min, *max).map(Value::Span),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Address => address(text(raw)?).map(Value::Address),
+            Self::BasePath => {
+                let path: Result<BasePath, _> = text(raw)?.parse();
+                path.map(|path| Value::Text(path.to_string())).map_err(|error| error.to_string())
+            }
             Self::Text => text(raw).map(|text| Value::Text(text.to_owned())),
             Self::Urls => items(raw)?.iter().map(|text| url(text)).collect::<Result<_, _>>().map(Value::Urls),
             Self::Hosts => items(raw)?.iter().map(|text| host(text)).collect::<Result<_, _>>().map(Value::Hosts),
@@ -107,6 +114,7 @@ impl Kind {
             Self::Span { .. } => "duration".into(),
             Self::Choice(words) => alternatives(words),
             Self::Address => "`ADDRESS:PORT` or `none`".into(),
+            Self::BasePath => "path".into(),
             Self::Text => "string".into(),
             Self::Urls => "list of URLs".into(),
             Self::Hosts => "list of host names".into(),

@@ -29,6 +29,7 @@ use muster_fleet::throttle::Throttle;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
 use muster_listen::web::{Web, WebBody, WebWork};
+use muster_management::base_path::BasePath;
 use muster_management::error::{ApiError, error_reply, http_error};
 use muster_management::management_router;
 
@@ -49,12 +50,14 @@ pub(super) struct AdminHandler {
     throttle: Arc<Throttle>,
 }
 
-/// Restrictions of the admin listener. The socket has none.
+/// How clients reach the admin listener. The socket has no restrictions.
 pub(super) struct Allowed {
     /// Proxies whose `X-Forwarded-For` is believed.
     pub proxies: Vec<Network>,
     /// Allowed hosts.
     pub hosts: Hosts,
+    /// Path under which a proxy publishes the server.
+    pub base_path: BasePath,
     /// Where `/metrics` is served.
     pub metrics_on: MetricsOn,
 }
@@ -132,7 +135,9 @@ impl Web for AdminHandler {
     fn handle(&self, request: Request<WebBody>, mut peer: Peer) -> WebWork<Body> {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        // Before everything that looks at the path, such as the restriction of `/metrics`.
+        self.allowed.base_path.remove_from(&mut parts.uri);
         // Before everything that looks at the address, such as throttling and the audit log.
         forwarded::resolve(&mut peer, &parts.headers, &self.allowed.proxies);
         // Before the router: a page of another host that was rebound to this address must reach nothing (DNS
@@ -146,16 +151,20 @@ impl Web for AdminHandler {
         request.extensions_mut().insert(peer);
         let is_watch = [HEALTH, READY, METRICS].contains(&request.uri().path());
         let (fleet, work) = (Arc::clone(&self.fleet), self.router.clone().oneshot(request));
+        let base_path = self.allowed.base_path.clone();
         Box::pin(async move {
-            let answered = match is_watch {
-                // These tell of a database that does not respond.
-                true => Ok(work.await),
-                false => fleet.server_status().unless_silent(work).await,
+            let answer = async {
+                let answered = match is_watch {
+                    // These tell of a database that does not respond.
+                    true => Ok(work.await),
+                    false => fleet.server_status().unless_silent(work).await,
+                };
+                match answered {
+                    Ok(Ok(response)) => response,
+                    Err(error) => ApiError::from(error).into_response(),
+                }
             };
-            let response = match answered {
-                Ok(Ok(response)) => response,
-                Err(error) => ApiError::from(error).into_response(),
-            };
+            let response = base_path.answer(answer).await;
             metrics.answered(Asked::MANAGEMENT, response.status(), began.elapsed());
             response
         })

@@ -96,7 +96,8 @@ impl Starting<'_> {
         let own = self.config.admin_hosts.iter().cloned().chain(host::name());
         let hosts = Hosts::new(own, fleet.urls().watch());
         let proxies = self.config.trusted_proxies.clone();
-        let allowed = Allowed { proxies, hosts, metrics_on: self.config.metrics_on };
+        let base_path = self.config.base_path.clone();
+        let allowed = Allowed { proxies, hosts, base_path, metrics_on: self.config.metrics_on };
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
         let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {

@@ -1,5 +1,6 @@
 //! Tests of the whole server in the process, on free ports and in a directory of its own.
 
+mod base_path;
 mod client_certificates;
 mod fleet_keys;
 mod lost_database;

@@ -46,7 +46,8 @@ impl Chain {
         let (position, text) = (end.position + 1, to_json(event)?);
         // The position and the text are covered: each hash depends on all events before it in this chain.
         let hash = chain_hash(&end.hash, text.as_bytes());
-        send(connection, sql::INSERT, params![chain, position, text, hash]).map_err(appended_by_another)?;
+        send(connection, sql::INSERT, params![chain, position, text, hash, event.subject.as_str()])
+            .map_err(appended_by_another)?;
         self.end = Some(End { position, hash, ..end });
         Ok(())
     }
@@ -129,6 +130,16 @@ pub(crate) fn before(connection: &Connection, seq: i64, limit: u32) -> Result<Ve
     all(connection, sql::BEFORE, params![seq, limit], line)
 }
 
+/// Returns lines about an object before one, newest first.
+pub(crate) fn of_subject(
+    connection: &Connection,
+    subject: &str,
+    seq: i64,
+    limit: u32,
+) -> Result<Vec<(i64, String, [u8; 32])>> {
+    all(connection, sql::OF_SUBJECT, params![subject, seq, limit], line)
+}
+
 fn line(row: &Row<'_>) -> Result<(i64, String, [u8; 32])> {
     let mut c = Columns::of(row);
     Ok((c.take()?, c.take()?, c.sha256()?))
@@ -146,7 +157,7 @@ pub(crate) fn heads(connection: &Connection) -> Result<Vec<ChainHead>> {
 pub(crate) fn links(connection: &Connection, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditLink>> {
     all(connection, sql::LINKS, params![chain, after, limit], |row| {
         let mut c = Columns::of(row);
-        Ok(AuditLink { position: c.take()?, event: c.take()?, hash: c.sha256()? })
+        Ok(AuditLink { position: c.take()?, event: c.take()?, hash: c.sha256()?, subject: c.take()? })
     })
 }
 

@@ -17,6 +17,8 @@ pub struct AuditLink {
     pub event: String,
     /// Hash over the previous link's and the event.
     pub hash: [u8; 32],
+    /// Subject under which the event is found; not covered by the hash.
+    pub subject: String,
 }
 
 reads! {
@@ -27,6 +29,13 @@ reads! {
         async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
         /// Selects events before `seq`, newest first, at most `limit`, in the form of [`Self::audit_events`].
         async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
+        /// Selects events about an object before `seq`, newest first, at most `limit`, in the form of [`Self::audit_events`].
+        async fn audit_events_of(
+            &self,
+            subject: &str,
+            seq: i64,
+            limit: u32,
+        ) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
         /// Returns the end of every chain, in the order of their names, as of one time.
         async fn audit_heads(&self) -> Result<Vec<ChainHead>, StoreError>;
         /// Returns the names of all chains.

@@ -4,7 +4,7 @@ use super::{now, statements};
 
 statements! {
     /// Appends a link to a chain.
-    INSERT = "INSERT INTO audit_events (chain, position, event, hash) VALUES ($1, $2, $3, $4)";
+    INSERT = "INSERT INTO audit_events (chain, position, event, hash, subject) VALUES ($1, $2, $3, $4, $5)";
     /// Selects the end of a chain.
     END = "SELECT position, hash FROM audit_events WHERE chain = $1 ORDER BY position DESC LIMIT 1";
     /// Selects the ends of all chains, with one look-up for each.
@@ -14,7 +14,7 @@ statements! {
         AND ends.position = (SELECT max(position) FROM audit_events links WHERE links.chain = chains.chain) \
         ORDER BY ends.chain";
     /// Selects links of a chain after a position.
-    LINKS = "SELECT position, event, hash FROM audit_events WHERE chain = $1 AND position > $2 ORDER BY position LIMIT $3";
+    LINKS = "SELECT position, event, hash, subject FROM audit_events WHERE chain = $1 AND position > $2 ORDER BY position LIMIT $3";
     /// Selects the hash at a position of a chain.
     HASH = "SELECT hash FROM audit_events WHERE chain = $1 AND position = $2";
     /// Selects the time.
@@ -23,4 +23,6 @@ statements! {
     AFTER = "SELECT seq, event, hash FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2";
     /// Selects lines before one, newest first.
     BEFORE = "SELECT seq, event, hash FROM audit_events WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
+    /// Selects lines about an object before one, newest first.
+    OF_SUBJECT = "SELECT seq, event, hash FROM audit_events WHERE subject = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
 }

@@ -171,6 +171,21 @@ pub async fn the_audit_chain_verifies_over_many_commits(store: &impl Store) {
     assert!(lines[0].1.contains("agent:0"), "{}", lines[0].1);
 }
 
+pub async fn events_about_an_object_are_found_newest_first(store: &impl Store) {
+    for n in 0..6 {
+        commit(store, vec![audit(n % 2), audit(7)]).await;
+    }
+    let all = store.audit_events_before(i64::MAX, 40).await.unwrap();
+    let about =
+        |n: i64| -> Vec<_> { all.iter().filter(|line| line.1.contains(&format!("\"agent:{n}\""))).cloned().collect() };
+    assert_eq!((about(0).len(), about(7).len()), (3, 6));
+    for n in [0, 1, 7, 8] {
+        assert_eq!(store.audit_events_of(&format!("agent:{n}"), i64::MAX, 40).await.unwrap(), about(n));
+    }
+    let second = about(7)[1].0;
+    assert_eq!(store.audit_events_of("agent:7", second, 3).await.unwrap(), about(7)[2..5]);
+}
+
 pub async fn mg164_the_audit_log_is_append_only_in_the_store_itself(store: &SqlStore) {
     commit(store, vec![audit(1), audit(2), changed("a")]).await;
     let before = store.audit_events(0, 10).await.unwrap();

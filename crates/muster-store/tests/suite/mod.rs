@@ -98,6 +98,7 @@ macro_rules! run_for {
             the_change_log_wakes_after_the_commit,
             the_change_log_loses_its_oldest_rows_but_never_its_newest,
             the_audit_chain_verifies_over_many_commits,
+            events_about_an_object_are_found_newest_first,
             mg164_the_audit_log_is_append_only_in_the_store_itself,
         ]);
         suite::run_for!(@module $make, enrollment_keys: [

@@ -12,7 +12,18 @@ pub struct Browser {
     session: String,
     client: reqwest::Client,
     runtime: tokio::runtime::Runtime,
+    /// Whether clicks and fields go by the keyboard.
+    has_no_mouse: bool,
 }
+
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+const DELETE: &str = "\u{e017}";
+const UP: &str = "\u{e013}";
+const DOWN: &str = "\u{e015}";
+const CONTROL: &str = "\u{e009}";
+/// Maximum number of presses of Tab until an element has the focus.
+const TABS: usize = 200;
 
 impl Browser {
     /// Starts it.
@@ -29,7 +40,8 @@ impl Browser {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, runtime };
+        let mut browser =
+            Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, runtime, has_no_mouse: false };
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
         // The server's certificate is of its own CA.
         let options = json!({
@@ -38,6 +50,13 @@ impl Browser {
         });
         let session = browser.post("", &json!({"capabilities": {"alwaysMatch": options}}));
         browser.session += &format!("/{}", session["sessionId"].as_str().unwrap());
+        browser
+    }
+
+    /// Starts it without a mouse: what is clicked or filled in is reached with Tab, and pressed or typed.
+    pub fn by_keyboard() -> Self {
+        let mut browser = Self::start();
+        browser.has_no_mouse = true;
         browser
     }
 
@@ -78,9 +97,7 @@ impl Browser {
 
     /// Presses the key `Tab` this many times.
     pub fn press_tab(&self, times: usize) {
-        let press = |kind: &str| json!({"type": kind, "value": "\u{e004}"});
-        let presses: Vec<Value> = (0..times).flat_map(|_| [press("keyDown"), press("keyUp")]).collect();
-        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": presses}]}));
+        self.press(&TAB.repeat(times));
     }
 
     /// Returns the text of the page, as a person sees it.
@@ -88,36 +105,73 @@ impl Browser {
         self.run("return document.body.innerText").as_str().unwrap().to_owned()
     }
 
+    /// Runs a script with an argument.
+    fn run_with(&self, script: &str, argument: &str) -> Value {
+        self.post("/execute/sync", &json!({"script": script, "args": [argument]}))
+    }
+
     /// Sets a field of a form.
+    #[track_caller]
     pub fn fill(&self, selector: &str, value: &str) {
+        if self.has_no_mouse {
+            return self.type_into(selector, value);
+        }
         let script = "document.querySelector(arguments[0]).value = arguments[1]";
         self.post("/execute/sync", &json!({"script": script, "args": [selector, value]}));
     }
 
     /// Clicks an element.
+    #[track_caller]
     pub fn click(&self, selector: &str) {
+        if self.has_no_mouse {
+            self.tab_to(selector);
+            let is_box = self.run("return ['checkbox', 'radio'].includes(document.activeElement.type)") == json!(true);
+            return self.press(if is_box { " " } else { ENTER });
+        }
         let found = self.post("/element", &json!({"using": "css selector", "value": selector}));
         let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
         self.post(&format!("/element/{id}/click"), &json!({}));
     }
 
+    /// Types into a field, or chooses an option with the arrow keys.
+    #[track_caller]
+    fn type_into(&self, selector: &str, value: &str) {
+        self.tab_to(selector);
+        let steps = "const field = document.activeElement;
+            return field.options ? [...field.options].findIndex(one => one.value === arguments[0]) - field.selectedIndex : null";
+        match self.run_with(steps, value).as_i64() {
+            Some(steps) => {
+                let key = if steps < 0 { UP } else { DOWN };
+                self.press(&key.repeat(usize::try_from(steps.unsigned_abs()).unwrap()));
+            }
+            None => {
+                self.send_keys(&[("keyDown", CONTROL), ("keyDown", "a"), ("keyUp", "a"), ("keyUp", CONTROL)]);
+                self.press(&if value.is_empty() { DELETE.to_owned() } else { value.replace('\n', ENTER) });
+            }
+        }
+        assert_eq!(self.run("return document.activeElement.value"), json!(value), "{selector}");
+    }
+
     /// Presses and releases keys, one after the other, in the element that has the focus.
     pub fn press(&self, keys: &str) {
-        let events: Vec<Value> = keys
-            .chars()
-            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()})))
-            .collect();
+        let keys: Vec<String> = keys.chars().map(String::from).collect();
+        let events: Vec<_> =
+            keys.iter().flat_map(|key| ["keyDown", "keyUp"].map(|kind| (kind, key.as_str()))).collect();
+        self.send_keys(&events);
+    }
+
+    fn send_keys(&self, events: &[(&str, &str)]) {
+        let events: Vec<Value> = events.iter().map(|(kind, key)| json!({"type": kind, "value": key})).collect();
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": events}]}));
     }
 
-    /// Presses Tab until the element has the focus: it can be reached without a mouse.
+    /// Presses Tab until the element has the focus: it can be reached without a mouse, and people see where they are.
     #[track_caller]
     pub fn tab_to(&self, selector: &str) {
-        let script = "return document.activeElement === document.querySelector(arguments[0])";
-        for _ in 0..100 {
-            self.press("\u{e004}");
-            if self.post("/execute/sync", &json!({"script": script, "args": [selector]})) == json!(true) {
-                return;
+        for _ in 0..TABS {
+            match self.run_with(FOCUS, selector) {
+                Value::Null => self.press(TAB),
+                fault => return assert_eq!(fault, json!(""), "{selector} has the focus"),
             }
         }
         panic!("Tab does not reach {selector}\n{}", self.text());
@@ -133,6 +187,18 @@ impl Browser {
         }
     }
 }
+
+/// Null until an element has the focus; then why people would not see it.
+const FOCUS: &str = "
+    const element = document.querySelector(arguments[0]);
+    if (!element || element !== document.activeElement) return null;
+    const box = element.getBoundingClientRect();
+    if (box.bottom <= 0 || box.top >= innerHeight || box.right <= 0 || box.left >= innerWidth) return 'outside of the window';
+    for (let one = element; one; one = one.parentElement) {
+        const style = getComputedStyle(one);
+        if (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) return '';
+    }
+    return 'without an outline';";
 
 impl Drop for Browser {
     fn drop(&mut self) {

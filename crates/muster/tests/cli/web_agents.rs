@@ -64,7 +64,7 @@ const AGENT: Duration = Duration::from_secs(90);
 #[test]
 fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_revoked() {
     let policy = new_policy("web agents walk");
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-agents-admin");
 
@@ -80,12 +80,7 @@ fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_rev
     browser.fill("#q", &format!("policy_id:\"{policy}\""));
     browser.click("#search button");
     browser.wait(SOON, "return document.querySelectorAll('[data-rows] tbody tr').length === 1");
-    let press = |name: &str| {
-        let event = format!("new KeyboardEvent('keydown', {{key: '{name}', bubbles: true}})");
-        browser.run(&format!("document.activeElement.dispatchEvent({event})"))
-    };
-    press("j");
-    press("x");
+    browser.press("jx");
     assert_eq!(browser.run("return document.querySelector('[data-rows] input:checked') !== null"), json!(true));
     let id = browser.run("return document.querySelector('[data-rows] input:checked').value");
     let id = id.as_str().unwrap().to_owned();

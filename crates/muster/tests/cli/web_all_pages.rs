@@ -69,8 +69,12 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
     browser.click("main form button");
     browser.click("main form button");
     assert!(browser.text().contains("Waiting for rows"), "{}", browser.text());
-    let names: Vec<String> =
-        osquery("distributed/read", &json!({"node_key": key}))["queries"].as_object().unwrap().keys().cloned().collect();
+    let names: Vec<String> = osquery("distributed/read", &json!({"node_key": key}))["queries"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
     let rows = |query: &str| match query {
         query if query.starts_with("fleet_distributed_query_") => json!([{"a": name, "b": "<b>"}]),
         "fleet_detail_query_software_deb_packages" => json!([{"name": name, "version": "1.9"}]),

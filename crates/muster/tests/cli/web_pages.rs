@@ -19,10 +19,15 @@ pub fn set_up(browser: &Browser, name: &str) {
 
 /// Creates an administrator of a server, and sets the password in the browser.
 pub fn set_up_in(world: &World, browser: &Browser, name: &str) {
+    set_up_at(world, browser, &format!("http://{}", world.admin), name);
+}
+
+/// Creates an administrator of a server, and sets the password in the browser at an address of it.
+pub fn set_up_at(world: &World, browser: &Browser, site: &str, name: &str) {
     world.ok(&["user", "create", name]);
     world.ok(&["role", "bind", "administrator", "--user", name]);
     let link = world.json(&["user", "setup-link", name]);
-    browser.open(&format!("http://{}/setup?token={}", world.admin, link["token"].as_str().unwrap()));
+    browser.open(&format!("{site}/setup?token={}", link["token"].as_str().unwrap()));
     browser.fill("input[name=password]", PASSWORD);
     browser.fill("input[name=again]", PASSWORD);
     browser.click("main button");
@@ -60,8 +65,11 @@ fn mg182_mg187_an_agent_appears_and_changes_on_open_pages_without_a_reload() {
     browser.open(&format!("{site}/agents?q=policy_id%3A%22{policy}%22"));
     let id = enrolled["id"].as_str().unwrap();
     browser.run("window.reloaded = false");
+    browser.tab_to("#list tbody a");
     ok(&["agent", "tag", id, "--tag", "seen-live"]);
     browser.wait(Duration::from_secs(5), "return document.querySelector('#list').innerText.includes('seen-live')");
+    let focused = browser.run("return document.activeElement.getAttribute('href')");
+    assert_eq!(focused, json!(format!("/agents/{id}")), "the new rows have the focus where it was");
     assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
 
     let of_agent = ["", "/timeline", "/diagnostics", "/respond"].map(|part| format!("/agents/{id}{part}"));

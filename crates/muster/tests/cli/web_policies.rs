@@ -32,7 +32,7 @@ fn fits(browser: &Browser) {
 #[test]
 fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
     let (policy, _agents) = fleet("web edited", &["web-edited-1"]);
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-editor");
     browser.open(&format!("{site}/policies/{policy}"));
@@ -137,7 +137,7 @@ fn a_concurrent_edit_shows_both_versions() {
 fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
     let (policy, _others) = fleet("web staged", &["web-staged-1"]);
     let canary = Agent::enroll(&new_token(&policy), "web-staged-2", &["web-canary"]);
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-stager");
     browser.open(&format!("{site}/policies/{policy}/edit"));

@@ -34,7 +34,7 @@ fn an_administrator_replaces_a_key_and_sees_it_in_the_audit_log() {
     let policy = new_policy("web replaced");
     let old = muster(&["enrollment-key", "create", "--policy", &policy, "--name", "web replaced key"]);
     let agent = Agent::enroll(old["api_key"].as_str().unwrap(), "web-replaced", &[]);
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-replacer");
     browser.open(&format!("{site}/keys?policy={policy}"));
@@ -51,14 +51,18 @@ fn an_administrator_replaces_a_key_and_sees_it_in_the_audit_log() {
     let id = old["id"].as_str().unwrap();
     assert_eq!(muster(&["enrollment-key", "list", "--filter", &format!("id:\"{id}\"")])[0]["active"], false);
     fails(6, &["enrollment-key", "replace", id, "--yes"]);
-    browser.open(&format!("{site}/audit?action=enrollment_key.replace&subject=enrollment_key%3A{id}"));
+    browser.open(&format!("{site}/audit"));
+    browser.fill("input[name=action]", "enrollment_key.replace");
+    browser.fill("input[name=subject]", &format!("enrollment_key:{id}"));
+    browser.click("form[role=search] button");
+    browser.wait(SOON, "return location.search.includes('enrollment_key.replace')");
     assert!(browser.text().contains("web replaced key"), "{}", browser.text());
     let _ = agent;
 }
 
 #[test]
 fn the_helpdesk_sees_less_and_is_told_why_an_act_is_refused() {
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-chief");
     browser.open(&format!("{site}/settings/users/new"));
@@ -73,7 +77,7 @@ fn the_helpdesk_sees_less_and_is_told_why_an_act_is_refused() {
     browser.wait(SOON, "return document.querySelector('#link') !== null");
     let link = browser.run("return document.querySelector('#link').innerText");
 
-    let helper = Browser::start();
+    let helper = Browser::by_keyboard();
     helper.open(link.as_str().unwrap());
     helper.fill("input[name=password]", PASSWORD);
     helper.fill("input[name=again]", PASSWORD);
@@ -96,7 +100,7 @@ fn the_helpdesk_sees_less_and_is_told_why_an_act_is_refused() {
 
 #[test]
 fn a_space_is_created_entered_and_left_by_the_menu() {
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-founder");
     browser.open(&format!("{site}/settings/spaces/new"));
@@ -106,8 +110,7 @@ fn a_space_is_created_entered_and_left_by_the_menu() {
     heading(&browser, "Spaces");
     browser.open(&format!("{site}/s/web-lab/agents"));
     assert!(browser.text().contains("No agent has enrolled in this space"), "{}", browser.text());
-    // With the keyboard alone: the menu opens with Enter on its summary, which is a button to browsers.
-    browser.run("document.querySelector('.menu > summary').focus(); document.querySelector('.menu').open = true");
+    browser.click(".menu > summary");
     let link = browser.run("return document.querySelector('.menu a:last-child').innerText");
     assert_eq!(link, json!("All spaces"));
     browser.click(".menu .sheet a:last-child");
@@ -120,7 +123,7 @@ fn a_space_is_created_entered_and_left_by_the_menu() {
 
 #[test]
 fn a_receiver_of_alerts_is_tested_and_the_theme_is_kept() {
-    let browser = Browser::start();
+    let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-watcher");
     browser.open(&format!("{site}/alerts/new"));
@@ -137,7 +140,7 @@ fn a_receiver_of_alerts_is_tested_and_the_theme_is_kept() {
     press(&browser, "Delete the receiver");
     browser.wait(SOON, "return document.body.innerText.includes('The receiver web siem is deleted.')");
 
-    browser.run("document.querySelectorAll('.menu')[1].open = true");
+    browser.click(".who .menu:nth-child(2) > summary");
     browser.click("button[value=dark]");
     browser.wait(SOON, "return document.documentElement.dataset.theme === 'dark' && location.pathname === '/alerts'");
     let dark = browser.run("return getComputedStyle(document.body).backgroundColor");

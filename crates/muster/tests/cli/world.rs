@@ -49,6 +49,11 @@ pub fn world() -> &'static World {
 impl World {
     /// Starts a server of its own, for tests that change what others rely on.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server of its own, with more arguments.
+    pub fn start_with(more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap().keep();
         let data = dir.join("data");
         let keeper = Command::new("sh")
@@ -57,6 +62,7 @@ impl World {
             .args([MUSTER, "serve", "--local-listen", "none", "--agent-listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(&data)
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
-use muster_management::credentials;
 use serde::Deserialize;
 
 use super::results::{Table, read};
@@ -18,7 +17,7 @@ use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
 use crate::people::People;
-use crate::request::Id;
+use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -116,13 +115,12 @@ async fn content(
 }
 
 /// Stops a live query.
-pub async fn stop(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn stop(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         let query = fleet.live_queries().find(&visitor.context, &id).await?;
         fleet.live_queries().stop(&query).await?;
         let text = "The query is stopped. The results so far are kept.";
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}/{id}", visitor.base), text))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -77,11 +77,7 @@ pub fn text_of(cell: Option<&Value>) -> String {
 }
 
 /// Reads the answers after a number, until the page is full.
-pub async fn read(
-    fleet: &Fleet,
-    query: &Authorized<LiveQuery, QueriesRunSaved>,
-    after: u64,
-) -> Result<Table, Error> {
+pub async fn read(fleet: &Fleet, query: &Authorized<LiveQuery, QueriesRunSaved>, after: u64) -> Result<Table, Error> {
     let (mut table, mut found, mut position) = (Table::default(), Vec::new(), after);
     'parts: loop {
         let answers = fleet.live_queries().results(query, position, MAX_PAGE).await?;
@@ -157,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_page_is_bounded_whatever_hosts_answer() {
-        let wide: Map<String, Value> = (0..99).map(|number| (format!("c{number:02}"), "x".repeat(900).into())).collect();
+        let wide: Map<String, Value> =
+            (0..99).map(|number| (format!("c{number:02}"), "x".repeat(900).into())).collect();
         let rows = serde_json::to_string(&vec![wide; 300]).unwrap();
         let shown = table(&[answer(&rows, None)]);
         assert_eq!((shown.columns.len(), shown.more_columns, shown.rows.len(), shown.more_rows), (40, 59, 200, 100));

@@ -179,11 +179,7 @@ async fn new_query(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<
 }
 
 /// Counts the hosts; with the confirmation of that number, runs the query.
-pub async fn run(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Posted(fields): Posted<Fields, MAX_FORM>,
-) -> Response {
+pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
     let trial = visitor.context.clone().trying(true);
     let counted = async {
         let new = new_query(&fleet, &visitor, &fields).await?;
@@ -197,7 +193,9 @@ pub async fn run(
         return form_page(&fleet, &visitor, fields, Some(number), None).await;
     }
     match fleet.live_queries().create(&visitor.context, new).await {
-        Ok(made) => notice::redirect(&format!("{}{PATH}/{}", visitor.base, made.query.id), "The query is running."),
+        Ok(made) => {
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", made.query.id)), "The query is running.")
+        }
         Err(error) => form_page(&fleet, &visitor, fields, None, Some(error)).await,
     }
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{OsqueryWrite, PrivilegeName};
 use muster_core::saved_query::SavedQuery;
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::saved_queries::SavedQueryDraft;
-use muster_management::credentials;
 use muster_management::error::status_of;
 use serde::Deserialize;
 
@@ -19,7 +18,7 @@ use super::{PATH, SAVED_API, TAB};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
-use crate::request::{Id, Posted};
+use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -91,7 +90,11 @@ fn form_page(visitor: &Visitor, id: &str, fields: Fields, error: Option<Error>) 
     );
     let body = serde_json::json!({"name": name, "sql": fields.sql, "description": fields.description});
     SavedPage {
-        frame: Frame::new(visitor, if id.is_empty() { "Save a query".to_owned() } else { format!("Query {name}") }, TAB),
+        frame: Frame::new(
+            visitor,
+            if id.is_empty() { "Save a query".to_owned() } else { format!("Query {name}") },
+            TAB,
+        ),
         id: id.to_owned(),
         current: None,
         lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
@@ -110,11 +113,7 @@ async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<SavedQuery, 
 }
 
 /// Saves a new query. A name that is taken is not replaced here: the person has not seen what it would replace.
-pub async fn create(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Posted(fields): Posted<Fields, MAX_FORM>,
-) -> Response {
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
     let made = async {
         let grant = visitor.context.grant()?;
         let all = fleet.saved_queries().list(&visitor.context).await?;
@@ -131,7 +130,7 @@ pub async fn create(
 
 fn saved(visitor: &Visitor, query: &SavedQuery) -> Response {
     notice::redirect(
-        &format!("{}{PATH}/saved/{}", visitor.base, query.id),
+        visitor.base.link(format_args!("{PATH}/saved/{}", query.id)),
         &format!("The query {} is saved.", query.name),
     )
 }
@@ -148,9 +147,8 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
 /// Changes a saved query. Its name identifies it, so it stays.
 pub async fn update(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
     Id(id): Id,
-    Posted(fields): Posted<Fields, MAX_FORM>,
+    Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
     let query = match find(&fleet, &visitor, &id).await {
         Ok(query) => query,
@@ -178,29 +176,19 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         visitor.context.grant::<OsqueryWrite>()?;
         let query = find(&fleet, &visitor, &id).await?;
-        let path = format!("{}{PATH}/saved/{id}", visitor.base);
-        Ok(Confirm {
-            frame: Frame::new(&visitor, format!("Delete the query {}?", query.name), TAB),
-            text: vec![
+        Ok(Confirm { text: vec![
                 "People who may run only saved queries cannot run it any more. Results of it stay. This cannot be undone."
                     .to_owned(),
-            ],
-            action: format!("{path}/delete"),
-            button: "Delete the query",
-            back: path,
-            cli: cli(&visitor, &format!("query delete {}", shell::argument(&query.name))),
-            api: curl(&visitor, "DELETE", &format!("{SAVED_API}/{id}"), ""),
-        })
+            ], button: "Delete the query", cli: cli(&visitor, &format!("query delete {}", shell::argument(&query.name))), api: curl(&visitor, "DELETE", &format!("{SAVED_API}/{id}"), ""), ..Confirm::new(&visitor, format!("Delete the query {}?", query.name), TAB, visitor.base.link(format_args!("{PATH}/saved/{id}/delete")), visitor.base.link(format_args!("{PATH}/saved/{id}"))) })
     };
     shown(&visitor, TAB, made.await)
 }
 
 /// Deletes a saved query.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
-        credentials::check_same_origin(&headers)?;
         fleet.saved_queries().delete(&visitor.context.grant()?, &id).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), "The query is deleted."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The query is deleted."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

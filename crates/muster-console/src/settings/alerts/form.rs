@@ -3,25 +3,26 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::alert::{Filter, MailSecurity, Progress, Receiver, Target};
 use muster_core::authorization::{AlertsRead, AlertsWrite, PrivilegeName};
 use muster_core::event::EventKind;
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::alerts::{ReceiverDraft, TargetDraft};
+use muster_fleet::authority::Authorized;
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::super::{Id, given, lines, shown};
+use super::super::{given, lines, shown};
 use super::{API, Row, TAB};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::request::{Id, Posted};
+use crate::versioned::Edit;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -212,11 +213,7 @@ struct CreatedPage {
 }
 
 /// Creates a receiver. The generated key of a webhook's signatures is shown only now.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     let made = async { fleet.alerts().create(&visitor.context.grant()?, draft(&fields, None)?).await };
     match made.await {
         Ok(made) => match made.secret {
@@ -233,43 +230,41 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: 
 
 fn saved(visitor: &Visitor, receiver: &Receiver, done: &str) -> Response {
     let text = format!("The receiver {} {done}.", receiver.name);
-    notice::redirect(&format!("{}{TAB}/{}", visitor.base, receiver.id), &text)
+    notice::redirect(visitor.base.link(format_args!("{TAB}/{}", receiver.id)), &text)
 }
 
-/// Changes a receiver.
-pub async fn update(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    let found = async {
-        let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, &id).await?;
+impl Edit for Fields {
+    type Record = (Authorized<Receiver, AlertsWrite>, Progress);
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
+        let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, id).await?;
         let progress = fleet.alerts().progress(&receiver).await?;
-        Ok::<_, Error>((receiver, progress))
-    };
-    let (receiver, progress) = match found.await {
-        Ok(found) => found,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    if receiver.version.to_string() != fields.version {
-        let now = Row::new(&receiver, progress.clone(), fleet.now());
-        let message = format!(
+        Ok((receiver, progress))
+    }
+
+    fn version_of((receiver, _): &Self::Record) -> String {
+        receiver.version.to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(fleet: &Fleet, (receiver, progress): &Self::Record) -> (&'static str, String) {
+        let now = Row::new(receiver, progress.clone(), fleet.now());
+        let text = format!(
             "somebody else has changed the receiver; it is now {:?}, for {}, and is sent {}",
             now.name, now.target, now.sends
         );
-        let error = Error::new(ErrorKind::Conflict, "receiver_changed", message).remedy("save again to overwrite that");
-        let fields = Fields { version: receiver.version.to_string(), ..fields };
-        return render(&fleet, &visitor, Some((&receiver, progress)), fields, Some(error));
+        ("receiver_changed", text)
     }
-    let made = async { fleet.alerts().update(&receiver, draft(&fields, Some(&*receiver))?).await };
-    match made.await {
-        Ok(after) => saved(&visitor, &after, "is saved"),
-        Err(error) => render(&fleet, &visitor, Some((&receiver, progress)), fields, Some(error)),
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, (known, _): &Self::Record) -> Result<Response, Error> {
+        let after = fleet.alerts().update(known, draft(self, Some(known))?).await?;
+        Ok(saved(visitor, &after, "is saved"))
+    }
+
+    async fn again(self, fleet: &Fleet, visitor: &Visitor, (known, progress): &Self::Record, error: Error) -> Response {
+        render(fleet, visitor, Some((known, progress.clone())), self, Some(error))
     }
 }

@@ -1,26 +1,27 @@
 //! The form of an object that policies refer to.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::super::TAB;
 use super::super::side::Side;
-use super::super::{Id, TAB};
-use super::{Draft, Kind, Record, address};
+use super::{Draft, Kind, Record};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::request::{Id, Posted};
+use crate::versioned::{Edit, update_to};
 use crate::visitor::Visitor;
-use crate::{failure, notice};
+use crate::{failure, notice, terraform};
 
 /// Maximum size of the form, bytes. A document contains certificates of some kilobytes.
 const MAX_FORM: usize = 512 << 10;
@@ -28,7 +29,7 @@ const MAX_FORM: usize = 512 << 10;
 /// What was typed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+pub struct Fields {
     name: String,
     kind: String,
     is_default: Option<String>,
@@ -150,18 +151,15 @@ fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, Str
         "" => ("POST", K::API.to_owned(), format!("create {} --address ADDRESS", shell::argument(&fields.name))),
         id => ("PUT", format!("{}/{id}", K::API), format!("show {}", shell::argument(id))),
     };
-    let quoted = |text: &str| Value::String(text.to_owned()).to_string();
-    let kind = if K::TYPES.is_empty() { String::new() } else { format!("  type = {}\n", quoted(&fields.kind)) };
-    let host = quoted(&address(&parsed));
-    let terraform = match K::TERRAFORM {
-        resource @ ("elasticstack_fleet_output" | "elasticstack_fleet_server_host") => {
-            format!(
-                "resource \"{resource}\" \"this\" {{\n  name = {}\n{kind}  hosts = [{host}]\n}}\n",
-                quoted(&fields.name)
-            )
-        }
-        _ => String::new(),
-    };
+    let mut attributes: terraform::Attributes = Vec::new();
+    if !K::TYPES.is_empty() {
+        attributes.push(("type", json!(fields.kind)));
+    }
+    let field = |name: &str| parsed.get(name).cloned().unwrap_or_default();
+    attributes.extend(K::ATTRIBUTES.iter().map(|(attribute, name)| (*attribute, field(name))));
+    let flags = [fields.is_default.is_some(), fields.is_default_monitoring.is_some()];
+    attributes.extend(K::FLAGS.iter().copied().zip(flags.map(Value::from)));
+    let terraform = terraform::resource(visitor, K::TERRAFORM, &fields.name, attributes);
     let api = curl(visitor, method, &path, &Value::Object(body).to_string());
     // The command line has no command that creates an output.
     let has_command = !id.is_empty() || K::TYPES.is_empty();
@@ -205,14 +203,8 @@ fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Err
 /// Creates an object.
 pub async fn create<K: Kind>(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    headers: HeaderMap,
-    body: Body,
+    Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
-    let fields: Fields = match form::read_up_to(MAX_FORM, &headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     let made = async { K::create(&fleet, &visitor.context, draft::<K>(&fields, None)?).await };
     match made.await {
         Ok(record) => saved::<K>(&visitor, &record, "is created"),
@@ -223,36 +215,44 @@ pub async fn create<K: Kind>(
 /// Changes an object.
 pub async fn update<K: Kind>(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
-    let fields: Fields = match form::read_up_to(MAX_FORM, &headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    let made = async {
-        let before = K::find(&fleet, &visitor.context, &id).await?;
-        if before.updated_at.as_micros().to_string() != fields.seen {
-            let message = "somebody else has changed it since you opened this page";
-            return Err(Error::new(ErrorKind::Conflict, CHANGED, message)
-                .remedy("compare with the current version below, then save again to overwrite it"));
-        }
-        K::update(&fleet, &visitor.context, &id, draft::<K>(&fields, Some(&before))?).await
-    };
-    match made.await {
-        Ok(record) => saved::<K>(&visitor, &record, "is saved"),
-        Err(error) if error.code == CHANGED => {
-            // The next attempt overwrites the version that is shown now.
-            let seen = K::find(&fleet, &visitor.context, &id).await;
-            let seen = seen.map(|record| record.updated_at.as_micros().to_string()).unwrap_or_default();
-            render::<K>(&fleet, &visitor, id, Fields { seen, ..fields }, Some(error)).await
-        }
-        Err(error) => render::<K>(&fleet, &visitor, id, fields, Some(error)).await,
+    update_to(&fleet, &visitor, &id, OfKind::<K>(fields, PhantomData)).await
+}
+
+/// The form of a kind.
+struct OfKind<K>(Fields, PhantomData<fn() -> K>);
+
+impl<K: Kind> Edit for OfKind<K> {
+    type Record = Record;
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Record, Error> {
+        K::find(fleet, &visitor.context, id).await
+    }
+
+    fn version_of(record: &Record) -> String {
+        record.updated_at.as_micros().to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.0.seen
+    }
+
+    fn changed(_: &Fleet, _: &Record) -> (&'static str, String) {
+        (CHANGED, "somebody else has changed it since you opened this page; the current version is below".to_owned())
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, before: &Record) -> Result<Response, Error> {
+        let record = K::update(fleet, &visitor.context, &before.id, draft::<K>(&self.0, Some(before))?).await?;
+        Ok(saved::<K>(visitor, &record, "is saved"))
+    }
+
+    async fn again(self, fleet: &Fleet, visitor: &Visitor, before: &Record, error: Error) -> Response {
+        render::<K>(fleet, visitor, before.id.clone(), self.0, Some(error)).await
     }
 }
 
 fn saved<K: Kind>(visitor: &Visitor, record: &Record, done: &str) -> Response {
-    notice::redirect(&format!("{}{}", visitor.base, K::LIST), &format!("{} {:?} {done}.", K::THE, record.name))
+    notice::redirect(visitor.base.link(K::LIST), &format!("{} {:?} {done}.", K::THE, record.name))
 }

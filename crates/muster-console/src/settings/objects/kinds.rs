@@ -37,8 +37,12 @@ pub trait Kind: 'static {
     const CLI: &'static str;
     /// Path in the API.
     const API: &'static str;
-    /// Resource of the Terraform provider; empty if it has none.
+    /// Resource of the Terraform provider.
     const TERRAFORM: &'static str;
+    /// Its attributes, and the fields that they are, besides the name.
+    const ATTRIBUTES: &'static [(&'static str, &'static str)];
+    /// Its attributes that make an object a default.
+    const FLAGS: &'static [&'static str];
     /// Types of objects; empty if there is only one.
     const TYPES: &'static [&'static str];
     /// Whether one of them is the default.
@@ -85,6 +89,13 @@ impl Kind for Outputs {
     const CLI: &'static str = "output";
     const API: &'static str = "/api/fleet/outputs";
     const TERRAFORM: &'static str = "elasticstack_fleet_output";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
+        ("hosts", "hosts"),
+        ("ca_sha256", "ca_sha256"),
+        ("ca_trusted_fingerprint", "ca_trusted_fingerprint"),
+        ("config_yaml", "config_yaml"),
+    ];
+    const FLAGS: &'static [&'static str] = &["default_integrations", "default_monitoring"];
     const TYPES: &'static [&'static str] = &["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
     const HAS_DEFAULT: bool = true;
     const SAMPLE: &'static str = "hosts:\n- https://elasticsearch.example:9200\n";
@@ -168,8 +179,8 @@ fn network_draft(draft: Draft, has_default: bool) -> NetworkObjectDraft {
 
 macro_rules! network_kinds {
     ($($(#[$doc:meta])* $name:ident: $family:ty, $service:ident {
-        $path:literal, $title:literal, $new:literal, $the:literal, $about:literal, $cli:literal, $api:literal, $terraform:literal,
-        $has_default:literal, $sample:literal
+        $path:literal, $title:literal, $new:literal, $the:literal, $about:literal, $cli:literal, $api:literal,
+        $terraform:literal, [$($attribute:literal = $field:literal),*], [$($flag:literal),*], $has_default:literal, $sample:literal
     })+) => {$(
         $(#[$doc])*
         pub enum $name {}
@@ -187,6 +198,8 @@ macro_rules! network_kinds {
             const CLI: &'static str = $cli;
             const API: &'static str = concat!("/api/fleet/", $api);
             const TERRAFORM: &'static str = $terraform;
+            const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[$(($attribute, $field)),*];
+            const FLAGS: &'static [&'static str] = &[$($flag),*];
             const TYPES: &'static [&'static str] = &[];
             const HAS_DEFAULT: bool = $has_default;
             const SAMPLE: &'static str = $sample;
@@ -225,18 +238,19 @@ network_kinds! {
     /// Fleet Server hosts.
     Hosts: ServerHosts, server_hosts {
         "hosts", "Server hosts", "Create a server host", "The server host", "URLs at which agents reach the fleet.",
-        "server-host", "fleet_server_hosts", "elasticstack_fleet_server_host", true, "host_urls:\n- https://fleet.example:8220\n"
+        "server-host", "fleet_server_hosts", "elasticstack_fleet_server_host", ["hosts" = "host_urls"], ["default"], true, "host_urls:\n- https://fleet.example:8220\n"
     }
     /// Proxies.
     Proxies: ProxyFamily, proxies {
         "proxies", "Proxies", "Create a proxy", "The proxy", "What agents connect through.",
-        "proxy", "proxies", "elasticstack_fleet_proxy", false, "url: http://proxy.example:3128\n"
+        "proxy", "proxies", "elasticstack_fleet_proxy", ["url" = "url", "proxy_headers" = "proxy_headers"], [], false, "url: http://proxy.example:3128\n"
     }
     /// Download sources.
     Downloads: DownloadSources, download_sources {
         "downloads", "Download sources", "Create a download source", "The download source",
         "Where agents download their programs.",
-        "download-source", "agent_download_sources", "elasticstack_fleet_agent_download_source", true,
+        "download-source", "agent_download_sources", "elasticstack_fleet_agent_download_source", ["host" = "host", "proxy_id" = "proxy_id"],
+        ["default"], true,
         "host: https://artifacts.example/downloads/\n"
     }
 }

@@ -11,7 +11,9 @@ use muster_core::status::Status;
 
 use super::record;
 use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, readable, unless_unreadable};
-use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount};
+use crate::query::{
+    AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount,
+};
 use crate::sql::{agents as sql, filter};
 
 /// Returns a page: first the ids in order, then their records, so that sorting the whole fleet moves only ids.

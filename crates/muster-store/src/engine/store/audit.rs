@@ -17,6 +17,16 @@ impl AuditStore for SqlStore {
         self.lists.read(move |c| audit::before(c, seq, limit)).await
     }
 
+    async fn audit_events_of(
+        &self,
+        subject: &str,
+        seq: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
+        let subject = subject.to_owned();
+        self.lists.read(move |c| audit::of_subject(c, &subject, seq, limit)).await
+    }
+
     async fn audit_heads(&self) -> Result<Vec<ChainHead>, StoreError> {
         self.lists.read(audit::heads).await
     }

@@ -8,7 +8,8 @@ use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::search::Fact;
 use crate::sql::{
-    actions, agent_counts, agents, alerts, enrollment_keys, files, filter, idempotency, log, output_keys, policies,
+    actions, agent_counts, agents, alerts, audit, enrollment_keys, files, filter, idempotency, log, output_keys,
+    policies,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -49,6 +50,7 @@ fn reads_of_a_check_in_search_an_index() {
         agent_counts::PER_POLICY,
         agent_counts::HISTORY,
         alerts::EVENTS_OF,
+        audit::OF_SUBJECT,
         agents::ACTIVE_ON_POLICY,
         actions::BY_ID,
         actions::DUE,
