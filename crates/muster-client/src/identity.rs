@@ -2,8 +2,8 @@
 
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::identity::{
-    Binding, CreateBinding, CreateSpace, CreateToken, CreateUser, ListBindings, ListTokens, ListUsers, Role, SaveRole,
-    Session, SetPassword, SetupLink, Space, Token, UpdateSpace, UpdateUser, UseSetupLink, User,
+    Binding, CreateBinding, CreateSpace, CreateToken, CreateUser, ListBindings, ListTokens, ListUsers, LoggedIn, Role,
+    SaveRole, Session, SetPassword, SetupLink, Space, Token, UpdateSpace, UpdateUser, UseSetupLink, User,
 };
 use muster_protocol::management::{Empty, Item, Items};
 use reqwest::Method;
@@ -98,6 +98,15 @@ impl Client {
     /// Sets the password of the user of a set-up link. Needs no other credentials.
     pub async fn use_setup_link(&self, link: &UseSetupLink) -> Result<User> {
         self.v1_item(Method::POST, &["setup"], link).await
+    }
+
+    /// Returns the sessions of a user; those of the caller without one.
+    pub async fn sessions(&self, user: Option<&str>) -> Result<Vec<LoggedIn>> {
+        let found = match user {
+            Some(user) => self.v1_get::<Whole<LoggedIn>>(&["users", user, "sessions"], &()).await?,
+            None => self.v1_get(&["sessions"], &()).await?,
+        };
+        Ok(found.items)
     }
 
     /// Deletes a user with its tokens, sessions and bindings. A dry run changes nothing.

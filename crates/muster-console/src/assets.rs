@@ -17,6 +17,7 @@ const HTMX: &str = include_str!("../assets/htmx.js");
 const STYLES: &str = concat!(
     include_str!("../assets/style.css"),
     include_str!("../assets/agents.css"),
+    include_str!("../assets/hosts.css"),
     include_str!("../assets/policies.css"),
     include_str!("../assets/settings.css"),
 );
@@ -24,6 +25,7 @@ const STYLES: &str = concat!(
 const SCRIPTS: &str = concat!(
     include_str!("../assets/muster.js"),
     include_str!("../assets/agents.js"),
+    include_str!("../assets/hosts.js"),
     include_str!("../assets/policies.js"),
 );
 

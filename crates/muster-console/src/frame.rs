@@ -27,9 +27,10 @@ pub struct Tab {
 }
 
 /// The navigation.
-const TABS: [Tab; 9] = [
+const TABS: [Tab; 10] = [
     Tab { name: "Overview", path: "/" },
     Tab { name: "Agents", path: "/agents" },
+    Tab { name: "Hosts", path: "/hosts" },
     Tab { name: "Policies", path: "/policies" },
     Tab { name: "Rollouts", path: "/rollouts" },
     Tab { name: "Actions", path: "/actions" },

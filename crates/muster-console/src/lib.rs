@@ -9,9 +9,11 @@ mod agents;
 mod assets;
 mod compress;
 mod confirm;
+mod download;
 mod elsewhere;
 mod failure;
 mod frame;
+mod hosts;
 mod links;
 mod log_in;
 mod notice;
@@ -61,7 +63,7 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
 
 /// All pages of spaces, by family.
 fn routes() -> Vec<Route> {
-    [agent_pages(), policy_pages(), setting_pages()].concat()
+    [agent_pages(), hosts::pages(), policy_pages(), setting_pages()].concat()
 }
 
 fn agent_pages() -> Vec<Route> {
@@ -71,6 +73,7 @@ fn agent_pages() -> Vec<Route> {
     vec![
         ("/", get(overview::show)),
         ("/add-agent", get(add_agent::show).post(add_agent::create)),
+        ("/add-agent/reveal", post(add_agent::reveal)),
         ("/agents", get(agents::show)),
         ("/agents.csv", get(export::send)),
         ("/agents/bulk", get(bulk::show).post(bulk::run)),

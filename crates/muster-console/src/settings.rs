@@ -3,13 +3,16 @@
 mod account;
 mod alerts;
 mod audit;
+mod bindings;
 mod keys;
 #[cfg(debug_assertions)]
 mod kit;
 mod objects;
+mod providers;
 mod roles;
 mod servers;
 mod side;
+mod signing_key;
 mod space_settings;
 mod spaces;
 mod tokens;
@@ -58,6 +61,9 @@ pub fn pages() -> Vec<Route> {
         (TAB, get(side::index)),
         ("/settings/space", get(space_settings::show).post(space_settings::update)),
         ("/settings/servers", get(servers::show)),
+        ("/settings/servers/{id}/drain", get(servers::ask_to_drain).post(servers::drain)),
+        ("/settings/servers/{id}/resume", post(servers::resume)),
+        ("/settings/signing-key/rotate", get(signing_key::ask).post(signing_key::rotate)),
     ];
     pages.extend(people());
     pages.extend(objects::pages::<objects::Outputs>());
@@ -80,6 +86,11 @@ fn people() -> Vec<Route> {
         ("/settings/users/{id}/lock", get(users::ask_to_lock).post(users::lock)),
         ("/settings/users/{id}/unlock", post(users::unlock)),
         ("/settings/users/{id}/delete", get(users::ask_to_delete).post(users::delete)),
+        ("/settings/bindings", get(bindings::list).post(bindings::bind)),
+        ("/settings/providers", get(providers::list)),
+        ("/settings/providers/new", get(providers::ask).post(providers::create)),
+        ("/settings/providers/{id}", get(providers::show).post(providers::update)),
+        ("/settings/providers/{id}/delete", get(providers::ask_to_delete).post(providers::delete)),
         ("/settings/bindings/{id}/delete", get(users::ask_to_unbind).post(users::unbind)),
         ("/settings/roles", get(roles::list)),
         ("/settings/roles/new", get(roles::ask).post(roles::create)),
@@ -101,7 +112,7 @@ fn people() -> Vec<Route> {
 }
 
 /// Answers with a page, or with the error that prevented it.
-fn shown(visitor: &Visitor, tab: &'static str, made: Result<impl Template, Error>) -> Response {
+pub fn shown(visitor: &Visitor, tab: &'static str, made: Result<impl Template, Error>) -> Response {
     match made {
         Ok(template) => page(StatusCode::OK, &template),
         Err(error) => failure::inside(visitor, &error, tab),
@@ -122,11 +133,11 @@ async fn policy_names(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<PolicyName
 }
 
 /// Returns what was typed into a field; `None` if it is empty.
-fn given(text: &str) -> Option<String> {
+pub fn given(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Returns the lines of a text that are not empty, without the spaces around them.
-fn lines(text: &str) -> Vec<String> {
+pub fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

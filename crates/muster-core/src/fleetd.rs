@@ -7,6 +7,7 @@ pub mod device_token;
 pub mod labels;
 pub mod live;
 pub mod log_lines;
+pub mod mdm;
 pub mod numbers;
 pub mod options;
 mod options_check;

@@ -9,6 +9,8 @@ use muster_core::change::Change;
 use muster_core::fleetd::platform::Platform;
 use muster_core::host::{self, Host};
 use muster_core::id::{AgentId, HostId};
+use muster_core::raw_json;
+use muster_core::time::Timestamp;
 use muster_store::Write;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, HostRows, Listed, Page};
 use serde_json::json;
@@ -40,6 +42,38 @@ pub struct HostView {
     pub software: Installed,
     /// Number of host checks that it fails; `None` without osquery.
     pub failing: Option<u64>,
+}
+
+impl HostView {
+    /// Returns the newest name that an agent reported; otherwise, the name when the host was first seen.
+    pub fn hostname(&self) -> String {
+        let newest = self.newest(|agent| Some(agent.details.record.hostname.clone()).filter(|name| !name.is_empty()));
+        newest.unwrap_or_else(|| self.host.hostname.clone())
+    }
+
+    /// Returns the name and version of the operating system; empty if no agent reported them.
+    pub fn os(&self) -> String {
+        self.newest(os_of).unwrap_or_default()
+    }
+
+    /// Returns when an agent was last seen.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        self.agents.iter().filter_map(|agent| agent.last_checkin).max()
+    }
+
+    /// Returns what the agent that was seen last reports. Reports of several agents differ for a while if one of them is gone.
+    fn newest(&self, wanted: impl Fn(&AgentView) -> Option<String>) -> Option<String> {
+        let told = self.agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?)));
+        told.max_by_key(|(seen, _)| *seen).map(|(_, told)| told)
+    }
+}
+
+/// Returns the name and version of the operating system in an agent's metadata.
+fn os_of(agent: &AgentView) -> Option<String> {
+    let metadata = agent.details.documents.local_metadata.as_deref()?;
+    let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
+    let name = fact("name").or_else(|| fact("platform"))?;
+    Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
 }
 
 /// Returns the agent that answers the host checks and reports the software: the latest osquery.

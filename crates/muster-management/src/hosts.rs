@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use muster_core::raw_json;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
@@ -68,19 +67,13 @@ async fn delete(
     Ok(Json(DeletedHost { agents: fleet.agents().delete_host(&context, &id).await? }))
 }
 
-/// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
 fn host(view: HostView, with_metadata: bool) -> Host {
+    let (hostname, os, last_seen) = (view.hostname(), view.os(), view.last_seen());
     let HostView { host, agents, checks, labels, software, failing } = view;
-    let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
-        let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
-        told.sort_by_key(|(seen, _)| *seen);
-        told.pop().map(|(_, told)| told)
-    };
-    let hostname = newest(&|agent| Some(agent.details.record.hostname.clone()).filter(|name| !name.is_empty()));
     Host {
-        hostname: hostname.unwrap_or(host.hostname),
-        os: newest(&os).unwrap_or_default(),
-        last_seen: times(agents.iter().filter_map(|agent| agent.last_checkin).max()),
+        hostname,
+        os,
+        last_seen: times(last_seen),
         id: host.id.to_string(),
         machine_id: host.machine_id,
         created_at: time(host.created_at),
@@ -91,14 +84,6 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         software_left_out: (software.left_out > 0).then_some(software.left_out),
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
     }
-}
-
-/// Returns the name and version of the operating system in an agent's metadata.
-fn os(agent: &AgentView) -> Option<String> {
-    let metadata = agent.details.documents.local_metadata.as_deref()?;
-    let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
-    let name = fact("name").or_else(|| fact("platform"))?;
-    Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
 }
 
 fn agent_of(view: AgentView, with_metadata: bool) -> HostAgent {

@@ -165,9 +165,10 @@ async fn stream(
     credentials: Credentials,
     LastEventId(last): LastEventId,
     Path(id): Path<String>,
+    Query(query): Query<FollowResults>,
 ) -> ApiResult<Response> {
-    let position = last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0);
-    Ok(response(Follower::open(fleet, context, credentials, id, position).await?))
+    let position = last.and_then(|last| u64::try_from(last).ok()).or(query.after).unwrap_or(0);
+    Ok(response(Follower::open(fleet, context, credentials, id, position, query.only).await?))
 }
 
 async fn web_socket(
@@ -178,6 +179,7 @@ async fn web_socket(
     Query(query): Query<FollowResults>,
     handshake: Handshake,
 ) -> ApiResult<Response> {
-    let follower = Follower::open(fleet, context, credentials, id, query.after.unwrap_or(0)).await?;
+    let position = query.after.unwrap_or(0);
+    let follower = Follower::open(fleet, context, credentials, id, position, query.only).await?;
     Ok(handshake.response(follower))
 }

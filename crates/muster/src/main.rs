@@ -2,7 +2,6 @@
 
 mod commands;
 mod documents;
-mod mdm_document;
 #[cfg(test)]
 mod reference;
 mod serve;

@@ -8,7 +8,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::authorization::{AgentsRead, EnrollmentCreate, PoliciesRead, RefusalsRead};
+use muster_core::authorization::{
+    AgentsRead, EnrollmentCreate, EnrollmentRead, EnrollmentReveal, PoliciesRead, PrivilegeName, RefusalsRead,
+};
+use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::EnrollmentKeyId;
 use muster_core::shell;
 use muster_core::time::Timestamp;
@@ -90,6 +93,12 @@ struct AddAgentPage<'a> {
 struct Commands<'a> {
     key: String,
     since: i64,
+    /// Why no agent can enroll with the key any more; empty if it can.
+    unusable: String,
+    /// Whether the token is shown. It is not on a page that was reloaded: whoever reveals it is in the audit log.
+    has_token: bool,
+    /// The privilege that revealing the token needs, if the person lacks it.
+    lacks: &'static str,
     ca: Option<&'a str>,
     /// Command that creates the file with the CA certificate; empty if the certificate cannot be read here.
     ca_file: String,
@@ -127,15 +136,17 @@ struct Refusal {
 /// Shows the form; or, for a waiting page, the agents that have enrolled with its key.
 pub async fn show(
     State(fleet): State<Arc<Fleet>>,
+    Extension(trust): Extension<Arc<ServerTrust>>,
     visitor: Visitor,
     headers: HeaderMap,
     Params(asked): Params<Asked>,
 ) -> Response {
     let shown = match asked.key.as_str() {
-        key if headers.contains_key("hx-request") && !key.is_empty() => {
+        "" => form_page(&fleet, &visitor).await.map(|form| page(StatusCode::OK, &form)),
+        _ if headers.contains_key("hx-request") => {
             arrivals(&fleet, &visitor, &asked).await.map(|arrivals| page(StatusCode::OK, &arrivals))
         }
-        _ => form_page(&fleet, &visitor).await.map(|form| page(StatusCode::OK, &form)),
+        key => again(&fleet, &trust, &visitor, key).await,
     };
     shown.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
@@ -174,10 +185,72 @@ async fn created(fleet: &Fleet, trust: &ServerTrust, visitor: &Visitor, fields: 
         ..NewEnrollmentKey::default()
     };
     let (key, token) = fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?;
-    let commands = commands(trust, &url, &token);
-    let ca_file = ca_file(trust).await;
-    form.commands = Some(Commands { key: key.id.to_string(), since: now.as_micros(), ca_file, ..commands });
+    form.commands = Some(of_key(trust, visitor, &key, &url, Some(&token), now).await);
     Ok(page(StatusCode::OK, &form))
+}
+
+/// Returns the commands for a key. Without the token, they have a word in its place.
+async fn of_key<'a>(
+    trust: &'a ServerTrust,
+    visitor: &Visitor,
+    key: &EnrollmentKey,
+    url: &str,
+    token: Option<&str>,
+    now: Timestamp,
+) -> Commands<'a> {
+    Commands {
+        key: key.id.to_string(),
+        since: key.created_at.as_micros(),
+        unusable: key.admits(now).err().map(|reason| reason.to_string()).unwrap_or_default(),
+        has_token: token.is_some(),
+        lacks: visitor.lacks(PrivilegeName::EnrollmentReveal),
+        ca_file: ca_file(trust).await,
+        ..commands(trust, url, token.unwrap_or("TOKEN"))
+    }
+}
+
+/// Shows the page of a key again, which was reloaded or shared: without the token.
+async fn again(fleet: &Fleet, trust: &ServerTrust, visitor: &Visitor, id: &str) -> Result<Response, Error> {
+    let key = fleet.enrollment_keys().find::<EnrollmentRead>(&visitor.context, id).await?.into_inner();
+    with_commands(fleet, trust, visitor, &key, None).await
+}
+
+async fn with_commands(
+    fleet: &Fleet,
+    trust: &ServerTrust,
+    visitor: &Visitor,
+    key: &EnrollmentKey,
+    token: Option<&str>,
+) -> Result<Response, Error> {
+    let url = fleet.urls().first();
+    let commands = match &url {
+        Some(url) => Some(of_key(trust, visitor, key, url, token, fleet.now()).await),
+        None => None,
+    };
+    let frame = Frame::new(visitor, "Add an agent", TAB);
+    let shown = AddAgentPage { frame, policies: Vec::new(), has_url: url.is_some(), commands, error: None };
+    Ok(page(StatusCode::OK, &shown))
+}
+
+/// The form that reveals the token of a key.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Revealed {
+    key: String,
+}
+
+/// Shows the page of a key with its token. An audit event, so it is not a link.
+pub async fn reveal(
+    State(fleet): State<Arc<Fleet>>,
+    Extension(trust): Extension<Arc<ServerTrust>>,
+    Posted(visitor, form): Posted<Revealed>,
+) -> Response {
+    let made = async {
+        let keys = fleet.enrollment_keys();
+        let (key, token) = keys.reveal(keys.find::<EnrollmentReveal>(&visitor.context, &form.key).await?).await?;
+        with_commands(&fleet, &trust, &visitor, &key, token.as_deref()).await
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
 /// Returns the command that creates the file with the CA certificate; empty if agents need none or it cannot be read.
@@ -203,6 +276,9 @@ fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> 
     Commands {
         key: String::new(),
         since: 0,
+        unusable: String::new(),
+        has_token: true,
+        lacks: "",
         ca,
         ca_file: String::new(),
         flags,

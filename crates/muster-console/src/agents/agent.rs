@@ -51,6 +51,8 @@ struct AgentPage {
     components: Vec<Component>,
     actions: Vec<ActionRow>,
     others: Vec<Other>,
+    /// Id of the host; empty if it is unknown.
+    host: String,
     acts: Vec<(Act, Option<String>)>,
     /// Whether the person may not do some of them.
     is_limited: bool,
@@ -214,6 +216,7 @@ fn content(
         actions,
         others: Vec::new(),
         key: None,
+        host: record.host_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
         acts: acts.into(),
         no_response: super::respond::missing_privileges(&visitor.context),
@@ -235,7 +238,6 @@ fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {
         ("Family", record.family.as_str().to_owned()),
         ("Address", record.last_address.clone()),
         ("Address at enrollment", record.first_address.clone()),
-        ("Host id", text(record.host_id.as_ref().map(|id| id as _))),
         ("Server", text(record.node.as_ref().map(|id| id as _))),
         ("Unenrolled because", record.unenrolled_reason.clone().unwrap_or_default()),
     ]

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::stream;
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::{Error, csv};
@@ -16,6 +14,7 @@ use muster_store::query::Page;
 
 use super::asked::{Asked, TAB};
 use super::columns::Column;
+use crate::download::download;
 use crate::failure;
 use crate::visitor::{Params, Visitor};
 
@@ -59,14 +58,7 @@ impl Export {
             let (rows, has_more) = export.batch().await?;
             Ok::<_, Error>(Some((Bytes::from(text + &rows), (has_more.then_some(export), String::new()))))
         });
-        let plain = HeaderValue::from_static;
-        let headers = [
-            (CONTENT_TYPE, plain("text/csv; charset=utf-8")),
-            (CONTENT_DISPOSITION, plain("attachment; filename=\"agents.csv\"")),
-            (CACHE_CONTROL, plain("no-store")),
-            (X_CONTENT_TYPE_OPTIONS, plain("nosniff")),
-        ];
-        (headers, Body::from_stream(batches)).into_response()
+        download("text/csv; charset=utf-8", "agents.csv", Body::from_stream(batches))
     }
 
     /// Reads the next agents, and whether more may follow.

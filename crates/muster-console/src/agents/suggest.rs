@@ -23,7 +23,7 @@ const SUGGESTIONS: usize = 20;
 const MAX_QUERY: usize = 2_000;
 
 /// Fields of queries, as people use them.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "status",
     "tags",
     "policy_id",
@@ -36,6 +36,7 @@ const FIELDS: [&str; 16] = [
     "family",
     "id",
     "host_id",
+    "failing_checks",
     "duplicate_hosts",
     "upgrade_details.state",
     "left_at",

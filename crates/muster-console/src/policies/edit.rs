@@ -60,11 +60,16 @@ struct EditPage<'a> {
     hints: &'static [Hints],
 }
 
-struct ProblemRow {
-    line: u64,
-    column: u64,
-    text: String,
-    remedy: String,
+/// A problem of a text, as the editor shows it.
+pub struct ProblemRow {
+    /// Line; 0 if it is unknown.
+    pub line: u64,
+    /// Column; 0 if it is unknown.
+    pub column: u64,
+    /// What is wrong, and where.
+    pub text: String,
+    /// Remedy; empty if there is none.
+    pub remedy: String,
 }
 
 /// Shows the editor.
@@ -134,7 +139,8 @@ async fn editor<'a>(
     })
 }
 
-fn problems(error: &Error) -> Vec<ProblemRow> {
+/// Returns the problems of a text; none if the error is about something else.
+pub fn problems(error: &Error) -> Vec<ProblemRow> {
     let all = error.problems.iter().flat_map(|problems| &problems.0).take(PROBLEMS);
     let row = |problem: &muster_core::policy::problem::Problem| ProblemRow {
         line: problem.place.map_or(0, |place| place.line),

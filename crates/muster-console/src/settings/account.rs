@@ -47,6 +47,8 @@ struct Row {
     id: String,
     since: Moment,
     until: Moment,
+    address: String,
+    used: Option<Moment>,
     is_this: bool,
 }
 
@@ -87,6 +89,8 @@ fn row(session: &Session, is_this: bool, now: Timestamp) -> Row {
         id: session.key_id.to_string(),
         since: Moment::new(session.created_at, now),
         until: Moment::new(session.expires_at, now),
+        address: session.address.clone().unwrap_or_default(),
+        used: Moment::of(session.last_used_at, now),
         is_this,
     }
 }

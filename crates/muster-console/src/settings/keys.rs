@@ -193,6 +193,14 @@ async fn came_in(fleet: &Fleet, grant: &Grant<AgentsRead>, key: &EnrollmentKeyId
     Ok(fleet.agents().list(grant, &query).await?.total)
 }
 
+/// Parameters of the form of a new key.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct AskedNew {
+    /// `fleetd` for an enroll secret.
+    family: String,
+}
+
 /// The form of a new key.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -218,8 +226,8 @@ struct NewKeyPage {
 }
 
 /// Shows the form of a new key.
-pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
-    let fields = Fields { expiration: "7d".to_owned(), ..Fields::default() };
+pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<AskedNew>) -> Response {
+    let fields = Fields { expiration: "7d".to_owned(), family: asked.family, ..Fields::default() };
     form_page(&fleet, &visitor, fields, None).await
 }
 

@@ -5,18 +5,24 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use muster_core::authorization::NodesRead;
+use muster_core::authorization::{NodesRead, NodesWrite, PrivilegeName};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 
 use super::side::Side;
-use super::{TAB, shown};
+use super::{Id, TAB, shown};
+use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::request::Pressed;
 use crate::text::Moment;
 use crate::visitor::Visitor;
+use crate::{failure, notice};
 
 /// Path of the page.
-const PATH: &str = "/settings/servers";
+pub const PATH: &str = "/settings/servers";
+/// Path of the servers in the API.
+const API: &str = "/api/fleet/nodes";
 
 #[derive(Template)]
 #[template(path = "settings/servers.html")]
@@ -31,6 +37,8 @@ struct ServersPage {
     installation: String,
     /// Fingerprint of the signing key.
     key: String,
+    lacks_drain: &'static str,
+    lacks_rotate: &'static str,
     cli: String,
     api: String,
 }
@@ -39,9 +47,11 @@ struct Row {
     name: String,
     version: String,
     addresses: String,
+    id: String,
     state: (&'static str, &'static str, &'static str),
     started: Moment,
     is_this: bool,
+    is_draining: bool,
 }
 
 /// Shows the servers.
@@ -52,7 +62,9 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
         let now = fleet.now();
         let urls = fleet.urls().watch().borrow().clone();
         let rows = nodes.live.into_iter().map(|node| Row {
+            id: node.id.to_string(),
             is_this: node.id == nodes.this,
+            is_draining: node.is_draining,
             addresses: node.addresses.join(", "),
             state: if node.is_draining { ("warn", "▲", "draining") } else { ("good", "●", "accepts agents") },
             started: Moment::new(node.started_at, now),
@@ -69,9 +81,46 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
             trouble: fleet.server_status().trouble().unwrap_or_default(),
             installation: fleet.server_status().installation().await?,
             key: fleet.policies().signing_fingerprint(&grant).await?,
+            lacks_drain: visitor.lacks(PrivilegeName::NodesWrite),
+            lacks_rotate: visitor.lacks(PrivilegeName::SigningRotate),
             cli: cli(&visitor, "node list"),
-            api: curl(&visitor, "GET", "/api/fleet/nodes", ""),
+            api: curl(&visitor, "GET", API, ""),
         })
     };
     shown(&visitor, TAB, made.await)
+}
+
+/// Asks before a server is drained.
+pub async fn ask_to_drain(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let node = fleet.nodes().find::<NodesWrite>(&visitor.context, &id).await?;
+        Ok(Confirm { text: vec![
+                "The server closes the connections of its agents over a few minutes, and accepts no new ones. They connect to \
+                 the other servers. The server itself keeps running, and can be resumed."
+                    .to_owned(),
+            ], button: "Drain the server", cli: cli(&visitor, &format!("node drain {}", shell::argument(&node.name))), api: curl(&visitor, "POST", &format!("{API}/{id}/drain"), ""), ..Confirm::new(&visitor, format!("Drain the server {}?", node.name), TAB, visitor.base.link(format_args!("{PATH}/{id}/drain")), visitor.base.link(PATH)) })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Sends the agents of a server to the others.
+pub async fn drain(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    let made = async {
+        let node = fleet.nodes().find(&visitor.context, &id).await?;
+        fleet.nodes().drain(&node).await?;
+        let text = format!("The server {} is draining.", node.name);
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+/// Makes a draining server accept agents again.
+pub async fn resume(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    let made = async {
+        let node = fleet.nodes().find(&visitor.context, &id).await?;
+        fleet.nodes().resume(&node).await?;
+        let text = format!("The server {} accepts agents again.", node.name);
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -57,6 +57,18 @@ const GROUPS: [(&str, &[Subject]); 4] = [
                 "People and service accounts, and what they may do.",
                 Some(Name::UsersRead),
             ),
+            subject(
+                "/settings/bindings",
+                "Role bindings",
+                "Which users and groups have which role.",
+                Some(Name::UsersRead),
+            ),
+            subject(
+                "/settings/providers",
+                "OpenID providers",
+                "Where people log in, instead of with a password.",
+                Some(Name::UsersRead),
+            ),
             subject("/settings/roles", "Roles", "Named sets of privileges.", Some(Name::RolesRead)),
             subject("/settings/spaces", "Spaces", "Separate parts of the installation.", Some(Name::SpacesRead)),
         ],

@@ -177,7 +177,7 @@ struct UserPage {
     is_service: bool,
     is_self: bool,
     bindings: Vec<Bound>,
-    sessions: Vec<(Moment, Moment)>,
+    sessions: Vec<LoggedIn>,
     roles: Vec<(String, String)>,
     /// The set-up link that was just created.
     link: String,
@@ -188,6 +188,14 @@ struct UserPage {
     api: String,
 }
 
+/// A session of a user.
+struct LoggedIn {
+    since: Moment,
+    until: Moment,
+    used: Option<Moment>,
+    address: String,
+}
+
 /// A role of a user.
 struct Bound {
     id: String,
@@ -196,8 +204,9 @@ struct Bound {
     since: Moment,
 }
 
-fn bound(binding: &Binding, now: Timestamp) -> Bound {
-    let scope = match &binding.scope {
+/// Returns where the role of a binding applies.
+pub fn scope_of(binding: &Binding) -> String {
+    match &binding.scope {
         BindingScope::System => "everywhere".to_owned(),
         BindingScope::Space(space) => format!("space {space}"),
         BindingScope::Part { space, selector: Selector::Policies(policies) } => {
@@ -207,11 +216,14 @@ fn bound(binding: &Binding, now: Timestamp) -> Bound {
         BindingScope::Part { space, selector: Selector::Tags(tags) } => {
             format!("space {space}, agents with the tags {}", tags.join(", "))
         }
-    };
+    }
+}
+
+fn bound(binding: &Binding, now: Timestamp) -> Bound {
     Bound {
         id: binding.id.to_string(),
         role: binding.role.to_string(),
-        scope,
+        scope: scope_of(binding),
         since: Moment::new(binding.created_at, now),
     }
 }
@@ -248,7 +260,12 @@ async fn user_page(
         Err(_) => Vec::new(),
     };
     let now = fleet.now();
-    let lasts = |one: Session| (Moment::new(one.created_at, now), Moment::new(one.expires_at, now));
+    let logged_in = |one: Session| LoggedIn {
+        since: Moment::new(one.created_at, now),
+        until: Moment::new(one.expires_at, now),
+        used: Moment::of(one.last_used_at, now),
+        address: one.address.unwrap_or_default(),
+    };
     let name = shell::argument(&user.name);
     Ok(UserPage {
         frame: Frame::new(visitor, format!("User {}", user.name), TAB),
@@ -257,7 +274,7 @@ async fn user_page(
         is_service: user.kind == UserKind::ServiceAccount,
         is_self: visitor.context.actor().user() == Some(&user.id),
         bindings: bindings.items.iter().map(|one| bound(one, now)).collect(),
-        sessions: sessions.into_iter().map(lasts).collect(),
+        sessions: sessions.into_iter().map(logged_in).collect(),
         roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
         link,
         binding,
@@ -286,16 +303,7 @@ pub async fn bind(
     };
     match fleet.bindings().create(&visitor.context, &new).await {
         Ok((binding, ineffective)) => {
-            let names: Vec<&str> = ineffective.iter().map(|name| name.as_str()).collect();
-            let text = match names.as_slice() {
-                [] => format!("The role {} is given.", binding.role),
-                names => format!(
-                    "The role {} is given. In this scope, these privileges of it have no effect: {}",
-                    binding.role,
-                    names.join(", ")
-                ),
-            };
-            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &given_text(&binding, &ineffective))
         }
         Err(error) => match user_page(&fleet, &visitor, &id, String::new(), fields, Some(error)).await {
             Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
@@ -304,7 +312,28 @@ pub async fn bind(
     }
 }
 
-/// Asks before a role is taken from a user.
+/// Says that a role was given, and which of its privileges have no effect.
+pub fn given_text(binding: &Binding, ineffective: &[PrivilegeName]) -> String {
+    let names: Vec<&str> = ineffective.iter().map(|name| name.as_str()).collect();
+    match names.as_slice() {
+        [] => format!("The role {} is given.", binding.role),
+        names => format!(
+            "The role {} is given. In this scope, these privileges of it have no effect: {}",
+            binding.role,
+            names.join(", ")
+        ),
+    }
+}
+
+/// Returns the page that shows a binding: that of its user, or the list of bindings.
+fn page_of(visitor: &Visitor, subject: &Subject) -> Link {
+    match subject {
+        Subject::User(user) => visitor.base.link(format_args!("{PATH}/{user}")),
+        Subject::Group(_) => visitor.base.link(super::bindings::PATH),
+    }
+}
+
+/// Asks before a role is taken from a user or a group.
 pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?.into_inner();
@@ -327,15 +356,7 @@ pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     shown(&visitor, TAB, made.await)
 }
 
-/// Returns the page of the subject of a binding.
-fn page_of(visitor: &Visitor, subject: &Subject) -> Link {
-    match subject {
-        Subject::User(user) => visitor.base.link(format_args!("{PATH}/{user}")),
-        Subject::Group(_) => visitor.base.link(PATH),
-    }
-}
-
-/// Takes a role from a user.
+/// Takes a role from a user or a group.
 pub async fn unbind(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
         let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?;

@@ -4,6 +4,7 @@
 mod agents;
 mod base_path;
 mod browsing;
+mod hosts;
 mod policies;
 mod reports;
 mod rollouts;

@@ -8,12 +8,12 @@ use axum::http::header::{CONTENT_ENCODING, SET_COOKIE};
 use crate::browsing::{CANARY, Pages};
 
 /// Returns the text between two marks of a page.
-fn between<'h>(html: &'h str, before: &str, after: &str) -> &'h str {
+pub fn between<'h>(html: &'h str, before: &str, after: &str) -> &'h str {
     html.split_once(before).unwrap_or_else(|| panic!("no {before:?}: {html}")).1.split_once(after).unwrap().0
 }
 
 /// Returns the path of the first link of a page that begins so.
-fn link<'h>(html: &'h str, beginning: &str) -> &'h str {
+pub fn link<'h>(html: &'h str, beginning: &str) -> &'h str {
     let found = html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
     let ends = ["/new", "/verify"];
     let mut found = found.filter(|path| path.len() > beginning.len() && !ends.iter().any(|end| path.ends_with(end)));
@@ -396,4 +396,90 @@ async fn people_are_shown_and_found_by_name_in_the_audit_log() {
     assert!(rows("/audit?actor=system").await.is_empty());
     let unknown = pages.page(&cookie, "/audit?actor=nobody").await;
     assert!(unknown.status == 400 && unknown.html.contains("no user has this name"), "{}", unknown.html);
+}
+
+#[tokio::test]
+async fn a_group_of_a_provider_gets_a_role_and_loses_it() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    assert!(pages.page(&cookie, "/settings/providers").await.html.contains("People log in with passwords."));
+    let form =
+        "id=corp&issuer=https%3A%2F%2Fid.example&client_id=muster&client_secret=hush&url=https%3A%2F%2Fm.example";
+    let failed =
+        pages.post(&cookie, "/settings/providers/new", &form.replace("https%3A%2F%2Fid", "http%3A%2F%2Fid")).await;
+    assert!(failed.status == 400 && failed.html.contains("problem-issuer") && !failed.html.contains("hush"));
+    let made = pages.post(&cookie, "/settings/providers/new", form).await;
+    assert_eq!((made.status.as_u16(), made.goes_to()), (303, "/settings/providers/corp"), "{}", made.html);
+    let shown = pages.page(&cookie, "/settings/providers/corp").await.html;
+    assert!(shown.contains("https://m.example/api/v1/login/oidc/corp/callback") && !shown.contains("hush"), "{shown}");
+    let change = "version=1&client_id=other&url=https%3A%2F%2Fm.example&new_users=create";
+    assert_eq!(pages.post(&cookie, "/settings/providers/corp", change).await.status, 303);
+    let conflict = pages.post(&cookie, "/settings/providers/corp", change).await;
+    assert!(conflict.status == 409 && conflict.html.contains("somebody else has changed"), "{}", conflict.html);
+    assert!(conflict.html.contains("empty keeps the stored one"), "the secret was kept");
+
+    let bound = pages.post(&cookie, "/settings/bindings", &format!("group={CANARY_FORM}&role=auditor")).await;
+    assert_eq!(bound.goes_to(), "/settings/bindings", "{}", bound.html);
+    let list = pages.page(&cookie, "/settings/bindings").await.html;
+    assert!(list.contains("&#60;b&#62;") && list.contains("2 bindings") && list.contains(">ann</a>"), "{list}");
+    let failed = pages.post(&cookie, "/settings/bindings", "group=&role=auditor").await;
+    assert!(failed.status == 400 && failed.html.contains("problem-group"), "{}", failed.html);
+    let twice = pages.post(&cookie, "/settings/bindings", &format!("group={CANARY_FORM}&role=auditor")).await;
+    assert_eq!(twice.status, 409, "{}", twice.html);
+    let id = between(list.split("&#60;b&#62;").last().unwrap(), "/settings/bindings/", "/delete");
+    let gone = pages.post(&cookie, &format!("/settings/bindings/{id}/delete"), "").await;
+    assert_eq!(gone.goes_to(), "/settings/bindings");
+    assert!(pages.page(&cookie, "/settings/providers/corp/delete").await.html.contains("end now"));
+    assert_eq!(pages.post(&cookie, "/settings/providers/corp/delete", "").await.goes_to(), "/settings/providers");
+}
+
+/// `<b>`, as a form sends it.
+const CANARY_FORM: &str = "%3Cb%3E";
+
+#[tokio::test]
+async fn the_signing_key_is_replaced_and_the_last_server_is_not_drained() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let servers = pages.page(&cookie, "/settings/servers").await.html;
+    let drain = link(&servers, "/settings/servers/").to_owned();
+    assert!(pages.page(&cookie, &drain).await.html.contains("connect to the other servers"));
+    let refused = pages.post(&cookie, &drain, "").await;
+    assert!(refused.status == 409 && refused.html.contains("start another server first"), "{}", refused.html);
+    let before = between(&servers, "<dt>Signing key</dt><dd><code>", "</code>").to_owned();
+    let question = pages.page(&cookie, "/settings/signing-key/rotate").await.html;
+    assert!(question.contains(&before) && question.contains("every agent receives it"), "{question}");
+    assert_eq!(pages.post(&cookie, "/settings/signing-key/rotate", "").await.goes_to(), "/settings/servers");
+    let after = pages.page(&cookie, "/settings/servers").await.html;
+    assert_ne!(between(&after, "<dt>Signing key</dt><dd><code>", "</code>"), before);
+    let auditor = pages.log_in("eve", "auditor").await;
+    let seen = pages.page(&auditor, "/settings/servers").await.html;
+    assert!(seen.contains("needs <code>signing.rotate</code>") && seen.contains("<code>nodes.write</code>"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_certificates_of_a_receiver_are_shown_and_changed() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let form = "name=siem&kind=syslog&host=logs.example&tls=1&is_enabled=1&ca=nonsense";
+    let failed = pages.post(&cookie, "/alerts/new", form).await;
+    assert!(failed.status == 400 && failed.html.contains("problem-syslog.ca"), "{}", failed.html);
+    assert!(failed.html.contains("nonsense</textarea>"), "{}", failed.html);
+}
+
+#[tokio::test]
+async fn the_page_of_a_new_enrollment_key_has_an_address_without_the_token() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let made = pages.post(&cookie, "/add-agent", "policy=web").await.html;
+    let token = between(&made, "--enrollment-token=", " ").to_owned();
+    let address = between(&made, "data-address=\"", "\"").to_owned();
+    let again = pages.page(&cookie, &address).await.html;
+    assert!(!again.contains(&token) && again.contains("--enrollment-token=TOKEN"), "{again}");
+    assert!(again.contains("Waiting for the agent"), "{again}");
+    let key = address.split("key=").nth(1).unwrap();
+    let revealed = pages.post(&cookie, "/add-agent/reveal", &format!("key={key}")).await.html;
+    assert!(revealed.contains(&format!("--enrollment-token={token}")), "{revealed}");
+    assert!(pages.page(&cookie, "/audit?action=enrollment_key.reveal").await.html.contains("enrollment_key.reveal"));
+    pages.post(&cookie, &format!("/keys/{key}/revoke"), "").await;
+    assert!(pages.page(&cookie, &address).await.html.contains("No agent can enroll with this key any more"));
 }

@@ -27,6 +27,10 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// Address from which the user logged in, if it is known.
+    pub address: Option<String>,
+    /// Time of the last request, which is up to five minutes late; `None` before the first one.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// A link with which a user sets a password, once.

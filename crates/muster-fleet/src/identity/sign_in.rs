@@ -24,7 +24,7 @@ use crate::audit::audit_line;
 use crate::authority::{Own, System};
 use crate::watched_store::WatchedStore;
 
-/// Minimum time between two writes of a token's last use.
+/// Minimum time between two writes of the last use of a token or a session.
 const USE_WRITTEN_EVERY: Duration = Duration::from_secs(300);
 
 /// Credentials of a request.
@@ -123,7 +123,8 @@ impl SignIn {
             Some((token, principal)) => match token.admit(key, now) {
                 Ok(()) => {
                     check_not_locked(&principal.user)?;
-                    self.record_use(&token, now).await;
+                    let write = IdentityWrite::UseToken { id: token.id.clone(), now };
+                    self.record_use(token.last_used_at, write, now).await;
                     return Ok((token, principal));
                 }
                 Err(denied) => denied.to_string(),
@@ -133,14 +134,13 @@ impl SignIn {
     }
 
     // Failures of a full or read-only disk must not reject the request.
-    async fn record_use(&self, token: &ApiToken, now: Timestamp) {
-        // Five minutes: a script with a request each second would otherwise cause a write each second.
-        if token.last_used_at.is_some_and(|last| now.since(last) < USE_WRITTEN_EVERY) {
+    async fn record_use(&self, last: Option<Timestamp>, write: IdentityWrite, now: Timestamp) {
+        // Five minutes: a script or an open page with a request each second would otherwise cause a write each second.
+        if last.is_some_and(|last| now.since(last) < USE_WRITTEN_EVERY) {
             return;
         }
-        let write = IdentityWrite::UseToken { id: token.id.clone(), now };
         if let Err(error) = self.store.commit(&System, vec![write.into()]).await {
-            tracing::debug!(%error, token = %token.id, "cannot record the use of a token");
+            tracing::debug!(%error, "cannot record the use of a token or a session");
         }
     }
 
@@ -156,6 +156,8 @@ impl SignIn {
         let (session, principal) =
             live.ok_or_else(|| self.denied_key("the session has ended; log in again".to_owned(), address, now))?;
         check_not_locked(&principal.user)?;
+        let write = IdentityWrite::UseSession { key_id: session.key_id.clone(), now };
+        self.record_use(session.last_used_at, write, now).await;
         Ok((session, principal))
     }
 
@@ -253,6 +255,8 @@ impl SignIn {
             groups,
             created_at: now,
             expires_at: now.plus(SESSION_LIFETIME),
+            address: address.map(|address| address.to_string()),
+            last_used_at: None,
         };
         let own = Own::proven(user.id.clone(), address);
         let detail = json!({"name": user.name, "groups": session.groups, "provider": provider});

@@ -10,11 +10,12 @@ use muster_core::authorization::{Actor, OpContext};
 use muster_core::identity::User as Record;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
-use muster_protocol::management::identity::{ChangePassword, LogIn, Session, UseSetupLink, User};
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::identity::{ChangePassword, LogIn, LoggedIn, Session, UseSetupLink, User};
 use muster_protocol::management::{Empty, Item};
 
 use super::users;
-use crate::answer::{Answer, item};
+use crate::answer::{Answer, item, whole};
 use crate::body::Body;
 use crate::convert::time;
 use crate::credentials;
@@ -27,6 +28,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/v1/session", log_in).about("Log in with a password").public(),
         Endpoint::get("/v1/session", show).about("Get the caller and its privileges").for_everybody(),
+        Endpoint::get("/v1/sessions", sessions).about("List the caller's sessions").for_everybody(),
         Endpoint::delete("/v1/session", log_out).about("Log out").for_everybody(),
         Endpoint::put("/v1/session/password", change_password).about("Change the caller's password").for_everybody(),
         Endpoint::post("/v1/setup", use_setup_link).about("Set a password with a set-up link").public(),
@@ -59,6 +61,10 @@ async fn log_in(
 async fn show(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<Session>> {
     let user = fleet.sign_in().user(&context).await?.map(users::user);
     Ok(item(session(&context, user)))
+}
+
+async fn sessions(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Whole<LoggedIn>> {
+    Ok(whole(fleet.sessions().own(&context).await?.into_iter().map(users::logged_in).collect()))
 }
 
 fn session(context: &OpContext, user: Option<User>) -> Session {

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::authorization::{PrivilegeName, UsersRead};
-use muster_core::identity::{User as Record, UserKind};
+use muster_core::identity::{Session, User as Record, UserKind};
 use muster_fleet::Fleet;
 use muster_fleet::identity::users::{NewUser, UserChange};
-use muster_protocol::management::identity::{CreateUser, ListUsers, SetPassword, SetupLink, UpdateUser, User};
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::identity::{
+    CreateUser, ListUsers, LoggedIn, SetPassword, SetupLink, UpdateUser, User,
+};
 use muster_protocol::management::{Empty, Item, Items};
 
-use crate::answer::{Answer, item, page_with_next};
+use crate::answer::{Answer, item, page_with_next, whole};
 use crate::body::Body;
-use crate::convert::time;
+use crate::convert::{time, times};
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
 use crate::query::{Paging, Query};
@@ -35,6 +38,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/v1/users/{id}/setup_link", setup_link)
             .about("Create a link for setting a user's password")
             .needs(write),
+        Endpoint::get("/v1/users/{id}/sessions", sessions).about("List the sessions of a user").needs(read),
         Endpoint::get("/v1/service_accounts", list_service_accounts).about("List service accounts").needs(read),
         Endpoint::post("/v1/service_accounts", create_service_account).about("Create a service account").needs(write),
     ];
@@ -103,6 +107,26 @@ async fn create_service_account(
     Body(body): Body<CreateUser>,
 ) -> Answer<Item<User>> {
     create(&fleet, &caller, UserKind::ServiceAccount, body).await
+}
+
+async fn sessions(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Whole<LoggedIn>> {
+    let user = fleet.users().find::<UsersRead>(&context, &id).await?;
+    Ok(whole(fleet.sessions().of(&user).await?.into_iter().map(logged_in).collect()))
+}
+
+/// Converts a session of a browser.
+pub fn logged_in(session: Session) -> LoggedIn {
+    LoggedIn {
+        id: session.key_id.to_string(),
+        created_at: time(session.created_at),
+        address: session.address,
+        last_used_at: times(session.last_used_at),
+        expires_at: time(session.expires_at),
+    }
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<User>> {

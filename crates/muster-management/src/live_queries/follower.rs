@@ -8,7 +8,7 @@ use muster_core::Error;
 use muster_core::authorization::OpContext;
 use muster_core::error_chain::chain;
 use muster_fleet::Fleet;
-use muster_protocol::management::live_query::LiveQuery;
+use muster_protocol::management::live_query::{LiveQuery, StreamContent};
 use tokio::time::{Instant, sleep};
 
 use super::{DEFAULT_PAGE, result, viewed};
@@ -32,6 +32,7 @@ pub struct Follower {
     told_at: Instant,
     sent: Instant,
     has_ended: bool,
+    only: Option<StreamContent>,
 }
 
 /// An event. The forms of all streams contain the same.
@@ -90,12 +91,13 @@ impl Follower {
         credentials: Credentials,
         id: String,
         position: u64,
+        only: Option<StreamContent>,
     ) -> Result<Self, Error> {
         // Reports an unknown id before the stream begins.
         fleet.live_queries().find(&context, &id).await?;
         let viewer = Viewer::open(fleet, context, credentials)?;
         let now = Instant::now();
-        Ok(Self { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false })
+        Ok(Self { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false, only })
     }
 
     /// Returns the next events, none for a heartbeat; `None` at the end.
@@ -124,7 +126,10 @@ impl Follower {
         let queries = self.viewer.fleet.live_queries();
         // First the state: the results that are read after its end are all.
         let found = queries.find(&self.viewer.context, &self.id).await?;
-        let page = queries.results(&found, self.position, DEFAULT_PAGE).await?;
+        let page = match self.only {
+            Some(StreamContent::Progress) => Vec::new(),
+            None => queries.results(&found, self.position, DEFAULT_PAGE).await?,
+        };
         if let Some(last) = page.last() {
             self.position = last.seq;
             return Ok(page.into_iter().map(|found| Event::new("result", Some(found.seq), &result(found))).collect());

@@ -177,6 +177,29 @@ async fn mg8_spaces_are_entered_by_those_who_have_a_role_there() {
 }
 
 #[tokio::test]
+async fn sessions_are_listed_with_their_last_use() {
+    let api = Api::new();
+    api.user("ann", "administrator", json!({})).await;
+    let answer = api.remote(&[]).post("/api/v1/session", json!({"username": "ann", "password": PASSWORD})).await;
+    let cookie = answer.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let of_ann = async || api.v1(Method::GET, "/users/ann/sessions", Value::Null).await.ok()["items"].clone();
+    assert_eq!(of_ann().await[0].get("last_used_at"), None);
+    let own = api.remote(&[("cookie", &cookie)]).get("/api/v1/sessions").await.ok()["items"].clone();
+    assert_eq!(own.as_array().unwrap().len(), 1, "{own}");
+    let used = of_ann().await;
+    assert!(used[0]["last_used_at"].is_string() && used[0]["id"] == own[0]["id"], "{used}");
+    // Minutes later, the use is written again.
+    let again = async |seconds| {
+        api.clock.advance(std::time::Duration::from_secs(seconds));
+        api.remote(&[("cookie", &cookie)]).get("/api/v1/session").await.ok();
+        of_ann().await[0]["last_used_at"].clone()
+    };
+    assert_eq!(again(299).await, used[0]["last_used_at"]);
+    assert_ne!(again(1).await, used[0]["last_used_at"]);
+    assert_eq!((&own[0]["address"], &used[0]["address"]), (&json!("192.0.2.7"), &json!("192.0.2.7")));
+}
+
+#[tokio::test]
 async fn mg4_a_session_changes_something_only_from_a_page_of_this_server() {
     let api = Api::new();
     api.user("ann", "administrator", json!({})).await;

@@ -72,6 +72,9 @@ async fn a_stream_sends_results_and_progress_and_ends_with_the_live_query() {
         let piece = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("the stream is silent");
         piece.map(|piece| String::from_utf8(piece.unwrap().to_vec()).unwrap())
     };
+    let only = format!("/api/v1/queries/run/{id}/_stream?only=progress");
+    let request = Request::builder().uri(only).extension(administrator()).body(Body::empty()).unwrap();
+    let numbers = api.router.clone().oneshot(request).await.unwrap().into_body();
     let progress = next().await.unwrap();
     assert!(progress.starts_with("event: progress\ndata: ") && progress.contains("\"running\""), "{progress}");
     answers(&api, "a", id, r#"[{"x":"1"}]"#).await;
@@ -80,6 +83,9 @@ async fn a_stream_sends_results_and_progress_and_ends_with_the_live_query() {
     let end = next().await.unwrap();
     assert!(end.starts_with("event: end\n") && end.contains("\"complete\""), "{end}");
     assert_eq!(next().await, None);
+    let numbers = tokio::time::timeout(Duration::from_secs(20), axum::body::to_bytes(numbers, 1 << 20)).await;
+    let numbers = String::from_utf8(numbers.expect("the stream ends").unwrap().to_vec()).unwrap();
+    assert!(numbers.contains("event: end\n") && !numbers.contains("event: result"), "{numbers}");
 }
 
 #[tokio::test]

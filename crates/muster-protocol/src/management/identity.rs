@@ -307,6 +307,23 @@ pub struct LogIn {
     pub password: String,
 }
 
+/// Session of a browser.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct LoggedIn {
+    /// Its id. The cookie contains a secret beside it.
+    pub id: String,
+    /// Time of the login.
+    pub created_at: String,
+    /// Address of the login, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Time of the last request, up to five minutes late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+    /// When it ends.
+    pub expires_at: String,
+}
+
 /// Caller of a request, and what it may do in the space of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Session {

@@ -90,6 +90,9 @@ pub struct FollowResults {
     /// Only results with a higher number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+    /// Without it, events of all kinds are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<StreamContent>,
 }
 
 /// `GET /queries/run/{id}/results`.
@@ -102,6 +105,14 @@ pub struct ListResults {
     /// Maximum number of results, from 1 to 1000, default 100. The response has fewer if they are large.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+}
+
+/// The events of a stream to which it can be limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamContent {
+    /// `progress` and `end`: numbers without the results.
+    Progress,
 }
 
 /// Results of a live query, in the order in which they arrived.

@@ -38,6 +38,7 @@ pub(super) fn apply(c: &Connection, write: &IdentityWrite) -> std::result::Resul
         IdentityWrite::RevokeToken { id, now } => tokens::revoke(c, id, *now),
         IdentityWrite::UseToken { id, now } => Ok(tokens::used(c, id, *now)?),
         IdentityWrite::InsertSession(session) => tokens::insert_session(c, session),
+        IdentityWrite::UseSession { key_id, now } => Ok(tokens::session_used(c, key_id, *now)?),
         IdentityWrite::DeleteSession { key_id } => Ok(tokens::delete_session(c, key_id)?),
         IdentityWrite::EndSessions { user } => Ok(tokens::end_sessions(c, user)?),
         IdentityWrite::InsertSetupLink(link) => tokens::insert_link(c, link),

@@ -61,6 +61,13 @@ pub enum IdentityWrite {
     },
     /// Inserts a session. Fails with `Missing` if its user does not exist.
     InsertSession(Box<Session>),
+    /// Records a use of a session, if it exists.
+    UseSession {
+        /// The session.
+        key_id: KeyId,
+        /// Time of the use.
+        now: Timestamp,
+    },
     /// Deletes a session, if it exists.
     DeleteSession {
         /// The session.

@@ -85,7 +85,8 @@ statements! {
     );
     /// Selects a session and its user, with a row for each binding of the user and of the groups.
     SESSION_PRINCIPAL = concat!(
-        "SELECT s.key_id, s.hash, s.user_id, s.group_names, s.created_at, s.expires_at, ", user_columns!(), ", ",
+        "SELECT s.key_id, s.hash, s.user_id, s.group_names, s.created_at, s.expires_at, s.address, s.last_used_at, ",
+        user_columns!(), ", ",
         principal_columns!(),
         " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN bindings b ON b.user_id = u.id \
          OR b.group_name IN (SELECT value FROM json_each(s.group_names)) \
@@ -160,11 +161,14 @@ statements! {
     EXPIRE_TOKENS = "DELETE FROM api_tokens WHERE expires_at < $1 OR revoked_at < $1";
 
     /// Inserts a session.
-    INSERT_SESSION = "INSERT INTO sessions (key_id, hash, user_id, group_names, created_at, expires_at) \
-        VALUES ($1, $2, $3, $4, $5, $6)";
+    INSERT_SESSION = "INSERT INTO sessions (key_id, hash, user_id, group_names, created_at, expires_at, address, \
+        last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    /// Sets the time of the last use of a session.
+    USE_SESSION = "UPDATE sessions SET last_used_at = $1 WHERE key_id = $2 \
+        AND (last_used_at IS NULL OR last_used_at < $1)";
     /// Selects the newest sessions of a user that have not ended.
-    SESSIONS_OF = "SELECT key_id, hash, user_id, group_names, created_at, expires_at FROM sessions \
-        WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at DESC, key_id LIMIT 100";
+    SESSIONS_OF = "SELECT key_id, hash, user_id, group_names, created_at, expires_at, address, last_used_at \
+        FROM sessions WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at DESC, key_id LIMIT 100";
     /// Deletes a session.
     DELETE_SESSION = "DELETE FROM sessions WHERE key_id = $1";
     /// Deletes the tokens of devices that end with a session.

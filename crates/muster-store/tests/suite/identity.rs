@@ -69,6 +69,8 @@ pub(super) fn session(id: &str, user: &str, groups: &[&str]) -> Session {
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         created_at: at(1),
         expires_at: at(50),
+        address: Some("192.0.2.7".to_owned()),
+        last_used_at: None,
     }
 }
 
@@ -302,6 +304,12 @@ pub async fn sessions_and_links_end(store: &impl Store) {
     };
     assert_eq!(listed("a", 0).await, ["s1", "s2"]);
     assert!(listed("a", 50).await.is_empty() && listed("b", 0).await.is_empty());
+    let used = |now: i64| vec![W::UseSession { key_id: KeyId::trusted("s2"), now: at(now) }.into()];
+    commit(store, used(9)).await;
+    commit(store, used(8)).await;
+    let found = store.sessions(&UserId::trusted("a"), at(0)).await.unwrap();
+    assert_eq!(found.iter().map(|one| one.last_used_at).collect::<Vec<_>>(), [None, Some(at(9))]);
+    assert_eq!(found[0].address.as_deref(), Some("192.0.2.7"));
     let has_link = async |key: &str| store.setup_link(&KeyId::trusted(key)).await.unwrap().is_some();
     assert!(!has_link("l1").await && has_link("l2").await, "a new link replaces the one before");
     commit(store, vec![W::DeleteSession { key_id: KeyId::trusted("s1") }.into()]).await;

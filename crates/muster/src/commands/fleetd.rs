@@ -5,12 +5,12 @@ use std::io::Write as _;
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use muster_client::Client;
+use muster_core::fleetd::mdm::{Enrollment, check_sha256 as sha256, check_url as url, command, profile};
 
 use super::failure::Failed;
 use super::find::find_key;
 use super::out_file::OutFile;
 use super::text::print_line;
-use crate::mdm_document::{Enrollment, command, profile};
 
 /// Verbs of `fleetd`.
 #[derive(Debug, Subcommand)]
@@ -102,17 +102,4 @@ impl MdmProfileArgs {
         let hidden = || Failed::new(format!("the server does not return the secret of {name}"));
         client.enrollment_key(&key.id).await?.api_key.ok_or_else(hidden)
     }
-}
-
-/// Parses a URL that fleetd and Windows can use.
-fn url(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").ok_or("must begin with https://")?;
-    let is_plain =
-        !rest.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '@'));
-    if is_plain { Ok(text.trim_end_matches('/').to_owned()) } else { Err("is not a URL".into()) }
-}
-
-fn sha256(text: &str) -> Result<String, String> {
-    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hash { Ok(text.to_owned()) } else { Err("must be 64 hexadecimal digits".into()) }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use muster_client::{Account, Client};
 use muster_core::shell;
 use muster_protocol::management::identity::{
-    CreateUser, ListUsers, SetPassword, SetupLink, UpdateUser, UseSetupLink, User,
+    CreateUser, ListUsers, LoggedIn, SetPassword, SetupLink, UpdateUser, UseSetupLink, User,
 };
 use muster_protocol::management::log_in::LinkUser;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -34,6 +34,11 @@ pub enum UserCommand {
         after_help = "Examples:\n  muster user create ann --full-name 'Ann Lee'\n  muster user create ci --service-account\n  muster role bind helpdesk --user ann"
     )]
     Create(CreateArgs),
+    /// List sessions of browsers: yours, or those of a user
+    ///
+    /// The time of the last use is up to five minutes late.
+    #[command(after_help = "Examples:\n  muster user sessions ann\n  muster user sessions --output json")]
+    Sessions(SessionsArgs),
     /// Lock a user: end all of the user's sessions, and reject the password and all API tokens
     #[command(after_help = "Examples:\n  muster user lock ann")]
     Lock(OneArgs),
@@ -94,6 +99,15 @@ pub struct ListArgs {
 pub struct ShowArgs {
     /// User, by id or name
     user: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `sessions`.
+#[derive(Args, Debug)]
+pub struct SessionsArgs {
+    /// User, by id or name
+    user: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -164,6 +178,14 @@ const COLUMNS: &[Column<User>] = &[
     wide("ID", |user| user.id.clone()),
 ];
 
+const SESSIONS: &[Column<LoggedIn>] = &[
+    column("LOGGED IN", |session| session.created_at.clone()),
+    column("ADDRESS", |session| or_dash(session.address.as_deref())),
+    column("LAST USED", |session| or_dash(session.last_used_at.as_deref())),
+    column("EXPIRES", |session| session.expires_at.clone()),
+    wide("ID", |session| session.id.clone()),
+];
+
 fn id(user: &User) -> String {
     user.id.clone()
 }
@@ -175,6 +197,10 @@ impl UserCommand {
             Self::List(args) => args.run(client).await,
             Self::Show(args) => print_one(&client.user(&args.user).await?, args.output.output, COLUMNS, id),
             Self::Create(args) => args.run(client).await,
+            Self::Sessions(args) => {
+                let found = client.sessions(args.user.as_deref()).await?;
+                print_list(&found, args.output.output, SESSIONS, |session| session.id.clone())
+            }
             Self::Lock(args) => args.set_locked(client, true).await,
             Self::Unlock(args) => args.set_locked(client, false).await,
             Self::ResetPassword(args) => {

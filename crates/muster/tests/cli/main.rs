@@ -42,6 +42,7 @@ mod upgrades;
 mod web_agents;
 mod web_all_pages;
 mod web_base_path;
+mod web_hosts;
 mod web_pages;
 mod web_policies;
 mod web_settings;

@@ -42,6 +42,59 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
         browser.open(&format!("{site}/settings/{page}"));
         assert!(browser.text().contains("furnished"), "{}", browser.text());
     }
+    furnish_hosts(world, browser, site);
+}
+
+/// Creates what the pages of hosts show: a host of osquery with software that answers a host check and a live query.
+fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
+    let address = "https://id.example";
+    world.ok(&["oidc-provider", "create", "furnished", "--issuer", address, "--client-id", "m", "--api-url", address]);
+    world.ok(&["query", "save", "furnished", "SELECT 1"]);
+    let (_directory, options) = file("furnished-options.yml", "config:\n  options: {logger_tls_period: 7}\n");
+    world.ok(&["fleetd-options", "apply", "-f", &options, "--yes"]);
+    world.ok(&["host-check", "create", "furnished", "--query", "SELECT 1", "--resolution", &"remedy".repeat(200)]);
+    let secret = world.json(&["enrollment-key", "create", "--family", "fleetd", "--name", "furnished-secret"]);
+    let osquery = |call: &str, body: &Value| -> Value {
+        let (status, text) = answered_by(world, &format!("/api/v1/osquery/{call}"), "-", "osquery/5.21.0", body);
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let name = "very-long-osquery-name".repeat(20);
+    let details = json!({"system_info": {"hostname": name, "hardware_vendor": name},
+        "os_version": {"name": "Ubuntu", "platform": "ubuntu"}, "osquery_info": {"version": "5.21.0"}});
+    let enroll = json!({"enroll_secret": secret["api_key"], "host_identifier": "furnished", "host_details": details});
+    let key = osquery("enroll", &enroll)["node_key"].clone();
+    browser.open(&format!("{site}/queries/run"));
+    browser.fill("textarea[name=sql]", "SELECT 1");
+    browser.click("main form button");
+    browser.click("main form button");
+    assert!(browser.text().contains("Waiting for rows"), "{}", browser.text());
+    let names: Vec<String> = osquery("distributed/read", &json!({"node_key": key}))["queries"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    let rows = |query: &str| match query {
+        query if query.starts_with("fleet_distributed_query_") => json!([{"a": name, "b": "<b>"}]),
+        "fleet_detail_query_software_deb_packages" => json!([{"name": name, "version": "1.9"}]),
+        _ => json!([]),
+    };
+    let answered: serde_json::Map<String, Value> =
+        names.iter().filter(|name| !is_detail(name)).map(|name| (name.clone(), rows(name))).collect();
+    let statuses: serde_json::Map<String, Value> = answered.keys().map(|name| (name.clone(), json!(0))).collect();
+    osquery("distributed/write", &json!({"node_key": key, "queries": answered, "statuses": statuses}));
+    // The index of software follows a few seconds later.
+    let is_indexed = (0..150).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        world.json(&["software", "list"]).as_array().is_some_and(|found| !found.is_empty())
+    });
+    assert!(is_indexed);
+}
+
+/// Whether a query is about the host itself, whose facts were reported with the enrollment.
+fn is_detail(query: &str) -> bool {
+    query.starts_with("fleet_detail_query_") && !query.contains("software_deb_packages")
 }
 
 /// Enrolls an agent that reports markup, and a name that is wider than a phone. Returns its id.

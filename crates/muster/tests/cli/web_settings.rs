@@ -13,13 +13,13 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Waits until a page is shown with this heading.
 #[track_caller]
-fn heading(browser: &Browser, text: &str) {
+pub fn heading(browser: &Browser, text: &str) {
     browser.wait(SOON, &format!("return document.querySelector('h1')?.innerText.startsWith({})", json!(text)));
 }
 
 /// Presses the button or link with this text.
 #[track_caller]
-fn press(browser: &Browser, text: &str) {
+pub fn press(browser: &Browser, text: &str) {
     let script = format!(
         "const found = [...document.querySelectorAll('main a, main button')].find(one => one.innerText.trim() === {});
          found.setAttribute('id', 'pressed'); return true",

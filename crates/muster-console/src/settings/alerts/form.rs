@@ -41,6 +41,7 @@ pub struct Fields {
     from: String,
     to: String,
     tls: Option<String>,
+    ca: String,
     events: Vec<String>,
     tags: String,
     except_tags: String,
@@ -100,6 +101,8 @@ fn fields_of(receiver: &Receiver) -> Fields {
         version: receiver.version.to_string(),
         ..Fields::default()
     };
+    let (Target::Webhook { ca, .. } | Target::Email { ca, .. } | Target::Syslog { ca, .. }) = &receiver.target;
+    fields.ca = ca.clone().unwrap_or_default();
     match &receiver.target {
         Target::Webhook { url, .. } => fields.url = url.clone(),
         Target::Email { host, port, security, username, from, to, .. } => {
@@ -167,23 +170,20 @@ fn draft(fields: &Fields, known: Option<&Receiver>) -> Result<ReceiverDraft, Err
     };
     Ok(ReceiverDraft {
         name: Some(fields.name.clone()),
-        target: Some(target(fields, known.map(|known| &known.target))?),
+        target: Some(target(fields)?),
         filter: Some(filter),
         digest: None,
         is_enabled: Some(fields.is_enabled.is_some()),
     })
 }
 
-fn target(fields: &Fields, known: Option<&Target>) -> Result<TargetDraft, Error> {
+fn target(fields: &Fields) -> Result<TargetDraft, Error> {
     let port = given(&fields.port).map(|text| text.parse()).transpose();
     let port = port.map_err(|_| Error::invalid("port", "must be a number from 1 to 65535"))?;
     let host = fields.host.trim().to_owned();
     let secret = given(&fields.password).map(Zeroizing::new);
-    // The form has no field for them: certificates of CAs stay as they are.
-    let ca = match known {
-        Some(Target::Webhook { ca, .. } | Target::Email { ca, .. } | Target::Syslog { ca, .. }) => ca.clone(),
-        None => None,
-    };
+    // Browsers send line breaks as CR LF.
+    let ca = given(&fields.ca).map(|pem| pem.replace("\r\n", "\n"));
     Ok(match fields.kind.as_str() {
         "email" => TargetDraft::Email {
             host,

@@ -120,9 +120,16 @@ pub(super) fn insert_session(c: &Connection, session: &Session) -> Applied {
         to_json(&session.groups)?,
         session.created_at.as_micros(),
         session.expires_at.as_micros(),
+        session.address.as_deref(),
+        session.last_used_at.map(Timestamp::as_micros),
     ];
     run(c, sql::INSERT_SESSION, values)?;
     Ok(())
+}
+
+/// Records a use of a session.
+pub(super) fn session_used(c: &Connection, key_id: &KeyId, now: Timestamp) -> Result<()> {
+    run(c, sql::USE_SESSION, params![now.as_micros(), key_id.as_str()]).map(drop)
 }
 
 /// Deletes a session, and the tokens of the devices that were approved in it.
@@ -151,6 +158,8 @@ pub(super) fn read_session(c: &mut Columns<'_, '_>) -> Result<Session> {
         groups: c.json()?,
         created_at: c.time()?,
         expires_at: c.time()?,
+        address: c.take()?,
+        last_used_at: c.time_option()?,
     })
 }
 

@@ -25,6 +25,9 @@ pub struct Enrollment<'a> {
 }
 
 /// Creates a configuration profile for macOS, which fleetd packages built with `--use-system-configuration` read.
+///
+/// # Errors
+/// Only if memory is exhausted: the document is written into it.
 pub fn profile(enrollment: &Enrollment<'_>) -> Result<Vec<u8>, plist::Error> {
     let text = |text: &str| Value::String(text.to_owned());
     let common = |id: &str, kind: &str, name: &str, identifier: &str| {
@@ -90,6 +93,26 @@ pub fn command(enrollment: &Enrollment<'_>, package: &str, sha256: &str) -> Stri
 </Exec>
 "
     )
+}
+
+/// Validates a URL that fleetd and Windows can use, and returns it without a slash at its end.
+///
+/// # Errors
+/// The reason why it is none.
+pub fn check_url(text: &str) -> Result<String, &'static str> {
+    let rest = text.strip_prefix("https://").ok_or("must begin with https://")?;
+    let is_plain =
+        !rest.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '@'));
+    if is_plain { Ok(text.trim_end_matches('/').to_owned()) } else { Err("is not a URL") }
+}
+
+/// Validates a SHA-256 in hexadecimal.
+///
+/// # Errors
+/// The reason why it is none.
+pub fn check_sha256(text: &str) -> Result<String, &'static str> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { Ok(text.to_owned()) } else { Err("must be 64 hexadecimal digits") }
 }
 
 /// Returns a value of a property on msiexec's command line, where a quotation mark is doubled.

@@ -1,0 +1,348 @@
+//! `/checks`: host checks, and the hosts that fail or pass them.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::authorization::{OsqueryRead, OsqueryWrite, PrivilegeName};
+use muster_core::fleetd::checks::Check;
+use muster_core::fleetd::platform::Platform;
+use muster_core::plural::counted;
+use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind, shell};
+use muster_fleet::Fleet;
+use muster_fleet::host_checks::{CheckDraft, CountedCheck};
+use muster_management::error::status_of;
+use muster_store::query::{CheckedHost, Page};
+use serde::Deserialize;
+
+use super::TAB;
+use super::facts::cut;
+use crate::agents::agent::name_or_id;
+use crate::confirm::Confirm;
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page};
+use crate::request::{Id, Posted, Pressed};
+use crate::settings::shown;
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+use crate::{failure, notice};
+
+/// Path of the list, and of it in the API.
+const PATH: &str = "/checks";
+const API: &str = "/api/fleet/host_checks";
+/// Number of hosts on a page.
+const ROWS: u32 = 50;
+/// Maximum size of the form, bytes: SQL can take three bytes for each of its own.
+const MAX_FORM: usize = 900 << 10;
+/// Name of the conflict of two editors.
+const CHANGED: &str = "host_checks_changed";
+
+#[derive(Template)]
+#[template(path = "hosts/checks.html")]
+struct ChecksPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    description: String,
+    platforms: String,
+    passing: u64,
+    failing: u64,
+}
+
+impl Row {
+    fn new(counted: CountedCheck) -> Self {
+        let CountedCheck { check, passing, failing } = counted;
+        Self {
+            id: check.id.to_string(),
+            description: cut(&check.description),
+            platforms: if check.platforms.is_empty() { "all".to_owned() } else { check.platforms.join(", ") },
+            name: check.name,
+            passing,
+            failing,
+        }
+    }
+}
+
+/// Shows the list.
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    let made = async {
+        let found = fleet.host_checks().list(&visitor.context.grant()?).await?;
+        Ok(ChecksPage {
+            frame: Frame::new(&visitor, "Host checks", TAB),
+            rows: found.into_iter().map(Row::new).collect(),
+            lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
+            cli: cli(&visitor, "host-check list"),
+            api: curl(&visitor, "GET", API, ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// The form of a check.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    name: String,
+    description: String,
+    query: String,
+    resolution: String,
+    platforms: Vec<String>,
+    /// The version that the form was made from; empty for a new check.
+    version: String,
+}
+
+impl Fields {
+    fn of(check: &Check) -> Self {
+        Self {
+            name: check.name.clone(),
+            description: check.description.clone(),
+            query: check.query.clone(),
+            resolution: check.resolution.clone(),
+            platforms: check.platforms.clone(),
+            version: check.version.to_string(),
+        }
+    }
+
+    fn draft(&self) -> CheckDraft {
+        CheckDraft {
+            name: Some(self.name.clone()),
+            description: Some(self.description.clone()),
+            query: Some(self.query.clone()),
+            resolution: Some(self.resolution.clone()),
+            platforms: Some(self.platforms.clone()),
+        }
+    }
+
+    fn has(&self, platform: &str) -> bool {
+        self.platforms.iter().any(|one| one == platform)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "hosts/check.html")]
+struct CheckPage {
+    frame: Frame,
+    /// The check as it is stored; `None` for a new one.
+    check: Option<Row>,
+    fields: Fields,
+    /// The stored version, if somebody else has changed it since the form was made.
+    current: Option<Fields>,
+    hosts: Option<Hosts>,
+    platforms: [&'static str; 3],
+    error: Option<Error>,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+/// The hosts that fail or pass a check.
+struct Hosts {
+    is_passing: bool,
+    rows: Vec<HostRow>,
+    previous: String,
+    next: String,
+}
+
+struct HostRow {
+    /// Id of the host, or empty; then that of its osquery.
+    id: String,
+    agent: String,
+    name: String,
+    since: Moment,
+    error: String,
+}
+
+impl HostRow {
+    fn new(host: CheckedHost, now: Timestamp) -> Self {
+        let agent = host.agent.to_string();
+        Self {
+            id: host.host.map(|id| id.to_string()).unwrap_or_default(),
+            name: cut(name_or_id(&host.hostname, &agent)),
+            since: Moment::new(host.since, now),
+            error: cut(&host.error),
+            agent,
+        }
+    }
+}
+
+/// Parameters of the page of a check.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// `passing` for the hosts that pass.
+    hosts: String,
+    page: u32,
+}
+
+/// Shows the form of a new check.
+pub async fn ask(visitor: Visitor) -> Response {
+    match visitor.context.grant::<OsqueryWrite>() {
+        Ok(_) => render(&form_page(&visitor, None, Fields::default(), None)),
+        Err(error) => failure::inside(&visitor, &error.into(), TAB),
+    }
+}
+
+fn render(shown: &CheckPage) -> Response {
+    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), shown)
+}
+
+fn form_page(visitor: &Visitor, check: Option<Row>, fields: Fields, error: Option<Error>) -> CheckPage {
+    let name = if fields.name.trim().is_empty() { "NAME" } else { fields.name.trim() };
+    let body = serde_json::json!({
+        "name": name, "query": fields.query, "description": fields.description, "resolution": fields.resolution,
+        "platforms": fields.platforms,
+    });
+    let (title, verb, method, path) = match &check {
+        None => ("Create a host check".to_owned(), "create", "POST", API.to_owned()),
+        Some(check) => (format!("Check {}", check.name), "update", "PUT", format!("{API}/{}", check.id)),
+    };
+    let subject = check.as_ref().map_or(name, |check| check.name.as_str());
+    let mut command = format!("host-check {verb} {}", shell::argument(subject));
+    for (flag, value) in [("--query", &fields.query), ("--resolution", &fields.resolution)] {
+        if !value.trim().is_empty() {
+            command += &format!(" {}", shell::option(flag, value.trim()));
+        }
+    }
+    for platform in &fields.platforms {
+        command += &format!(" {}", shell::option("--platform", platform));
+    }
+    CheckPage {
+        frame: Frame::new(visitor, title, TAB),
+        current: None,
+        hosts: None,
+        platforms: Platform::NAMES,
+        lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
+        cli: cli(visitor, &command),
+        api: curl(visitor, method, &path, &body.to_string()),
+        check,
+        fields,
+        error,
+    }
+}
+
+/// Creates a check.
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
+    let made = async { fleet.host_checks().create(&visitor.context.grant()?, fields.draft()).await };
+    match made.await {
+        Ok(check) => {
+            let text = format!("The check {} is created. Hosts answer it within seconds.", check.name);
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", check.id)), &text)
+        }
+        Err(error) => render(&form_page(&visitor, None, fields, Some(at_field(error)))),
+    }
+}
+
+/// Names the field of an error that has none.
+fn at_field(error: Error) -> Error {
+    if error.code == "host_check_exists" { Error { field: Some("name".into()), ..error } } else { error }
+}
+
+/// Shows a check with its hosts.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Params(asked): Params<Asked>,
+) -> Response {
+    let made = async {
+        let grant = visitor.context.grant()?;
+        let is_passing = asked.hosts == "passing";
+        let offset = asked.page.saturating_mul(ROWS);
+        let (found, hosts) = fleet.host_checks().hosts(&grant, &id, is_passing, Page { offset, limit: ROWS }).await?;
+        let total = if is_passing { found.passing } else { found.failing };
+        let which = if is_passing { "passing" } else { "failing" };
+        let link = |number: u32| format!("{}{PATH}/{id}?hosts={which}&page={number}", visitor.base);
+        let is_last = u64::from(offset) + u64::from(ROWS) >= total;
+        let now = fleet.now();
+        let fields = Fields::of(&found.check);
+        let hosts = Hosts {
+            is_passing,
+            rows: hosts.into_iter().map(|host| HostRow::new(host, now)).collect(),
+            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
+            next: if is_last { String::new() } else { link(asked.page + 1) },
+        };
+        let form = form_page(&visitor, Some(Row::new(found)), fields, None);
+        Ok(CheckPage { hosts: Some(hosts), ..form })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Changes a check.
+pub async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    Id(id): Id,
+    Posted(visitor, fields): Posted<Fields, MAX_FORM>,
+) -> Response {
+    let expected = fields.version.parse().unwrap_or_default();
+    let made =
+        async { fleet.host_checks().update(&visitor.context.grant()?, &id, fields.draft(), Some(expected)).await };
+    match made.await {
+        Ok(check) => {
+            let text = format!("The check {} is saved.", check.name);
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
+        }
+        Err(error) => again(&fleet, &visitor, &id, fields, at_field(error)).await,
+    }
+}
+
+/// Shows the form again. After a concurrent change, with the version that is stored now.
+async fn again(fleet: &Fleet, visitor: &Visitor, id: &str, fields: Fields, error: Error) -> Response {
+    let found = async { fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, id).await };
+    let found = match found.await {
+        Ok(found) => found,
+        Err(error) => return failure::inside(visitor, &error, TAB),
+    };
+    let now = Fields::of(&found.check);
+    if error.code != CHANGED || now.version == fields.version {
+        return render(&form_page(visitor, Some(Row::new(found)), fields, Some(error)));
+    }
+    let error = Error::new(ErrorKind::Conflict, CHANGED, "somebody else has changed the check since you opened it")
+        .remedy("the stored version is below; save again to overwrite it");
+    let fields = Fields { version: now.version.clone(), ..fields };
+    let form = form_page(visitor, Some(Row::new(found)), fields, Some(error));
+    render(&CheckPage { current: Some(now), ..form })
+}
+
+/// Asks before a check is deleted.
+pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        visitor.context.grant::<OsqueryWrite>()?;
+        let found = fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, &id).await?;
+        let hosts = counted(found.passing + found.failing, "host");
+        Ok(Confirm {
+            text: vec![format!(
+                "The check is deleted with the answers of {hosts}. Hosts are not asked any more. This cannot be undone."
+            )],
+            button: "Delete the check",
+            cli: cli(&visitor, &format!("host-check delete {}", shell::argument(&found.check.name))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(
+                &visitor,
+                format!("Delete the check {}?", found.check.name),
+                TAB,
+                visitor.base.link(format_args!("{PATH}/{id}/delete")),
+                visitor.base.link(format_args!("{PATH}/{id}")),
+            )
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Deletes a check.
+pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    let made = async {
+        fleet.host_checks().delete(&visitor.context.grant()?, &id).await?;
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The check is deleted."))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}

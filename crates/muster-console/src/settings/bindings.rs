@@ -1,0 +1,167 @@
+//! `/settings/bindings`: who has which role, users and groups of OpenID providers, and roles for groups.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::authorization::{PrivilegeName, RolesRead};
+use muster_core::identity::{Binding, Subject};
+use muster_core::time::Timestamp;
+use muster_core::{Error, shell};
+use muster_fleet::Fleet;
+use muster_fleet::identity::bindings::NewBinding;
+use muster_management::error::status_of;
+use muster_store::query::Page;
+use serde::Deserialize;
+
+use super::side::Side;
+use super::users::{PATH as USERS, given_text, scope_of};
+use super::{TAB, given, lines};
+use crate::elsewhere::{cli, curl};
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::notice;
+use crate::people::People;
+use crate::request::Posted;
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+
+/// Path of the page, and of the bindings in the API.
+pub const PATH: &str = "/settings/bindings";
+const API: &str = "/api/v1/bindings";
+/// Number of bindings on a page.
+const ROWS: u32 = 50;
+
+/// Parameters of the list.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    page: u32,
+}
+
+/// The form that gives a role to a group.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    group: String,
+    role: String,
+    space: String,
+    policies: String,
+    tags: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings/bindings.html")]
+struct BindingsPage {
+    frame: Frame,
+    side: Side,
+    rows: Vec<Row>,
+    total: u64,
+    previous: String,
+    next: String,
+    /// The roles: id and name.
+    roles: Vec<(String, String)>,
+    fields: Fields,
+    error: Option<Error>,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+struct Row {
+    id: String,
+    /// Name of the user or the group.
+    who: String,
+    /// Link to the user; empty for a group.
+    link: String,
+    role: String,
+    scope: String,
+    since: Moment,
+}
+
+impl Row {
+    async fn new(binding: &Binding, visitor: &Visitor, people: &mut People<'_>, now: Timestamp) -> Self {
+        let (who, link) = match &binding.subject {
+            Subject::User(id) => (people.name(&format!("user:{id}")).await, format!("{}{USERS}/{id}", visitor.base)),
+            Subject::Group(name) => (name.clone(), String::new()),
+        };
+        Self {
+            id: binding.id.to_string(),
+            role: binding.role.to_string(),
+            scope: scope_of(binding),
+            since: Moment::new(binding.created_at, now),
+            who,
+            link,
+        }
+    }
+}
+
+/// Shows the list.
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
+    render(&fleet, &visitor, asked.page, Fields::default(), None).await
+}
+
+async fn render(fleet: &Fleet, visitor: &Visitor, number: u32, fields: Fields, error: Option<Error>) -> Response {
+    match content(fleet, visitor, number, fields, error).await {
+        Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
+        Err(error) => failure::inside(visitor, &error, TAB),
+    }
+}
+
+async fn content(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    number: u32,
+    fields: Fields,
+    error: Option<Error>,
+) -> Result<BindingsPage, Error> {
+    let offset = number.saturating_mul(ROWS);
+    let rows = Page { offset, limit: ROWS };
+    let found = fleet.bindings().list(&visitor.context.grant()?, None, &visitor.context, rows).await?;
+    let roles = match visitor.context.grant::<RolesRead>() {
+        Ok(grant) => fleet.roles().list(&grant).await?,
+        Err(_) => Vec::new(),
+    };
+    let (now, mut people) = (fleet.now(), People::new(fleet, visitor));
+    let mut rows = Vec::new();
+    for binding in &found.items {
+        rows.push(Row::new(binding, visitor, &mut people, now).await);
+    }
+    let link = |number: u32| format!("{}{PATH}?page={number}", visitor.base);
+    let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;
+    let or = |text: &str, other: &str| given(text).unwrap_or_else(|| other.to_owned());
+    let (group, role) = (or(&fields.group, "GROUP"), or(&fields.role, "ROLE"));
+    Ok(BindingsPage {
+        frame: Frame::new(visitor, "Role bindings", TAB),
+        side: Side::new(visitor, PATH),
+        rows,
+        total: found.total,
+        previous: number.checked_sub(1).map(link).unwrap_or_default(),
+        next: if is_last { String::new() } else { link(number + 1) },
+        roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
+        lacks: visitor.lacks(PrivilegeName::UsersWrite),
+        cli: cli(visitor, &format!("role bind {} {}", shell::argument(&role), shell::option("--group", &group))),
+        api: curl(visitor, "POST", API, &serde_json::json!({"group": group, "role": role}).to_string()),
+        fields,
+        error,
+    })
+}
+
+/// Gives a role to a group.
+pub async fn bind(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
+    let list = |text: &str| lines(&text.replace(',', "\n"));
+    let new = NewBinding {
+        user: None,
+        group: Some(fields.group.trim().to_owned()),
+        role: fields.role.clone(),
+        space: given(&fields.space),
+        policies: list(&fields.policies),
+        tags: list(&fields.tags),
+    };
+    match fleet.bindings().create(&visitor.context, &new).await {
+        Ok((binding, ineffective)) => notice::redirect(visitor.base.link(PATH), &given_text(&binding, &ineffective)),
+        Err(error) => render(&fleet, &visitor, 0, fields, Some(error)).await,
+    }
+}
