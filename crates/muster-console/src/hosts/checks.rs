@@ -319,6 +319,9 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         visitor.context.grant::<OsqueryWrite>()?;
         let found = fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, &id).await?;
         let hosts = counted(found.passing + found.failing, "host");
+        let title = format!("Delete the check {}?", found.check.name);
+        let (action, back) =
+            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         Ok(Confirm {
             text: vec![format!(
                 "The check is deleted with the answers of {hosts}. Hosts are not asked any more. This cannot be undone."
@@ -326,13 +329,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the check",
             cli: cli(&visitor, &format!("host-check delete {}", shell::argument(&found.check.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Delete the check {}?", found.check.name),
-                TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/delete")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
-            )
+            ..Confirm::new(&visitor, title, TAB, action, back)
         })
     };
     shown(&visitor, TAB, made.await)

@@ -175,18 +175,14 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         let hosts = hosts(&fleet, &visitor).await?;
         let of_hosts = if hosts.is_empty() { String::new() } else { format!(" of {hosts}") };
         let changes = counted(differences.len(), "difference");
+        let title = "Return to the default options?";
+        let (action, back) = (visitor.base.link(format_args!("{PATH}/reset")), visitor.base.link(PATH));
         Ok(Confirm {
             text: vec![format!("The configuration{of_hosts} changes in {changes}. The present text is deleted.")],
             button: "Return to the default",
             cli: cli(&visitor, "fleetd-options reset"),
             api: curl(&visitor, "DELETE", API, ""),
-            ..Confirm::new(
-                &visitor,
-                "Return to the default options?",
-                TAB,
-                visitor.base.link(format_args!("{PATH}/reset")),
-                visitor.base.link(PATH),
-            )
+            ..Confirm::new(&visitor, title, TAB, action, back)
         })
     };
     shown(&visitor, TAB, made.await)

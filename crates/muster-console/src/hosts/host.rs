@@ -252,6 +252,11 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
         let agents = fleet.agents().delete_host(&visitor.context.clone().trying(true), view.host.id.as_str()).await?;
         let families: Vec<&str> = view.agents.iter().map(|agent| agent.details.record.family.as_str()).collect();
+        let title = format!("Delete the host {}?", cut(&name_of(&view)));
+        let (action, back) = (
+            visitor.base.link(format_args!("{TAB}/{}/delete", view.host.id)),
+            visitor.base.link(format_args!("{TAB}/{}", view.host.id)),
+        );
         Ok(Confirm {
             text: vec![
                 format!(
@@ -267,13 +272,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the host",
             cli: cli(&visitor, &format!("host delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Delete the host {}?", cut(&name_of(&view))),
-                TAB,
-                visitor.base.link(format_args!("{TAB}/{}/delete", view.host.id)),
-                visitor.base.link(format_args!("{TAB}/{}", view.host.id)),
-            )
+            ..Confirm::new(&visitor, title, TAB, action, back)
         })
     };
     shown(&visitor, TAB, made.await)

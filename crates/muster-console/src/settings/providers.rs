@@ -230,11 +230,20 @@ pub async fn update(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor,
 pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let provider = fleet.providers().find::<UsersWrite>(&visitor.context, &id).await?;
-        Ok(Confirm { text: vec![
-                "The sessions of all people who log in there end now, and they cannot log in any more. The users remain. \
-                 This cannot be undone."
+        let title = format!("Delete the provider {}?", provider.id);
+        let (action, back) =
+            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
+        Ok(Confirm {
+            text: vec![
+                "The sessions of all people who log in there end now, and they cannot log in any more. \
+                 The users remain. This cannot be undone."
                     .to_owned(),
-            ], button: "Delete the provider", cli: cli(&visitor, &format!("oidc-provider delete {}", shell::argument(&id))), api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""), ..Confirm::new(&visitor, format!("Delete the provider {}?", provider.id), TAB, visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}"))) })
+            ],
+            button: "Delete the provider",
+            cli: cli(&visitor, &format!("oidc-provider delete {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::new(&visitor, title, TAB, action, back)
+        })
     };
     shown(&visitor, TAB, made.await)
 }

@@ -10,11 +10,11 @@ use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 
 use super::side::Side;
-use super::{Id, TAB, shown};
+use super::{TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
-use crate::request::Pressed;
+use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -94,11 +94,20 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
 pub async fn ask_to_drain(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let node = fleet.nodes().find::<NodesWrite>(&visitor.context, &id).await?;
-        Ok(Confirm { text: vec![
-                "The server closes the connections of its agents over a few minutes, and accepts no new ones. They connect to \
-                 the other servers. The server itself keeps running, and can be resumed."
+        let title = format!("Drain the server {}?", node.name);
+        let (action, back) = (visitor.base.link(format_args!("{PATH}/{id}/drain")), visitor.base.link(PATH));
+        Ok(Confirm {
+            text: vec![
+                "The server closes the connections of its agents over a few minutes, and accepts no new \
+                 ones. They connect to the other servers. The server itself keeps running, and can be \
+                 resumed."
                     .to_owned(),
-            ], button: "Drain the server", cli: cli(&visitor, &format!("node drain {}", shell::argument(&node.name))), api: curl(&visitor, "POST", &format!("{API}/{id}/drain"), ""), ..Confirm::new(&visitor, format!("Drain the server {}?", node.name), TAB, visitor.base.link(format_args!("{PATH}/{id}/drain")), visitor.base.link(PATH)) })
+            ],
+            button: "Drain the server",
+            cli: cli(&visitor, &format!("node drain {}", shell::argument(&node.name))),
+            api: curl(&visitor, "POST", &format!("{API}/{id}/drain"), ""),
+            ..Confirm::new(&visitor, title, TAB, action, back)
+        })
     };
     shown(&visitor, TAB, made.await)
 }

@@ -12,7 +12,6 @@ use super::servers::PATH;
 use super::{TAB, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
-use crate::frame::Frame;
 use crate::request::Pressed;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -22,18 +21,21 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response 
     let made = async {
         visitor.context.grant::<SigningRotate>()?;
         let key = fleet.policies().signing_fingerprint(&visitor.context.grant()?).await?;
-        Ok(Confirm { text: vec![
-                "Every policy of every space gets a new revision that is signed with a new key, and every agent receives it. \
-                 Agents that are offline get it when they return; until then, they accept what the former key has signed. \
-                 This cannot be undone."
+        let title = "Replace the signing key?";
+        let (action, back) = (visitor.base.link("/settings/signing-key/rotate"), visitor.base.link(PATH));
+        Ok(Confirm {
+            text: vec![
+                "Every policy of every space gets a new revision that is signed with a new key, and every \
+                 agent receives it. Agents that are offline get it when they return; until then, they \
+                 accept what the former key has signed. This cannot be undone."
                     .to_owned(),
                 format!("The fingerprint of the present key is {key}."),
-            ], button: "Replace the signing key", cli: cli(&visitor, "policy rotate-signing-key"), api: curl(
-                &visitor,
-                "POST",
-                "/api/fleet/message_signing_service/rotate_key_pair?acknowledge=true",
-                "",
-            ), ..Confirm::new(&visitor, "Replace the signing key?", TAB, visitor.base.link("/settings/signing-key/rotate"), visitor.base.link(PATH)) })
+            ],
+            button: "Replace the signing key",
+            cli: cli(&visitor, "policy rotate-signing-key"),
+            api: curl(&visitor, "POST", "/api/fleet/message_signing_service/rotate_key_pair?acknowledge=true", ""),
+            ..Confirm::new(&visitor, title, TAB, action, back)
+        })
     };
     shown(&visitor, TAB, made.await)
 }

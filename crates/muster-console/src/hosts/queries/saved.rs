@@ -176,10 +176,22 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         visitor.context.grant::<OsqueryWrite>()?;
         let query = find(&fleet, &visitor, &id).await?;
-        Ok(Confirm { text: vec![
-                "People who may run only saved queries cannot run it any more. Results of it stay. This cannot be undone."
+        let title = format!("Delete the query {}?", query.name);
+        let (action, back) = (
+            visitor.base.link(format_args!("{PATH}/saved/{id}/delete")),
+            visitor.base.link(format_args!("{PATH}/saved/{id}")),
+        );
+        Ok(Confirm {
+            text: vec![
+                "People who may run only saved queries cannot run it any more. Results of it stay. This \
+                 cannot be undone."
                     .to_owned(),
-            ], button: "Delete the query", cli: cli(&visitor, &format!("query delete {}", shell::argument(&query.name))), api: curl(&visitor, "DELETE", &format!("{SAVED_API}/{id}"), ""), ..Confirm::new(&visitor, format!("Delete the query {}?", query.name), TAB, visitor.base.link(format_args!("{PATH}/saved/{id}/delete")), visitor.base.link(format_args!("{PATH}/saved/{id}"))) })
+            ],
+            button: "Delete the query",
+            cli: cli(&visitor, &format!("query delete {}", shell::argument(&query.name))),
+            api: curl(&visitor, "DELETE", &format!("{SAVED_API}/{id}"), ""),
+            ..Confirm::new(&visitor, title, TAB, action, back)
+        })
     };
     shown(&visitor, TAB, made.await)
 }
