@@ -173,6 +173,7 @@ async fn new_query(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<
     Ok(NewLiveQuery {
         sql: source(fleet, visitor, fields).await?,
         hosts: fields.hosts(),
+        labels: Vec::new(),
         filter: visible(&fields.kuery, false, fleet.now())?,
         timeout: Duration::from_secs(seconds),
     })
