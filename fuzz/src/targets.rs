@@ -169,6 +169,7 @@ fn check() -> Check {
         query: "SELECT 1".into(),
         resolution: String::new(),
         platforms: Vec::new(),
+        labels: Vec::new(),
     }
 }
 

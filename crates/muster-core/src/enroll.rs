@@ -17,8 +17,10 @@ use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
+use crate::fleetd::details;
 use crate::host::{self, Host};
 use crate::id::{AgentId, HostId, PolicyId, SpaceId};
+use crate::one_time::Hardware;
 use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
@@ -51,6 +53,8 @@ pub struct Request<'a> {
     pub tags: &'a [String],
     /// Facts about the host and the agent, as JSON text: an object or `null`.
     pub metadata: &'a str,
+    /// Identifiers of the hardware, which one-time secrets are bound to.
+    pub hardware: Hardware<'a>,
 }
 
 /// A validated enrollment request.
@@ -194,6 +198,11 @@ impl Applicant {
             tags: clean_tags(request.tags.iter())?,
             metadata: read_metadata(request.metadata)?,
         })
+    }
+
+    /// Keeps facts that the stored metadata of an orbit have and this enrollment may lack (FL50).
+    pub fn keep_facts(&mut self, stored: &str) {
+        self.metadata = details::kept(&self.metadata, stored).into();
     }
 
     /// Returns the secret that authorizes replacing the record, now or later.

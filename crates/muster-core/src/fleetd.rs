@@ -4,11 +4,14 @@
 pub mod checks;
 pub mod details;
 pub mod device_token;
+pub mod identifier;
 pub mod labels;
 pub mod live;
 pub mod log_lines;
 pub mod options;
 mod options_check;
+pub mod orbit_config;
+pub mod packs;
 pub mod platform;
 pub mod questions;
 pub mod rows;

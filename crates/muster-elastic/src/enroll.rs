@@ -77,6 +77,7 @@ fn request<'a>(wire: &'a EnrollRequest<'a>, facts: &'a Facts<'a>) -> Result<Requ
         replace_token: wire.replace_token.as_deref().unwrap_or_default(),
         tags: wire.metadata.tags.as_deref().unwrap_or_default(),
         metadata: wire.metadata.local.map_or("null", RawValue::get),
+        ..Request::default()
     })
 }
 

@@ -26,6 +26,7 @@ use http_body::Body;
 use muster_core::agent::Family;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
+use muster_core::fleetd::identifier::HostIdentifier;
 use muster_fleet::Fleet;
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::Admission;
@@ -68,6 +69,8 @@ struct Inner {
 pub struct FleetdApiOptions {
     /// Whether orbit holds a WebSocket open for hints, and fetches the queries of osqueryd (FL §2.9).
     pub push: bool,
+    /// Identifier by which the host of an osqueryd is recognized (FL §1.3).
+    pub identifier: HostIdentifier,
 }
 
 /// Result of a request.

@@ -4,18 +4,25 @@ use muster_core::agent::Family;
 use muster_core::credential::ApiKey;
 use muster_core::enroll::Request;
 use muster_core::fleetd::details::{OrbitFacts, orbit_metadata};
+use muster_core::fleetd::orbit_config;
+use muster_core::fleetd::platform::Platform;
 use muster_core::host;
+use muster_core::one_time::Hardware;
 use muster_fleet::enroll::EnrollInput;
+use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::Reply;
 use muster_protocol::fleetd::{OrbitEnroll, OrbitEnrolled, OrbitRequest};
 
 use super::failure::Failure;
 use super::{Call, Inner, Nothing, json, json_bytes};
 
-/// Configuration of all hosts. Members that are off are absent (FL §2.5).
-const CONFIG: &str = r#"{"notifications":{}}"#;
-/// The same with push, which orbit remembers until it is absent (FL §2.9).
-const CONFIG_WITH_PUSH: &str = r#"{"notifications":{},"websocket_transport":{"enabled":true}}"#;
+/// Beginning of the configuration of all hosts. Members that are off are absent (FL §2.5).
+const CONFIG: &str = r#"{"notifications":{}"#;
+/// Member of the configuration with push, which orbit remembers until it is absent (FL §2.9).
+const PUSH: &str = r#","websocket_transport":{"enabled":true}"#;
+
+/// Line of the architecture in [`AgentRecord::os`](muster_core::agent::AgentRecord::os).
+const ARCHITECTURE: usize = 4;
 
 impl Inner {
     pub(super) async fn orbit_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -44,6 +51,7 @@ impl Inner {
             machine_id: &machine,
             id: id.as_str(),
             metadata: &metadata,
+            hardware: Hardware { uuid: &wire.hardware_uuid, serial: &wire.hardware_serial },
             ..Request::default()
         };
         let address = call.peer.ip();
@@ -54,8 +62,21 @@ impl Inner {
 
     pub(super) async fn orbit_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitRequest<'_> = call.parse()?;
-        self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
-        Ok(json_bytes(if self.options.push { CONFIG_WITH_PUSH } else { CONFIG }))
+        let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        let options = self.fleet.fleetd_options().orbit(&entry).await?;
+        // Only extensions depend on the platform, and few fleets have any.
+        let target = if options.have_extensions() { self.update_target(&entry).await? } else { None };
+        let push = if self.options.push { PUSH } else { "" };
+        Ok(json_bytes(format!("{CONFIG}{}{push}}}", options.members(target))))
+    }
+
+    /// Returns the platform of an orbit's host in update repositories; `None` while it is unknown. orbit does not report the architecture, but
+    /// osqueryd does.
+    async fn update_target(&self, entry: &AgentEntry) -> Result<Option<&'static str>, Failure> {
+        let Some(platform) = entry.record().and_then(|record| Platform::of(&record)) else { return Ok(None) };
+        let agents = self.fleet.agents().of_device(entry).await?;
+        let mut architectures = agents.iter().filter_map(|agent| agent.details.record.os.lines().nth(ARCHITECTURE));
+        Ok(Some(orbit_config::target(platform, architectures.any(orbit_config::is_arm))))
     }
 
     pub(super) async fn device_token(&self, call: Call<'_>) -> Result<Reply, Failure> {

@@ -52,6 +52,10 @@ pub enum Route {
     DevicePage,
     /// `/device`
     DeviceHome,
+    /// `/api/{version}/fleet/device/{token}/refetch`
+    DeviceRefetch,
+    /// `/device/refetch`
+    DevicePageRefetch,
     /// `/api/fleet/orbit/notifications`
     OrbitNotifications,
 }
@@ -114,7 +118,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -130,6 +134,8 @@ impl Route {
         Self::DeviceData,
         Self::DevicePage,
         Self::DeviceHome,
+        Self::DeviceRefetch,
+        Self::DevicePageRefetch,
         Self::OrbitNotifications,
     ];
 
@@ -149,6 +155,7 @@ impl Route {
             let mut parts = rest.splitn(2, '/');
             return match (parts.next().unwrap_or_default(), parts.next()) {
                 ("", None) => Some(Self::DeviceHome),
+                ("refetch", None) => Some(Self::DevicePageRefetch),
                 // The tabs of FleetDM's page, which Fleet Desktop opens.
                 (_, None | Some("policies" | "self-service" | "software")) => Some(Self::DevicePage),
                 _ => None,
@@ -161,6 +168,7 @@ impl Route {
                 "" if !rest.ends_with('/') => Some(Self::DeviceData),
                 "ping" => Some(Self::DevicePing),
                 "desktop" => Some(Self::DeviceDesktop),
+                "refetch" => Some(Self::DeviceRefetch),
                 _ => None,
             };
         }
@@ -193,6 +201,7 @@ impl Route {
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",
             Self::DevicePage | Self::DeviceHome => "device_page",
+            Self::DeviceRefetch | Self::DevicePageRefetch => "device_refetch",
             Self::OrbitNotifications => "orbit_notifications",
         }
     }
@@ -202,6 +211,7 @@ impl Route {
         match self {
             Self::OrbitPing => *method == Method::HEAD || *method == Method::POST,
             Self::OrbitNotifications => *method == Method::GET,
+            Self::DeviceRefetch | Self::DevicePageRefetch => *method == Method::POST,
             _ if self.is_of_device() => *method == Method::HEAD || *method == Method::GET,
             _ => *method == Method::POST,
         }
@@ -212,6 +222,7 @@ impl Route {
         HeaderValue::from_static(match self {
             Self::OrbitPing => "HEAD, POST",
             Self::OrbitNotifications => "GET",
+            Self::DeviceRefetch | Self::DevicePageRefetch => "POST",
             _ if self.is_of_device() => "GET, HEAD",
             _ => "POST",
         })
@@ -227,6 +238,8 @@ impl Route {
                 | Self::DeviceData
                 | Self::DevicePage
                 | Self::DeviceHome
+                | Self::DeviceRefetch
+                | Self::DevicePageRefetch
         )
     }
 

@@ -3,12 +3,15 @@
 mod bad_input;
 mod checks;
 mod device;
+mod enrolling;
 mod golden;
 mod hosts;
 mod keys;
+mod labels;
 mod live_queries;
 mod logs;
 mod options;
+mod packs;
 mod push;
 mod setting;
 mod software;

@@ -12,6 +12,7 @@ use muster_elastic::limits::Operation;
 use super::network::Network;
 use super::settings::{ClientAuth, MetricsOn};
 use super::value::Value;
+use muster_core::fleetd::identifier::HostIdentifier;
 use muster_notify::LogFormat;
 
 /// A key with values of type `T`.
@@ -65,6 +66,12 @@ impl Setting for ClientAuth {
             "required" => Some(Self::Required),
             _ => None,
         }
+    }
+}
+
+impl Setting for HostIdentifier {
+    fn of(value: &Value) -> Option<Self> {
+        Self::parse(&String::of(value)?)
     }
 }
 
@@ -178,6 +185,8 @@ keys! {
     OSQUERY_FORWARD_AUTHORIZATION: Option<Utf8PathBuf> = "osquery.forward_authorization_file";
     OSQUERY_FORWARD_CA: Option<Utf8PathBuf> = "osquery.forward_ca";
     OSQUERY_PUSH: bool = "osquery.push";
+    OSQUERY_IDENTIFIER: HostIdentifier = "osquery.host_identifier";
+    OSQUERY_COOLDOWN: Duration = "osquery.enroll_cooldown";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
     LOG_FORMAT: String = "log.format";
