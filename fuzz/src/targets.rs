@@ -173,6 +173,7 @@ fn check() -> Check {
         query: "SELECT 1".into(),
         resolution: String::new(),
         platforms: Vec::new(),
+        labels: Vec::new(),
     }
 }
 

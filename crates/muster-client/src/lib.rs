@@ -25,6 +25,7 @@ mod log_in;
 mod network_objects;
 mod nodes;
 mod outputs;
+mod packs;
 mod policies;
 mod rollouts;
 mod scripts;

@@ -22,6 +22,12 @@ pub enum Denial {
     NotReplaceable,
     /// Another enrollment under the same id is in progress (EA46).
     EnrollmentRace,
+    /// The one-time secret has been used by this program of a host, or the time for its second use is over (FL82).
+    OneTimeSecretSpent,
+    /// The one-time secret is for another host (FL83).
+    OneTimeSecretMismatch,
+    /// The host has enrolled a short time ago (FL11).
+    EnrollCooldown,
     /// The policy of the enrollment key was deleted.
     PolicyGone,
     /// The agent was reported as orphaned, which is final (EA138).
@@ -81,6 +87,11 @@ impl Denial {
             }
             Self::NotReplaceable => (Forbidden, "agent_not_replaceable", "existing agent cannot be replaced"),
             Self::EnrollmentRace => (TooMany, "enrollment_race", "concurrent enrollment for the same id: retry"),
+            Self::OneTimeSecretSpent => (Unauthenticated, "one_time_secret_spent", "the one-time secret is used up"),
+            Self::OneTimeSecretMismatch => {
+                (Unauthenticated, "one_time_secret_identifier_mismatch", "the one-time secret is for another host")
+            }
+            Self::EnrollCooldown => (TooMany, "enroll_cooldown", "the host has enrolled a short time ago"),
             Self::PolicyGone => (Invalid, "policy_gone", "the policy of the enrollment key does not exist"),
             Self::LeftForGood => (Conflict, "agent_left_for_good", "the agent was reported as orphaned"),
             Self::UploadsDisabled => (Forbidden, "uploads_disabled", "uploads are disabled"),

@@ -18,8 +18,10 @@ use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
 use crate::error::{Error, ErrorKind};
+use crate::fleetd::details;
 use crate::host::{self, Host};
 use crate::id::{AgentId, HostId, PolicyId, SpaceId};
+use crate::one_time::Hardware;
 use crate::reported;
 use crate::status::{self, Status};
 use crate::time::Timestamp;
@@ -54,6 +56,8 @@ pub struct Request<'a> {
     pub metadata: &'a str,
     /// Client certificate of the connection.
     pub certificate: ClientCertificate,
+    /// Identifiers of the hardware, which one-time secrets are bound to.
+    pub hardware: Hardware<'a>,
 }
 
 /// A validated enrollment request.
@@ -199,6 +203,11 @@ impl Applicant {
             metadata: read_metadata(request.metadata)?,
             certificate: request.certificate,
         })
+    }
+
+    /// Keeps facts that the stored metadata of an orbit have and this enrollment may lack (FL50).
+    pub fn keep_facts(&mut self, stored: &str) {
+        self.metadata = details::kept(&self.metadata, stored).into();
     }
 
     /// Returns the secret that authorizes replacing the record, now or later.

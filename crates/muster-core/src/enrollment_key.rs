@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use crate::credential::{ApiKey, SecretHash};
 use crate::entropy::Entropy;
 use crate::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use crate::one_time::OneTime;
 use crate::time::Timestamp;
 
 /// Maximum number of live enroll secrets of a space: FleetDM's limit.
@@ -95,6 +96,8 @@ pub struct EnrollmentKey {
     pub revoked_at: Option<Timestamp>,
     /// Maximum number of uses.
     pub max_uses: Option<i64>,
+    /// Of a one-time secret: for whom it is, and who has used it.
+    pub one_time: Option<OneTime>,
     /// Number of uses.
     pub uses: i64,
     /// Time of the last use.
@@ -131,7 +134,8 @@ impl EnrollmentKey {
         }
         // This check alone would let two concurrent enrollments through: the store repeats it in the commit that counts
         // the use.
-        if self.max_uses.is_some_and(|max| self.uses >= max) {
+        let is_spent = self.one_time.as_ref().is_some_and(OneTime::is_used_up);
+        if is_spent || self.max_uses.is_some_and(|max| self.uses >= max) {
             return Err(Unusable::UsedUp);
         }
         Ok(())

@@ -4,6 +4,7 @@
 pub mod checks;
 pub mod details;
 pub mod device_token;
+pub mod identifier;
 pub mod labels;
 pub mod live;
 pub mod log_lines;
@@ -11,6 +12,8 @@ pub mod mdm;
 pub mod numbers;
 pub mod options;
 mod options_check;
+pub mod orbit_config;
+pub mod packs;
 pub mod platform;
 pub mod questions;
 pub mod rows;

@@ -171,6 +171,10 @@ id_type!(
     HostCheckId
 );
 id_type!(
+    /// Id of a pack of scheduled queries.
+    PackId
+);
+id_type!(
     /// Id of a label of hosts.
     LabelId
 );

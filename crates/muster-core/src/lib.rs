@@ -43,6 +43,7 @@ pub mod identity;
 pub mod lifecycle;
 pub mod live_query;
 pub mod network_object;
+pub mod one_time;
 pub mod output;
 pub mod output_key;
 pub mod package;

@@ -199,6 +199,7 @@ pub fn key_of(id: &str, api_key: &ApiKey, now: Timestamp) -> EnrollmentKey {
         expires_at: None,
         revoked_at: None,
         max_uses: None,
+        one_time: None,
         uses: 0,
         last_used_at: None,
         hidden: false,

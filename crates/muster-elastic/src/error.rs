@@ -229,6 +229,8 @@ const fn code_of(denial: Denial) -> &'static str {
         Denial::ForeignKey => "ErrAgentIdentity",
         Denial::NotAnAgent => "AgentNotFound",
         Denial::NotReplaceable => "AgentNotReplaceable",
+        // Only of programs of fleetd.
+        Denial::OneTimeSecretSpent | Denial::OneTimeSecretMismatch | Denial::EnrollCooldown => "ErrUnauthorized",
         Denial::EnrollmentRace => "EnrollDuplicate",
         Denial::PolicyGone => "ErrPolicyNotFound",
         Denial::LeftForGood => "ErrAuditReasonConflict",

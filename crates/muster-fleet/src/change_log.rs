@@ -21,7 +21,7 @@ use super::authority::System;
 use super::fleetd_options;
 use super::space_settings::setting_name;
 use super::watched_store::WatchedStore;
-use super::{host_checks, labels, saved_queries};
+use super::{host_checks, labels, packs, saved_queries};
 
 /// Maximum number of changes on a page.
 pub const MAX_PAGE: u32 = 1_000;
@@ -226,10 +226,11 @@ impl ChangeLog {
                     fleetd_options::setting_name,
                     host_checks::setting_name,
                     labels::setting_name,
+                    packs::setting_name,
                     saved_queries::setting_name,
                 ];
                 let names = of_osquery.map(|name| name(space));
-                names.contains(name) && context.grant::<OsqueryRead>().is_ok()
+                (names.contains(name) || *name == packs::setting_of_all()) && context.grant::<OsqueryRead>().is_ok()
             }
         })
     }
@@ -269,6 +270,7 @@ fn name(change: &Change) -> (&'static str, String) {
         Change::Setting(name) if fleetd_options::is_setting(name) => ("fleetd_options", "space".to_owned()),
         Change::Setting(name) if host_checks::is_setting(name) => ("host_checks", "space".to_owned()),
         Change::Setting(name) if labels::is_setting(name) => ("labels", "space".to_owned()),
+        Change::Setting(name) if packs::is_setting(name) => ("packs", "space".to_owned()),
         Change::Setting(name) if saved_queries::is_setting(name) => ("saved_queries", "space".to_owned()),
         Change::Setting(_) => ("settings", "space".to_owned()),
         change => {

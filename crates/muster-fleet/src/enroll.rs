@@ -5,11 +5,13 @@
 //! node, requests with the same agent id or enrollment id are handled one after the other (EA46). A concurrent change
 //! by another node shows up as a conflict in the commit, and the decision is made again.
 
+mod machine_rules;
 mod repeats;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_core::agent::AgentRecord;
 use muster_core::assignment::{self, AssignmentRules};
@@ -25,6 +27,7 @@ use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
+use muster_core::one_time::normalized;
 use muster_core::policy::PolicyHead;
 use muster_core::status::OFFLINE_AFTER;
 use muster_core::time::{Clock, Timestamp};
@@ -34,6 +37,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
+use self::machine_rules::Rejections;
 use self::repeats::Repeats;
 use super::authenticate::unauthorized;
 use super::authority::System;
@@ -196,6 +200,8 @@ pub struct Enrollment {
     registry: Arc<Registry>,
     enrolling: Enrolling,
     repeats: Repeats,
+    rejections: Rejections,
+    cooldown: Duration,
 }
 
 impl Enrollment {
@@ -204,8 +210,10 @@ impl Enrollment {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         registry: Arc<Registry>,
+        cooldown: Duration,
     ) -> Self {
-        Self { store, clock, entropy, registry, enrolling: Enrolling::default(), repeats: Repeats::default() }
+        let (enrolling, repeats, rejections) = (Enrolling::default(), Repeats::default(), Rejections::default());
+        Self { store, clock, entropy, registry, enrolling, repeats, rejections, cooldown }
     }
 
     /// Verifies an enrollment key. All invalid keys give the same error (EA28, EA29, D1, D20). A used-up key is
@@ -236,7 +244,7 @@ impl Enrollment {
 
     /// Enrolls an agent.
     pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<EnrolledAgent, Error> {
-        let applicant = Applicant::read(input.request)?;
+        let mut applicant = Applicant::read(input.request)?;
         // Before the lock, which other handles may share: it does not depend on other enrollments.
         let placement = self.placement(&applicant, admission, input.address).await?;
         let slow = applicant.replace_token().map(|_| self.enrolling.queue(&admission.key().id)).transpose()?;
@@ -249,6 +257,8 @@ impl Enrollment {
         let now = self.clock.now();
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&applicant, admission).await?;
+            self.check_machine(&applicant, admission, &input, &stored, now).await?;
+            self.keep_facts(&mut applicant, admission.key(), &stored).await?;
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around, proof.as_ref()).await?;
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
@@ -263,7 +273,7 @@ impl Enrollment {
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
-            if self.commit_enrollment(&enrolled, stored.by_id, admission, now).await? {
+            if self.commit_enrollment(&enrolled, stored.by_id, admission, &input, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
                 return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
@@ -382,13 +392,24 @@ impl Enrollment {
         enrolled: &Enrolled,
         before: Option<AgentRecord>,
         admission: &Admission,
+        input: &EnrollInput<'_>,
         now: Timestamp,
     ) -> Result<bool, Error> {
         let key = admission.key();
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
         // The use of the key is part of the commit: of many agents that enroll at the same time, a key for one admits
         // one.
-        let mut writes = vec![Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: key.id.clone(), now, counts })];
+        let id = key.id.clone();
+        let used = match &key.one_time {
+            None => EnrollmentKeyWrite::Use { id, now, counts },
+            Some(one_time) => {
+                // A host without a UUID has proved itself by its serial number.
+                let uuid =
+                    normalized(input.request.hardware.uuid).or_else(|| one_time.uuid.clone()).unwrap_or_default();
+                EnrollmentKeyWrite::UseOneTime { id, family: enrolled.record.family, uuid, now }
+            }
+        };
+        let mut writes = vec![Write::EnrollmentKey(used)];
         let duplicate = before.as_ref().and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, duplicate.as_ref(), now)));
@@ -399,6 +420,9 @@ impl Enrollment {
                 Ok(true)
             }
             // Revoked, expired or used up since it was verified: the same error as at the verification (D20).
+            Err(StoreError::Conflict(Precondition::KeyRefused)) if key.one_time.is_some() => {
+                Err(Denial::OneTimeSecretSpent.into())
+            }
             Err(StoreError::Conflict(Precondition::KeyRefused)) => Err(unauthorized()),
             Err(StoreError::Conflict(reason)) => {
                 tracing::debug!(%reason, agent = %enrolled.record.id, "retrying an enrollment");

@@ -33,5 +33,7 @@ fn told(write: &Write, all: &[Write]) -> Vec<Event> {
 
 /// Returns whether the commit is an enrollment.
 fn uses_key(writes: &[Write]) -> bool {
-    writes.iter().any(|write| matches!(write, Write::EnrollmentKey(EnrollmentKeyWrite::Use { .. })))
+    writes.iter().any(|write| {
+        matches!(write, Write::EnrollmentKey(EnrollmentKeyWrite::Use { .. } | EnrollmentKeyWrite::UseOneTime { .. }))
+    })
 }

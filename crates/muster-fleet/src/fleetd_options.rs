@@ -1,13 +1,15 @@
-//! fleetd options: the osquery configuration of the hosts of a space. Each revision is rendered once for all of them.
+//! fleetd options: the osquery configuration of the hosts of a space, and what orbit gets.
+
+mod configurations;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use muster_core::authorization::{Grant, OsqueryRead, OsqueryWrite};
 use muster_core::change::Change;
 use muster_core::denial::Denial;
 use muster_core::error_chain::SharedError;
-use muster_core::fleetd::options::{DEFAULT, Options, Rendered};
+use muster_core::fleetd::options::{DEFAULT, Options};
+use muster_core::fleetd::orbit_config::OrbitOptions;
 use muster_core::fleetd::platform::Platform;
 use muster_core::id::SpaceId;
 use muster_core::policy::diff::Difference;
@@ -18,7 +20,11 @@ use muster_store::{Precondition, SettingWrite, StoreError, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use self::configurations::Configuration;
+use self::configurations::Configurations;
 use super::audit::audit_line;
+use super::labels::Labels;
+use super::packs;
 use super::registry::AgentEntry;
 use super::space_cache::SpaceCache;
 use super::watched_store::WatchedStore;
@@ -59,70 +65,47 @@ impl SpaceOptions {
     }
 }
 
-/// The configurations of the hosts of a space.
-pub struct Configurations {
-    every: Configuration,
-    platforms: Vec<(Platform, Configuration)>,
-}
-
-/// A configuration, as osqueryd gets it. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Configuration {
-    /// The configuration.
-    pub plain: Bytes,
-    /// The configuration with its etag.
-    pub with_etag: Bytes,
-    /// The etag.
-    pub etag: Arc<str>,
-}
-
-impl Configurations {
-    fn of(options: &Options) -> Self {
-        let rendered = options.render();
-        let own = |platform: Platform| rendered.own(platform).map(|own| (platform, Configuration::of(own)));
-        Self {
-            every: Configuration::of(rendered.of(None)),
-            platforms: Platform::ALL.into_iter().filter_map(own).collect(),
-        }
-    }
-
-    fn get(&self, platform: Option<Platform>) -> Configuration {
-        let own = self.platforms.iter().find(|(own, _)| Some(*own) == platform);
-        own.map_or(&self.every, |(_, own)| own).clone()
-    }
-}
-
-impl Configuration {
-    fn of(rendered: &Rendered) -> Self {
-        let bytes = |text: &str| Bytes::from(text.to_owned());
-        Self {
-            plain: bytes(&rendered.plain),
-            with_etag: bytes(&rendered.with_etag),
-            etag: rendered.etag.as_str().into(),
-        }
-    }
-}
-
 /// The service of fleetd options.
 pub struct FleetdOptions {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
+    labels: Arc<Labels>,
     cache: SpaceCache<Configurations>,
 }
 
 impl FleetdOptions {
-    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, cache: SpaceCache::default() }
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, labels: Arc<Labels>) -> Self {
+        Self { store, clock, labels, cache: SpaceCache::default() }
     }
 
-    /// Returns the configuration of an agent's host. Reads the store once after each change.
+    /// Returns the configuration of an agent's host, with its packs. Reads the store once after each change.
     pub async fn configuration(&self, entry: &AgentEntry) -> Result<Configuration, Error> {
         let record = entry.record().ok_or(Denial::UnknownKey)?;
+        let space = self.of_space(entry, &record.space).await?;
+        let platform = Platform::of(&record);
+        let (mut packs, depends_on_labels) = space.packs_for(platform);
+        if depends_on_labels {
+            let labels = self.labels.of_agent(entry).await?;
+            packs.retain(|pack| labels.is_among(space.labels_of(*pack)));
+        }
+        Ok(space.get(platform, packs))
+    }
+
+    /// Returns the parts of orbit's configuration that come from the options.
+    pub async fn orbit(&self, entry: &AgentEntry) -> Result<OrbitOptions, Error> {
+        let record = entry.record().ok_or(Denial::UnknownKey)?;
+        Ok(self.of_space(entry, &record.space).await?.orbit.clone())
+    }
+
+    async fn of_space(&self, entry: &AgentEntry, space: &SpaceId) -> Result<Arc<Configurations>, Error> {
         let load = async {
-            let stored = self.store.everywhere(entry).setting(&setting_name(&record.space)).await?;
-            Ok(Configurations::of(&Options::stored(parse(stored.as_deref())?.document())?))
+            let store = self.store.everywhere(entry);
+            let options = parse(store.setting(&setting_name(space)).await?.as_deref())?;
+            let of_all = packs::stored(store.setting(&packs::setting_of_all()).await?.as_deref())?;
+            let own = packs::stored(store.setting(&packs::setting_name(space)).await?.as_deref())?;
+            Ok(Configurations::of(Options::stored(options.document())?, of_all, own))
         };
-        Ok(self.cache.get(&record.space, load).await?.get(Platform::of(&record)))
+        self.cache.get(space, load).await
     }
 
     /// Returns the options of the grant's space.
@@ -173,7 +156,9 @@ impl FleetdOptions {
 
     /// Handles a change of a setting.
     pub(crate) fn setting_changed(&self, name: &str) {
-        if let Some(space) = name.strip_prefix(PREFIX) {
+        if name == packs::setting_of_all() {
+            self.cache.clear();
+        } else if let Some(space) = name.strip_prefix(PREFIX).or_else(|| packs::space_of(name)) {
             self.cache.forget(space);
         }
     }

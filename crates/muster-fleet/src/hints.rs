@@ -143,7 +143,7 @@ impl Hints {
         }
         // While the store fails, nothing can be fetched either.
         let checks = self.host_checks.due(osquery).await.ok().flatten();
-        if checks.is_some_and(|due| due.queries().next().is_some()) {
+        if checks.is_some_and(|due| !due.are_none()) {
             return Some(Reason::Policy);
         }
         self.labels.due(osquery).await.ok().flatten().and_then(|due| due.queries().next().map(|_| Reason::Label))

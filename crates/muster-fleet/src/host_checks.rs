@@ -10,6 +10,7 @@ use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
 use muster_core::fleetd::checks::{self, Check, CheckResult};
 use muster_core::fleetd::details;
+use muster_core::fleetd::labels::{is_among, name_key};
 use muster_core::fleetd::platform::Platform;
 use muster_core::id::{HostCheckId, SpaceId};
 use muster_core::time::Clock;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::agent_views::AgentView;
 use super::audit::{audit_line, with_changes};
+use super::labels::{self, Labels};
 use super::registry::AgentEntry;
 use super::space_cache::SpaceCache;
 use super::watched_store::WatchedStore;
@@ -69,6 +71,8 @@ pub struct CheckDraft {
     pub resolution: Option<String>,
     /// Platforms; empty for all.
     pub platforms: Option<Vec<String>>,
+    /// Names of labels, of which the hosts have one; empty for all.
+    pub labels: Option<Vec<String>>,
 }
 
 impl CheckDraft {
@@ -87,19 +91,30 @@ impl CheckDraft {
         if let Some(platforms) = self.platforms {
             check.platforms = platforms;
         }
+        if let Some(labels) = self.labels {
+            check.labels = labels;
+        }
     }
 }
 
 /// Queries that are due to a host.
 pub struct DueChecks {
     space: Arc<SpaceChecks>,
-    platform: Option<Platform>,
+    /// Positions of the checks that are for the host.
+    own: Vec<usize>,
 }
 
 impl DueChecks {
-    /// Iterates over the names and the SQL of the queries.
+    /// Iterates over the names and the SQL of the queries. If no check is for the host, they are one that tells that it was asked (FL29).
     pub fn queries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.space.of(self.platform).map(|(name, check)| (name, check.query.as_str()))
+        let own = self.own.iter().map(|at| &self.space.checks[*at]);
+        let instead = self.own.is_empty().then_some((checks::WILDCARD, details::ALWAYS));
+        own.map(|(name, check)| (name.as_str(), check.query.as_str())).chain(instead)
+    }
+
+    /// Returns whether no check is for the host.
+    pub fn are_none(&self) -> bool {
+        self.own.is_empty()
     }
 }
 
@@ -109,25 +124,24 @@ struct SpaceChecks {
     checks: Vec<(String, Check)>,
 }
 
-impl SpaceChecks {
-    fn of(&self, platform: Option<Platform>) -> impl Iterator<Item = (&str, &Check)> {
-        let applying = self.checks.iter().filter(move |(_, check)| check.applies_to(platform));
-        applying.map(|(name, check)| (name.as_str(), check))
-    }
-}
-
 /// The service of host checks.
 pub struct HostChecks {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    labels: Arc<Labels>,
     cache: SpaceCache<SpaceChecks>,
 }
 
 /// What hosts are asked and answer.
 impl HostChecks {
-    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { store, clock, entropy, cache: SpaceCache::default() }
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        labels: Arc<Labels>,
+    ) -> Self {
+        Self { store, clock, entropy, labels, cache: SpaceCache::default() }
     }
 
     /// Returns the checks that an agent's host must answer now: all after an hour with the jitter of its details, and
@@ -138,7 +152,11 @@ impl HostChecks {
         let answered = entry.checks_answered();
         let is_new = answered.is_none_or(|(_, version)| version != space.version);
         let is_due = is_new || details::are_due(entry.id(), answered.map(|(at, _)| at), self.clock.now());
-        Ok(is_due.then(|| DueChecks { space, platform: Platform::of(&record) }))
+        if !is_due {
+            return Ok(None);
+        }
+        let own = self.for_host(entry, &space, Platform::of(&record)).await?;
+        Ok(Some(DueChecks { space, own }))
     }
 
     /// Stores the answers in the results of a request: JSON objects by query name. Writes nothing if all are known.
@@ -154,7 +172,8 @@ impl HostChecks {
         }
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         let space = self.of_space(entry, &record.space).await?;
-        let own: Vec<&Check> = space.of(Platform::of(&record)).map(|(_, check)| check).collect();
+        let own = self.for_host(entry, &space, Platform::of(&record)).await?;
+        let own: Vec<&Check> = own.into_iter().map(|at| &space.checks[at].1).collect();
         let answers = checks::answers(&own, queries, statuses, messages);
         let known = self.store.everywhere(entry).check_results(entry.id()).await?;
         let now = self.clock.now();
@@ -167,6 +186,22 @@ impl HostChecks {
         }
         entry.remember_checks(now, space.version);
         Ok(())
+    }
+
+    /// Returns the positions of the checks that are for an agent's host, which has this platform.
+    async fn for_host(
+        &self,
+        entry: &AgentEntry,
+        space: &SpaceChecks,
+        platform: Option<Platform>,
+    ) -> Result<Vec<usize>, Error> {
+        let applies = |at: &usize| space.checks[*at].1.applies_to(platform);
+        let mut own: Vec<usize> = (0..space.checks.len()).filter(applies).collect();
+        if own.iter().any(|at| !space.checks[*at].1.labels.is_empty()) {
+            let labels = self.labels.of_agent(entry).await?;
+            own.retain(|at| labels.is_among(&space.checks[*at].1.labels));
+        }
+        Ok(own)
     }
 
     async fn of_space(&self, entry: &AgentEntry, space: &SpaceId) -> Result<Arc<SpaceChecks>, Error> {
@@ -184,8 +219,9 @@ impl HostChecks {
         let mut records = agents.iter().map(|agent| &agent.details.record);
         let Some(record) = records.find(|record| record.family == Family::Osquery) else { return Ok(Vec::new()) };
         let space = self.of_space(orbit, &record.space).await?;
+        let own = self.for_host(orbit, &space, Platform::of(record)).await?;
         let known = self.store.everywhere(orbit).check_results(&record.id).await?;
-        Ok(answered(space.of(Platform::of(record)).map(|(_, check)| check.clone()), known))
+        Ok(answered(own.into_iter().map(|at| space.checks[at].1.clone()), known))
     }
 
     /// Handles a change of a setting.
@@ -243,6 +279,7 @@ impl HostChecks {
             query: String::new(),
             resolution: String::new(),
             platforms: Vec::new(),
+            labels: Vec::new(),
         };
         draft.apply(&mut check);
         let added = check.clone();
@@ -302,6 +339,9 @@ impl HostChecks {
             return Ok((before, after));
         }
         checks::check_all(&stored.checks)?;
+        if let Some(after) = &after {
+            labels::check_names(self.store.seen_by(grant), &after.labels).await?;
+        }
         stored.version += 1;
         let (name, now) = (setting_name(grant.space()), self.clock.now());
         let value = serde_json::to_string(&stored).map_err(Error::internal)?;
@@ -331,11 +371,21 @@ pub(crate) fn check_ids(stored: Option<&str>) -> Result<Vec<HostCheckId>, Error>
     Ok(parse(stored)?.checks.into_iter().map(|check| check.id).collect())
 }
 
-/// Returns the checks among stored ones that apply to a platform.
-pub(crate) fn applying(stored: Option<&str>, platform: Option<Platform>) -> Result<Vec<Check>, Error> {
+/// Returns the checks among stored ones that are for hosts of a platform with these labels.
+pub(crate) fn applying(
+    stored: Option<&str>,
+    platform: Option<Platform>,
+    labels: &[String],
+) -> Result<Vec<Check>, Error> {
     let mut checks = parse(stored)?.checks;
-    checks.retain(|check| check.applies_to(platform));
+    checks.retain(|check| check.applies_to(platform) && is_among(&check.labels, labels));
     Ok(checks)
+}
+
+/// Returns the name of a check among stored ones that is for hosts with a label.
+pub(crate) fn with_label(stored: Option<&str>, label: &str) -> Result<Option<String>, Error> {
+    let names = |check: &Check| check.labels.iter().any(|name| name_key(name) == name_key(label));
+    Ok(parse(stored)?.checks.into_iter().find(names).map(|check| check.name))
 }
 
 /// Returns the name of the setting that holds the checks of a space.

@@ -146,7 +146,7 @@ impl Agents {
         let systems: Vec<&str> = view.agents.iter().map(|agent| agent.details.record.os.as_str()).collect();
         view.labels = labels::names_of(seen, &view.host, &systems).await?;
         if let Some(record) = asked(&view.agents) {
-            let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
+            let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record), &view.labels)?;
             view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
             view.software = seen.software_of(record).await?;
         }
@@ -182,6 +182,23 @@ impl Agents {
         if !grant.is_dry_run() {
             // Now, and not when the change arrives: the host may ask in between.
             selection.ids.iter().filter_map(|id| self.registry.get(id)).for_each(|entry| entry.forget_reports());
+        }
+        Ok(())
+    }
+
+    /// Makes osquery on an orbit's host report its details and answer the host checks and labels, for the user of the host. While it has not
+    /// done so since the last time, nothing is written.
+    pub async fn refetch_device(&self, orbit: &AgentEntry) -> Result<(), Error> {
+        let agents = self.of_device(orbit).await?;
+        let records = agents.iter().map(|agent| &agent.details.record);
+        let osquery = records.filter(|record| record.family == Family::Osquery).map(|record| &record.id);
+        for id in osquery {
+            let entry = self.registry.get(id);
+            if entry.as_ref().is_some_and(|entry| entry.facts_reported_at().is_none()) {
+                continue;
+            }
+            self.store.commit(orbit, vec![Write::Changed(Change::Refetch(id.clone()))]).await?;
+            entry.iter().for_each(|entry| entry.forget_reports());
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS, check_s
 use muster_core::entropy::random_uuid;
 use muster_core::event::of_revoked_key;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
+use muster_core::one_time::{DEFAULT_LIFE, OneTime, normalized};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
 use muster_store::query::{Listed, Page, Readable};
@@ -47,10 +48,21 @@ pub struct NewEnrollmentKey {
     pub tags: Vec<String>,
     /// Maximum number of uses.
     pub max_uses: Option<i64>,
+    /// For which host it is, if it is a one-time secret. Only of [`KeyFamily::Fleetd`].
+    pub one_time: Option<OneTimeHost>,
     /// Whether bulk changes skip it.
     pub hidden: bool,
     /// Whether its token is stored sealed and can be revealed later.
     pub retrievable: bool,
+}
+
+/// The host that a one-time secret is for. Without an identifier, it is for the first one that uses it.
+#[derive(Clone, Debug, Default)]
+pub struct OneTimeHost {
+    /// Hardware UUID.
+    pub uuid: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
 }
 
 /// The service of enrollment keys.
@@ -123,9 +135,13 @@ impl EnrollmentKeys {
             // space to which they have no access.
             space: grant.space().clone(),
             created_at: now,
-            expires_at: new.expiration.as_deref().map(|text| parse_end("expiration", text, now)).transpose()?,
+            expires_at: match new.expiration.as_deref() {
+                Some(text) => Some(parse_end("expiration", text, now)?),
+                None => new.one_time.as_ref().map(|_| now.plus(DEFAULT_LIFE)),
+            },
             revoked_at: None,
             max_uses: max_uses(new.max_uses)?,
+            one_time: one_time(new)?,
             uses: 0,
             last_used_at: None,
             hidden: new.hidden,
@@ -308,6 +324,16 @@ impl EnrollmentKeys {
             created_at: now,
             uses: 0,
             last_used_at: None,
+            one_time: old.one_time.as_ref().map(|old| OneTime {
+                orbit_used_at: None,
+                osquery_used_at: None,
+                ..old.clone()
+            }),
+            // A one-time secret lives as long as the one that it replaces.
+            expires_at: match (&old.one_time, old.expires_at) {
+                (Some(_), Some(end)) => Some(now.plus(end.since(old.created_at))),
+                (_, end) => end,
+            },
             created_by: grant.actor().to_string(),
             ..old.clone()
         };
@@ -337,6 +363,20 @@ fn key_name(name: Option<&str>, id: &EnrollmentKeyId) -> Result<String, Error> {
         }
         Some(name) => Ok(name.to_owned()),
     }
+}
+
+fn one_time(new: &NewEnrollmentKey) -> Result<Option<OneTime>, Error> {
+    let Some(host) = &new.one_time else { return Ok(None) };
+    if new.family != KeyFamily::Fleetd || new.secret.is_some() {
+        return Err(Error::invalid("one_time", "only for a generated secret of the family fleetd"));
+    }
+    let identifier = |field: &'static str, text: &Option<String>| {
+        let known =
+            |text: &String| normalized(text).ok_or_else(|| Error::invalid(field, "at most 256 bytes, not empty"));
+        text.as_ref().map(known).transpose()
+    };
+    let (uuid, serial) = (identifier("hardware_uuid", &host.uuid)?, identifier("serial", &host.serial)?);
+    Ok(Some(OneTime { uuid, serial, ..OneTime::default() }))
 }
 
 fn max_uses(max: Option<i64>) -> Result<Option<i64>, Error> {

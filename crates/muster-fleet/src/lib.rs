@@ -63,6 +63,7 @@ mod output_test;
 mod output_yaml;
 pub mod outputs;
 mod packages;
+pub mod packs;
 pub mod policies;
 pub mod policy_cache;
 mod policy_objects;
@@ -157,6 +158,7 @@ use self::nodes::Nodes;
 use self::output_keys::OutputKeys;
 use self::output_keys::issuer::KeyIssuer;
 use self::outputs::Outputs;
+use self::packs::Packs;
 use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
@@ -208,6 +210,7 @@ pub struct Fleet {
     host_logs: HostLogs,
     software: Arc<SoftwareInventory>,
     saved_queries: SavedQueries,
+    packs: Packs,
     rollouts: Arc<Rollouts>,
     auto_upgrades: Arc<AutoUpgrades>,
     responses: Responses,
@@ -312,6 +315,7 @@ impl Fleet {
             host_logs: wiring.host_logs(),
             software: Arc::new(wiring.software()),
             saved_queries: wiring.saved_queries(),
+            packs: wiring.packs(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),

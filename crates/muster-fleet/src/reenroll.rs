@@ -197,6 +197,7 @@ impl CheckIns {
             expires_at: Some(now.plus(TOKEN_LIFE)),
             revoked_at: None,
             max_uses: Some(1),
+            one_time: None,
             uses: 0,
             last_used_at: None,
             // So that it does not appear among the keys of administrators.

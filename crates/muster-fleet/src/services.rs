@@ -43,6 +43,7 @@ use crate::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHos
 use crate::nodes::Nodes;
 use crate::output_keys::OutputKeys;
 use crate::outputs::Outputs;
+use crate::packs::Packs;
 use crate::policies::Policies;
 use crate::refusals::Refusals;
 use crate::respond::Responses;
@@ -129,6 +130,11 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Returns the service of packs.
+    pub fn packs(&self) -> &Packs {
+        &self.packs
     }
 
     /// Returns the service of labels.

@@ -29,6 +29,8 @@ pub struct FleetSettings {
     pub build_hash: String,
     /// Cost of password hashes.
     pub password_cost: PasswordCost,
+    /// Time after its last enrollment in which an osqueryd may not enroll again (`osquery.enroll_cooldown`).
+    pub enroll_cooldown: Duration,
     /// Whether requests may authenticate with a name and a password (`auth.basic`).
     pub accepts_basic: bool,
 }
@@ -57,6 +59,7 @@ impl Default for FleetSettings {
             lowest_version: (7, 13),
             build_hash: String::new(),
             password_cost: PasswordCost::default(),
+            enroll_cooldown: Duration::ZERO,
             accepts_basic: false,
         }
     }

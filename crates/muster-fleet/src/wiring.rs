@@ -51,6 +51,7 @@ use super::nodes::Nodes;
 use super::output_keys::issuer::KeyIssuer;
 use super::output_keys::{OutputKeyParts, OutputKeys};
 use super::outputs::Outputs;
+use super::packs::Packs;
 use super::policies::Policies;
 use super::policy_cache::PolicyCache;
 use super::policy_objects::PolicyObjects;
@@ -108,14 +109,20 @@ impl Wiring {
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
         let store = Arc::new(WatchedStore::new(store));
         let registry = Arc::new(Registry::default());
+        let labels = Arc::new(Labels::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy)));
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
             urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
             currency: Arc::new(Currency::new(Arc::clone(&store))),
-            fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock))),
-            host_checks: Arc::new(HostChecks::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy))),
-            labels: Arc::new(Labels::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy))),
+            fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&labels))),
+            host_checks: Arc::new(HostChecks::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&entropy),
+                Arc::clone(&labels),
+            )),
+            labels,
             members: Arc::new(Members::new(Arc::clone(&store))),
             restoration: Arc::new(Restoration::new(Arc::clone(&store), Arc::clone(&clock))),
             signing: Arc::new(SigningKeys::new(
@@ -183,7 +190,7 @@ impl Wiring {
     }
 
     pub(crate) fn enrollment(&self) -> Enrollment {
-        Enrollment::new(self.store(), self.clock(), self.entropy(), self.registry())
+        Enrollment::new(self.store(), self.clock(), self.entropy(), self.registry(), self.settings.enroll_cooldown)
     }
 
     // Ten dependencies, as a struct: in a call with ten arguments, two of the same type are easily swapped.
@@ -402,6 +409,10 @@ impl Wiring {
 
     pub(crate) fn saved_queries(&self) -> SavedQueries {
         SavedQueries::new(self.store(), self.clock(), self.entropy())
+    }
+
+    pub(crate) fn packs(&self) -> Packs {
+        Packs::new(self.store(), self.clock(), self.entropy())
     }
 
     pub(crate) fn software(&self) -> SoftwareInventory {

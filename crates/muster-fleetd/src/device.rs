@@ -45,9 +45,19 @@ impl Inner {
             }
             Route::DeviceHome => {
                 // Without a token, nothing was guessed: many people behind one address may reload the page.
-                let token = cookie(&head.headers, COOKIE_NAME).ok_or_else(unknown_token)?;
-                let entry = self.device_of(token, peer).await?;
+                let entry = self.device_of(token_of(head)?, peer).await?;
                 Ok(html(StatusCode::OK, &page(&self.known_of(&entry).await?)))
+            }
+            Route::DevicePageRefetch => {
+                // The cookie is not sent with requests that other sites cause.
+                let entry = self.device_of(token_of(head)?, peer).await?;
+                self.fleet.agents().refetch_device(&entry).await?;
+                Ok(to_page(html(StatusCode::SEE_OTHER, "")))
+            }
+            Route::DeviceRefetch => {
+                let entry = self.device_of(in_path.unwrap_or_default(), peer).await?;
+                self.fleet.agents().refetch_device(&entry).await?;
+                json_reply(&Nothing {}).map(not_stored)
             }
             _ => {
                 let entry = self.device_of(in_path.unwrap_or_default(), peer).await?;
@@ -99,6 +109,17 @@ impl Inner {
     }
 }
 
+/// Returns the token in the cookie of a request.
+fn token_of(head: &Parts) -> Result<&str, Failure> {
+    cookie(&head.headers, COOKIE_NAME).ok_or_else(unknown_token)
+}
+
+/// Makes a response lead to the page.
+fn to_page(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(LOCATION, HeaderValue::from_static("/device"));
+    reply
+}
+
 /// Keeps browsers and proxies from storing what the token gives access to.
 fn not_stored(mut reply: Reply) -> Reply {
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -119,8 +140,7 @@ fn without_token(token: &str, peer: &Peer) -> Reply {
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         reply.headers_mut().insert(SET_COOKIE, cookie);
     }
-    reply.headers_mut().insert(LOCATION, HeaderValue::from_static("/device"));
-    reply
+    to_page(reply)
 }
 
 /// Creates a response with a page, which loads nothing and sends its URL nowhere.
@@ -133,7 +153,7 @@ pub(super) fn html(status: StatusCode, body: &str) -> Reply {
         (
             CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(
-                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
             ),
         ),
     ];
@@ -288,6 +308,8 @@ fn page(known: &Known) -> String {
         let _ = write!(body, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
     }
     body.push_str("</table>");
+    body.push_str("<form method=\"post\" action=\"/device/refetch\"><button>Refetch</button> ");
+    body.push_str("The device reports again within a minute; then reload this page.</form>");
     body.push_str(&device_checks::section(checks));
     body.push_str(&device_software::section(software));
     document(&body)

@@ -79,6 +79,7 @@ mod tests {
             query: "SELECT secret".into(),
             resolution: "<b>restart</b>".into(),
             platforms: Vec::new(),
+            labels: Vec::new(),
         };
         let result = CheckResult { check: check.id.clone(), passes, since: at(0), error: String::new() };
         AnsweredCheck { check, result: Some(result) }

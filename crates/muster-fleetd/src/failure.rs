@@ -52,11 +52,17 @@ impl Failure {
     /// look like that.
     pub fn of_enrollment(error: Error) -> Self {
         let is_secret = error.denial == Some(Denial::UnknownKey);
+        let is_one_time = matches!(error.denial, Some(Denial::OneTimeSecretSpent | Denial::OneTimeSecretMismatch));
+        let reason = error.code;
         let failure = Self::from(error);
         let is_key_invalid = !failure.status.is_server_error();
         if is_secret {
             // Only people with the server's log may learn that a secret was valid once.
             let reason = if failure.cause.is_some() { "RevokedEnrollSecret" } else { "InvalidEnrollSecret" };
+            return Self { reason, message: "enroll failed: invalid secret".into(), is_key_invalid, ..failure };
+        }
+        if is_one_time {
+            // The host learns no more than of a secret that never was: the reason is in the audit log.
             return Self { reason, message: "enroll failed: invalid secret".into(), is_key_invalid, ..failure };
         }
         Self { is_key_invalid, ..failure }
@@ -139,6 +145,15 @@ pub fn remedy(reason: &str) -> &'static str {
         }
         "TooManyEnrollSecrets" => {
             "an address sends invalid enroll secrets: find the host, and remove or rebuild its package"
+        }
+        "one_time_secret_spent" => {
+            "the host has used its one-time secret: if it was reinstalled, create another one with `muster enrollment-key create --family fleetd --one-time`"
+        }
+        "one_time_secret_identifier_mismatch" => {
+            "a host uses the one-time secret of another one: find out how it got it, and create one for this host"
+        }
+        "enroll_cooldown" => {
+            "no action is needed if it happens once; otherwise, two hosts may have the same identifier: package fleetd with --host-identifier=instance"
         }
         "InvalidNodeKey" => {
             "no action is needed if the host enrolls again; otherwise, its enroll secret is revoked, or belongs to another server"

@@ -31,6 +31,7 @@ use muster_core::agent::Family;
 use muster_core::client_certificate::ClientCertificate;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
+use muster_core::fleetd::identifier::HostIdentifier;
 use muster_fleet::Fleet;
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::Admission;
@@ -78,6 +79,8 @@ pub struct FleetdApiOptions {
     pub uploads: UploadLimits,
     /// Whether hosts are bound to the client certificates that they enroll with (FL148).
     pub binds_certificates: bool,
+    /// Identifier by which the host of an osqueryd is recognized (FL §1.3).
+    pub identifier: HostIdentifier,
 }
 
 /// Result of a request.

@@ -7,9 +7,11 @@ use muster_core::agent::Family;
 use muster_core::enroll::Request;
 use muster_core::error_chain::chain;
 use muster_core::fleetd::details::{self, Details};
+use muster_core::fleetd::identifier::EnrolledDetails;
 use muster_core::fleetd::log_lines::LogType;
 use muster_core::fleetd::{live, rows, software};
 use muster_core::live_query::HostAnswer;
+use muster_core::one_time::Hardware;
 use muster_core::{host, raw_json};
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::EnrollInput;
@@ -37,9 +39,10 @@ impl Inner {
     pub(super) async fn osquery_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryEnroll<'_> = call.parse()?;
         let admission = self.admit(&call, &wire.enroll_secret).await?;
-        let machine = host::machine_id(&wire.host_identifier)
-            .ok_or_else(|| Failure::bad_request("enroll failed: no valid host_identifier"))?;
         let details = enrolled_facts(&wire);
+        let identifier = self.identifier(&wire.host_identifier, &details);
+        let machine = host::machine_id(identifier)
+            .ok_or_else(|| Failure::bad_request("enroll failed: no valid host_identifier"))?;
         let (id, metadata) = (host::agent_id(Family::Osquery, &machine), details.metadata());
         let request = Request {
             family: Family::Osquery,
@@ -47,6 +50,12 @@ impl Inner {
             id: id.as_str(),
             metadata: &metadata,
             certificate: self.certificate(call.peer),
+            hardware: Hardware {
+                uuid: text(&details.osquery_info, "uuid")
+                    .or_else(|| text(&details.system_info, "uuid"))
+                    .unwrap_or_default(),
+                serial: text(&details.system_info, "hardware_serial").unwrap_or_default(),
+            },
             ..Request::default()
         };
         let input = EnrollInput {
@@ -57,6 +66,22 @@ impl Inner {
         };
         let enrolled = self.fleet.enrollment().enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
         json(&OsqueryEnrolled { node_key: enrolled.key.secret() })
+    }
+
+    /// Returns the identifier of a host that enrolls, by the server's configuration.
+    fn identifier<'a>(&self, provided: &'a str, details: &'a Details<'_>) -> &'a str {
+        let value = |row, name| text(row, name).unwrap_or_default();
+        let known = EnrolledDetails {
+            provided,
+            uuid: value(&details.osquery_info, "uuid"),
+            instance: value(&details.osquery_info, "instance_id"),
+            hostname: value(&details.system_info, "hostname"),
+        };
+        let (identifier, is_missing) = self.options.identifier.choose(&known);
+        if is_missing {
+            tracing::info!(host_identifier = provided, wanted = ?self.options.identifier, "an enrolling host does not report its identifier; using the provided one");
+        }
+        identifier
     }
 
     pub(super) async fn osquery_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -181,6 +206,11 @@ impl Inner {
         self.fleet.host_logs().take(&entry, kind, text_of(wire.data)).await?;
         json(&Nothing {})
     }
+}
+
+/// Returns a value of a row, if it is not empty.
+fn text<'a>(row: &'a rows::Row<'_>, name: &str) -> Option<&'a str> {
+    row.get(name).map(|value| &**value).filter(|value| !value.is_empty())
 }
 
 /// Returns the facts in an enrollment. Values that are not objects of strings are ignored (FL8).

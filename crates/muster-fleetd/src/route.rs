@@ -60,6 +60,10 @@ pub enum Route {
     DevicePage,
     /// `/device`
     DeviceHome,
+    /// `/api/{version}/fleet/device/{token}/refetch`
+    DeviceRefetch,
+    /// `/device/refetch`
+    DevicePageRefetch,
     /// `/api/fleet/orbit/notifications`
     OrbitNotifications,
 }
@@ -122,7 +126,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -142,6 +146,8 @@ impl Route {
         Self::DeviceData,
         Self::DevicePage,
         Self::DeviceHome,
+        Self::DeviceRefetch,
+        Self::DevicePageRefetch,
         Self::OrbitNotifications,
     ];
 
@@ -163,6 +169,7 @@ impl Route {
             let mut parts = rest.splitn(2, '/');
             return match (parts.next().unwrap_or_default(), parts.next()) {
                 ("", None) => Some(Self::DeviceHome),
+                ("refetch", None) => Some(Self::DevicePageRefetch),
                 // The tabs of FleetDM's page, which Fleet Desktop opens.
                 (_, None | Some("policies" | "self-service" | "software")) => Some(Self::DevicePage),
                 _ => None,
@@ -175,6 +182,7 @@ impl Route {
                 "" if !rest.ends_with('/') => Some(Self::DeviceData),
                 "ping" => Some(Self::DevicePing),
                 "desktop" => Some(Self::DeviceDesktop),
+                "refetch" => Some(Self::DeviceRefetch),
                 _ => None,
             };
         }
@@ -213,6 +221,7 @@ impl Route {
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",
             Self::DevicePage | Self::DeviceHome => "device_page",
+            Self::DeviceRefetch | Self::DevicePageRefetch => "device_refetch",
             Self::OrbitNotifications => "orbit_notifications",
         }
     }
@@ -222,6 +231,7 @@ impl Route {
         match self {
             Self::OrbitPing => *method == Method::HEAD || *method == Method::POST,
             Self::OrbitNotifications => *method == Method::GET,
+            Self::DeviceRefetch | Self::DevicePageRefetch => *method == Method::POST,
             _ if self.is_of_device() => *method == Method::HEAD || *method == Method::GET,
             _ => *method == Method::POST,
         }
@@ -232,6 +242,7 @@ impl Route {
         HeaderValue::from_static(match self {
             Self::OrbitPing => "HEAD, POST",
             Self::OrbitNotifications => "GET",
+            Self::DeviceRefetch | Self::DevicePageRefetch => "POST",
             _ if self.is_of_device() => "GET, HEAD",
             _ => "POST",
         })
@@ -247,6 +258,8 @@ impl Route {
                 | Self::DeviceData
                 | Self::DevicePage
                 | Self::DeviceHome
+                | Self::DeviceRefetch
+                | Self::DevicePageRefetch
         )
     }
 

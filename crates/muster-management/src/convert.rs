@@ -72,6 +72,12 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
         revoked_at: times(key.revoked_at),
         tags: key.tags,
         max_uses: key.max_uses,
+        one_time: key.one_time.map(|one_time| enrollment_key::OneTime {
+            hardware_uuid: one_time.uuid,
+            serial: one_time.serial,
+            orbit_used_at: times(one_time.orbit_used_at),
+            osquery_used_at: times(one_time.osquery_used_at),
+        }),
         uses: key.uses,
         last_used_at: times(key.last_used_at),
         hidden: key.hidden,

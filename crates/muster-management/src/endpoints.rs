@@ -21,8 +21,8 @@ use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves,
     changes, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, labels, live_queries,
-    message_signing, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, saved_queries,
-    scripts, settings, setup, software, uninstall_tokens,
+    message_signing, network_objects, nodes, openapi, outputs, packages, packs, refused, respond, rollouts,
+    saved_queries, scripts, settings, setup, software, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -169,6 +169,7 @@ pub fn all() -> Vec<Endpoint> {
         fleetd_options::endpoints(),
         host_checks::endpoints(),
         labels::endpoints(),
+        packs::endpoints(),
         software::endpoints(),
         message_signing::endpoints(),
         packages::endpoints(),

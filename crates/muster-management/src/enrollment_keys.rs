@@ -28,7 +28,7 @@ use super::query::{Paging, Query};
 use super::{convert, cursor, kql};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
-use muster_fleet::keys::NewEnrollmentKey;
+use muster_fleet::keys::{NewEnrollmentKey, OneTimeHost};
 
 /// Endpoints for enrollment keys, under both spellings of the path (MG §1.6).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -173,11 +173,22 @@ async fn create(
         expiration: body.expiration,
         tags: body.tags.unwrap_or_default(),
         max_uses: body.max_uses,
+        one_time: one_time(body.one_time, body.hardware_uuid, body.serial)?,
         hidden: body.hidden.unwrap_or(false),
         // Retrievable by default: the agent's container entry point, Terraform and the ECK operator read the token later.
         retrievable: body.retrievable.unwrap_or(true),
     };
     created(&fleet, fleet.enrollment_keys().create(&context.grant()?, &new).await?)
+}
+
+fn one_time(wanted: Option<bool>, uuid: Option<String>, serial: Option<String>) -> Result<Option<OneTimeHost>, Error> {
+    match wanted {
+        Some(true) => Ok(Some(OneTimeHost { uuid, serial })),
+        _ if uuid.is_some() || serial.is_some() => {
+            Err(Error::invalid("one_time", "must be true for a secret of one host"))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn family(word: Option<&str>) -> Result<KeyFamily, Error> {

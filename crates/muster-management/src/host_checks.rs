@@ -40,9 +40,9 @@ fn counted(counted: CountedCheck) -> HostCheck {
 }
 
 fn of(check: Check) -> HostCheck {
-    let Check { id, version, name, description, query, resolution, platforms } = check;
+    let Check { id, version, name, description, query, resolution, platforms, labels } = check;
     let id = id.to_string();
-    HostCheck { id, version, name, description, query, resolution, platforms, passing: 0, failing: 0 }
+    HostCheck { id, version, name, description, query, resolution, platforms, labels, passing: 0, failing: 0 }
 }
 
 /// Converts a check with the answer of a host.
@@ -59,8 +59,8 @@ pub fn answered(one: records::AnsweredCheck) -> AnsweredCheck {
 }
 
 fn draft(body: SaveHostCheck) -> CheckDraft {
-    let SaveHostCheck { name, description, query, resolution, platforms } = body;
-    CheckDraft { name, description, query, resolution, platforms }
+    let SaveHostCheck { name, description, query, resolution, platforms, labels } = body;
+    CheckDraft { name, description, query, resolution, platforms, labels }
 }
 
 async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Items<HostCheck>> {

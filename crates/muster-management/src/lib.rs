@@ -46,6 +46,7 @@ mod object_fields;
 pub mod openapi;
 mod outputs;
 mod packages;
+mod packs;
 mod policy_convert;
 mod query;
 mod refused;

@@ -319,7 +319,13 @@ CREATE TABLE enrollment_keys (
     uses INTEGER NOT NULL,
     last_used_at INTEGER,
     hidden INTEGER NOT NULL,
-    created_by TEXT NOT NULL
+    created_by TEXT NOT NULL,
+    -- Of one-time secrets: the hardware of the host, in lower case, and the first use by each of its programs.
+    one_time INTEGER NOT NULL,
+    bound_uuid TEXT,
+    bound_serial TEXT,
+    orbit_used_at INTEGER,
+    osquery_used_at INTEGER
 ) STRICT;
 -- A live key's name is unique among those of its space and policy.
 CREATE UNIQUE INDEX enrollment_keys_by_name ON enrollment_keys (space, coalesce(policy_id, ''), name) WHERE revoked_at IS NULL;

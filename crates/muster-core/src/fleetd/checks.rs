@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::labels::MAX_CHOSEN;
 use super::platform::{self, Platform};
 use super::questions;
 pub use super::questions::Answer;
@@ -9,6 +10,8 @@ use crate::error::{Error, ErrorKind};
 use crate::id::HostCheckId;
 use crate::time::Timestamp;
 
+/// Name of the query that a host gets if no check is for it (FL29).
+pub const WILDCARD: &str = "fleet_no_policies_wildcard";
 /// Prefix of the names of the queries, by which FleetDM's tools recognize them.
 pub const PREFIX: &str = "fleet_policy_query_";
 /// Maximum number of checks of a space.
@@ -36,6 +39,9 @@ pub struct Check {
     pub resolution: String,
     /// Names of the platforms whose hosts are checked; empty for all.
     pub platforms: Vec<String>,
+    /// Names of labels, of which the hosts that are checked have one; empty for all.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }
 
 impl Check {
@@ -63,6 +69,9 @@ impl Check {
             if text.len() > MAX_TEXT {
                 return Err(Error::invalid(field, format!("at most {MAX_TEXT} bytes")));
             }
+        }
+        if self.labels.len() > MAX_CHOSEN {
+            return Err(Error::invalid("labels", format!("at most {MAX_CHOSEN} labels")));
         }
         platform::check_names("platforms", &self.platforms)
     }
@@ -129,9 +138,9 @@ pub fn answers(checks: &[&Check], queries: &str, statuses: &str, messages: &str)
     found.into_iter().map(|(at, answer)| (checks[at].id.clone(), answer)).collect()
 }
 
-/// Returns whether the results of a request contain one for any check, of this or another space.
+/// Returns whether the results of a request contain one for any check, of this or another space, or for the query in their place.
 pub fn has_answers(statuses: &str) -> bool {
-    questions::has_answers(PREFIX, statuses)
+    questions::has_answers(PREFIX, statuses) || questions::has_answers(WILDCARD, statuses)
 }
 
 /// Decides what changes with the answers of a host, which has these checks. Equal results change nothing.
@@ -177,6 +186,7 @@ mod tests {
             query: "SELECT 1".into(),
             resolution: String::new(),
             platforms: platforms.iter().map(ToString::to_string).collect(),
+            labels: Vec::new(),
         }
     }
 

@@ -178,6 +178,24 @@ pub fn completed(reported: &str, stored: &str) -> String {
     Value::Object(all).to_string()
 }
 
+/// Facts that an orbit which enrolls again does not replace: it knows some of them only sometimes.
+const KEPT: [(&str, &str); 4] = [("host", "id"), ("host", "name"), ("hardware", "serial"), ("hardware", "model")];
+
+/// Returns the metadata of an orbit that enrolls again: what it reports, with those facts that were known before (FL50).
+pub fn kept(reported: &str, stored: &str) -> String {
+    let parse = |raw: &str| serde_json::from_str::<Map<String, Value>>(raw).unwrap_or_default();
+    let (mut all, stored) = (parse(reported), parse(stored));
+    for (part, name) in KEPT {
+        let known = stored.get(part).and_then(|part| part.get(name)).filter(|fact| fact.as_str() != Some(""));
+        if let (Some(known), Some(facts)) =
+            (known, all.entry(part).or_insert_with(|| Map::new().into()).as_object_mut())
+        {
+            facts.insert(name.to_owned(), known.clone());
+        }
+    }
+    Value::Object(all).to_string()
+}
+
 /// Returns the metadata of orbit: what it reports when it enrolls.
 pub fn orbit_metadata(facts: &OrbitFacts<'_>) -> String {
     let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(shortened);
@@ -301,6 +319,23 @@ mod tests {
 
     proptest! {
         #[test]
+    fn fl50_an_orbit_that_enrolls_again_keeps_what_was_known() {
+        let facts = |serial, model, hostname| {
+            orbit_metadata(&OrbitFacts {
+                hardware_uuid: "u",
+                hardware_serial: serial,
+                hardware_model: model,
+                hostname,
+                ..OrbitFacts::default()
+            })
+        };
+        let kept: Value = serde_json::from_str(&kept(&facts("other", "new", "b"), &facts("5JX82", "", "a"))).unwrap();
+        assert_eq!(kept["hardware"], json!({"serial": "5JX82", "model": "new"}));
+        assert_eq!((&kept["host"]["hostname"], &kept["host"]["id"]), (&json!("b"), &json!("u")));
+        assert_eq!(super::kept("{}", "null"), r#"{"hardware":{},"host":{}}"#);
+    }
+
+    #[test]
         fn metadata_is_bounded_json(hostname in ".{0,600}", address in prop::collection::vec(".{0,300}", 0..64)) {
             let system_info = Row::from([("hostname".into(), hostname.into())]);
             let addresses = address.into_iter().map(|address| Row::from([("address".into(), address.into())])).collect();

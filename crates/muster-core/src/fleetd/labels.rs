@@ -81,6 +81,12 @@ impl Label {
     }
 }
 
+/// Returns whether a host with labels of these names is meant by a choice of labels: it has one of them, or none is chosen.
+pub fn is_among(chosen: &[String], names: &[String]) -> bool {
+    let has = |name: &String| names.iter().any(|own| name_key(own) == name_key(name));
+    chosen.is_empty() || chosen.iter().any(has)
+}
+
 /// Returns the form of a name that is compared.
 pub fn name_key(name: &str) -> String {
     name.trim().to_lowercase()

@@ -2,9 +2,10 @@
 //!
 //! A document has `config`, an osquery configuration, and `overrides.platforms`, which replace it as a whole for a platform.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::options_check::check;
+use super::packs::Pack;
 use super::platform::Platform;
 use crate::credential::SecretHash;
 use crate::error::{Error, ErrorKind};
@@ -51,13 +52,6 @@ pub struct Rendered {
     pub etag: String,
 }
 
-/// The configurations of a space's hosts, by platform. Shared by all hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RenderedOptions {
-    every: Rendered,
-    platforms: Vec<(Platform, Rendered)>,
-}
-
 impl Options {
     /// Parses a document, YAML or JSON. All problems are reported at once, with their positions.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -77,17 +71,27 @@ impl Options {
         read(text).map(|document| Self { value: document.value }).map_err(|problems| invalid(problems.into()))
     }
 
-    /// Renders the configurations.
-    pub fn render(&self) -> RenderedOptions {
+    /// Renders the configuration of the hosts of a platform that get these packs; `None` stands for a platform that is unknown. An override
+    /// replaces the common configuration as a whole (FL14).
+    pub fn render<'a>(&self, platform: Option<Platform>, packs: impl IntoIterator<Item = &'a Pack>) -> Rendered {
         let overrides = self.value.pointer("/overrides/platforms").and_then(Value::as_object);
-        let of = |platform: &Platform| {
-            let config = overrides?.get(platform.as_str()).filter(|config| !config.is_null())?;
-            Some((*platform, Rendered::of(Some(config))))
-        };
-        RenderedOptions {
-            every: Rendered::of(self.value.get("config")),
-            platforms: Platform::ALL.iter().filter_map(of).collect(),
+        let own = overrides.zip(platform).and_then(|(all, platform)| all.get(platform.as_str()));
+        let config = own.filter(|config| !config.is_null()).or_else(|| self.value.get("config"));
+        // `null` counts as an empty configuration (FL170).
+        let mut config = config.and_then(Value::as_object).cloned().unwrap_or_default();
+        for pack in packs {
+            let all = config.entry("packs").or_insert(Value::Null);
+            if !all.is_object() {
+                *all = Value::Object(Map::new());
+            }
+            all[&pack.name] = pack.document.clone();
         }
+        Rendered::of(&config)
+    }
+
+    /// Returns a member of the document.
+    pub(super) fn member(&self, name: &str) -> Option<&Value> {
+        self.value.get(name)
     }
 
     /// Returns the differences from other options, in the order of their paths.
@@ -96,22 +100,9 @@ impl Options {
     }
 }
 
-impl RenderedOptions {
-    /// Returns the configuration of a host; `None` stands for a host whose platform is unknown (FL14).
-    pub fn of(&self, platform: Option<Platform>) -> &Rendered {
-        platform.and_then(|platform| self.own(platform)).unwrap_or(&self.every)
-    }
-
-    /// Returns the configuration that replaces the common one for a platform.
-    pub fn own(&self, platform: Platform) -> Option<&Rendered> {
-        self.platforms.iter().find(|(own, _)| *own == platform).map(|(_, rendered)| rendered)
-    }
-}
-
 impl Rendered {
-    fn of(config: Option<&Value>) -> Self {
-        // `null` counts as an empty configuration (FL170).
-        let plain = config.filter(|config| config.is_object()).map_or_else(|| "{}".to_owned(), Value::to_string);
+    fn of(config: &Map<String, Value>) -> Self {
+        let plain = serde_json::to_string(config).unwrap_or_else(|_| "{}".to_owned());
         let etag = hex::encode(&SecretHash::of(plain.as_bytes()).0);
         let comma = if plain.len() > 2 { "," } else { "" };
         Self { with_etag: format!(r#"{{"etag":"{etag}"{comma}{}"#, &plain[1..]), etag, plain }
@@ -119,7 +110,7 @@ impl Rendered {
 }
 
 /// Parses YAML, of which JSON is a part but for a few numbers and escapes.
-fn read(text: &str) -> Result<Document, Problems> {
+pub(super) fn read(text: &str) -> Result<Document, Problems> {
     yaml::read(text).or_else(|problems| match serde_json::from_str(text) {
         Ok(value) => Ok(Document { value, places: Places::default() }),
         Err(_) => Err(problems),
@@ -135,40 +126,65 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::id::PackId;
 
-    fn rendered(text: &str) -> RenderedOptions {
-        Options::parse(text).unwrap().render()
+    fn options(text: &str) -> Options {
+        Options::parse(text).unwrap()
     }
 
-    fn value(rendered: &Rendered) -> Value {
-        serde_json::from_str(&rendered.plain).unwrap()
+    fn value(options: &Options, platform: Option<Platform>) -> Value {
+        serde_json::from_str(&options.render(platform, []).plain).unwrap()
     }
 
     #[test]
     fn fl13_the_default_is_valid_and_at_top_level() {
-        let options = rendered(DEFAULT);
-        let config = value(options.of(None));
+        let options = options(DEFAULT);
+        let config = value(&options, None);
         assert_eq!(config["options"]["distributed_interval"], 10);
         assert!(config.get("error").is_none() && config.get("etag").is_none());
-        assert_eq!(options.of(None).etag.len(), 64);
+        assert_eq!(options.render(None, []).etag.len(), 64);
     }
 
     #[test]
     fn fl14_an_override_replaces_the_configuration_of_its_platform_as_a_whole() {
-        let options = rendered(
+        let options = options(
             "config: {options: {a: 1}, schedule: {}}\noverrides: {platforms: {darwin: {options: {b: 2}}, windows: null}}\n",
         );
-        assert_eq!(value(options.of(Some(Platform::Darwin))), json!({"options": {"b": 2}}));
+        assert_eq!(value(&options, Some(Platform::Darwin)), json!({"options": {"b": 2}}));
         for other in [None, Some(Platform::Linux), Some(Platform::Windows)] {
-            assert_eq!(value(options.of(other))["options"], json!({"a": 1}), "{other:?}");
+            assert_eq!(value(&options, other)["options"], json!({"a": 1}), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn fl15_packs_are_added_under_their_names() {
+        let pack = |name: &str| Pack {
+            id: PackId::trusted(name),
+            version: 1,
+            name: name.into(),
+            description: String::new(),
+            platforms: Vec::new(),
+            labels: Vec::new(),
+            document: json!({"queries": {"q": {"query": "SELECT 1", "interval": 60}}}),
+        };
+        let (global, team) = (pack("Global"), pack("team-blue"));
+        for text in ["config: null", "config: {packs: null}", "config: {packs: {own: {queries: {}}, Global: {}}}"] {
+            let options = options(text);
+            let rendered = options.render(None, [&global, &team]);
+            let config: Value = serde_json::from_str(&rendered.plain).unwrap();
+            for name in ["Global", "team-blue"] {
+                assert_eq!(config["packs"][name]["queries"]["q"]["interval"], 60, "{text}");
+            }
+            assert_eq!(config["packs"]["own"].is_object(), text.contains("own"));
+            assert_ne!(rendered.etag, options.render(None, [&global]).etag);
+            assert_eq!(rendered, options.render(None, [&global, &team]));
         }
     }
 
     #[test]
     fn fl170_no_configuration_is_an_empty_object() {
         for text in ["config: null", "{}", "overrides: {}", r#"{"config": null}"#] {
-            let options = rendered(text);
-            let none = options.of(None);
+            let none = options(text).render(None, []);
             assert_eq!(none.plain, "{}", "{text}");
             let with: Value = serde_json::from_str(&none.with_etag).unwrap();
             assert_eq!(with, json!({"etag": none.etag}));
@@ -177,8 +193,8 @@ mod tests {
 
     #[test]
     fn json_may_contain_what_is_ambiguous_in_yaml() {
-        let options = rendered(r#"{"config": {"options": {"a": 1e2, "b": "\/x"}}}"#);
-        assert_eq!(value(options.of(None))["options"]["b"], "/x");
+        let options = options(r#"{"config": {"options": {"a": 1e2, "b": "\/x"}}}"#);
+        assert_eq!(value(&options, None)["options"]["b"], "/x");
     }
 
     #[test]

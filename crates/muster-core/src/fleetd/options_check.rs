@@ -3,14 +3,15 @@
 use serde_json::{Map, Value};
 
 use super::log_lines::MAX_LINES;
+use super::orbit_config;
 use super::platform::Platform;
 use crate::policy::check::kind_of;
 use crate::policy::problem::Problems;
 
 /// Top-level members of a document.
-const KEYS: [&str; 2] = ["config", "overrides"];
-/// Members of FleetDM's agent options that are about orbit.
-const OF_ORBIT: [&str; 4] = ["command_line_flags", "extensions", "update_channels", "script_execution_timeout"];
+const KEYS: [&str; 5] = ["config", "overrides", "command_line_flags", "extensions", "update_channels"];
+/// A member of FleetDM's agent options that has no effect here.
+const OF_SCRIPTS: &str = "script_execution_timeout";
 /// Top-level members of an osquery configuration.
 const CONFIG: [&str; 13] = [
     "options",
@@ -62,7 +63,7 @@ pub(super) fn check(document: &Value, problems: &mut Problems) {
     };
     for key in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         match key.as_str() {
-            known if OF_ORBIT.contains(&known) => problems.add(known, format!("`{known}` is not supported yet")),
+            OF_SCRIPTS => problems.add(OF_SCRIPTS, format!("`{OF_SCRIPTS}` is not supported yet")),
             known if CONFIG.contains(&known) => {
                 problems.advise(known, format!("`{known}` at the top"), "indent it below `config:`");
             }
@@ -75,6 +76,7 @@ pub(super) fn check(document: &Value, problems: &mut Problems) {
     if let Some(overrides) = fields.get("overrides") {
         check_overrides(overrides, problems);
     }
+    orbit_config::check(fields, problems);
 }
 
 fn check_overrides(overrides: &Value, problems: &mut Problems) {
@@ -114,7 +116,8 @@ fn check_config(path: &str, config: &Value, problems: &mut Problems) {
     }
 }
 
-fn check_options(path: &str, options: &Value, problems: &mut Problems) {
+/// Checks options of osquery, in its configuration or for its command line.
+pub(super) fn check_options(path: &str, options: &Value, problems: &mut Problems) {
     for (name, value) in object(path, options, problems) {
         let path = format!("{path}.{name}");
         if value.is_object() || value.is_array() || value.is_null() {
@@ -175,15 +178,22 @@ fn cut_off(name: &str, value: &Value) -> Option<String> {
 
 fn check_packs(path: &str, packs: &Value, problems: &mut Problems) {
     for (name, pack) in object(path, packs, problems) {
-        let path = format!("{path}.{name}");
-        for (key, value) in object(&path, pack, problems) {
-            let path = format!("{path}.{key}");
-            match key.as_str() {
-                "queries" => check_queries(&path, value, problems),
-                "discovery" => check_list_of_sql(&path, value, problems),
-                known if PACK.contains(&known) => check_member(&path, known, value, problems),
-                unknown => problems.unknown(path, "field", unknown, &PACK),
-            }
+        check_pack(&format!("{path}.{name}"), pack, problems);
+    }
+}
+
+/// Checks a pack; its path is empty if it is a document of its own.
+pub(super) fn check_pack(path: &str, pack: &Value, problems: &mut Problems) {
+    if depth(pack) > MAX_DEPTH {
+        problems.add(path, format!("more than {MAX_DEPTH} levels of nesting, which osqueryd rejects"));
+    }
+    for (key, value) in object(path, pack, problems) {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match key.as_str() {
+            "queries" => check_queries(&path, value, problems),
+            "discovery" => check_list_of_sql(&path, value, problems),
+            known if PACK.contains(&known) => check_member(&path, known, value, problems),
+            unknown => problems.unknown(path, "field", unknown, &PACK),
         }
     }
 }
@@ -251,7 +261,7 @@ fn check_list_of_sql(path: &str, list: &Value, problems: &mut Problems) {
 }
 
 /// Returns the members of an object; none of `null`, which stands for an absent one.
-fn object<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> &'a Map<String, Value> {
+pub(super) fn object<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> &'a Map<String, Value> {
     static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     match value {
         Value::Object(members) => members,
@@ -263,7 +273,7 @@ fn object<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> &'a Map<
     }
 }
 
-fn must_be(wanted: &str, path: impl Into<String>, found: &Value, problems: &mut Problems) {
+pub(super) fn must_be(wanted: &str, path: impl Into<String>, found: &Value, problems: &mut Problems) {
     problems.add(path, format!("must be {wanted}, not {}", kind_of(found)));
 }
 

@@ -17,7 +17,7 @@ use super::users::display;
 use crate::audit::audit_line;
 use crate::authority::{Authority, Authorized, System};
 use crate::watched_store::WatchedStore;
-use crate::{fleetd_options, host_checks, saved_queries, space_settings};
+use crate::{fleetd_options, host_checks, packs, saved_queries, space_settings};
 
 /// The service of spaces.
 pub struct Spaces {
@@ -128,6 +128,7 @@ impl Spaces {
             fleetd_options::setting_name(id),
             host_checks::setting_name(id),
             saved_queries::setting_name(id),
+            packs::setting_name(id),
         ];
         for name in settings {
             writes.push(SettingWrite::Delete { name: name.clone() }.into());

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{Labels, condition, setting_name};
 use crate::audit::{audit_line, with_changes};
 use crate::scope::Scoped;
+use crate::{host_checks, packs};
 
 /// Maximum number of operating systems that are told apart in the numbers of hosts with built-in labels.
 const MAX_SYSTEMS: u32 = 10_000;
@@ -173,6 +174,9 @@ impl Labels {
         draft.apply(&mut after);
         if after != before {
             after.version += 1;
+            if name_key(&after.name) != name_key(&before.name) {
+                self.check_unused(grant, &before).await?;
+            }
             check(&after, &others)?;
             let detail = with_changes(json!({}), &described(&before), &described(&after));
             let write = LabelWrite::Update(Box::new(after.clone())).into();
@@ -186,6 +190,7 @@ impl Labels {
     /// Deletes a label.
     pub async fn delete(&self, grant: &Grant<OsqueryWrite>, id: &str) -> Result<(), Error> {
         let (label, _) = self.among(grant, id).await?;
+        self.check_unused(grant, &label).await?;
         let detail = with_changes(json!({}), &described(&label), &Value::Null);
         let write = LabelWrite::Delete { id: label.id.clone() }.into();
         self.commit(grant, "label.delete", &label, detail, vec![write]).await
@@ -239,6 +244,21 @@ impl Labels {
         let mut labels = self.store.seen_by(grant).labels().await?;
         let at = labels.iter().position(|label| label.id.as_str() == id).ok_or_else(|| unknown(id))?;
         Ok((labels.remove(at), labels))
+    }
+
+    /// Rejects the deletion or another name of a label by which a host check or a pack chooses its hosts: it would be for no host.
+    async fn check_unused(&self, grant: &Grant<OsqueryWrite>, label: &Label) -> Result<(), Error> {
+        let seen = self.store.seen_by(grant);
+        let check = host_checks::with_label(seen.host_checks().await?.as_deref(), &label.name)?;
+        let pack = packs::with_label(seen.packs().await?.as_deref(), &label.name)?;
+        let user = check.map(|name| format!("host check {name:?}")).or(pack.map(|name| format!("pack {name:?}")));
+        match user {
+            Some(user) => {
+                let message = format!("the {user} is for hosts with the label {:?}", label.name);
+                Err(Error::conflict("label_in_use", message))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn commit(

@@ -255,6 +255,7 @@ impl Policies {
             expires_at: None,
             revoked_at: None,
             max_uses: None,
+            one_time: None,
             uses: 0,
             last_used_at: None,
             hidden: false,

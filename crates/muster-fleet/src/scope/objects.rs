@@ -22,7 +22,7 @@ use muster_core::uninstall_token::UninstallToken;
 use muster_store::StoreError;
 use muster_store::query::{CheckedHost, Listed, ListedToken, Page, Readable, TokenSearch};
 
-use crate::{fleetd_options, host_checks, saved_queries, space_settings};
+use crate::{fleetd_options, host_checks, packs, saved_queries, space_settings};
 
 use super::Scoped;
 
@@ -135,6 +135,16 @@ impl Scoped<'_> {
     /// Returns the stored saved queries of the space.
     pub async fn saved_queries(&self) -> Result<Option<String>, StoreError> {
         self.store.setting(&saved_queries::setting_name(self.space)).await
+    }
+
+    /// Returns the stored packs of the space.
+    pub async fn packs(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&packs::setting_name(self.space)).await
+    }
+
+    /// Returns the stored packs of all spaces.
+    pub async fn packs_of_all_spaces(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&packs::setting_of_all()).await
     }
 
     /// Returns the stored host checks of the space.

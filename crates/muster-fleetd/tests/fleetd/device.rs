@@ -181,3 +181,33 @@ async fn fl73_data_of_a_device_is_not_cached() {
         assert_eq!((got.status, &got.headers["cache-control"]), (200, &"no-store".parse().unwrap()), "{suffix}");
     }
 }
+
+#[tokio::test]
+async fn a_refetch_from_the_page_makes_the_host_report_and_is_written_once() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (orbit, key) = (server.orbit_key(&secret, UUID).await, server.osquery_key(&secret, UUID).await);
+    let token = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
+    server.orbit("device_token", &json!({"orbit_node_key": orbit, "device_auth_token": token})).await;
+    server.osquery("distributed/write", &crate::setting::details(&key, "web-7")).await;
+    let asked = async || {
+        let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+        read["queries"].as_object().expect("queries").contains_key("fleet_detail_query_system_info")
+    };
+    assert!(!asked().await);
+    let path = format!("/api/latest/fleet/device/{token}/refetch");
+    let refetch = async || server.raw(Method::POST, &path, &[], "").await.status;
+    assert_eq!(refetch().await, 200);
+    assert!(asked().await);
+    let commits = server.commits();
+    assert_eq!((refetch().await, server.commits()), (200, commits), "it has not reported since");
+    server.osquery("distributed/write", &crate::setting::details(&key, "web-7")).await;
+    let cookie = format!("muster_device={token}");
+    let page = server.raw(Method::POST, "/device/refetch", &[("cookie", &cookie)], "").await;
+    assert_eq!((page.status, page.headers["location"].to_str().expect("text")), (303, "/device"));
+    assert!(asked().await);
+    assert_eq!(server.raw(Method::POST, "/device/refetch", &[], "").await.status, 401);
+    assert_eq!(server.raw(Method::GET, &path, &[], "").await.status, 405);
+    let shown = server.raw(Method::GET, "/device", &[("cookie", &cookie)], "").await;
+    assert!(shown.text.contains("action=\"/device/refetch\""));
+}

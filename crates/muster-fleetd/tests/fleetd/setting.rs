@@ -12,7 +12,8 @@ use muster_core::authorization::{Actor, OpContext};
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::host;
 use muster_core::id::{AgentId, SpaceId};
-use muster_fleet::keys::NewEnrollmentKey;
+use muster_fleet::FleetSettings;
+use muster_fleet::keys::{NewEnrollmentKey, OneTimeHost};
 use muster_fleet::testing::{TestFleet, steady};
 use muster_fleetd::{FleetdApi, FleetdApiOptions};
 use muster_listen::Answer;
@@ -77,9 +78,13 @@ impl Server {
     }
 
     pub fn start_with(options: FleetdApiOptions) -> Self {
+        Self::start_in(options, steady())
+    }
+
+    pub fn start_in(options: FleetdApiOptions, settings: FleetSettings) -> Self {
         let store =
             Arc::new(Gated::new(Arc::new(muster_store::testing::fresh()) as Arc<dyn Store>, Switches::default()));
-        let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()).following_changes();
+        let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, settings).following_changes();
         Self { api: FleetdApi::new(Arc::clone(&test.fleet), options), test, store }
     }
 
@@ -110,6 +115,19 @@ impl Server {
         let context = OpContext::administrator(Actor::System).in_space(SpaceId::trusted(space));
         let new = NewEnrollmentKey { family: KeyFamily::Fleetd, ..NewEnrollmentKey::default() };
         self.fleet.enrollment_keys().create(&context.grant().expect("as expected"), &new).await.expect("as expected").1
+    }
+
+    /// Creates a one-time secret.
+    pub async fn one_time_secret(&self, host: OneTimeHost) -> String {
+        let new = NewEnrollmentKey { family: KeyFamily::Fleetd, one_time: Some(host), ..NewEnrollmentKey::default() };
+        let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+        self.fleet.enrollment_keys().create(&grant, &new).await.expect("a secret").1
+    }
+
+    /// Returns the actions in the audit log.
+    pub async fn audited(&self) -> Vec<String> {
+        let events = self.store().audit_events(0, 100).await.expect("a log");
+        events.into_iter().map(|(_, event)| event.action).collect()
     }
 
     pub async fn secret(&self) -> String {
@@ -205,12 +223,14 @@ pub fn details(key: &str, hostname: &str) -> Value {
             "fleet_detail_query_os_version": row(json!({"name": "Ubuntu", "version": "24.04", "platform": "ubuntu"})),
             "fleet_detail_query_osquery_info": row(json!({"version": "5.22.0"})),
             "fleet_detail_query_interface_addresses": row(json!({"address": "192.0.2.7"})),
+            "fleet_no_policies_wildcard": row(json!({"1": "1"})),
         },
         "statuses": {
             "fleet_detail_query_system_info": 0,
             "fleet_detail_query_os_version": "0",
             "fleet_detail_query_osquery_info": 0,
             "fleet_detail_query_interface_addresses": 0,
+            "fleet_no_policies_wildcard": 0,
         },
         "messages": {}, "stats": {},
     })

@@ -510,6 +510,17 @@ mod tests {
     }
 
     #[test]
+    fn queries_can_filter_by_labels_of_hosts() {
+        use AgentCondition::{HasHost, HasLabels, Labels, Os};
+        let named = |names: &[&str]| Labels(names.iter().map(ToString::to_string).collect());
+        assert_eq!(filter(r#"labels : "docker hosts""#).conditions, [named(&["docker hosts"])]);
+        assert_eq!(filter("labels:(a or b)").conditions, [named(&["a", "b"])]);
+        assert_eq!(filter("labels:* and labels:\"all hosts\"").conditions, [HasLabels, HasHost]);
+        assert_eq!(filter("labels:MacOS").conditions, [Os(Fact::Platform, "darwin".into(), false)]);
+        assert!(compile_now("labels:we*").is_err());
+    }
+
+    #[test]
     fn queries_can_filter_by_family_and_host() {
         use AgentCondition::{Families, HasHost, Hosts, Not};
         let hosts = |ids: &[&str]| Hosts(ids.iter().map(|id| HostId::trusted(*id)).collect());

@@ -261,6 +261,11 @@ async fn agents(script: &mut Script) {
     };
     script.api.agent_with("osquery", None, osquery).await;
     script.call("POST /hosts/{id}/refetch", host, Value::Null).await;
+    let label = id(&script.call("POST /labels", "", json!({"name": "l"})).await);
+    script.call("PUT /labels/{id}", &label, json!({"name": "m"})).await;
+    script.call("POST /labels/{id}/_add_hosts", &label, json!({"hosts": [host]})).await;
+    script.call("POST /labels/{id}/_remove_hosts", &label, json!({"hosts": [host]})).await;
+    script.call("DELETE /labels/{id}", &label, Value::Null).await;
     script.call("DELETE /hosts/{id}", host, Value::Null).await;
     let mut upgrade = String::new();
     for (number, (path, body)) in [

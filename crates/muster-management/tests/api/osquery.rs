@@ -1,4 +1,4 @@
-//! fleetd options and host checks.
+//! fleetd options, host checks and labels.
 
 use axum::body::Body;
 use http::{Method, Request};
@@ -68,6 +68,37 @@ async fn checks_are_created_changed_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn labels_are_created_changed_and_deleted() {
+    let api = Api::new();
+    let new = json!({"name": "docker", "query": "SELECT 1", "platforms": ["linux"]});
+    let made = api.post("/labels", new.clone()).await.ok()["item"].clone();
+    assert_eq!((&made["version"], &made["kind"], &made["hosts"]), (&json!(1), &json!("dynamic"), &json!(0)));
+    assert_eq!(api.post("/labels", new).await.refused(409)["code"], "label_exists");
+    assert_eq!(api.post("/labels", json!({"name": "macos"})).await.refused(409)["code"], "label_exists");
+    assert_eq!(api.post("/labels", json!({"name": "x", "query": " "})).await.refused(400)["field"], "query");
+    let path = format!("/labels/{}", made["id"].as_str().unwrap());
+    let changed = api.put(&path, json!({"description": "hosts with docker"})).await.ok()["item"].clone();
+    assert_eq!((&changed["version"], &changed["name"]), (&json!(2), &json!("docker")));
+    assert_eq!(api.put(&path, json!({"name": "docker"})).await.ok()["item"], changed, "nothing changed");
+    let names = column(&api.get("/labels").await.ok(), "/name");
+    assert_eq!((names.first().unwrap().as_str(), names.last().unwrap().as_str()), ("All Hosts", "docker"));
+    assert_eq!(api.get("/labels/Docker").await.ok()["item"], changed, "by name");
+    let hosts = json!({"hosts": ["web-7"]});
+    assert_eq!(api.post(&format!("{path}/_add_hosts"), hosts.clone()).await.refused(400)["field"], "label");
+    let manual = api.post("/labels", json!({"name": "chosen"})).await.ok()["item"]["id"].as_str().unwrap().to_owned();
+    api.post(&format!("/labels/{manual}/_add_hosts"), hosts).await.refused(404);
+    let none = api.post(&format!("/labels/{manual}/_remove_hosts"), json!({"hosts": []})).await.ok();
+    assert_eq!(none, json!({"changed": 0}));
+    assert_eq!(api.put("/labels/all-hosts", json!({"name": "x"})).await.refused(409)["code"], "built_in_label");
+    api.delete(&format!("{path}?dryRun=true")).await.ok();
+    api.delete(&path).await.ok();
+    for missing in [api.get(&path).await, api.delete(&path).await, api.put(&path, json!({})).await] {
+        missing.refused(404);
+    }
+    assert_eq!(api.audit().await, ["label.create", "label.update", "label.create", "label.delete"]);
+}
+
+#[tokio::test]
 async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     let api = Api::new();
     let space = || async { api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok() };
@@ -79,6 +110,7 @@ async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     space().await;
     api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
     api.send(blue(Method::POST, "/host_checks", json!({"name": "c", "query": "SELECT 1"}))).await.ok();
+    api.send(blue(Method::POST, "/labels", json!({"name": "l"}))).await.ok();
     let context = OpContext::administrator(Actor::System).in_space(SpaceId::trusted("blue"));
     let draft = SavedQueryDraft { name: "q".into(), sql: "SELECT 1".into(), ..SavedQueryDraft::default() };
     api.fleet.saved_queries().save(&context.grant().unwrap(), draft).await.unwrap();

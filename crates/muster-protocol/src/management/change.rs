@@ -30,7 +30,7 @@ pub struct Change {
     /// Number, ascending in the order of commits.
     pub seq: i64,
     /// Kind of the object: `agent`, `action`, `policy`, `enrollment_key`, `output`, `server_host`, `proxy`, `download_source`,
-    /// `live_query`, `settings`, `fleetd_options`, `host_checks`, `labels` or `saved_queries`.
+    /// `live_query`, `settings`, `fleetd_options`, `host_checks`, `labels`, `packs` or `saved_queries`.
     pub kind: String,
     /// Id of the object.
     pub id: String,

@@ -47,6 +47,9 @@ pub struct EnrollmentKey {
     /// Maximum number of uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<i64>,
+    /// Of a one-time enroll secret: for which host it is, and who has used it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_time: Option<OneTime>,
     /// Number of uses.
     #[serde(default)]
     pub uses: i64,
@@ -62,6 +65,23 @@ pub struct EnrollmentKey {
     /// Spaces in which it is visible.
     #[serde(default)]
     pub namespaces: Vec<String>,
+}
+
+/// For which host a one-time enroll secret is, and which of its programs have used it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct OneTime {
+    /// Hardware UUID; that of the first host that uses it, if none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_uuid: Option<String>,
+    /// Serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Time at which orbit enrolled with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orbit_used_at: Option<String>,
+    /// Time at which osqueryd enrolled with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub osquery_used_at: Option<String>,
 }
 
 /// Request to create a key.
@@ -89,6 +109,16 @@ pub struct CreateEnrollmentKey {
     /// Maximum number of uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<i64>,
+    /// Whether it is a one-time secret, for the orbit and the osqueryd of one host, once each. The second has an hour after the first. Only for
+    /// `fleetd`; expires after a day by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_time: Option<bool>,
+    /// Hardware UUID of the host of a one-time secret; default: the first host that uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_uuid: Option<String>,
+    /// Serial number of the host of a one-time secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
     /// Excluded from bulk changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<bool>,

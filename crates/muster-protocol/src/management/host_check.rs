@@ -25,6 +25,9 @@ pub struct HostCheck {
     /// Platforms whose hosts are checked: `darwin`, `linux`, `windows`; empty for all.
     #[serde(default)]
     pub platforms: Vec<String>,
+    /// Names of labels, of which the hosts that are checked have one; empty for all.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// Number of hosts that pass.
     #[serde(default)]
     pub passing: u64,
@@ -52,6 +55,9 @@ pub struct SaveHostCheck {
     /// Platforms whose hosts are checked: `darwin`, `linux`, `windows`; empty for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platforms: Option<Vec<String>>,
+    /// Names of labels, of which the hosts that are checked have one, at most 100; empty for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
 }
 
 /// Host that passes or fails a check.

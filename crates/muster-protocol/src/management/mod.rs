@@ -29,6 +29,7 @@ pub mod log_in;
 pub mod network_object;
 pub mod node;
 pub mod output;
+pub mod pack;
 pub mod refused;
 pub mod respond;
 pub mod rollout;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::names::{self, Key, Setting};
 use super::value::{Kind, Raw, Value, write_span};
+use muster_core::fleetd::identifier::HostIdentifier;
 use muster_elastic::limits::{Limits, Operation};
 use muster_fleet::upload_limits::UploadLimits;
 
@@ -462,6 +463,20 @@ fn osquery() -> Vec<Definition> {
             Raw::Flag(false),
             None,
             "Whether orbit keeps a WebSocket connection open, over which the server tells it that queries are due. Needs a version of\norbit that supports it.",
+        ),
+        key(
+            &names::OSQUERY_IDENTIFIER,
+            Kind::Choice(&HostIdentifier::NAMES),
+            text("provided"),
+            None,
+            "Identifier by which the server recognizes the host of an osqueryd that enrolls. `provided`: the one that osqueryd sends.\n`uuid`, `instance`, `hostname`: the one in its details, or the provided one if that is missing.",
+        ),
+        key(
+            &names::OSQUERY_COOLDOWN,
+            ANY,
+            text("0s"),
+            None,
+            "Time after its last enrollment in which an osqueryd cannot enroll again; 0s for no limit. Of two hosts with the same\nidentifier, one is then rejected, instead of both replacing each other.",
         ),
     ]
 }

@@ -13,6 +13,7 @@ use muster_management::base_path::BasePath;
 use super::network::Network;
 use super::settings::{ClientAuth, MetricsOn};
 use super::value::Value;
+use muster_core::fleetd::identifier::HostIdentifier;
 use muster_notify::LogFormat;
 
 /// A key with values of type `T`.
@@ -66,6 +67,12 @@ impl Setting for ClientAuth {
             "required" => Some(Self::Required),
             _ => None,
         }
+    }
+}
+
+impl Setting for HostIdentifier {
+    fn of(value: &Value) -> Option<Self> {
+        Self::parse(&String::of(value)?)
     }
 }
 
@@ -187,6 +194,8 @@ keys! {
     OSQUERY_FORWARD_AUTHORIZATION: Option<Utf8PathBuf> = "osquery.forward_authorization_file";
     OSQUERY_FORWARD_CA: Option<Utf8PathBuf> = "osquery.forward_ca";
     OSQUERY_PUSH: bool = "osquery.push";
+    OSQUERY_IDENTIFIER: HostIdentifier = "osquery.host_identifier";
+    OSQUERY_COOLDOWN: Duration = "osquery.enroll_cooldown";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
     LOG_FORMAT: String = "log.format";

@@ -1,11 +1,13 @@
 //! The configuration in its final types, and checks that involve several keys.
 
 use muster_core::error_chain::chain;
+use muster_core::fleetd::identifier::HostIdentifier;
 use muster_management::base_path::BasePath;
 use muster_store::OpenError;
 use muster_store::postgres::Address;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
@@ -80,6 +82,10 @@ pub struct Config {
     pub host_log_forward: Option<ForwardConfig>,
     /// Whether orbit gets hints over WebSocket.
     pub push: bool,
+    /// Identifier by which the host of an osqueryd is recognized.
+    pub host_identifier: HostIdentifier,
+    /// Time in which an osqueryd may not enroll again.
+    pub enroll_cooldown: Duration,
     /// Whether log lines are JSON instead of text.
     pub log_json: bool,
     /// Minimum log level.
@@ -152,6 +158,7 @@ impl Config {
             lowest_version: self.lowest_version,
             build_hash: self.build.hash.clone(),
             accepts_basic: self.accepts_basic,
+            enroll_cooldown: self.enroll_cooldown,
             ..FleetSettings::default()
         }
     }
@@ -204,6 +211,8 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         },
         host_log_forward: forward(values, problems),
         push: values.read(&names::OSQUERY_PUSH),
+        host_identifier: values.read(&names::OSQUERY_IDENTIFIER),
+        enroll_cooldown: values.read(&names::OSQUERY_COOLDOWN),
         log_json: values.read(&names::LOG_FORMAT) == "json",
         log_level: values.read(&names::LOG_LEVEL),
     };

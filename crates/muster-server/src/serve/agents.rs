@@ -41,8 +41,12 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        let binds_certificates = config.tls.client_bind_hosts;
-        let fleetd_options = FleetdApiOptions { push: config.push, uploads, binds_certificates };
+        let fleetd_options = FleetdApiOptions {
+            push: config.push,
+            uploads,
+            binds_certificates: config.tls.client_bind_hosts,
+            identifier: config.host_identifier,
+        };
         let fleetd = FleetdApi::new(Arc::clone(fleet), fleetd_options);
         let (api, client_auth) = (AgentApi::new(Arc::clone(fleet), options), config.tls.client_auth);
         Self { api, fleetd, metrics, fleet: Arc::clone(fleet), client_auth }

@@ -1,9 +1,11 @@
 //! Enrollment keys.
 
 use super::session::{Connection, Row, Rule, params};
+use muster_core::agent::Family;
 use muster_core::credential::SecretHash;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use muster_core::one_time::{self, OneTime};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
@@ -27,10 +29,13 @@ pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::resul
     if key.family == KeyFamily::Fleetd {
         // The maximum spans rows: two concurrent inserts would both find room.
         connection.lock(Rule::References)?;
-        if count(connection, sql::COUNT_LIVE, [key.space.as_str(), key.family.word()])? >= MAX_SECRETS {
+        let is_one_time = key.one_time.is_some();
+        let most = if is_one_time { one_time::MAX_SECRETS } else { MAX_SECRETS };
+        if count(connection, sql::COUNT_LIVE, params![key.space.as_str(), key.family.word(), is_one_time])? >= most {
             return Err(Precondition::TooMany("enroll secrets".into()).into());
         }
     }
+    let one_time = key.one_time.as_ref();
     let values = params![
         key.id.as_str(),
         key.space.as_str(),
@@ -49,6 +54,11 @@ pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::resul
         key.last_used_at.map(Timestamp::as_micros),
         key.hidden,
         key.created_by,
+        one_time.is_some(),
+        one_time.and_then(|one_time| one_time.uuid.clone()),
+        one_time.and_then(|one_time| one_time.serial.clone()),
+        one_time.and_then(|one_time| one_time.orbit_used_at).map(Timestamp::as_micros),
+        one_time.and_then(|one_time| one_time.osquery_used_at).map(Timestamp::as_micros),
     ];
     if run(connection, sql::INSERT, values)? == 0 {
         return Err(taken(connection, key)?.into());
@@ -80,6 +90,21 @@ pub(super) fn use_once(
     if is_valid { Ok(()) } else { Err(Precondition::KeyRefused.into()) }
 }
 
+/// Records the use of a one-time secret by a program of a host. Fails with `KeyRefused` if it is spent, or for another host.
+pub(super) fn use_one_time(
+    connection: &Connection,
+    id: &EnrollmentKeyId,
+    family: Family,
+    uuid: &str,
+    now: Timestamp,
+) -> std::result::Result<(), Failure> {
+    // The statement repeats the checks of the domain: of two concurrent enrollments with the secret, one succeeds (FL85).
+    let statement = if family == Family::Orbit { sql::USE_BY_ORBIT } else { sql::USE_BY_OSQUERY };
+    let since = now.minus(one_time::SECOND_USE).as_micros();
+    let is_valid = affects(connection, statement, params![now.as_micros(), uuid, id.as_str(), since])?;
+    if is_valid { Ok(()) } else { Err(Precondition::KeyRefused.into()) }
+}
+
 /// Revokes a key. The first time is kept.
 pub(super) fn revoke(
     connection: &Connection,
@@ -101,7 +126,7 @@ pub(super) fn expired_before(connection: &Connection, before: Timestamp, limit: 
 
 fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
     let mut c = Columns::of(row);
-    Ok(EnrollmentKey {
+    let mut key = EnrollmentKey {
         id: c.id()?,
         space: c.id()?,
         family: c.word()?,
@@ -119,7 +144,17 @@ fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
         last_used_at: c.time_option()?,
         hidden: c.flag()?,
         created_by: c.take()?,
-    })
+        one_time: None,
+    };
+    if c.flag()? {
+        key.one_time = Some(OneTime {
+            uuid: c.take()?,
+            serial: c.take()?,
+            orbit_used_at: c.time_option()?,
+            osquery_used_at: c.time_option()?,
+        });
+    }
+    Ok(key)
 }
 
 /// Selects a key.

@@ -1,5 +1,6 @@
 //! Enrollment keys.
 
+use muster_core::agent::Family;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::policy::PolicyHead;
@@ -25,6 +26,18 @@ pub enum EnrollmentKeyWrite {
         /// Whether the use is counted. An agent that replaces one that enrolled with this key is not counted: the key
         /// must be neither revoked nor expired, but the number of uses does not matter and is not changed.
         counts: bool,
+    },
+    /// Records the use of a one-time secret by a program of a host. Fails with `KeyRefused` unless it is the first of this program, within an
+    /// hour of that of the other one, on the same host, and the secret is valid at `now`. This is checked in the commit.
+    UseOneTime {
+        /// The key.
+        id: EnrollmentKeyId,
+        /// The program: orbit or osqueryd.
+        family: Family,
+        /// Hardware UUID of the host, in lower case.
+        uuid: String,
+        /// Time of the use.
+        now: Timestamp,
     },
     /// Revokes a key; ignored if it is revoked. Fails with `Missing`.
     Revoke {

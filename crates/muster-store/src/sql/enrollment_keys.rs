@@ -5,7 +5,7 @@ use super::statements;
 macro_rules! columns {
     () => {
         "id, space, family, name, key_id, hash, sealed_token, policy_id, tags, created_at, expires_at, revoked_at, \
-         max_uses, uses, last_used_at, hidden, created_by"
+         max_uses, uses, last_used_at, hidden, created_by, one_time, bound_uuid, bound_serial, orbit_used_at, osquery_used_at"
     };
 }
 
@@ -13,12 +13,24 @@ statements! {
     /// Inserts a key unless its id, key id or name is taken.
     INSERT = concat!(
         "INSERT INTO enrollment_keys (", columns!(), ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
+         ON CONFLICT DO NOTHING"
     );
     /// Selects whether an id or key id is taken.
     TAKEN = "SELECT 1 FROM enrollment_keys WHERE id = $1 OR key_id = $2";
-    /// Counts the keys of a family in a space that are not revoked.
-    COUNT_LIVE = "SELECT count(*) FROM enrollment_keys WHERE space = $1 AND family = $2 AND revoked_at IS NULL";
+    /// Counts the keys of a family in a space that are not revoked: the one-time secrets, or the others.
+    COUNT_LIVE = "SELECT count(*) FROM enrollment_keys WHERE space = $1 AND family = $2 AND one_time = $3 \
+        AND revoked_at IS NULL";
+    /// Records the use of a one-time secret by an orbit: its first, and not long after that of the osqueryd of the same host.
+    USE_BY_ORBIT = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1, orbit_used_at = $1, \
+        bound_uuid = coalesce(bound_uuid, nullif($2, '')) WHERE id = $3 AND one_time = 1 AND revoked_at IS NULL \
+        AND (expires_at IS NULL OR expires_at > $1) AND orbit_used_at IS NULL \
+        AND (osquery_used_at IS NULL OR osquery_used_at > $4) AND ($2 = '' OR coalesce(bound_uuid, $2) = $2)";
+    /// The same for an osqueryd.
+    USE_BY_OSQUERY = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1, osquery_used_at = $1, \
+        bound_uuid = coalesce(bound_uuid, nullif($2, '')) WHERE id = $3 AND one_time = 1 AND revoked_at IS NULL \
+        AND (expires_at IS NULL OR expires_at > $1) AND osquery_used_at IS NULL \
+        AND (orbit_used_at IS NULL OR orbit_used_at > $4) AND ($2 = '' OR coalesce(bound_uuid, $2) = $2)";
     /// Counts a use of a valid key.
     USE = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND (max_uses IS NULL OR uses < max_uses)";

@@ -80,6 +80,15 @@ pub struct CreateArgs {
     /// Maximum number of enrollments; orbit and osqueryd of a host count as two [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
+    /// Create a one-time secret for orbit and osqueryd of one host; the second has an hour after the first [expires after a day by default]
+    #[arg(long, conflicts_with_all = ["secret", "max_uses", "policy"])]
+    one_time: bool,
+    /// With --one-time: hardware UUID of the host [default: the first host that uses it]
+    #[arg(long, value_name = "UUID", requires = "one_time")]
+    hardware_uuid: Option<String>,
+    /// With --one-time: serial number of the host
+    #[arg(long, value_name = "NUMBER", requires = "one_time")]
+    serial: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -211,13 +220,21 @@ impl CreateArgs {
             None => free_name(client, policy.as_ref()).await?,
         };
         let key = CreateEnrollmentKey {
-            family: (self.family != "elastic").then_some(self.family),
+            // A one-time secret is one of fleetd.
+            family: if self.one_time {
+                Some("fleetd".into())
+            } else {
+                (self.family != "elastic").then_some(self.family)
+            },
             secret: self.secret,
             policy_id: policy.map(|policy| policy.id),
             name: Some(name),
             expiration: self.expires,
             tags: (!self.tags.is_empty()).then_some(self.tags),
             max_uses: self.max_uses,
+            one_time: self.one_time.then_some(true),
+            hardware_uuid: self.hardware_uuid,
+            serial: self.serial,
             ..CreateEnrollmentKey::default()
         };
         print_created(client, client.create_enrollment_key(&key).await?, self.output.output).await

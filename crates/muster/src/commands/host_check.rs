@@ -80,6 +80,9 @@ pub struct Fields {
     /// Platform whose hosts are checked: darwin, linux or windows (repeatable) [default: all]
     #[arg(long = "platform", value_name = "PLATFORM")]
     platforms: Vec<String>,
+    /// Label of the hosts that are checked, of which they have one (repeatable) [default: all hosts]
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
 }
 
 /// Flags of `create`.
@@ -112,6 +115,9 @@ pub struct UpdateArgs {
     /// Check the hosts of all platforms
     #[arg(long, conflicts_with = "platforms")]
     all_platforms: bool,
+    /// Check hosts whatever labels they have
+    #[arg(long, conflicts_with = "labels")]
+    any_label: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -141,6 +147,7 @@ const DETAILS: &[Column<HostCheck>] = &[
     column("QUERY", |check| check.query.clone()),
     column("RESOLUTION", |check| or_dash(Some(&check.resolution))),
     column("PLATFORMS", platforms),
+    column("LABELS", |check| or_dash(Some(&check.labels.join(", ")))),
     column("PASSING", |check| check.passing.to_string()),
     column("FAILING", |check| check.failing.to_string()),
 ];
@@ -197,13 +204,14 @@ impl ShowArgs {
 
 impl CreateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let Fields { description, resolution, platforms } = self.fields;
+        let Fields { description, resolution, platforms, labels } = self.fields;
         let check = SaveHostCheck {
             name: Some(self.name),
             query: Some(self.query),
             description,
             resolution,
             platforms: Some(platforms),
+            labels: Some(labels),
         };
         print_one(&client.create_host_check(&check).await?, self.output.output, DETAILS, id)
     }
@@ -212,10 +220,11 @@ impl CreateArgs {
 impl UpdateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let found = find(client, &self.check).await?;
-        let Fields { description, resolution, platforms } = self.fields;
-        // An empty list stands for all platforms, and must not be passed by accident.
+        let Fields { description, resolution, platforms, labels } = self.fields;
+        // An empty list stands for all hosts, and must not be passed by accident.
         let platforms = (self.all_platforms || !platforms.is_empty()).then_some(platforms);
-        let change = SaveHostCheck { name: self.name, query: self.query, description, resolution, platforms };
+        let labels = (self.any_label || !labels.is_empty()).then_some(labels);
+        let change = SaveHostCheck { name: self.name, query: self.query, description, resolution, platforms, labels };
         print_one(&client.update_host_check(&found.id, &change).await?, self.output.output, DETAILS, id)
     }
 }

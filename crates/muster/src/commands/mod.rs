@@ -34,6 +34,7 @@ mod node;
 mod oidc_provider;
 mod out_file;
 mod output;
+mod pack;
 mod package;
 mod policy;
 mod policy_file;
@@ -83,6 +84,8 @@ pub enum AdminCommand {
     HostCheck(Noun<host_check::HostCheckCommand>),
     /// Manage labels: groups of hosts, by SQL or by choice
     Label(Noun<label::LabelCommand>),
+    /// Manage packs: scheduled queries of osquery for some hosts
+    Pack(Noun<pack::PackCommand>),
     /// Show and replace the osquery configuration of hosts
     FleetdOptions(Noun<fleetd_options::FleetdOptionsCommand>),
     /// Deliver fleetd to hosts
@@ -171,6 +174,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Carve(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Software(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Pack(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Label(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Fleetd(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::FleetdOptions(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -1,4 +1,4 @@
-//! `muster fleetd-options …` and `muster host-check …`, with a host of fleetd over the server's listener.
+//! `muster fleetd-options …`, `muster host-check …` and `muster label …`, with a host of fleetd over the server's listener.
 
 use serde_json::{Value, json};
 
@@ -79,6 +79,38 @@ fn fl31_a_host_check_is_answered_and_shown() {
     assert!(ok(&["host-check", "delete", "disks", "--dry-run"]).contains("would delete"));
     ok(&["host-check", "delete", "disks", "--yes"]);
     fails(3, &["host-check", "show", "disks"]);
+}
+
+#[test]
+fn fl32_labels_are_dynamic_or_manual_and_select_hosts() {
+    let key = host("labelled-host");
+    let sql = "SELECT 1 FROM processes";
+    let made = json(&["label", "create", "docker", "--query", sql, "--platform", "linux", "--description", "d"]);
+    let name = format!("fleet_label_query_{}", made["id"].as_str().unwrap());
+    assert_eq!(osquery("distributed/read", &json!({"node_key": key}))["queries"][&name], sql);
+    osquery("distributed/write", &json!({"node_key": key, "queries": {&name: [{"1": "1"}]}, "statuses": {&name: 0}}));
+    assert!(ok(&["label", "list", "--output", "wide"]).contains("docker"));
+    assert!(ok(&["label", "show", "Docker"]).contains("labelled-host"));
+    assert_eq!(json(&["host", "list", "--label", "docker"]).as_array().unwrap().len(), 1);
+    assert_eq!(json(&["agent", "list", "--label", "docker", "--filter", "family:orbit"]), json!([]));
+    assert!(ok(&["query", "run", "SELECT 1", "--label", "docker", "--dry-run"]).contains("on 1 host"));
+    assert!(json(&["host", "show", "labelled-host"])["labels"].as_array().unwrap().contains(&json!("docker")));
+    ok(&["host-check", "create", "sockets", "--query", "SELECT 1", "--label", "docker"]);
+    assert!(fails(6, &["label", "delete", "docker", "--yes"]).contains("sockets"));
+    ok(&["host-check", "update", "sockets", "--any-label"]);
+    ok(&["host-check", "delete", "sockets", "--yes"]);
+    let changed =
+        json(&["label", "update", "docker", "--name", "containers", "--all-platforms", "--query", "SELECT 2"]);
+    assert_eq!((&changed["platforms"], &changed["version"]), (&json!([]), &json!(2)));
+    assert!(ok(&["label", "delete", "containers", "--dry-run"]).contains("would delete"));
+    ok(&["label", "delete", "containers", "--yes"]);
+    ok(&["label", "create", "chosen", "--host", "labelled-host"]);
+    assert!(ok(&["label", "remove-hosts", "chosen", "labelled-host"]).contains("removed 1 host"));
+    assert!(ok(&["label", "add-hosts", "chosen", "labelled-host"]).contains("added 1 host"));
+    assert!(ok(&["label", "add-hosts", "chosen", "labelled-host"]).contains("added 0 hosts"));
+    assert_eq!(json(&["label", "get", "chosen"])["hosts"], 1);
+    ok(&["label", "delete", "chosen", "--yes"]);
+    fails(3, &["label", "show", "chosen"]);
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! `muster pack …`
+
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand};
+use muster_client::Client;
+use muster_protocol::management::pack::{Pack, SavePack};
+use serde_json::{Map, Value};
+
+use super::confirm::Care;
+use super::failure::Failed;
+use super::find::only;
+use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::policy_file::{problems_of, read_text};
+
+/// Verbs of `pack`.
+#[derive(Debug, Subcommand)]
+pub enum PackCommand {
+    /// List the packs of the space and of all spaces
+    #[command(after_help = "Examples:\n  muster pack list\n  muster pack list --output wide")]
+    List(ListArgs),
+    /// Show a pack
+    ///
+    /// With --output json or yaml, also shows its queries.
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster pack show it-compliance\n  muster pack show it-compliance --output yaml"
+    )]
+    Show(ShowArgs),
+    /// Save a pack from a file in the format of osquery, YAML or JSON
+    ///
+    /// A pack with this name is replaced. Hosts get it with their configuration, usually within a minute.
+    #[command(
+        after_help = "Examples:\n  muster pack apply it-compliance -f it-compliance.conf --platform linux\n  muster pack apply docker -f docker.yml --label 'docker hosts'\n  muster pack apply Global -f global.yml --all-spaces"
+    )]
+    Apply(ApplyArgs),
+    /// Delete a pack
+    #[command(after_help = "Examples:\n  muster pack delete it-compliance --yes")]
+    Delete(DeleteArgs),
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Pack, by name or id
+    pack: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `apply`.
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    /// Name: results of its queries are named pack/NAME/QUERY
+    name: String,
+    /// File with the pack, or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Utf8PathBuf,
+    /// Description
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// Platform whose hosts get it: darwin, linux or windows (repeatable) [default: all]
+    #[arg(long = "platform", value_name = "PLATFORM")]
+    platforms: Vec<String>,
+    /// Label of the hosts that get it, of which they have one (repeatable) [default: all hosts]
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+    /// For the hosts of all spaces
+    #[arg(long)]
+    all_spaces: bool,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// Pack, by name or id
+    pack: String,
+    #[command(flatten)]
+    care: Care,
+}
+
+const COLUMNS: &[Column<Pack>] = &[
+    column("NAME", |pack| pack.name.clone()),
+    column("QUERIES", queries),
+    column("SPACES", spaces),
+    column("PLATFORMS", |pack| or_dash(Some(&pack.platforms.join(", ")))),
+    column("LABELS", |pack| or_dash(Some(&pack.labels.join(", ")))),
+    wide("DESCRIPTION", |pack| or_dash(Some(&pack.description))),
+    wide("VERSION", |pack| pack.version.to_string()),
+    wide("ID", |pack| pack.id.clone()),
+];
+
+const DETAILS: &[Column<Pack>] = &[
+    column("ID", |pack| pack.id.clone()),
+    column("NAME", |pack| pack.name.clone()),
+    column("VERSION", |pack| pack.version.to_string()),
+    column("DESCRIPTION", |pack| or_dash(Some(&pack.description))),
+    column("SPACES", spaces),
+    column("PLATFORMS", |pack| or_dash(Some(&pack.platforms.join(", ")))),
+    column("LABELS", |pack| or_dash(Some(&pack.labels.join(", ")))),
+    column("QUERIES", queries),
+];
+
+fn queries(pack: &Pack) -> String {
+    pack.pack.get("queries").and_then(Value::as_object).map_or(0, Map::len).to_string()
+}
+
+fn spaces(pack: &Pack) -> String {
+    if pack.all_spaces { "all" } else { "this" }.into()
+}
+
+fn id(pack: &Pack) -> String {
+    pack.id.clone()
+}
+
+impl PackCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::List(args) => print_list(&client.packs().await?, args.output.output, COLUMNS, id),
+            Self::Show(args) => print_one(&find(client, &args.pack).await?, args.output.output, DETAILS, id),
+            Self::Apply(args) => args.run(client).await,
+            Self::Delete(args) => args.run(client).await,
+        }
+    }
+}
+
+impl ApplyArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let pack = SavePack {
+            name: self.name,
+            description: self.description,
+            platforms: self.platforms,
+            labels: self.labels,
+            all_spaces: self.all_spaces,
+            pack: read_text(&self.file)?,
+        };
+        let saved = client.save_pack(&pack).await.map_err(|error| problems_of(&self.file, error))?;
+        print_one(&saved, self.output.output, DETAILS, id)
+    }
+}
+
+impl DeleteArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let found = find(client, &self.pack).await?;
+        let whose = if found.all_spaces { " of all spaces" } else { "" };
+        let question = format!("Delete the pack {:?}{whose}?", found.name);
+        self.care.delete(&found.name, &question, async |dry_run| client.delete_pack(&found.id, dry_run).await).await
+    }
+}
+
+/// Finds a pack by id or name.
+async fn find(client: &Client, named: &str) -> Result<Pack, Failed> {
+    let mut found = client.packs().await?;
+    found.retain(|pack| pack.id == named || pack.name.to_lowercase() == named.to_lowercase());
+    only("pack", "name", named, found, id)
+}
