@@ -13,6 +13,7 @@ use muster_core::fleetd::software;
 use muster_core::fleetd::software::version::{self, Conditions};
 use muster_core::id::HostCheckId;
 use muster_core::poll::GoDuration;
+use muster_core::script::{self, ScriptResult};
 use muster_core::time::Timestamp;
 use muster_core::{documents, policy, raw_json, reported, yaml};
 use muster_elastic::range::Wanted;
@@ -27,7 +28,10 @@ use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use muster_protocol::elastic::check_in::CheckInRequest;
 use muster_protocol::elastic::enroll::EnrollRequest;
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
-use muster_protocol::fleetd::{CarveBegin, CarveBlock, DistributedWrite, OrbitEnroll, OrbitRequest, OsqueryEnroll, OsqueryLog, OsqueryRequest};
+use muster_protocol::fleetd::{
+    CarveBegin, CarveBlock, DistributedWrite, OrbitDiskKey, OrbitEnroll, OrbitLuks, OrbitRequest, OrbitScriptRequest,
+    OrbitScriptResult, OsqueryEnroll, OsqueryLog, OsqueryRequest,
+};
 use muster_server::config::{self, Layers};
 use serde_json::value::RawValue;
 
@@ -203,7 +207,8 @@ pub fn fleetd_carve(data: &[u8]) {
         request_id: begin.request_id.into_owned(),
     };
     if announced.check(u64::MAX).is_ok() {
-        let (most, least) = (announced.block_count * announced.block_size, (announced.block_count - 1) * announced.block_size);
+        let (most, least) =
+            (announced.block_count * announced.block_size, (announced.block_count - 1) * announced.block_size);
         assert!(least < announced.size && announced.size <= most);
     }
 }
@@ -213,6 +218,13 @@ pub fn fleetd_request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = parse::<OsqueryRequest<'_>>(&text);
     let _ = parse::<OrbitRequest<'_>>(&text);
+    let _ = parse::<OrbitScriptRequest<'_>>(&text);
+    let _ = parse::<OrbitDiskKey<'_>>(&text);
+    let _ = parse::<OrbitLuks<'_>>(&text);
+    if let Ok(wire) = parse::<OrbitScriptResult<'_>>(&text) {
+        let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
+        assert!(result.output.chars().count() <= script::MAX_OUTPUT && !result.output.contains('\0'));
+    }
     let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
     let Some(kind) = LogType::parse(&log.log_type) else { return };
     let from = Sender { space: "default", host: "h", agent: "a" };

@@ -143,7 +143,11 @@ impl ScriptResult {
     /// Returns a result with as much of the output as is kept.
     pub fn new(exit_code: i64, output: &str, runtime: i64) -> Self {
         // PostgreSQL stores no null characters.
-        Self { exit_code, output: last_of(output).replace('\0', "\u{fffd}"), runtime: u64::try_from(runtime).unwrap_or(0) }
+        Self {
+            exit_code,
+            output: last_of(output).replace('\0', "\u{fffd}"),
+            runtime: u64::try_from(runtime).unwrap_or(0),
+        }
     }
 }
 
@@ -314,7 +318,10 @@ mod tests {
         let result = ScriptResult::new(0, &long, 3);
         assert_eq!((result.output.chars().count(), result.runtime), (MAX_OUTPUT, 3));
         assert!(result.output.chars().all(|c| c == 'ä'), "the end is kept");
-        assert_eq!(ScriptResult::new(0, "a\0b", -1), ScriptResult { exit_code: 0, output: "a\u{fffd}b".into(), runtime: 0 });
+        assert_eq!(
+            ScriptResult::new(0, "a\0b", -1),
+            ScriptResult { exit_code: 0, output: "a\u{fffd}b".into(), runtime: 0 }
+        );
         let exact = "ä".repeat(MAX_OUTPUT);
         assert_eq!(ScriptResult::new(0, &exact, 0).output, exact);
     }
@@ -354,7 +361,9 @@ mod tests {
         for bad in [" \n", "a\0", &"x".repeat(MAX_SCRIPT + 1)] {
             assert!(check_script(bad).is_err());
         }
-        assert!(check_expiry(Duration::from_secs(59)).is_err() && check_timeout(0).is_err() && check_timeout(300).is_ok());
+        assert!(
+            check_expiry(Duration::from_secs(59)).is_err() && check_timeout(0).is_err() && check_timeout(300).is_ok()
+        );
         assert!(check_name("a b").is_ok() && check_name(" ").is_err() && check_name("a\n").is_err());
         assert_eq!(name_of("#!/bin/sh\n\n  echo hi\n"), "echo hi");
         assert_eq!(name_of("#!/bin/sh"), "script");

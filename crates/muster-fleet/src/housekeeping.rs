@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
+use muster_core::carve;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
-use muster_core::carve;
 use muster_core::live_query;
 use muster_core::script;
 use muster_core::time::{Clock, Timestamp};

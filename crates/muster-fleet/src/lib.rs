@@ -29,6 +29,7 @@ mod connection;
 pub mod credentials;
 mod currency;
 pub mod disk;
+pub mod disk_keys;
 pub mod enroll;
 mod events;
 pub mod files;
@@ -37,9 +38,9 @@ pub mod fleetd_options;
 pub mod force;
 pub mod health;
 pub mod hints;
-pub mod host_targets;
 pub mod host_checks;
 pub mod host_logs;
+pub mod host_targets;
 pub mod host_views;
 pub mod housekeeping;
 pub mod idempotency;
@@ -75,8 +76,8 @@ pub mod rollouts;
 pub mod saved_queries;
 pub mod saved_views;
 pub mod scope;
-mod sealed_fields;
 pub mod scripts;
+mod sealed_fields;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
@@ -101,6 +102,7 @@ pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
 pub mod urls;
+mod waiting;
 pub mod watched_store;
 mod wiring;
 
@@ -120,15 +122,16 @@ use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::auto_upgrades::AutoUpgrades;
 use self::backups::Backups;
+use self::carves::Carves;
 use self::change_feed::ChangeFeed;
 use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
+use self::disk_keys::DiskKeys;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
 use self::hints::Hints;
-use self::carves::Carves;
 use self::host_checks::HostChecks;
 use self::host_logs::HostLogs;
 use self::housekeeping::Housekeeping;
@@ -210,6 +213,7 @@ pub struct Fleet {
     output_keys: Arc<OutputKeys>,
     files: Files,
     carves: Carves,
+    disk_keys: Arc<DiskKeys>,
     scripts: Arc<Scripts>,
     audit: Audit,
     backups: Backups,
@@ -277,9 +281,9 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let live_queries = Arc::new(wiring.live_queries());
-        let scripts = Arc::new(wiring.scripts());
+        let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
         let hints = Arc::new(wiring.hints(&live_queries));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &hints));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
@@ -335,6 +339,7 @@ impl Fleet {
             policies,
             live_queries,
             scripts,
+            disk_keys,
             hints,
             statuses,
             feed,

@@ -21,7 +21,6 @@ use muster_store::query::AgentFilter;
 use muster_store::{ScriptWrite, Write};
 use serde_json::json;
 
-use self::executions::Waiting;
 pub use self::saved::SavedScriptDraft;
 use super::audit::audit_line;
 use super::host_targets::HostSelection;
@@ -29,6 +28,7 @@ use super::live_queries::is_own;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
 use super::space_settings;
+use super::waiting::Waiting;
 use super::watched_store::WatchedStore;
 
 /// Maximum number of executions on a page.
@@ -167,7 +167,8 @@ impl Scripts {
             Ok(id) => self.seen_by(&reader).script_run(&id).await?,
             Err(_) => None,
         };
-        let run = found.filter(|run| is_seen(context, &reader, run)).ok_or_else(|| Error::not_found("script run", id))?;
+        let run =
+            found.filter(|run| is_seen(context, &reader, run)).ok_or_else(|| Error::not_found("script run", id))?;
         Ok(SeenRun { run, reader })
     }
 
@@ -197,9 +198,7 @@ impl Scripts {
         let stop = ScriptWrite::Stop { run: run.id.clone(), now };
         let detail = json!({"name": run.name, "targets": run.targets, "finished": run.finished});
         let line = audit_line(grant.origin(), now, "script.stop", format_args!("script_run:{}", run.id), detail);
-        self.store
-            .commit(&grant, vec![stop.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line])
-            .await?;
+        self.store.commit(&grant, vec![stop.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
         let stored = self.store.seen_by(&grant).script_run(&run.id).await?;
         Ok(stored.unwrap_or_else(|| run.clone()))
     }

@@ -12,15 +12,15 @@ use crate::audit_log::Audit;
 use crate::authenticate::Authentication;
 use crate::auto_upgrades::AutoUpgrades;
 use crate::backups::Backups;
+use crate::carves::Carves;
 use crate::change_log::ChangeLog;
 use crate::check_in::CheckIns;
 use crate::credentials::Credentials;
+use crate::disk_keys::DiskKeys;
 use crate::enroll::Enrollment;
 use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
 use crate::hints::Hints;
-use crate::carves::Carves;
-use crate::scripts::Scripts;
 use crate::host_checks::HostChecks;
 use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
@@ -49,6 +49,7 @@ use crate::respond::Responses;
 use crate::restoration::Restoration;
 use crate::rollouts::Rollouts;
 use crate::saved_queries::SavedQueries;
+use crate::scripts::Scripts;
 use crate::server_status::ServerStatus;
 use crate::software::SoftwareInventory;
 use crate::space_settings::Settings;
@@ -133,6 +134,11 @@ impl Fleet {
     /// Scripts.
     pub fn scripts(&self) -> &Scripts {
         &self.scripts
+    }
+
+    /// Disk keys.
+    pub fn disk_keys(&self) -> &DiskKeys {
+        &self.disk_keys
     }
 
     /// Carves.

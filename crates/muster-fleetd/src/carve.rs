@@ -17,7 +17,7 @@ use muster_listen::receive::{self, BodyError, Bounds, Coding};
 use muster_listen::reply::{Peer, Reply};
 use muster_protocol::fleetd::{BlockTaken, CarveBegin, CarveBegun, CarveBlock};
 
-use super::carve_block::{BlockHead, Beginning, beginning, closed};
+use super::carve_block::{Beginning, BlockHead, beginning, closed};
 use super::failure::Failure;
 use super::{BODY_TIMEOUT, Call, Inner, header_key, json, parse};
 

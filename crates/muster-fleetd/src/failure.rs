@@ -142,9 +142,7 @@ pub fn remedy(reason: &str) -> &'static str {
         "UnknownQuery" => {
             "no action is needed if the server was restarted; otherwise, find out who else has the host's node key"
         }
-        "UnknownCarve" => {
-            "no action is needed if the carve was deleted, or the host began another one"
-        }
+        "UnknownCarve" => "no action is needed if the carve was deleted, or the host began another one",
         "PushIsOff" => {
             "to use push, set osquery.push in the server's configuration; otherwise, orbit continues to poll"
         }

@@ -19,10 +19,10 @@ use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::query::check_names;
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves, changes,
-    enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, live_queries, message_signing,
-    network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, saved_queries, scripts, settings, setup,
-    software, uninstall_tokens,
+    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves,
+    changes, disk_keys, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity,
+    live_queries, message_signing, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts,
+    saved_queries, scripts, settings, setup, software, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -164,6 +164,7 @@ pub fn all() -> Vec<Endpoint> {
         hosts::endpoints(),
         live_queries::endpoints(),
         carves::endpoints(),
+        disk_keys::endpoints(),
         scripts::endpoints(),
         saved_queries::endpoints(),
         fleetd_options::endpoints(),

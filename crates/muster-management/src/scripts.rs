@@ -69,10 +69,10 @@ fn converted(run: Record, now: Timestamp) -> ScriptRun {
 
 fn execution(found: Execution, run: &Record, now: Timestamp) -> ScriptExecution {
     let outcome = found.outcome(run, now).to_owned();
-    let (exit_code, output, runtime_seconds) =
-        found.result.map(|result| (result.exit_code, result.output, result.runtime)).map_or((None, None, None), |told| {
-            (Some(told.0), Some(told.1), Some(told.2))
-        });
+    let (exit_code, output, runtime_seconds) = found
+        .result
+        .map(|result| (result.exit_code, result.output, result.runtime))
+        .map_or((None, None, None), |told| (Some(told.0), Some(told.1), Some(told.2)));
     ScriptExecution {
         agent_id: found.agent.to_string(),
         host_id: found.host.map(|host| host.to_string()),
@@ -115,10 +115,7 @@ async fn run(
             return Err(Error::invalid("saved", "cannot be combined with `script`").into());
         }
         Some(named) => ScriptSource::Saved(Box::new(fleet.scripts().find_saved(&context, &named).await?)),
-        None => ScriptSource::Text {
-            name: body.name.unwrap_or_else(|| name_of(&body.script)),
-            script: body.script,
-        },
+        None => ScriptSource::Text { name: body.name.unwrap_or_else(|| name_of(&body.script)), script: body.script },
     };
     let new = NewScriptRun {
         source,

@@ -55,7 +55,8 @@ impl Scripts {
         };
         script.check()?;
         let detail = json!({"name": script.name, "sha256": script.sha256});
-        let line = audit_line(grant.origin(), now, "saved_script.save", format_args!("saved_script:{}", script.id), detail);
+        let line =
+            audit_line(grant.origin(), now, "saved_script.save", format_args!("saved_script:{}", script.id), detail);
         self.store.commit(grant, vec![ScriptWrite::Save(Box::new(script.clone())).into(), line]).await?;
         Ok(script)
     }

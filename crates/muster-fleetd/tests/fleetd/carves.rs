@@ -105,12 +105,19 @@ async fn fl1_carves_have_both_prefixes_and_a_server_may_take_what_another_began(
 #[tokio::test]
 async fn fl38_begin_refuses_sizes_that_do_not_fit() {
     let (server, key) = server().await;
-    for (count, block, size) in
-        [(1, 8, 0), (1, 8, 9), (2, 8, 8), (1, 300 << 20, 1), (1, 0, 1), (9000 << 10, 1 << 20, 9000 << 30), (2, 1 << 20, 2 << 20)]
-    {
+    for (count, block, size) in [
+        (1, 8, 0),
+        (1, 8, 9),
+        (2, 8, 8),
+        (1, 300 << 20, 1),
+        (1, 0, 1),
+        (9000 << 10, 1 << 20, 9000 << 30),
+        (2, 1 << 20, 2 << 20),
+    ] {
         is_refusal(&server.osquery("carve/begin", &announced(&key, count, block, size)).await, 400);
     }
-    for bad in [json!({"node_key": key}), json!({"node_key": key, "block_count": -1, "block_size": 1, "carve_size": 1})] {
+    for bad in [json!({"node_key": key}), json!({"node_key": key, "block_count": -1, "block_size": 1, "carve_size": 1})]
+    {
         is_refusal(&server.osquery("carve/begin", &bad).await, 400);
     }
     let unknown = server.osquery("carve/begin", &announced("x", 1, 8, 8)).await;
@@ -125,7 +132,16 @@ async fn fl39_a_block_without_a_session_is_refused_before_its_data_is_read() {
     let wrong_query = body(&session, 0, b"abcd").replace(QUERY, "fleet_distributed_query_8");
     let megabytes = body("x", 0, &vec![7; 20 << 20]);
     let data_first = format!(r#"{{"data":"YWJjZA==","block_id":0,"session_id":"{session}","request_id":"{QUERY}"}}"#);
-    for bad in [body("x", 0, b"abcd"), body("", 0, b"abcd"), wrong_query, megabytes, data_first, "{}".into(), "x".repeat(1 << 20), String::new()] {
+    for bad in [
+        body("x", 0, b"abcd"),
+        body("", 0, b"abcd"),
+        wrong_query,
+        megabytes,
+        data_first,
+        "{}".into(),
+        "x".repeat(1 << 20),
+        String::new(),
+    ] {
         is_refusal(&send(&server, bad).await, 401);
     }
     let other = server.osquery_key(&server.secret().await, OTHER).await;

@@ -17,6 +17,7 @@ const COPIED: &[&str] = &[
     "agent_tags",
     "host_check_results",
     "carves",
+    "disk_keys",
     "software",
     "host_software",
     "space_software",

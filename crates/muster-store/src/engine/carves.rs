@@ -140,8 +140,7 @@ pub(super) fn delete_in(connection: &Connection, space: &SpaceId) -> Result<()> 
 /// Deletes the bytes of carves whose time is over, and then records of carves that began before a time. Returns the number of
 /// carves.
 pub(super) fn expire(connection: &Connection, now: Timestamp, before: Timestamp, limit: u32) -> Result<u64> {
-    let ids: Vec<FileId> =
-        all(connection, sql::EXPIRED, params![now.as_micros(), limit], |row| Columns::of(row).id())?;
+    let ids: Vec<FileId> = all(connection, sql::EXPIRED, params![now.as_micros(), limit], |row| Columns::of(row).id())?;
     for id in &ids {
         send(connection, files_sql::DELETE_CHUNKS, [id.as_str()])?;
         send(connection, sql::EXPIRE, params![LATE, now.as_micros(), id.as_str()])?;

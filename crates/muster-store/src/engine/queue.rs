@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::port::{ActionWrite, AgentWrite, FileWrite, LiveQueryWrite, PolicyWrite, ScriptWrite, SoftwareWrite, StoreError, Write};
+use crate::port::{
+    ActionWrite, AgentWrite, FileWrite, LiveQueryWrite, PolicyWrite, ScriptWrite, SoftwareWrite, StoreError, Write,
+};
 
 /// Budget of bytes that may wait.
 #[derive(Clone, Debug)]

@@ -2,16 +2,16 @@
 
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
+use muster_core::carve::CarveState;
 use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
 use muster_core::fleetd::software::Source;
 use muster_core::identity::UserKind;
-use muster_core::carve::CarveState;
 use muster_core::live_query::EndReason;
-use muster_core::script::ExecutionState;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
+use muster_core::script::ExecutionState;
 use muster_core::status::Status;
 
 use crate::port::LeaseName;

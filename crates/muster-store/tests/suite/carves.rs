@@ -142,7 +142,10 @@ pub async fn carves_expire_and_their_records_are_deleted_later(store: &impl Stor
     assert_eq!(store.carves_expire(at(90), at(0), 9).await.unwrap(), 0);
     assert_eq!(store.carves_expire(at(91), at(0), 9).await.unwrap(), 1);
     let late = stored(store, &open).await.unwrap();
-    assert_eq!((late.state, late.error.as_deref()), (CarveState::Failed, Some("the last block did not arrive in time")));
+    assert_eq!(
+        (late.state, late.error.as_deref()),
+        (CarveState::Failed, Some("the last block did not arrive in time"))
+    );
     assert_eq!(late.ended_at, Some(at(91)));
     assert_eq!(store.carves_expire(at(101), at(0), 9).await.unwrap(), 1);
     let expired = stored(store, &complete_one).await.unwrap();

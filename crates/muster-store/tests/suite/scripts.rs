@@ -1,9 +1,7 @@
 //! Scripts: runs, executions, results, saved scripts.
 
 use muster_core::id::{SavedScriptId, ScriptRunId, SpaceId};
-use muster_core::script::{
-    Execution, ExecutionState, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun,
-};
+use muster_core::script::{Execution, ExecutionState, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun};
 use muster_store::query::DueScript;
 use muster_store::{AgentWrite, Precondition, ScriptWrite, Store, Write};
 

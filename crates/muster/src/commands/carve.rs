@@ -129,7 +129,9 @@ impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut carves = client.carves().await?;
         let is_of = |carve: &Carve, host: &str| {
-            carve.hostname.eq_ignore_ascii_case(host) || carve.host_id.as_deref() == Some(host) || carve.agent_id == host
+            carve.hostname.eq_ignore_ascii_case(host)
+                || carve.host_id.as_deref() == Some(host)
+                || carve.agent_id == host
         };
         carves.retain(|carve| self.host.as_ref().is_none_or(|host| is_of(carve, host)));
         carves.retain(|carve| self.query.is_none() || carve.query_id == self.query);
