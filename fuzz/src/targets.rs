@@ -13,6 +13,7 @@ use muster_core::fleetd::software;
 use muster_core::fleetd::software::version::{self, Conditions};
 use muster_core::id::HostCheckId;
 use muster_core::poll::GoDuration;
+use muster_core::script::{self, ScriptResult};
 use muster_core::time::Timestamp;
 use muster_core::{documents, policy, raw_json, reported, yaml};
 use muster_elastic::range::Wanted;
@@ -28,7 +29,8 @@ use muster_protocol::elastic::check_in::CheckInRequest;
 use muster_protocol::elastic::enroll::EnrollRequest;
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
 use muster_protocol::fleetd::{
-    CarveBegin, CarveBlock, DistributedWrite, OrbitEnroll, OrbitRequest, OsqueryEnroll, OsqueryLog, OsqueryRequest,
+    CarveBegin, CarveBlock, DistributedWrite, OrbitDiskKey, OrbitEnroll, OrbitLuks, OrbitRequest, OrbitScriptRequest,
+    OrbitScriptResult, OsqueryEnroll, OsqueryLog, OsqueryRequest,
 };
 use muster_server::config::{self, Layers};
 use serde_json::value::RawValue;
@@ -217,6 +219,13 @@ pub fn fleetd_request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = parse::<OsqueryRequest<'_>>(&text);
     let _ = parse::<OrbitRequest<'_>>(&text);
+    let _ = parse::<OrbitScriptRequest<'_>>(&text);
+    let _ = parse::<OrbitDiskKey<'_>>(&text);
+    let _ = parse::<OrbitLuks<'_>>(&text);
+    if let Ok(wire) = parse::<OrbitScriptResult<'_>>(&text) {
+        let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
+        assert!(result.output.chars().count() <= script::MAX_OUTPUT && !result.output.contains('\0'));
+    }
     let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
     let Some(kind) = LogType::parse(&log.log_type) else { return };
     let from = Sender { space: "default", host: "h", agent: "a" };

@@ -12,6 +12,7 @@ mod bulk;
 mod carves;
 mod changes;
 mod code;
+mod disk_keys;
 mod enrollment_keys;
 mod error;
 mod files;

@@ -27,6 +27,8 @@ pub enum Change {
     LiveQuery(LiveQueryId),
     /// A run of a script was created or stopped.
     ScriptRun(ScriptRunId),
+    /// The agent's host must ask its user for the passphrase of the disk.
+    DiskEscrow(AgentId),
     /// The setting of that name changed.
     Setting(String),
     /// The agent must report its facts again.
@@ -46,6 +48,7 @@ impl Change {
             Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
             Self::LiveQuery(id) => ("live_query", id.as_str()),
             Self::ScriptRun(id) => ("script_run", id.as_str()),
+            Self::DiskEscrow(id) => ("disk_escrow", id.as_str()),
             Self::Setting(name) => ("setting", name),
             Self::Refetch(id) => ("refetch", id.as_str()),
         }
@@ -62,6 +65,7 @@ impl Change {
             "output" => Self::Output(OutputId::trusted(subject)),
             "live_query" => Self::LiveQuery(LiveQueryId::trusted(subject)),
             "script_run" => Self::ScriptRun(ScriptRunId::trusted(subject)),
+            "disk_escrow" => Self::DiskEscrow(AgentId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
             "refetch" => Self::Refetch(AgentId::trusted(subject)),
             // During a rolling upgrade, newer nodes write kinds that this one does not know. `None` for them keeps the

@@ -25,6 +25,7 @@ pub mod credential;
 pub mod csv;
 pub mod delivery;
 pub mod denial;
+pub mod disk_key;
 pub mod documents;
 pub mod duplicate_hosts;
 pub mod eligibility;

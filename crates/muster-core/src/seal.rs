@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, random_bytes};
-use crate::id::{ClusterId, EnrollmentKeyId, KeyId, ProviderId, SecretId, UninstallTokenId};
+use crate::id::{AgentId, ClusterId, EnrollmentKeyId, KeyId, ProviderId, SecretId, UninstallTokenId};
 
 // The first byte, so that another algorithm can be added without touching sealed values.
 const FORMAT: u8 = 1;
@@ -73,6 +73,11 @@ impl<'a> Place<'a> {
     /// How a cluster is reached.
     pub fn output_cluster(id: &'a ClusterId) -> Self {
         Self { table: "output_clusters", row: id.as_str(), column: "sealed" }
+    }
+
+    /// The recovery key of the disk of an agent's host.
+    pub fn disk_key(id: &'a AgentId) -> Self {
+        Self { table: "disk_keys", row: id.as_str(), column: "sealed" }
     }
 
     /// A request with an idempotency key. `row` consists of the caller and the key.

@@ -2,6 +2,8 @@
 //!
 //! Both programs have a connection of their own, as on a real host, unless hosts share connections, as behind a proxy.
 
+mod work;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -224,6 +226,11 @@ impl FleetdHost {
         let body = self.results(&read.queries);
         post(self.querying().0, "/api/v1/osquery/distributed/write", &body).await?;
         self.shared.tally.requested("write", began.elapsed());
+        for (name, sql) in &read.queries {
+            if sql.to_ascii_lowercase().contains("carve") {
+                self.carve(name).await?;
+            }
+        }
         Ok(())
     }
 
@@ -250,9 +257,10 @@ impl FleetdHost {
     /// # Errors
     /// If the server does not respond with 200.
     pub async fn orbit_config(&mut self, due: Instant) -> Result<(), Fault> {
-        post(&self.orbit, "/api/fleet/orbit/config", &json!({"orbit_node_key": self.orbit_key})).await?;
+        let request = json!({"orbit_node_key": self.orbit_key});
+        let config = post(&self.orbit, "/api/fleet/orbit/config", &request).await?;
         self.shared.tally.requested("orbit_config", due.elapsed());
-        Ok(())
+        self.run_scripts(&config).await
     }
 
     /// Announces a new token of Fleet Desktop.
@@ -350,7 +358,11 @@ fn text(value: &Value, member: &str) -> String {
 }
 
 async fn post(line: &Line, path: &str, body: &Value) -> Result<Value, Fault> {
-    let body = serde_json::to_vec(body).map_err(anyhow::Error::from)?.into();
+    post_text(line, path, body.to_string()).await
+}
+
+async fn post_text(line: &Line, path: &str, body: String) -> Result<Value, Fault> {
+    let body = body.into();
     let ask = Ask { method: Method::POST, path, authorization: None, body, packed: false, chunk_sha2: None };
     accepted(&line.lock().await.ask(&ask).await?)
 }

@@ -23,12 +23,15 @@ impl Fleet {
         let upgrades = tokio::spawn(Arc::clone(&self.auto_upgrades).run());
         let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
         let live_queries = tokio::spawn(Arc::clone(&self.live_queries).run());
-        let scripts = Arc::clone(&self.scripts);
-        let scripts = tokio::spawn(async move { scripts.start_over().await });
+        let (scripts, disk_keys) = (Arc::clone(&self.scripts), Arc::clone(&self.disk_keys));
+        let of_orbit = tokio::spawn(async move {
+            scripts.start_over().await;
+            disk_keys.start_over().await;
+        });
         let hints = tokio::spawn(Arc::clone(&self.hints).run());
         let software = tokio::spawn(Arc::clone(&self.software).run());
         let of_agents = [feed, statuses, recovery, house, actions, keys, rollouts, upgrades];
-        for task in of_agents.into_iter().chain([alerts, live_queries, scripts, hints, software]) {
+        for task in of_agents.into_iter().chain([alerts, live_queries, of_orbit, hints, software]) {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

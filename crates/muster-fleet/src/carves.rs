@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use muster_core::authorization::{CarvesRead, Grant, OpContext};
+use muster_core::authorization::{CarvesDownload, Grant, OpContext};
 use muster_core::carve::{Announced, Carve, CarveState, KEPT, MAX_ID};
 use muster_core::credential::{ApiKey, SecretHash};
 use muster_core::denial::Denial;
@@ -133,13 +133,13 @@ impl Carves {
     }
 
     /// Returns the newest carves of the space.
-    pub async fn list(&self, grant: &Grant<CarvesRead>) -> Result<Vec<Carve>, Error> {
+    pub async fn list(&self, grant: &Grant<CarvesDownload>) -> Result<Vec<Carve>, Error> {
         Ok(self.store.seen_by(grant).carves(MAX_LISTED).await?)
     }
 
     /// Finds a carve.
-    pub async fn find(&self, context: &OpContext, id: &str) -> Result<Authorized<Carve, CarvesRead>, Error> {
-        let grant = context.grant::<CarvesRead>()?;
+    pub async fn find(&self, context: &OpContext, id: &str) -> Result<Authorized<Carve, CarvesDownload>, Error> {
+        let grant = context.grant::<CarvesDownload>()?;
         let found = match FileId::parse(id) {
             Ok(id) => self.store.seen_by(&grant).carve(&id).await?,
             Err(_) => None,
@@ -148,7 +148,7 @@ impl Carves {
     }
 
     /// Returns a stream of the bytes of a complete archive; the download is an audit event.
-    pub async fn download(&self, carve: &Authorized<Carve, CarvesRead>) -> Result<mpsc::Receiver<Bytes>, Error> {
+    pub async fn download(&self, carve: &Authorized<Carve, CarvesDownload>) -> Result<mpsc::Receiver<Bytes>, Error> {
         if carve.state != CarveState::Complete {
             let message = format!("the carve is not complete: {}", carve.state.as_str());
             return Err(Error::conflict("carve_not_complete", message));
@@ -169,13 +169,13 @@ impl Carves {
     }
 
     /// Deletes a carve and its bytes.
-    pub async fn delete(&self, carve: &Authorized<Carve, CarvesRead>) -> Result<(), Error> {
+    pub async fn delete(&self, carve: &Authorized<Carve, CarvesDownload>) -> Result<(), Error> {
         let delete = CarveWrite::Delete { id: carve.id.clone() };
         self.store.commit(carve.grant(), vec![delete.into(), self.line(carve, "carve.delete")]).await?;
         Ok(())
     }
 
-    fn line(&self, carve: &Authorized<Carve, CarvesRead>, action: &str) -> Write {
+    fn line(&self, carve: &Authorized<Carve, CarvesDownload>, action: &str) -> Write {
         let detail = json!({"agent": carve.agent, "hostname": carve.hostname, "size": carve.announced.size, "query": carve.query()});
         audit_line(carve.grant().origin(), self.clock.now(), action, format_args!("carve:{}", carve.id), detail)
     }

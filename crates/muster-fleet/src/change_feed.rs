@@ -16,6 +16,7 @@ use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_store::has_gap;
 
 use super::authority::System;
+use super::disk_keys::DiskKeys;
 use super::fleet_keys::SIGNING_KEY;
 use super::fleetd_options::FleetdOptions;
 use super::hints::Hints;
@@ -49,6 +50,7 @@ pub(crate) struct ChangeFeed {
     policies: Arc<PolicyCache>,
     live_queries: Arc<LiveQueries>,
     scripts: Arc<Scripts>,
+    disk_keys: Arc<DiskKeys>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
     fleetd_options: Arc<FleetdOptions>,
@@ -69,6 +71,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) live_queries: Arc<LiveQueries>,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) disk_keys: Arc<DiskKeys>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
@@ -91,6 +94,7 @@ impl ChangeFeed {
             policies: parts.policies,
             live_queries: parts.live_queries,
             scripts: parts.scripts,
+            disk_keys: parts.disk_keys,
             statuses: parts.statuses,
             urls: parts.urls,
             fleetd_options: parts.fleetd_options,
@@ -183,6 +187,7 @@ impl ChangeFeed {
                     self.live_queries.reload().await?;
                     self.hints.work_changed();
                 }
+                Some(Change::DiskEscrow(id)) => self.disk_keys.escrow_changed(id),
                 Some(Change::ScriptRun(id)) => self.scripts.run_changed(id).await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
@@ -258,6 +263,7 @@ impl ChangeFeed {
                 tracing::warn!(error = %chain(&error), "failed to read the live queries");
             }
             feed.scripts.start_over().await;
+            feed.disk_keys.start_over().await;
         });
     }
 

@@ -198,7 +198,7 @@ impl ChangeLog {
         }
         Ok(match change {
             // `Action` follows when the action is announced.
-            Change::Agent(_) | Change::ActionBegun(_) | Change::Refetch(_) => false,
+            Change::Agent(_) | Change::ActionBegun(_) | Change::DiskEscrow(_) | Change::Refetch(_) => false,
             // A caller with a limited scope sees only its own, whose end it learns from their results.
             Change::LiveQuery(id) => {
                 let is_whole = |grant: &Grant<QueriesRun>| *grant.scope() == Scope::Whole;
@@ -252,6 +252,7 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
         Change::NetworkObject(NetworkObjectKind::Proxy, _) => scope::<ProxiesRead>(context),
         Change::NetworkObject(NetworkObjectKind::DownloadSource, _) => scope::<DownloadSourcesRead>(context),
         Change::ActionBegun(_)
+        | Change::DiskEscrow(_)
         | Change::LiveQuery(_)
         | Change::ScriptRun(_)
         | Change::Setting(_)

@@ -29,6 +29,7 @@ mod connection;
 pub mod credentials;
 mod currency;
 pub mod disk;
+pub mod disk_keys;
 pub mod enroll;
 mod events;
 pub mod files;
@@ -104,6 +105,7 @@ pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
 pub mod urls;
+mod waiting;
 pub mod watched_store;
 mod wiring;
 
@@ -128,6 +130,7 @@ use self::change_feed::ChangeFeed;
 use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
+use self::disk_keys::DiskKeys;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
@@ -217,6 +220,7 @@ pub struct Fleet {
     output_keys: Arc<OutputKeys>,
     files: Files,
     carves: Carves,
+    disk_keys: Arc<DiskKeys>,
     scripts: Arc<Scripts>,
     audit: Audit,
     backups: Backups,
@@ -284,9 +288,9 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let live_queries = Arc::new(wiring.live_queries());
-        let scripts = Arc::new(wiring.scripts());
+        let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
         let hints = Arc::new(wiring.hints(&live_queries));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &hints));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
@@ -344,6 +348,7 @@ impl Fleet {
             policies,
             live_queries,
             scripts,
+            disk_keys,
             hints,
             statuses,
             feed,

@@ -51,6 +51,7 @@
 mod actions;
 mod agents;
 mod carves;
+mod disk_keys;
 mod live_queries;
 mod objects;
 mod policies;

@@ -21,7 +21,6 @@ use muster_store::query::AgentFilter;
 use muster_store::{ScriptWrite, Write};
 use serde_json::json;
 
-use self::executions::Waiting;
 pub use self::saved::SavedScriptDraft;
 use super::audit::audit_line;
 use super::host_targets::HostSelection;
@@ -29,6 +28,7 @@ use super::live_queries::is_own;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
 use super::space_settings;
+use super::waiting::Waiting;
 use super::watched_store::WatchedStore;
 
 /// Maximum number of executions on a page.

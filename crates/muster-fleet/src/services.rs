@@ -16,6 +16,7 @@ use crate::carves::Carves;
 use crate::change_log::ChangeLog;
 use crate::check_in::CheckIns;
 use crate::credentials::Credentials;
+use crate::disk_keys::DiskKeys;
 use crate::enroll::Enrollment;
 use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
@@ -145,6 +146,11 @@ impl Fleet {
     /// Scripts.
     pub fn scripts(&self) -> &Scripts {
         &self.scripts
+    }
+
+    /// Disk keys.
+    pub fn disk_keys(&self) -> &DiskKeys {
+        &self.disk_keys
     }
 
     /// Carves.

@@ -20,6 +20,7 @@ use super::change_log::ChangeLog;
 use super::check_in::{CheckInParts, CheckIns};
 use super::credentials::Credentials;
 use super::currency::Currency;
+use super::disk_keys::DiskKeys;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::fleetd_options::FleetdOptions;
@@ -403,6 +404,10 @@ impl Wiring {
         Scripts::new(self.store(), self.clock(), self.entropy(), self.shutdown())
     }
 
+    pub(crate) fn disk_keys(&self) -> DiskKeys {
+        DiskKeys::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer), self.shutdown())
+    }
+
     pub(crate) fn carves(&self) -> Carves {
         Carves::new(self.store(), self.clock(), self.entropy())
     }
@@ -436,6 +441,7 @@ impl Wiring {
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
         scripts: &Arc<Scripts>,
+        disk_keys: &Arc<DiskKeys>,
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
@@ -446,6 +452,7 @@ impl Wiring {
             policies,
             live_queries: Arc::clone(live_queries),
             scripts: Arc::clone(scripts),
+            disk_keys: Arc::clone(disk_keys),
             statuses,
             urls: Arc::clone(&self.urls),
             fleetd_options: Arc::clone(&self.fleetd_options),

@@ -56,7 +56,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum length of a node key, bytes. Those of this server have 32.
 const KEY_BYTES: usize = 255;
 /// What this server can do (FL §2.2).
-const CAPABILITIES: HeaderValue = HeaderValue::from_static("orbit_endpoints,token_rotation");
+const CAPABILITIES: HeaderValue =
+    HeaderValue::from_static("orbit_endpoints,token_rotation,linux_disk_encryption_escrow");
 
 /// The adapter of one listener. Cheap to clone.
 #[derive(Clone)]
@@ -260,6 +261,8 @@ impl Inner {
             Route::OrbitConfig => self.orbit_config(call).await,
             Route::ScriptRequest => self.script_request(call).await,
             Route::ScriptResult => self.script_result(call).await,
+            Route::DiskKey => self.disk_encryption_key(call).await,
+            Route::LuksData => self.luks_data(call).await,
             Route::DeviceToken => self.device_token(call).await,
             // Handled before the body is read.
             _ => json(&Nothing {}),

@@ -1,10 +1,18 @@
-//! What orbit does on its host: scripts (FL §2.6).
+//! What orbit does on its host: scripts, and disk keys (FL §2.6).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::StatusCode;
 use muster_core::agent::Family;
+use muster_core::disk_key::DiskSecret;
 use muster_core::script::ScriptResult;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::Reply;
-use muster_protocol::fleetd::{OrbitConfig, OrbitNotifications, OrbitScript, OrbitScriptRequest, OrbitScriptResult};
+use muster_protocol::fleetd::{
+    OrbitConfig, OrbitDiskKey, OrbitLuks, OrbitNotifications, OrbitScript, OrbitScriptRequest, OrbitScriptResult,
+};
+use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::{Call, Inner, Nothing, json};
@@ -18,6 +26,7 @@ impl Inner {
             script_execution_timeout: scripts.iter().map(|script| script.timeout).max(),
             notifications: OrbitNotifications {
                 pending_script_execution_ids: scripts.iter().map(|script| script.run.to_string()).collect(),
+                run_disk_encryption_escrow: self.fleet.disk_keys().take_escrow(entry).await?,
             },
             websocket_transport: None,
         })
@@ -46,4 +55,39 @@ impl Inner {
         self.fleet.scripts().report(&entry, &wire.execution_id, result).await?;
         json(&Nothing {})
     }
+
+    /// Takes the recovery key of BitLocker, or the reason why there is none.
+    pub(super) async fn disk_encryption_key(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OrbitDiskKey<'_> = call.parse()?;
+        let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        if wire.client_error.is_empty() {
+            let bytes = STANDARD.decode(wire.encryption_key.as_deref().unwrap_or_default()).map(Zeroizing::new);
+            let key = bytes.ok().and_then(|bytes| std::str::from_utf8(&bytes).ok().map(str::to_owned));
+            let key = key.ok_or_else(|| Failure::bad_request("encryption_key is not text in base64"))?;
+            self.fleet.disk_keys().store(&entry, &DiskSecret { key, salt: None, key_slot: None }).await?;
+        } else {
+            self.fleet.disk_keys().store_error(&entry, &wire.client_error).await?;
+        }
+        Ok(no_content())
+    }
+
+    /// Takes a passphrase of LUKS, or the reason why there is none.
+    pub(super) async fn luks_data(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OrbitLuks<'_> = call.parse()?;
+        let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        if wire.client_error.is_empty() {
+            let salt = Some(wire.salt.into_owned()).filter(|salt| !salt.is_empty());
+            let secret = DiskSecret { key: wire.passphrase.into_owned(), salt, key_slot: wire.key_slot };
+            self.fleet.disk_keys().store(&entry, &secret).await?;
+        } else {
+            self.fleet.disk_keys().store_error(&entry, &wire.client_error).await?;
+        }
+        Ok(no_content())
+    }
+}
+
+fn no_content() -> Reply {
+    let mut reply = Reply::new(Bytes::new().into());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    reply
 }

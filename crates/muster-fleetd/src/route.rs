@@ -48,6 +48,10 @@ pub enum Route {
     ScriptRequest,
     /// `/api/fleet/orbit/scripts/result`
     ScriptResult,
+    /// `/api/fleet/orbit/disk_encryption_key`
+    DiskKey,
+    /// `/api/fleet/orbit/luks_data`
+    LuksData,
     /// `/api/fleet/device/ping`
     DeviceServerPing,
     /// `/api/{version}/fleet/device/{token}/ping`
@@ -140,6 +144,8 @@ impl Route {
         Self::DeviceToken,
         Self::ScriptRequest,
         Self::ScriptResult,
+        Self::DiskKey,
+        Self::LuksData,
         Self::DeviceServerPing,
         Self::DevicePing,
         Self::DeviceDesktop,
@@ -194,6 +200,8 @@ impl Route {
             "enroll" => Self::OrbitEnroll,
             "config" => Self::OrbitConfig,
             "device_token" => Self::DeviceToken,
+            "disk_encryption_key" => Self::DiskKey,
+            "luks_data" => Self::LuksData,
             "scripts/request" => Self::ScriptRequest,
             "scripts/result" => Self::ScriptResult,
             "notifications" => Self::OrbitNotifications,
@@ -215,6 +223,8 @@ impl Route {
             Self::OrbitEnroll => "orbit_enroll",
             Self::OrbitConfig => "orbit_config",
             Self::DeviceToken => "orbit_device_token",
+            Self::DiskKey => "orbit_disk_key",
+            Self::LuksData => "orbit_luks_data",
             Self::ScriptRequest => "orbit_script_request",
             Self::ScriptResult => "orbit_script_result",
             Self::DeviceServerPing | Self::DevicePing => "device_ping",

@@ -18,7 +18,7 @@ use super::entry::Caller;
 use super::error::ApiResult;
 use super::files::attachment;
 
-const READ: &[Name] = &[Name::CarvesRead];
+const READ: &[Name] = &[Name::CarvesDownload];
 
 /// Endpoints for carves.
 pub fn endpoints() -> Vec<Endpoint> {

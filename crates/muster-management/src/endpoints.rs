@@ -20,9 +20,9 @@ use super::openapi::{Described, Operation};
 use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves,
-    changes, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, labels, live_queries,
-    message_signing, network_objects, nodes, openapi, outputs, packages, packs, refused, respond, rollouts,
-    saved_queries, scripts, settings, setup, software, uninstall_tokens,
+    changes, disk_keys, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, labels,
+    live_queries, message_signing, network_objects, nodes, openapi, outputs, packages, packs, refused, respond,
+    rollouts, saved_queries, scripts, settings, setup, software, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -164,6 +164,7 @@ pub fn all() -> Vec<Endpoint> {
         hosts::endpoints(),
         live_queries::endpoints(),
         carves::endpoints(),
+        disk_keys::endpoints(),
         scripts::endpoints(),
         saved_queries::endpoints(),
         fleetd_options::endpoints(),

@@ -23,6 +23,7 @@ mod changes;
 mod convert;
 pub mod credentials;
 pub mod cursor;
+mod disk_keys;
 pub mod endpoints;
 mod enrollment_keys;
 pub mod entry;

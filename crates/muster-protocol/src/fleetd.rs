@@ -254,6 +254,43 @@ pub struct OrbitNotifications {
     /// Scripts to fetch and run, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending_script_execution_ids: Vec<String>,
+    /// Whether to ask the user for the passphrase of the disk; sent once (FL56).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub run_disk_encryption_escrow: bool,
+}
+
+/// `POST /api/fleet/orbit/disk_encryption_key`.
+#[derive(Deserialize)]
+pub struct OrbitDiskKey<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub orbit_node_key: Cow<'a, str>,
+    /// The recovery key, in base64; empty with an error.
+    #[serde(borrow, default)]
+    pub encryption_key: Option<Cow<'a, str>>,
+    /// Why there is no key.
+    #[serde(borrow, default)]
+    pub client_error: Cow<'a, str>,
+}
+
+/// `POST /api/fleet/orbit/luks_data`.
+#[derive(Deserialize)]
+pub struct OrbitLuks<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub orbit_node_key: Cow<'a, str>,
+    /// Passphrase.
+    #[serde(borrow, default)]
+    pub passphrase: Cow<'a, str>,
+    /// Salt.
+    #[serde(borrow, default)]
+    pub salt: Cow<'a, str>,
+    /// Number of the key slot.
+    #[serde(default)]
+    pub key_slot: Option<u64>,
+    /// Why there is no key.
+    #[serde(borrow, default)]
+    pub client_error: Cow<'a, str>,
 }
 
 /// `POST /api/fleet/orbit/scripts/request`.

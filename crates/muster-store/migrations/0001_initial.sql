@@ -219,6 +219,17 @@ CREATE TABLE saved_scripts (
 ) STRICT;
 CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, lower(name));
 
+-- Recovery keys of encrypted disks that orbit reports.
+CREATE TABLE disk_keys (
+    agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    stored_at INTEGER,
+    error TEXT,
+    error_at INTEGER,
+    is_escrow_due INTEGER NOT NULL,
+    sealed BLOB
+) STRICT;
+CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE is_escrow_due = 1;
+
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
 -- host has any more is deleted a week later.
 CREATE TABLE software (

@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("check_in/due.rs", "agents: what is due"),
     ("check_in/report.rs", "agents: the actions that their reports name"),
     ("currency.rs", "agents before their cached records are trusted"),
+    ("disk_keys.rs", "the server: the agents of all spaces that are to be told"),
     ("enroll.rs", "agents before they are known"),
     ("files.rs", "chunks of a file that was found with the caller's authority"),
     ("housekeeping.rs", "the server"),

@@ -119,8 +119,10 @@ privileges! {
     ScriptsRead = "scripts.read", Space;
     /// Save and delete scripts, and switch scripts on and off.
     ScriptsWrite = "scripts.write", Space;
+    /// Reveal the recovery keys of encrypted disks, and make hosts report them.
+    DiskKeysReveal = "disk_keys.reveal", Agents;
     /// Read, download and delete carves: files of hosts.
-    CarvesRead = "carves.read", Space;
+    CarvesDownload = "carves.download", Space;
     /// Read policies.
     PoliciesRead = "policies.read", Policies;
     /// Create policies.

@@ -1,16 +1,12 @@
 //! What hosts execute: what is due for an orbit, what it fetches, and what it reports (FL §2.6).
 //!
-//! orbit asks for its configuration every 30 seconds, which must not read the store. Each server therefore knows which agents may
-//! have something to execute. Only these are looked up; the store decides.
+//! orbit asks for its configuration every 30 seconds, which must not read the store ([`Waiting`](crate::waiting::Waiting)).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::error_chain::chain;
-use muster_core::id::{AgentId, ScriptRunId};
+use muster_core::id::ScriptRunId;
 use muster_core::script::{MAX_ANNOUNCED, ScriptResult, ScriptRun};
 use muster_store::query::DueScript;
 use muster_store::{ScriptWrite, StoreError};
@@ -24,37 +20,6 @@ use crate::space_settings;
 const BATCH: u32 = 5_000;
 /// Pause before a failed read is repeated.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// The agents that may have something to execute, each with a number that tells when it was added.
-#[derive(Default)]
-pub(super) struct Waiting {
-    agents: Mutex<HashMap<AgentId, u64>>,
-    next: AtomicU64,
-}
-
-impl Waiting {
-    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, u64>> {
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds agents.
-    pub(super) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.agents().extend(agents.into_iter().map(|agent| (agent, number)));
-    }
-
-    fn number_of(&self, agent: &AgentId) -> Option<u64> {
-        self.agents().get(agent).copied()
-    }
-
-    /// Removes an agent, unless it was added again meanwhile.
-    fn remove(&self, agent: &AgentId, number: u64) {
-        let mut agents = self.agents();
-        if agents.get(agent) == Some(&number) {
-            agents.remove(agent);
-        }
-    }
-}
 
 impl Scripts {
     /// Returns what an orbit has yet to execute, the oldest first. Reads the store only if there may be something.

@@ -4,6 +4,7 @@ mod bad_input;
 mod carves;
 mod checks;
 mod device;
+mod disk_keys;
 mod enrolling;
 mod golden;
 mod hosts;

@@ -52,7 +52,7 @@ async fn only(server: &Server, run: &ScriptRun) -> (Execution, &'static str) {
     let found = server.fleet.scripts().find(&root(), run.id.as_str()).await.expect("as expected");
     let mut all = server.fleet.scripts().executions(&found, None, 100).await.expect("as expected");
     assert_eq!(all.len(), 1);
-    let outcome = all[0].outcome(found.run(), server.clock.now());
+    let outcome = all[0].outcome(found.run(), server.now());
     (all.remove(0), outcome)
 }
 

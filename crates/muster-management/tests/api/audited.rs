@@ -9,6 +9,7 @@ use axum::http::{Method, Request};
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::carve::{Announced, Carve, CarveState};
 use muster_core::credential::SecretHash;
+use muster_core::disk_key::DiskSecret;
 use muster_core::file::{FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId, HostId, SpaceId};
 use muster_listen::reply::{ListenerKind, Peer};
@@ -312,8 +313,10 @@ async fn agents(script: &mut Script) {
 }
 
 async fn scripts_and_carves(script: &mut Script) {
-    let agent = script.agent_of("orbit-1", Family::Orbit).await;
-    drop(agent);
+    let on_host = |agent: &mut AgentRecord| {
+        (agent.family, agent.host_id) = (Family::Orbit, Some(HostId::trusted("host-of-orbit-1")));
+    };
+    script.api.agent_with("orbit-1", None, on_host).await;
     let body = json!({"script": "echo s3cret-of-a-policy", "hosts": ["orbit-1"]});
     let made = id(&script.call("POST /v1/scripts/run", "", body).await);
     script.call("POST /v1/scripts/run/{id}/stop", &made, json!({})).await;
@@ -321,8 +324,19 @@ async fn scripts_and_carves(script: &mut Script) {
     let saved = json!({"name": "s", "script": "echo s3cret-of-a-policy"});
     let made = id(&script.call("POST /v1/scripts", "", saved).await);
     script.call("DELETE /v1/scripts/{id}", &made, Value::Null).await;
+    let host = disk_key(&script.api).await;
+    script.call("POST /hosts/{id}/disk_key/reveal", &host, Value::Null).await;
+    script.call("POST /hosts/{id}/disk_key/escrow", &host, Value::Null).await;
     carve(&script.api).await;
     script.call("DELETE /v1/carves/{id}", "carve-1", Value::Null).await;
+}
+
+/// Stores a disk key; returns the host.
+async fn disk_key(api: &Api) -> String {
+    let entry = api.fleet.entry(&AgentId::trusted("orbit-1")).await.unwrap();
+    let secret = DiskSecret { key: "s3cret-of-a-policy".into(), salt: None, key_slot: None };
+    api.fleet.disk_keys().store(&entry, &secret).await.unwrap();
+    "host-of-orbit-1".to_owned()
 }
 
 async fn carve(api: &Api) {

@@ -14,6 +14,7 @@ pub mod backup;
 pub mod bulk;
 pub mod carve;
 pub mod change;
+pub mod disk_key;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;

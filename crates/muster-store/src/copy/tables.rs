@@ -19,6 +19,7 @@ const COPIED: &[&str] = &[
     "labels",
     "label_hosts",
     "carves",
+    "disk_keys",
     "software",
     "host_software",
     "space_software",

@@ -16,6 +16,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 mod carves;
 pub(crate) mod damage;
+mod disk_keys;
 mod enrollment_keys;
 pub(crate) mod error;
 pub(crate) mod feed;

@@ -7,6 +7,7 @@ mod alerts;
 mod audit;
 mod carves;
 mod changes;
+mod disk_keys;
 mod enrollment_keys;
 mod files;
 mod host_checks;

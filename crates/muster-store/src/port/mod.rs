@@ -25,6 +25,7 @@ mod alerts;
 mod audit;
 mod carves;
 mod changes;
+mod disk_keys;
 mod enrollment_keys;
 mod files;
 mod host_checks;
@@ -60,6 +61,7 @@ pub use self::alerts::{AlertStore, AlertWrite, MOST_RECEIVERS};
 pub use self::audit::{AuditLink, AuditStore};
 pub use self::carves::{CarveStore, CarveWrite};
 pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
+pub use self::disk_keys::{DiskKeyStore, DiskKeyWrite};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::host_checks::{HostCheckStore, HostCheckWrite};
@@ -240,6 +242,8 @@ pub enum Write {
     File(FileWrite),
     /// Of scripts, their runs and executions.
     Script(ScriptWrite),
+    /// Of disk keys.
+    DiskKey(DiskKeyWrite),
     /// Of carves.
     Carve(CarveWrite),
     /// Of results of host checks.
@@ -289,6 +293,7 @@ pub trait Resources:
     + AuditStore
     + CarveStore
     + ChangeStore
+    + DiskKeyStore
     + EnrollmentKeyStore
     + FileStore
     + HostCheckStore
@@ -318,6 +323,7 @@ impl<T> Resources for T where
         + AuditStore
         + CarveStore
         + ChangeStore
+        + DiskKeyStore
         + EnrollmentKeyStore
         + FileStore
         + HostCheckStore

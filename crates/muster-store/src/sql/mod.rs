@@ -12,6 +12,7 @@ pub(crate) mod audit;
 pub(crate) mod carves;
 pub(crate) mod copy;
 pub(crate) mod dialect;
+pub(crate) mod disk_keys;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
@@ -72,6 +73,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         audit::ALL,
         carves::ALL,
         copy::ALL,
+        disk_keys::ALL,
         enrollment_keys::ALL,
         files::ALL,
         host_checks::ALL,

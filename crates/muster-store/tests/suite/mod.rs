@@ -15,6 +15,7 @@ pub mod agents;
 pub mod alerts;
 pub mod carves;
 pub mod commits;
+pub mod disk_keys;
 pub mod enrollment_keys;
 pub mod files;
 pub mod host_checks;
@@ -172,6 +173,10 @@ macro_rules! run_for {
             the_executions_of_a_deleted_host_end,
             runs_are_limited_and_old_ones_deleted_with_their_results,
             scripts_are_saved_replaced_and_deleted,
+        ]);
+        suite::run_for!(@module $make, disk_keys: [
+            fl64_an_error_keeps_the_key_and_a_key_clears_the_error,
+            fl56_a_host_is_told_once_to_report_its_key,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
+use muster_protocol::management::disk_key::{DiskKey, DiskKeyStatus};
 use muster_protocol::management::host::{Host, HostAgent, ListHosts};
 use muster_protocol::management::host_check::AnsweredCheck;
 use muster_protocol::management::software::Software;
@@ -33,6 +34,11 @@ pub enum HostCommand {
     /// Make osquery on a host report its details and answer the host checks now
     #[command(after_help = "Examples:\n  muster host refetch web-7")]
     Refetch(RefetchArgs),
+    /// Print the recovery key of a host's encrypted disk; recorded in the audit log
+    ///
+    /// With --request, makes a host with Linux ask its user for the passphrase of the disk.
+    #[command(after_help = "Examples:\n  muster host disk-key web-7\n  muster host disk-key web-7 --request")]
+    DiskKey(DiskKeyArgs),
     /// Delete a host and its agents
     ///
     /// The keys of its agents are rejected immediately. orbit and osqueryd enroll again
@@ -50,6 +56,21 @@ pub struct ListArgs {
     /// Only hosts with one of these labels (repeatable)
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `disk-key`.
+#[derive(Args, Debug)]
+pub struct DiskKeyArgs {
+    /// Host, by id, hardware UUID or name
+    host: String,
+    /// Only print whether a key is stored, and the error of the host
+    #[arg(long, conflicts_with = "request")]
+    status: bool,
+    /// Make a host with Linux ask its user for the passphrase of the disk
+    #[arg(long)]
+    request: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -153,8 +174,41 @@ impl HostCommand {
             }
             Self::Show(args) => args.run(client).await,
             Self::Refetch(args) => args.run(client).await,
+            Self::DiskKey(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
+    }
+}
+
+const DISK_KEY: &[Column<DiskKey>] = &[
+    column("KEY", |key| key.key.clone()),
+    column("SALT", |key| or_dash(key.salt.as_deref())),
+    column("KEY SLOT", |key| or_dash(key.key_slot.map(|slot| slot.to_string()).as_deref())),
+    column("REPORTED", |key| or_dash(key.stored_at.as_deref())),
+];
+
+const DISK_KEY_STATUS: &[Column<DiskKeyStatus>] = &[
+    column("STORED", |status| if status.stored { "yes" } else { "no" }.to_owned()),
+    column("REPORTED", |status| or_dash(status.stored_at.as_deref())),
+    column("ERROR", |status| or_dash(status.error.as_deref())),
+    column("ERROR AT", |status| or_dash(status.error_at.as_deref())),
+];
+
+impl DiskKeyArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let (host, format) = (find(client, &self.host).await?, self.output.output);
+        if self.request {
+            client.escrow_disk_key(&host.id).await?;
+            return print_line(format!(
+                "the host {:?} asks its user for the passphrase within a minute",
+                host.hostname
+            ));
+        }
+        if self.status {
+            let status = client.disk_key_status(&host.id).await?;
+            return print_one(&status, format, DISK_KEY_STATUS, |status| status.stored.to_string());
+        }
+        print_one(&client.reveal_disk_key(&host.id).await?, format, DISK_KEY, |key| key.key.clone())
     }
 }
 

@@ -99,6 +99,22 @@ fn a_script_runs_on_a_host_and_its_output_is_printed() {
 }
 
 #[test]
+fn a_disk_key_is_requested_reported_and_revealed() {
+    let orbit = Orbit::enroll(&secret("disks"), "22222222-BBBB-4000-8000-000000000001", "disk-1");
+    fails(3, &["host", "disk-key", "disk-1"]);
+    assert_eq!(json(&["host", "disk-key", "disk-1", "--status"]), json!({"stored": false}));
+    assert!(ok(&["host", "disk-key", "disk-1", "--request"]).contains("asks its user"));
+    let (_, config) = fleetd("/api/fleet/orbit/config", &json!({"orbit_node_key": orbit.key}));
+    assert_eq!(config["notifications"], json!({"run_disk_encryption_escrow": true}));
+    let luks =
+        json!({"orbit_node_key": orbit.key, "passphrase": "correct horse", "salt": "s", "key_slot": 1}).to_string();
+    assert_eq!(answered_text(world(), "/api/fleet/orbit/luks_data", "-", "orbit", &luks), (204, String::new()));
+    let told = ok(&["host", "disk-key", "disk-1"]);
+    assert!(told.contains("correct horse"), "{told}");
+    assert_eq!(json(&["host", "disk-key", "disk-1"])["key_slot"], 1);
+}
+
+#[test]
 fn scripts_are_switched_off_and_on() {
     ok(&["space", "create", "no-scripts"]);
     assert!(ok(&["script", "settings", "--space", "no-scripts"]).contains("enabled"));

@@ -1,0 +1,165 @@
+//! The service of disk keys: what orbit reports, and what people reveal (FL §2.6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::agent::Family;
+use muster_core::authorization::{DiskKeysReveal, Grant, OpContext};
+use muster_core::change::Change;
+use muster_core::disk_key::{AgentDiskKey, DiskSecret, error_of};
+use muster_core::error_chain::{SharedError, chain};
+use muster_core::id::{AgentId, HostId};
+use muster_core::seal::{Place, Sealer};
+use muster_core::time::Clock;
+use muster_core::{Entropy, Error};
+use muster_store::query::{AgentCondition, AgentFilter};
+use muster_store::{DiskKeyWrite, StoreError, Write};
+use serde_json::json;
+
+use super::audit::audit_line;
+use super::authority::{Authorized, System};
+use super::registry::AgentEntry;
+use super::shutdown::Shutdown;
+use super::waiting::Waiting;
+use super::watched_store::WatchedStore;
+
+/// Agents per read.
+const BATCH: u32 = 5_000;
+/// Pause before a failed read is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The service of disk keys.
+pub struct DiskKeys {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    sealer: Arc<Sealer>,
+    shutdown: Arc<Shutdown>,
+    waiting: Waiting,
+}
+
+impl DiskKeys {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        sealer: Arc<Sealer>,
+        shutdown: Arc<Shutdown>,
+    ) -> Self {
+        Self { store, clock, entropy, sealer, shutdown, waiting: Waiting::default() }
+    }
+
+    /// Stores the key of an orbit's host.
+    pub async fn store(&self, entry: &AgentEntry, secret: &DiskSecret) -> Result<(), Error> {
+        secret.check()?;
+        let text = zeroize::Zeroizing::new(serde_json::to_vec(secret).map_err(Error::internal)?);
+        // The agent is authenticated together with the key, so that a row that was moved to another agent does not open.
+        let sealed = self.sealer.seal(Place::disk_key(entry.id()), &text, &*self.entropy);
+        let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing a disk key", error)))?;
+        let put = DiskKeyWrite::Put { agent: entry.id().clone(), sealed, now: self.clock.now() };
+        self.store.commit(entry, vec![put.into()]).await?;
+        Ok(())
+    }
+
+    /// Stores the error of an orbit's host. Its key stays (FL64).
+    pub async fn store_error(&self, entry: &AgentEntry, client_error: &str) -> Result<(), Error> {
+        let (agent, now) = (entry.id().clone(), self.clock.now());
+        let error = DiskKeyWrite::Error { agent, error: error_of(client_error), now };
+        self.store.commit(entry, vec![error.into()]).await?;
+        Ok(())
+    }
+
+    /// Returns true once if a host is to ask its user for the passphrase of the disk (FL56). Reads the store only if that may be.
+    pub async fn take_escrow(&self, entry: &AgentEntry) -> Result<bool, Error> {
+        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(false) };
+        let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone() };
+        let is_due = match self.store.commit(entry, vec![told.into()]).await {
+            Ok(_) => true,
+            // Another server has told it.
+            Err(StoreError::Conflict(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        self.waiting.remove(entry.id(), number);
+        Ok(is_due)
+    }
+
+    /// Finds the disk key of a host in the caller's scope, by the id of the host.
+    pub async fn find(
+        &self,
+        context: &OpContext,
+        host: &str,
+    ) -> Result<Authorized<AgentDiskKey, DiskKeysReveal>, Error> {
+        let grant = context.grant::<DiskKeysReveal>()?;
+        let agent = self.orbit_of(&grant, host).await?;
+        let key = self.store.seen_by(&grant).disk_key(&agent).await?.unwrap_or_default();
+        Ok(Authorized::new(AgentDiskKey { agent, key }, grant))
+    }
+
+    async fn orbit_of(&self, grant: &Grant<DiskKeysReveal>, host: &str) -> Result<AgentId, Error> {
+        let unknown = || Error::not_found("host with orbit", host);
+        let id = HostId::parse(host).map_err(|_| unknown())?;
+        let conditions = [AgentCondition::Hosts(vec![id]), AgentCondition::Families(vec![Family::Orbit])];
+        let found = self.store.seen_by(grant).all_agent_ids(&AgentFilter::all(conditions)).await?;
+        found.into_iter().next().ok_or_else(unknown)
+    }
+
+    /// Returns the key of a host; this is an audit event.
+    pub async fn reveal(&self, key: &Authorized<AgentDiskKey, DiskKeysReveal>) -> Result<DiskSecret, Error> {
+        let (grant, agent) = (key.grant(), &key.agent);
+        let sealed = key
+            .key
+            .sealed
+            .as_ref()
+            .ok_or_else(|| Error::not_found("disk key of", agent).remedy("the host has not reported a key"))?;
+        let text = self.sealer.open(Place::disk_key(agent), sealed);
+        let text = text.map_err(|error| Error::internal(SharedError::during(format!("disk key of {agent}"), error)))?;
+        let secret = serde_json::from_slice(&text).map_err(|_| Error::internal("a sealed disk key is not valid"))?;
+        let line =
+            audit_line(grant.origin(), self.clock.now(), "disk_key.reveal", format_args!("agent:{agent}"), json!({}));
+        // Before the key is returned: nothing is revealed that is not recorded.
+        self.store.commit(grant, vec![line]).await?;
+        Ok(secret)
+    }
+
+    /// Makes a host with Linux ask its user for the passphrase of the disk.
+    pub async fn escrow(&self, key: &Authorized<AgentDiskKey, DiskKeysReveal>) -> Result<(), Error> {
+        let (grant, agent) = (key.grant(), &key.agent);
+        let line =
+            audit_line(grant.origin(), self.clock.now(), "disk_key.escrow", format_args!("agent:{agent}"), json!({}));
+        let escrow = DiskKeyWrite::Escrow { agent: agent.clone() };
+        self.store.commit(grant, vec![escrow.into(), Write::Changed(Change::DiskEscrow(agent.clone())), line]).await?;
+        if !grant.is_dry_run() {
+            self.escrow_changed(agent);
+        }
+        Ok(())
+    }
+
+    /// Learns that a host may have something to be told.
+    pub(crate) fn escrow_changed(&self, agent: &AgentId) {
+        self.waiting.add([agent.clone()]);
+    }
+
+    /// Reads what hosts are to be told: after the start, and after changes may have been missed.
+    pub(crate) async fn start_over(&self) {
+        while let Err(error) = self.read_waiting().await {
+            tracing::warn!(error = %chain(&error), "failed to read the disk keys to ask for; retrying");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.shutdown.wait() => return,
+            }
+        }
+    }
+
+    async fn read_waiting(&self) -> Result<(), Error> {
+        let mut last = None;
+        loop {
+            let batch = self.store.everywhere(&System).disk_escrows_due(last.as_ref(), BATCH).await?;
+            last = batch.last().cloned();
+            let is_full = batch.len() == BATCH as usize;
+            self.waiting.add(batch);
+            if !is_full {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `/hosts/{id}/disk_key`: recovery keys of encrypted disks.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// State of a host's disk key, without the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct DiskKeyStatus {
+    /// Whether the server has a key.
+    pub stored: bool,
+    /// Time at which the host reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_at: Option<String>,
+    /// Why the host could not report a key the last time it tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Time of the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_at: Option<String>,
+}
+
+/// Disk key of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct DiskKey {
+    /// Recovery key of BitLocker, or passphrase of LUKS.
+    pub key: String,
+    /// Salt of LUKS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// Number of the key slot of LUKS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_slot: Option<u64>,
+    /// Time at which the host reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_at: Option<String>,
+}

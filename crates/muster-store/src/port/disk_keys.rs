@@ -1,0 +1,57 @@
+//! Recovery keys of encrypted disks.
+
+use muster_core::disk_key::DiskKey;
+use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
+
+use super::reads::reads;
+use super::{StoreError, Write};
+
+/// A change of disk keys.
+#[derive(Clone, Debug)]
+pub enum DiskKeyWrite {
+    /// Stores a key in place of the former one.
+    Put {
+        /// The orbit that reported it.
+        agent: AgentId,
+        /// The encrypted key.
+        sealed: Vec<u8>,
+        /// Time.
+        now: Timestamp,
+    },
+    /// Stores an error of the host. Its key stays.
+    Error {
+        /// The orbit that reported it.
+        agent: AgentId,
+        /// The error.
+        error: String,
+        /// Time.
+        now: Timestamp,
+    },
+    /// Makes a host ask its user for the passphrase of the disk.
+    Escrow {
+        /// Its orbit.
+        agent: AgentId,
+    },
+    /// Records that a host was told to do so. Fails with `Missing` if it was told before.
+    EscrowTold {
+        /// Its orbit.
+        agent: AgentId,
+    },
+}
+
+impl From<DiskKeyWrite> for Write {
+    fn from(write: DiskKeyWrite) -> Self {
+        Self::DiskKey(write)
+    }
+}
+
+reads! {
+    /// Reads of disk keys.
+    pub trait DiskKeyStore {
+        /// Selects the disk key of an agent.
+        async fn disk_key(&self, agent: &AgentId) -> Result<Option<DiskKey>, StoreError>;
+        /// Selects at most `limit` agents after one that have yet to be told to ask for the passphrase.
+        async fn disk_escrows_due(&self, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>, StoreError>;
+    }
+}

@@ -1,0 +1,53 @@
+//! Recovery keys of encrypted disks.
+
+use muster_core::disk_key::DiskKey;
+use muster_store::{AgentWrite, DiskKeyWrite, Precondition, Store, Write};
+
+use super::sample::*;
+
+async fn begun(store: &impl Store) {
+    let mut record = bare_agent("a");
+    record.credentials = one_key("key-of-a");
+    commit(store, vec![insert(&record)]).await;
+}
+
+async fn stored(store: &impl Store) -> Option<DiskKey> {
+    store.disk_key(&agent_id("a")).await.unwrap()
+}
+
+pub async fn fl64_an_error_keeps_the_key_and_a_key_clears_the_error(store: &impl Store) {
+    begun(store).await;
+    let put = |sealed: &[u8], now: i64| -> Write {
+        DiskKeyWrite::Put { agent: agent_id("a"), sealed: sealed.to_vec(), now: at(now) }.into()
+    };
+    let error = DiskKeyWrite::Error { agent: agent_id("a"), error: "no".into(), now: at(4) };
+    assert_eq!(stored(store).await, None);
+    commit(store, vec![error.clone().into()]).await;
+    commit(store, vec![put(b"one", 5)]).await;
+    let with = |sealed: &[u8], now: i64| DiskKey {
+        sealed: Some(sealed.to_vec()),
+        stored_at: Some(at(now)),
+        ..DiskKey::default()
+    };
+    assert_eq!(stored(store).await, Some(with(b"one", 5)));
+    commit(store, vec![error.into()]).await;
+    let failed = DiskKey { error: Some("no".into()), error_at: Some(at(4)), ..with(b"one", 5) };
+    assert_eq!(stored(store).await, Some(failed));
+    commit(store, vec![put(b"two", 6)]).await;
+    assert_eq!(stored(store).await, Some(with(b"two", 6)));
+    commit(store, vec![AgentWrite::Delete { id: agent_id("a"), now: at(8) }.into()]).await;
+    assert_eq!(stored(store).await, None);
+}
+
+pub async fn fl56_a_host_is_told_once_to_report_its_key(store: &impl Store) {
+    begun(store).await;
+    let due = async || store.disk_escrows_due(None, 9).await.unwrap();
+    let told = || -> Write { DiskKeyWrite::EscrowTold { agent: agent_id("a") }.into() };
+    assert!(matches!(refused(store, vec![told()]).await, Precondition::Missing(_)));
+    commit(store, vec![DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    assert_eq!(due().await, [agent_id("a")]);
+    assert_eq!(store.disk_escrows_due(Some(&agent_id("a")), 9).await.unwrap(), []);
+    commit(store, vec![told()]).await;
+    assert_eq!(due().await, []);
+    assert!(matches!(refused(store, vec![told()]).await, Precondition::Missing(_)));
+}
