@@ -32,8 +32,12 @@ const MAX_TOKEN: usize = 2_048;
 /// Routes that need no credentials, or get them in a message.
 pub const PUBLIC: [&str; 2] = ["/login", "/results/websocket"];
 /// Newer names of the first segment of a path, and those of the routes.
-const RENAMED: [(&str, &str); 4] =
-    [("/fleets", "/teams"), ("/reports", "/queries"), ("/spec/fleets", "/spec/teams"), ("/spec/reports", "/spec/queries")];
+const RENAMED: [(&str, &str); 4] = [
+    ("/fleets", "/teams"),
+    ("/reports", "/queries"),
+    ("/spec/fleets", "/spec/teams"),
+    ("/spec/reports", "/spec/queries"),
+];
 
 /// Credentials of a request, with which it can be authenticated again.
 #[derive(Clone)]
@@ -57,7 +61,8 @@ impl Credentials {
 
     fn of_headers(headers: &HeaderMap, connection: Connection) -> Result<Self, Failure> {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = bearer.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let bearer =
+            bearer.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         if let Some((_, token)) = bearer {
             return Self::of_token(token.trim(), connection);
         }
@@ -145,7 +150,8 @@ async fn admit(fleet: &Arc<Fleet>, request: &mut Request) -> Result<(), Failure>
 fn renamed(uri: &Uri) -> Result<Uri, Failure> {
     let path = uri.path();
     let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
-    let found = RENAMED.iter().find_map(|(new, old)| Some((path.strip_prefix(new).filter(|rest| is_below(rest))?, old)));
+    let found =
+        RENAMED.iter().find_map(|(new, old)| Some((path.strip_prefix(new).filter(|rest| is_below(rest))?, old)));
     let Some((rest, old)) = found else { return Ok(uri.clone()) };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let inner: PathAndQuery = format!("{old}{rest}{query}").parse().map_err(|_| Failure::not_found("path", path))?;

@@ -22,8 +22,7 @@ const NEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time without contact after which a host is missing.
 const MISSING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Statuses of hosts that are online for FleetDM.
-pub const ONLINE: [Status; 5] =
-    [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
+const ONLINE: [Status; 5] = [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
 
 /// Filter and order of a list of hosts, and where it is read.
 pub struct HostQuery {
@@ -226,6 +225,11 @@ impl FoundHost {
         let id = self.agent.details.record.host_id.clone();
         id.ok_or_else(|| Failure::not_found("host", number(&self.agent)))
     }
+}
+
+/// Returns FleetDM's word for the status of a host.
+pub fn status_of(agent: &AgentView) -> &'static str {
+    if ONLINE.contains(&agent.details.record.status) { "online" } else { "offline" }
 }
 
 /// Returns the number of the host of an osquery agent.

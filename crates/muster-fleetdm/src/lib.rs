@@ -52,9 +52,9 @@ pub fn fleetdm_router(fleet: &Arc<Fleet>) -> Router {
         .with_state(Arc::clone(fleet));
     // Around the router, and not in it: the entry changes the path.
     let inner = BoxCloneSyncService::new(from_fn_with_state(Arc::clone(fleet), entry::enter).layer(inner));
-    VERSIONS.iter().fold(Router::new(), |router, version| {
-        router.nest_service(&format!("/api/{version}/fleet"), inner.clone())
-    })
+    VERSIONS
+        .iter()
+        .fold(Router::new(), |router, version| router.nest_service(&format!("/api/{version}/fleet"), inner.clone()))
 }
 
 async fn no_such_route(uri: Uri) -> Failure {

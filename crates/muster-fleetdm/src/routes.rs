@@ -7,7 +7,9 @@ use axum::http::Method;
 use axum::routing::{self, MethodRouter};
 use muster_fleet::Fleet;
 
-use crate::{campaigns, host_acts, hosts, labels, policies, queries, secrets, session, software, specs, teams, websocket};
+use crate::{
+    campaigns, host_acts, hosts, labels, policies, queries, secrets, session, software, specs, teams, websocket,
+};
 
 /// A route.
 pub struct Route {

@@ -74,7 +74,8 @@ async fn me(caller: Caller) -> Answer {
     let spaces = caller.spaces().await?;
     let teams = spaces.iter().filter_map(|space| {
         let role = role(&caller.within(&space.id));
-        team_id(&space.id).map(|id| json!({"id": id, "name": space.name, "description": space.description, "role": role}))
+        team_id(&space.id)
+            .map(|id| json!({"id": id, "name": space.name, "description": space.description, "role": role}))
     });
     Ok(Json(json!({"user": user(&found, Some(&caller.context)), "available_teams": teams.collect::<Vec<_>>()})))
 }

@@ -1,10 +1,9 @@
 //! Software on hosts.
 
 use axum::Json;
-use axum::extract::Path;
+use muster_core::ErrorKind;
 use muster_core::authorization::{OpContext, OsqueryRead};
 use muster_core::fleetd::numbers;
-use muster_core::ErrorKind;
 use muster_fleet::software::Search;
 use muster_store::query::{FoundSoftware, SoftwareSearch};
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::host_json::{installed, time};
-use crate::params::Params;
+use crate::params::{Params, Path};
 use crate::routes::Route;
 
 /// Routes for software.
@@ -38,7 +37,10 @@ fn search(params: &Params) -> Result<Search, Failure> {
         _ => return Err(Failure::invalid("order_key", "must be name, in ascending order")),
     }
     if params.flag("vulnerable")? {
-        return Err(Failure::invalid("vulnerable", "is not supported: Muster does not match software to vulnerabilities"));
+        return Err(Failure::invalid(
+            "vulnerable",
+            "is not supported: Muster does not match software to vulnerabilities",
+        ));
     }
     let name = params.text("query").map(|words| format!("*{words}*")).unwrap_or_default();
     Ok(Search { software: SoftwareSearch { name, source: None }, versions: None })
