@@ -150,8 +150,7 @@ impl HostQuery {
 
     async fn only_with_software(&mut self, caller: &Caller, software: u64) -> Result<(), Failure> {
         // The software of hosts is indexed for each team.
-        let contexts: Vec<_> =
-            self.contexts.drain(..).filter(|context| context.grant::<OsqueryRead>().is_ok()).collect();
+        let contexts = self.contexts.clone().into_iter().filter(|context| context.grant::<OsqueryRead>().is_ok());
         for context in contexts {
             let Some(found) = crate::software::numbered(caller, &context, software).await? else { continue };
             let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
