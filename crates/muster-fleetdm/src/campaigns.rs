@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::authorization::OpContext;
 use muster_core::fleetd::numbers;
 use muster_core::live_query::LiveResult;
@@ -16,8 +15,8 @@ use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::host_acts::of_ids;
 use crate::host_json::time;
-use crate::host_query::{FoundHost, identified, number, numbered};
-use crate::params::Input;
+use crate::host_query::{FoundHost, identified, number, numbered, status_of};
+use crate::params::{Input, Path};
 use crate::queries;
 use crate::routes::Route;
 use crate::targets::{ById, ByName, Targets};
@@ -235,9 +234,7 @@ struct RunOnHost {
 }
 
 async fn on_host(caller: &Caller, host: FoundHost, query: String) -> Answer {
-    let id = number(&host.agent);
-    let status =
-        if crate::host_query::ONLINE.contains(&host.agent.details.record.status) { "online" } else { "offline" };
+    let (id, status) = (number(&host.agent), status_of(&host.agent));
     let targets = Targets::hosts(caller, vec![host])?;
     let collected = collect(caller, targets, QuerySource::Sql(query.clone())).await?;
     let (rows, error) = match collected.results.first() {

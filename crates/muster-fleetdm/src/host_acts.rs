@@ -1,14 +1,13 @@
 //! What changes hosts.
 
 use axum::Json;
-use axum::extract::Path;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::host_query::{FoundHost, HostQuery, numbered};
-use crate::params::{Input, Paging, Params};
+use crate::params::{Input, Paging, Params, Path};
 use crate::routes::Route;
 
 /// Maximum number of hosts of one request.

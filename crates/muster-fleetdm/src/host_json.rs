@@ -16,7 +16,7 @@ use muster_fleet::labels::LabelView;
 use serde_json::{Value, json};
 
 use crate::entry::team_id;
-use crate::host_query::{ONLINE, number};
+use crate::host_query::{number, status_of};
 use crate::labels;
 
 /// Names of teams.
@@ -45,7 +45,6 @@ pub fn summary(agent: &AgentView, teams: &TeamNames) -> Value {
     let metadata = agent.details.documents.local_metadata.as_deref().unwrap_or("{}");
     let display = raw_json::text(metadata, &["host", "name"]).filter(|name| !name.is_empty());
     let display = display.unwrap_or_else(|| record.hostname.as_str().into());
-    let status = if ONLINE.contains(&record.status) { "online" } else { "offline" };
     let updated = time(record.updated_at);
     let (team, team_name) = (team_id(&record.space), teams.get(&record.space));
     let host = json!({
@@ -69,7 +68,7 @@ pub fn summary(agent: &AgentView, teams: &TeamNames) -> Value {
         // The present names of teams in FleetDM.
         "fleet_id": team,
         "fleet_name": team_name,
-        "status": status,
+        "status": status_of(agent),
     });
     with(with(host, facts(metadata)), unknown())
 }

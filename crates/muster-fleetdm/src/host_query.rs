@@ -22,8 +22,7 @@ const NEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time without contact after which a host is missing.
 const MISSING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Statuses of hosts that are online for FleetDM.
-pub const ONLINE: [Status; 5] =
-    [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
+const ONLINE: [Status; 5] = [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
 
 /// Filter and order of a list of hosts, and where it is read.
 pub struct HostQuery {
@@ -151,8 +150,7 @@ impl HostQuery {
 
     async fn only_with_software(&mut self, caller: &Caller, software: u64) -> Result<(), Failure> {
         // The software of hosts is indexed for each team.
-        let contexts: Vec<_> =
-            self.contexts.drain(..).filter(|context| context.grant::<OsqueryRead>().is_ok()).collect();
+        let contexts = self.contexts.clone().into_iter().filter(|context| context.grant::<OsqueryRead>().is_ok());
         for context in contexts {
             let Some(found) = crate::software::numbered(caller, &context, software).await? else { continue };
             let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
@@ -226,6 +224,11 @@ impl FoundHost {
         let id = self.agent.details.record.host_id.clone();
         id.ok_or_else(|| Failure::not_found("host", number(&self.agent)))
     }
+}
+
+/// Returns FleetDM's word for the status of a host.
+pub fn status_of(agent: &AgentView) -> &'static str {
+    if ONLINE.contains(&agent.details.record.status) { "online" } else { "offline" }
 }
 
 /// Returns the number of the host of an osquery agent.

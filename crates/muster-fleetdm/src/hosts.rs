@@ -1,7 +1,6 @@
 //! Lists and look-ups of hosts.
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::authorization::{AgentsRead, OsqueryRead};
 use muster_core::fleetd::platform::Platform;
 use muster_fleet::agent_views::AgentView;
@@ -13,7 +12,7 @@ use crate::failure::{Answer, Failure};
 use crate::host_json::{TeamNames, detail, installed, summary};
 use crate::host_query::{FoundHost, HostQuery, identified, number, numbered, status};
 use crate::labels;
-use crate::params::{Paging, Params};
+use crate::params::{Paging, Params, Path};
 use crate::routes::Route;
 
 /// Maximum number of hosts of a page with their software: each is read on its own.

@@ -1,7 +1,6 @@
 //! Labels.
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::ErrorKind;
 use muster_core::authorization::{OpContext, OsqueryRead};
 use muster_core::fleetd::labels::BuiltIn;
@@ -17,7 +16,7 @@ use crate::failure::{Answer, Failure};
 use crate::host_json::time;
 use crate::host_query::{FoundHost, HostQuery, identified};
 use crate::hosts::list_of;
-use crate::params::{Input, Paging, Params};
+use crate::params::{Input, Paging, Params, Path, names};
 use crate::routes::Route;
 
 /// Maximum number of hosts of a manual label that a request can replace.
@@ -60,16 +59,12 @@ impl LabelBody {
     }
 
     fn draft(&self) -> LabelDraft {
-        let platforms = self.platform.as_ref().map(|list| {
-            let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-            names.map(str::to_owned).collect()
-        });
         LabelDraft {
             name: self.name.clone(),
             description: self.description.clone(),
             // Manual labels have an empty query in FleetDM.
             query: self.query.clone().filter(|query| !query.is_empty()),
-            platforms,
+            platforms: self.platform.as_deref().map(names),
         }
     }
 

@@ -52,6 +52,11 @@ impl Params {
         }
     }
 
+    /// Returns whether a name contains the words of a search, ignoring case.
+    pub fn finds(&self, name: &str) -> bool {
+        self.text("query").is_none_or(|words| name.to_lowercase().contains(&words.to_lowercase()))
+    }
+
     /// Returns the number of a team, under its present and its former name.
     pub fn team(&self) -> Result<Option<u64>, Failure> {
         let team = self.number("team_id")?;
@@ -91,6 +96,11 @@ impl<const N: usize> From<[(&str, &str); N]> for Params {
     }
 }
 
+/// Returns the names in a list that is separated by commas, such as one of platforms.
+pub fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// The requested rows of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paging {
@@ -123,6 +133,18 @@ impl Paging {
         }
         let end = u64::from(self.offset) + u64::from(self.limit);
         Ok(json!({"has_next_results": end < total, "has_previous_results": self.offset > 0}))
+    }
+}
+
+/// Parameters of the path.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let found = axum::extract::Path::from_request_parts(parts, state).await;
+        found.map(|found| Self(found.0)).map_err(|rejection| Failure::bad(rejection.body_text()))
     }
 }
 

@@ -1,8 +1,7 @@
 //! FleetDM's policies, which are Muster's host checks.
 
 use axum::Json;
-use axum::extract::Path;
-use muster_core::authorization::OpContext;
+use muster_core::authorization::{OpContext, OsqueryRead};
 use muster_core::fleetd::checks::Check;
 use muster_core::fleetd::numbers;
 use muster_core::id::SpaceId;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
-use crate::params::{Input, Params};
+use crate::params::{Input, Params, Path, names};
 use crate::queries::{self, Ids};
 use crate::routes::Route;
 
@@ -56,16 +55,12 @@ pub struct PolicyBody {
 impl PolicyBody {
     /// Returns the fields of the check.
     pub fn draft(self) -> CheckDraft {
-        let platforms = self.platform.map(|list| {
-            let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-            names.map(str::to_owned).collect()
-        });
         CheckDraft {
             name: self.name,
             description: self.description,
             query: self.query,
             resolution: self.resolution,
-            platforms,
+            platforms: self.platform.as_deref().map(names),
         }
     }
 
@@ -122,7 +117,7 @@ async fn answer(caller: &Caller, context: &OpContext, check: Check) -> Answer {
 
 /// Finds a policy by its number, in all teams of the caller.
 pub async fn numbered(caller: &Caller, number: u64) -> Result<(OpContext, CountedCheck), Failure> {
-    for context in caller.everywhere::<muster_core::authorization::OsqueryRead>(None).await? {
+    for context in caller.everywhere::<OsqueryRead>(None).await? {
         if let Some(found) = find(caller, &context, number).await? {
             return Ok((context, found));
         }
@@ -143,10 +138,7 @@ async fn of_team(caller: &Caller, team: u64, id: u64) -> Result<(OpContext, Coun
 
 async fn list(caller: &Caller, params: &Params, context: &OpContext) -> Answer {
     let (paging, mut found) = (params.paging()?, caller.fleet.host_checks().list(&context.grant()?).await?);
-    if let Some(words) = params.text("query") {
-        let words = words.to_lowercase();
-        found.retain(|found| found.check.name.to_lowercase().contains(&words));
-    }
+    found.retain(|found| params.finds(&found.check.name));
     let total = found.len() as u64;
     let policies: Vec<Value> = paging.cut(found).iter().map(|found| counted(found, context.space())).collect();
     Ok(Json(json!({"policies": policies, "inherited_policies": [], "count": total, "meta": paging.meta(total)?})))

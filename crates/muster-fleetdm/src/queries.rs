@@ -1,7 +1,6 @@
 //! Saved queries.
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::authorization::OpContext;
 use muster_core::fleetd::numbers;
 use muster_core::id::SpaceId;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
-use crate::params::{Input, Params};
+use crate::params::{Input, Params, Path};
 use crate::routes::Route;
 
 /// Routes for saved queries.
@@ -152,10 +151,7 @@ pub async fn named(caller: &Caller, context: &OpContext, name: &str) -> Result<S
 async fn list(caller: Caller, params: Params) -> Answer {
     let (paging, context) = (params.paging()?, caller.in_team(params.team()?).await?);
     let mut queries = caller.fleet.saved_queries().list(&context).await?;
-    if let Some(words) = params.text("query") {
-        let words = words.to_lowercase();
-        queries.retain(|query| query.name.to_lowercase().contains(&words));
-    }
+    queries.retain(|query| params.finds(&query.name));
     match params.text("order_key") {
         None | Some("name") => {}
         Some("updated_at") => queries.sort_by_key(|query| query.updated_at),

@@ -1,7 +1,6 @@
 //! Enroll secrets of hosts of no team and of teams: enrollment keys of the family fleetd.
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::authorization::OpContext;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
-use crate::params::Input;
+use crate::params::{Input, Path};
 use crate::routes::Route;
 
 /// Enrollment keys that are read at once.

@@ -1,7 +1,6 @@
 //! Software on hosts.
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::ErrorKind;
 use muster_core::authorization::{OpContext, OsqueryRead};
 use muster_core::fleetd::numbers;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::host_json::{installed, time};
-use crate::params::Params;
+use crate::params::{Params, Path};
 use crate::routes::Route;
 
 /// Routes for software.

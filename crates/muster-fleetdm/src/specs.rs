@@ -1,14 +1,13 @@
 //! Specifications, which `fleetctl get` prints and `fleetctl apply` sends.
 
 use axum::Json;
-use axum::extract::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::entry::{Caller, team_number};
 use crate::failure::{Answer, Failure};
 use crate::labels::{self, LabelBody};
-use crate::params::{Input, Params};
+use crate::params::{Input, Params, Path};
 use crate::policies::PolicyBody;
 use crate::queries::{self, QueryBody};
 use crate::routes::Route;

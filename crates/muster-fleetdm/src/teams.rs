@@ -1,7 +1,6 @@
 //! FleetDM's teams, which are Muster's spaces other than the default one.
 
 use axum::Json;
-use axum::extract::Path;
 use muster_core::authorization::{AgentsRead, SpacesWrite};
 use muster_core::id::SpaceId;
 use muster_core::identity::Space;
@@ -12,7 +11,7 @@ use crate::entry::{Caller, team_number};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
 use crate::host_query::hosts_that;
-use crate::params::{Input, Params};
+use crate::params::{Input, Params, Path};
 use crate::routes::Route;
 
 /// Maximum length of the id of a space.
@@ -74,11 +73,7 @@ fn id_of(name: &str) -> String {
 async fn list(caller: Caller, params: Params) -> Answer {
     let paging = params.paging()?;
     let mut teams = caller.spaces().await?;
-    teams.retain(|space| space.id != SpaceId::default());
-    if let Some(words) = params.text("query") {
-        let words = words.to_lowercase();
-        teams.retain(|space| space.name.to_lowercase().contains(&words));
-    }
+    teams.retain(|space| space.id != SpaceId::default() && params.finds(&space.name));
     let total = teams.len() as u64;
     let mut shown = Vec::new();
     for space in paging.cut(teams) {

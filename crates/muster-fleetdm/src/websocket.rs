@@ -36,6 +36,8 @@ const BEGIN: Duration = Duration::from_secs(10);
 const MAX_MESSAGE: usize = 8 << 10;
 /// Minimum time between two messages of progress. Counting the hosts that are offline reads all that have not answered.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Maximum age of a check of the client's credentials when something is sent.
+const CHECKED_WITHIN: Duration = Duration::from_secs(1);
 /// Maximum time to send a message.
 const SEND: Duration = Duration::from_secs(30);
 /// Interval of pings.
@@ -130,15 +132,8 @@ async fn begin(
         return Err(Failure::bad("expected a message of the type select_campaign").into());
     };
     let (space, id) = find(&caller, campaign_id).await?;
-    Ok(Follower {
-        caller,
-        space,
-        id,
-        campaign: campaign_id,
-        position: 0,
-        told: (Value::Null, Value::Null),
-        _place: place,
-    })
+    let (told, checked) = ((Value::Null, Value::Null), Instant::now());
+    Ok(Follower { caller, space, id, campaign: campaign_id, position: 0, told, checked, _place: place })
 }
 
 /// Reads the next message, without pings and the like.
@@ -185,6 +180,8 @@ struct Follower {
     position: u64,
     /// The totals and the status that were sent last.
     told: (Value, Value),
+    /// When the credentials were last verified.
+    checked: Instant,
     _place: StreamPlace,
 }
 
@@ -240,11 +237,19 @@ impl Follower {
         }
     }
 
+    /// Takes over the rights that the caller has by now: its token may have been revoked.
+    async fn verify(&mut self) -> Result<(), End> {
+        if self.checked.elapsed() >= CHECKED_WITHIN {
+            let context = self.caller.credentials.authenticate(&self.caller.fleet, &HeaderMap::new()).await?;
+            self.space = context.in_space(self.space.space().clone());
+            self.checked = Instant::now();
+        }
+        Ok(())
+    }
+
     /// Sends the next results, or the progress if it has changed.
     async fn look(&mut self, socket: &mut Socket, with_progress: bool) -> Result<Looked, End> {
-        // The rights that the caller has by now: its token may have been revoked.
-        let context = self.caller.credentials.authenticate(&self.caller.fleet, &HeaderMap::new()).await?;
-        self.space = context.in_space(self.space.space().clone());
+        self.verify().await?;
         let queries = Arc::clone(self.caller.fleet.live_queries());
         // First the state: the results that are read after its end are all.
         let found = queries.find(&self.space, &self.id).await?;

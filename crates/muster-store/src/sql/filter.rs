@@ -144,8 +144,9 @@ impl Composed {
             }
             AgentCondition::Ids(ids) => self.set("(agents.id ", ids.iter().map(AgentId::as_str)),
             AgentCondition::IdsBetween(from, to) => {
-                self.text("(agents.id >= $?", from.as_str());
-                self.text(" AND agents.id < $?)", to.as_str());
+                // In a query of its own, so that SQLite reads the range, and not all agents of the space.
+                self.text("(agents.id IN (SELECT i.id FROM agents i WHERE i.id >= $?", from.as_str());
+                self.text(" AND i.id < $?))", to.as_str());
             }
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));

@@ -266,6 +266,9 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
     let osquery = AgentCondition::Families(vec![Family::Osquery]);
     assert_eq!(listed(vec![osquery], 0, 10).await, ("h-2 h-1".into(), 2));
     assert_eq!(listed(vec![AgentCondition::Hosts(vec![HostId::trusted("h-1")])], 0, 10).await, ("h-1".into(), 1));
+    let between = |from, to| AgentCondition::IdsBetween(AgentId::trusted(from), AgentId::trusted(to));
+    assert_eq!(listed(vec![between("b", "d")], 0, 10).await, ("h-2 h-1".into(), 2));
+    assert_eq!(listed(vec![between("b0", "c")], 0, 10).await, (String::new(), 0));
     let elsewhere = AgentFilter { space: Some(SpaceId::trusted("other")), conditions: vec![] };
     let page = HostRows::Page(Page { offset: 0, limit: 9 });
     assert_eq!(store.host_list(&elsewhere, &page).await.unwrap().total, 0);

@@ -12,6 +12,7 @@ fn full() -> AgentFilter {
         space: Some(SpaceId::trusted("s")),
         conditions: vec![
             AgentCondition::Ids(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
+            AgentCondition::IdsBetween(AgentId::trusted("a"), AgentId::trusted("z")),
             AgentCondition::Any(vec![
                 AgentCondition::Ids(vec![AgentId::trusted("c")]),
                 AgentCondition::Not(Box::new(AgentCondition::All(vec![

@@ -1,0 +1,120 @@
+//! Hosts and labels.
+
+use std::time::Duration;
+
+use muster_core::agent::AgentRecord;
+use muster_core::status::Status;
+use serde_json::{Value, json};
+
+use crate::setting::{Api, column, in_space};
+
+#[tokio::test]
+async fn hosts_are_listed_in_pages_over_all_teams() {
+    let api = Api::new().await;
+    let team = api.team("Blue Team").await;
+    let mut ids = Vec::new();
+    for (machine, space) in [("m-1", "default"), ("m-2", "default"), ("m-3", "blue-team")] {
+        ids.push(json!(api.host(machine, in_space(space)).await));
+    }
+    let all = api.get("/hosts?order_key=hostname").await.ok();
+    assert_eq!((column(&all["hosts"], "id"), &all["count"]), (ids.clone(), &json!(3)));
+    assert_eq!(column(&all["hosts"], "team_name"), [Value::Null, Value::Null, json!("Blue Team")]);
+    let page = api.get("/hosts?order_key=hostname&page=1&per_page=1").await.ok();
+    assert_eq!(column(&page["hosts"], "id"), ids[1..2]);
+    assert_eq!(page["meta"], json!({"has_next_results": true, "has_previous_results": true}));
+    let page = api.get("/hosts?order_key=hostname&page=1&per_page=2").await.ok();
+    assert_eq!((column(&page["hosts"], "id"), &page["meta"]["has_next_results"]), (ids[2..].to_vec(), &json!(false)));
+    let of_team = api.get(&format!("/hosts?fleet_id={team}")).await.ok();
+    assert_eq!(column(&of_team["hosts"], "id"), ids[2..]);
+    assert_eq!(api.get("/hosts?team_id=0").await.ok()["count"], 2);
+    let reversed = api.get("/hosts?team_id=0&order_key=hostname&order_direction=desc").await.ok();
+    assert_eq!(column(&reversed["hosts"], "hostname"), ["m-2.example", "m-1.example"]);
+}
+
+#[tokio::test]
+async fn hosts_are_counted_and_filtered_by_status() {
+    let api = Api::new().await;
+    api.host("m-1", |_| {}).await;
+    let gone = |record: &mut AgentRecord| {
+        record.last_checkin = Some(record.enrolled_at.minus(Duration::from_secs(40 * 86_400)));
+        record.enrolled_at = record.enrolled_at.minus(Duration::from_secs(50 * 86_400));
+    };
+    let gone = api.host("m-2", gone).await;
+    for (status, expected) in [("online", 1), ("offline", 1), ("new", 1), ("missing", 1), ("mia", 1)] {
+        let found = api.get(&format!("/hosts/count?status={status}")).await.ok();
+        assert_eq!(found["count"], expected, "{status}");
+    }
+    let missing = api.get("/hosts?status=missing").await.ok();
+    assert_eq!((&missing["hosts"][0]["id"], &missing["hosts"][0]["status"]), (&json!(gone), &json!("offline")));
+    assert_eq!(api.get("/hosts?query=M-1").await.ok()["count"], 1);
+    let summary = api.get("/host_summary").await.ok();
+    let numbers = ["totals_hosts_count", "online_count", "offline_count", "mia_count", "new_count", "all_linux_count"];
+    assert_eq!(numbers.map(|name| summary[name].as_u64().unwrap()), [2, 1, 1, 1, 1, 2]);
+    assert_eq!(summary["platforms"], json!([{"platform": "linux", "hosts_count": 2}]));
+}
+
+#[tokio::test]
+async fn a_host_is_found_by_id_name_and_uuid_and_keeps_its_id() {
+    let api = Api::new().await;
+    let uuid = "4C4C4544-0042-3510-8052-B7C04F584432";
+    let id = api.host(uuid, |record| record.hostname = "web-7".into()).await;
+    for path in [format!("/hosts/{id}"), "/hosts/identifier/web-7".into(), format!("/hosts/identifier/{uuid}")] {
+        let host = api.get(&path).await.ok()["host"].clone();
+        assert_eq!((&host["id"], &host["uuid"], &host["hostname"]), (&json!(id), &json!(uuid), &json!("web-7")));
+        assert_eq!((&host["orbit_version"], &host["memory"]), (&json!("1.40.0"), &json!(2_084_032_512_i64)));
+        assert_eq!(host["labels"][0]["name"], "All Hosts");
+    }
+    assert_eq!(api.get(&format!("/hosts/{id}/software")).await.ok()["software"], json!([]));
+    api.post(&format!("/hosts/{id}/refetch"), Value::Null).await.ok();
+    api.delete(&format!("/hosts/{id}")).await.ok();
+    api.get(&format!("/hosts/{id}")).await.refused(404);
+    assert_eq!(api.audit().await.into_iter().rev().take(2).collect::<Vec<_>>(), ["agent.delete", "host.refetch"]);
+    assert_eq!(api.host(uuid, |_| {}).await, id);
+}
+
+#[tokio::test]
+async fn hosts_are_deleted_by_ids_or_filters_and_never_all_by_accident() {
+    let api = Api::new().await;
+    let mut ids = Vec::new();
+    for machine in ["m-1", "m-2", "m-3"] {
+        ids.push(api.host(machine, |_| {}).await);
+    }
+    for bad in [json!({}), json!({"ids": []}), json!({"filters": {}}), json!({"ids": [1], "filters": {"query": "x"}})] {
+        api.post("/hosts/delete", bad).await.refused(422);
+    }
+    api.post("/hosts/delete", json!({"ids": [ids[0], 7]})).await.refused(404);
+    assert_eq!(api.get("/hosts/count").await.ok()["count"], 3, "nothing was deleted");
+    api.post("/hosts/delete", json!({"ids": [ids[0]]})).await.ok();
+    api.post("/hosts/delete", json!({"filters": {"query": "m-2"}})).await.ok();
+    assert_eq!(column(&api.get("/hosts").await.ok()["hosts"], "id"), [ids[2]]);
+}
+
+#[tokio::test]
+async fn labels_select_hosts() {
+    let api = Api::new().await;
+    let (first, second) = (api.host("m-1", |_| {}).await, api.host("m-2", |_| {}).await);
+    let made = api.post("/labels", json!({"name": "Managers", "host_ids": [first]})).await.ok()["label"].clone();
+    assert_eq!((&made["label_membership_type"], &made["host_count"]), (&json!("manual"), &json!(1)));
+    let path = format!("/labels/{}", made["id"]);
+    assert_eq!(column(&api.get(&format!("{path}/hosts")).await.ok()["hosts"], "id"), [first]);
+    api.patch(&path, json!({"hosts": ["m-2.example"], "description": "who decides"})).await.ok();
+    let of_label = format!("/hosts?label_id={}", made["id"]);
+    assert_eq!(column(&api.get(&of_label).await.ok()["hosts"], "id"), [second]);
+    let found = api.get(&path).await.ok()["label"].clone();
+    assert_eq!((&found["description"], &found["count"]), (&json!("who decides"), &json!(1)));
+    let names = column(&api.get("/labels").await.ok()["labels"], "name");
+    assert!(names.contains(&json!("All Hosts")) && names.contains(&json!("Managers")));
+    assert_eq!(api.get(&format!("/hosts/{second}")).await.ok()["host"]["labels"].as_array().unwrap().len(), 4);
+    api.delete(&format!("/labels/id/{}", made["id"])).await.ok();
+    api.get(&path).await.refused(404);
+    api.post("/labels", json!({"name": "all hosts"})).await.refused(409);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_online_is_offline() {
+    let api = Api::new().await;
+    let id = api.host("m-1", |_| {}).await;
+    assert_eq!(api.get(&format!("/hosts/{id}")).await.ok()["host"]["status"], "online");
+    let online: Vec<_> = Status::ALL.into_iter().filter(|status| status.as_str() == "online").collect();
+    assert_eq!(online, [Status::Online]);
+}

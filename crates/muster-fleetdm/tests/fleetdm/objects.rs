@@ -1,0 +1,140 @@
+//! Saved queries, policies, software, teams and enroll secrets.
+
+use muster_core::fleetd::numbers;
+use muster_core::fleetd::software::SoftwareId;
+use serde_json::{Value, json};
+
+use crate::setting::{Api, agent_id, column};
+
+#[tokio::test]
+async fn saved_queries_are_created_renamed_and_deleted() {
+    let api = Api::new().await;
+    let made = api.post("/queries", json!({"name": "Disk", "query": "SELECT 1", "interval": 0})).await.ok();
+    assert_eq!(made["query"], made["report"]);
+    let path = format!("/queries/{}", made["query"]["id"]);
+    api.post("/queries", json!({"name": "disk", "query": "SELECT 2"})).await.refused(409);
+    let (name, _) = api.post("/queries", json!({"name": "q", "query": "SELECT 1", "interval": 60})).await.refused(422);
+    assert_eq!(name, "interval");
+    api.post("/queries", json!({"name": "Users", "query": "SELECT 3"})).await.ok();
+    api.patch(&path, json!({"name": "users"})).await.refused(409);
+    let renamed = api.patch(&path, json!({"name": "Disks", "description": "free space"})).await.ok()["query"].clone();
+    assert_eq!((&renamed["id"], &renamed["query"]), (&made["query"]["id"], &json!("SELECT 1")));
+    assert_eq!(column(&api.get("/queries").await.ok()["queries"], "name"), ["Disks", "Users"]);
+    assert_eq!(api.get("/reports?query=disk").await.ok()["reports"][0]["description"], "free space");
+    assert_eq!(api.get(&path).await.ok()["query"]["name"], "Disks");
+    api.delete("/queries/Users").await.ok();
+    api.delete(&format!("/queries/id/{}", made["query"]["id"])).await.ok();
+    api.delete("/queries/Users").await.refused(404);
+    api.post("/queries/delete", json!({"ids": [made["query"]["id"]]})).await.refused(404);
+    let audit = api.audit().await;
+    assert_eq!(audit.iter().filter(|action| action.starts_with("saved_query.")).count(), 5);
+}
+
+#[tokio::test]
+async fn policies_are_host_checks_of_no_team_and_of_teams() {
+    let api = Api::new().await;
+    let team = api.team("blue").await;
+    let new = json!({"name": "disk", "query": "SELECT 1", "platform": "linux,darwin", "critical": true});
+    let made = api.post("/global/policies", new.clone()).await.ok()["policy"].clone();
+    assert_eq!((&made["platform"], &made["team_id"]), (&json!("linux,darwin"), &Value::Null));
+    let of_team = api.post(&format!("/teams/{team}/policies"), new).await.ok()["policy"].clone();
+    assert_eq!(of_team["team_id"], team);
+    assert_eq!(api.get("/policies").await.ok()["count"], 1);
+    assert_eq!(api.get("/policies/count").await.ok()["count"], 1);
+    let path = format!("/global/policies/{}", made["id"]);
+    let changed = api.patch(&path, json!({"resolution": "ask IT", "platform": ""})).await.ok()["policy"].clone();
+    assert_eq!((&changed["resolution"], &changed["platform"]), (&json!("ask IT"), &json!("")));
+    assert_eq!(api.get(&path).await.ok()["policy"], changed);
+    let query = api.post("/queries", json!({"name": "q", "query": "SELECT 7"})).await.ok();
+    let legacy = api.post("/policies", json!({"query_id": query["query"]["id"]})).await.ok();
+    assert_eq!((&legacy["policy"]["name"], &legacy["policy"]["query"]), (&json!("q"), &json!("SELECT 7")));
+    assert_eq!(
+        api.post("/policies", json!({"name": "x", "query": "x", "platform": "linus"})).await.refused(422).0,
+        "platform"
+    );
+    api.get(&format!("/hosts?policy_id={}", made["id"])).await.ok();
+    api.get(&format!("/teams/{team}/policies/{}", made["id"])).await.refused(404);
+    let deleted = json!({"ids": [of_team["id"]]});
+    assert_eq!(
+        api.post(&format!("/teams/{team}/policies/delete"), deleted.clone()).await.ok()["deleted"],
+        deleted["ids"]
+    );
+    api.post("/policies/delete", json!({"ids": [made["id"]]})).await.ok();
+    api.get(&path).await.refused(404);
+}
+
+#[tokio::test]
+async fn hosts_are_filtered_by_software_and_list_it() {
+    let api = Api::new().await;
+    let host = api.host("m-1", |_| {}).await;
+    api.host("m-2", |_| {}).await;
+    let entry = api.fleet.entry(&agent_id("m-1")).await.unwrap();
+    let rows = json!({"fleet_detail_query_software_deb_packages": [
+        {"name": "openssl", "version": "3.0.2"}, {"name": "bash", "version": "5.2"},
+    ]});
+    let statuses = json!({"fleet_detail_query_software_deb_packages": 0});
+    api.fleet.software().reported(&entry, &rows.to_string(), &statuses.to_string()).await.unwrap();
+    api.fleet.software().index().await.unwrap();
+    let list = api.get("/software/versions?query=openssl").await.ok();
+    assert_eq!((&list["count"], &list["software"][0]["hosts_count"]), (&json!(1), &json!(1)), "{list}");
+    let id = list["software"][0]["id"].as_u64().unwrap();
+    assert!(id < 1 << 52 && numbers::ids_of_software(id).any(|id: SoftwareId| id.number() > 0));
+    assert_eq!(api.get(&format!("/software/versions/{id}")).await.ok()["software"]["version"], "3.0.2");
+    assert_eq!(api.get("/software/count").await.ok()["count"], 2);
+    assert_eq!(column(&api.get(&format!("/hosts?software_version_id={id}")).await.ok()["hosts"], "id"), [host]);
+    let shown = api.get(&format!("/hosts/{host}")).await.ok()["host"].clone();
+    assert_eq!(column(&shown["software"], "name"), ["bash", "openssl"]);
+    let page = api.get("/hosts?populate_software=true&per_page=10").await.ok();
+    assert!(page["hosts"].as_array().unwrap().iter().any(|host| host["software"] == shown["software"]));
+    api.get("/software/versions/7").await.refused(404);
+}
+
+#[tokio::test]
+async fn teams_are_spaces() {
+    let api = Api::new().await;
+    let team = api.team("Laptops (EU)").await;
+    let path = format!("/teams/{team}");
+    assert_eq!(api.get("/fleets").await.ok()["fleets"][0]["name"], "Laptops (EU)");
+    api.post("/teams", json!({"name": "laptops eu"})).await.refused(409);
+    let changed = api.patch(&path, json!({"name": "Laptops"})).await.ok()["team"].clone();
+    assert_eq!(
+        (&changed["id"], &changed["name"], &changed["host_count"]),
+        (&json!(team), &json!("Laptops"), &json!(0))
+    );
+    assert_eq!(api.get("/teams?query=lap&per_page=1").await.ok()["count"], 1);
+    api.delete(&path).await.ok();
+    api.get(&path).await.refused(404);
+    api.get("/teams/0").await.ok();
+}
+
+#[tokio::test]
+async fn enroll_secrets_are_replaced_and_left_out_ones_revoked() {
+    let api = Api::new().await;
+    let (one, two) = ("x".repeat(32), "y".repeat(32));
+    let set = |secrets: &[&String]| {
+        let secrets: Vec<Value> = secrets.iter().map(|secret| json!({"secret": secret})).collect();
+        json!({"spec": {"secrets": secrets}})
+    };
+    let shown = async || column(&api.get("/spec/enroll_secret").await.ok()["spec"]["secrets"], "secret");
+    api.post("/spec/enroll_secret", set(&[&one, &two])).await.ok();
+    assert_eq!(shown().await, [json!(one), json!(two)]);
+    api.post("/spec/enroll_secret", set(&[&two])).await.ok();
+    assert_eq!(shown().await, [json!(two)]);
+    api.post("/spec/enroll_secret", set(&[&one])).await.refused(409);
+    assert_eq!(shown().await, [json!(two)], "a revoked secret cannot be used again");
+    api.post("/spec/enroll_secret", set(&[&"short".to_owned()])).await.refused(422);
+    let many: Vec<String> = (0..51).map(|number| format!("secret-number-{number:020}")).collect();
+    api.post("/spec/enroll_secret", set(&many.iter().collect::<Vec<_>>())).await.refused(422);
+    let team = api.team("blue").await;
+    let path = format!("/teams/{team}/secrets");
+    let set = api.patch(&path, json!({"secrets": [{"secret": "z".repeat(32)}]})).await.ok();
+    assert_eq!(
+        (&set["secrets"][0]["team_id"], column(&set["secrets"], "secret")),
+        (&json!(team), vec![json!("z".repeat(32))])
+    );
+    assert_eq!(api.get(&path).await.ok()["secrets"], set["secrets"]);
+    let audit = api.audit().await;
+    for action in ["enrollment_key.create", "enrollment_key.revoke", "enrollment_key.reveal"] {
+        assert!(audit.iter().any(|found| found == action), "{action}");
+    }
+}
