@@ -42,6 +42,9 @@ mod tests {
         for any in [own, ClientCertificate::Missing, ClientCertificate::Irrelevant] {
             assert!(any.permits(None), "{any:?}");
         }
-        assert_eq!([ClientCertificate::Missing, ClientCertificate::Irrelevant].map(ClientCertificate::binding), [None; 2]);
+        assert_eq!(
+            [ClientCertificate::Missing, ClientCertificate::Irrelevant].map(ClientCertificate::binding),
+            [None; 2]
+        );
     }
 }

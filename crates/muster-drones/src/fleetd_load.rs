@@ -155,12 +155,7 @@ impl Hosts {
 }
 
 /// Enrolls a host, and retries until it succeeds.
-async fn admit(
-    shared: &Shared,
-    admission: &Admission,
-    back_off: &mut BackOff,
-    mut host: FleetdHost,
-) -> FleetdHost {
+async fn admit(shared: &Shared, admission: &Admission, back_off: &mut BackOff, mut host: FleetdHost) -> FleetdHost {
     loop {
         let permit = admission.permit().await;
         let outcome = host.enroll(admission.secret()).await;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Error;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
 use muster_core::client_certificate::ClientCertificate;
@@ -16,7 +17,6 @@ use muster_core::error_chain::chain;
 use muster_core::fleetd::device_token;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
-use muster_core::Error;
 use muster_store::Write;
 use serde_json::json;
 

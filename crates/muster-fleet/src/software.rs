@@ -72,7 +72,8 @@ impl SoftwareInventory {
         let missing: Vec<SoftwareId> = before.iter().filter(|id| !report.software.contains_key(id)).copied().collect();
         if !missing.is_empty() {
             let known = self.store.everywhere(entry).software_by_id(&missing).await?;
-            let kept: Vec<Software> = known.into_iter().map(|(_, known)| known).filter(|one| report.keeps(one)).collect();
+            let kept: Vec<Software> =
+                known.into_iter().map(|(_, known)| known).filter(|one| report.keeps(one)).collect();
             kept.into_iter().for_each(|software| report.add(software));
         }
         let (list, left_out) = (report.list(), report.left_out);

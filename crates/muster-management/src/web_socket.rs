@@ -95,8 +95,11 @@ async fn serve(stream: impl Stream, mut messages: impl Messages) {
         .write_buffer_size(0)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    let mut client =
-        Client { socket: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await, heard: Instant::now(), ignored: 0 };
+    let mut client = Client {
+        socket: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
+        heard: Instant::now(),
+        ignored: 0,
+    };
     while let Ok(()) = client.step(&mut messages).await {}
 }
 

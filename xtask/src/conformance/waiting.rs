@@ -61,7 +61,6 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Fl, "the server knows no query by its name", &[162]),
     (List::Fl, "labels are not implemented yet", &[32]),
     (List::Fl, "a host without checks is not asked: nothing has a time that must move", &[29]),
-    (List::Fl, "results are sent as server-sent events, not over WebSocket", &[36]),
     (List::Fl, "carves are not implemented yet", &[38, 39, 40, 165]),
     (List::Fl, "not measured yet", &[43]),
     (

@@ -302,7 +302,10 @@ mod tests {
         let found = report(&queries.to_string(), &statuses.to_string()).unwrap();
         let pip = Software { name: "pip".into(), version: String::new(), source: Source::PythonPackages };
         let expected: BTreeMap<_, _> = [deb("openssl", "3.0.1"), pip].map(|one| (one.id(), one)).into();
-        assert_eq!((found.software, found.answered, found.left_out), (expected, vec![Source::DebPackages, Source::PythonPackages], 0));
+        assert_eq!(
+            (found.software, found.answered, found.left_out),
+            (expected, vec![Source::DebPackages, Source::PythonPackages], 0)
+        );
         assert_eq!(report("{}", r#"{"fleet_detail_query_os_version": 0}"#), None);
     }
 

@@ -57,6 +57,7 @@ impl Enrollment {
             replace_token: &self.replace_token,
             tags: &self.metadata.tags,
             metadata: self.metadata.local.as_deref().map_or("null", RawValue::get),
+            ..Request::default()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of fleetd's protocols in process: the adapter over a real fleet and a real store.
 
 mod bad_input;
+mod certificates;
 mod checks;
 mod device;
 mod golden;

@@ -52,7 +52,7 @@ struct Keys {
 
 impl Pushing {
     async fn start() -> Self {
-        let server = Server::start_with(FleetdApiOptions { push: true });
+        let server = Server::start_with(FleetdApiOptions { push: true, ..FleetdApiOptions::default() });
         let api = server.api.clone();
         let listener = Setup::default().start(handler(move |request| {
             let handled = api.handle(request, Peer::new(ListenerKind::Agent));

@@ -281,7 +281,9 @@ mod tests {
         fs::write(path.join("osquery_result.log"), "half").unwrap();
         let rotation = Rotation { bytes: 1000, files: 1 };
         let files = LogFiles::open(&path, rotation, false).unwrap();
-        assert!(LogFiles::open(&path, rotation, false).is_err_and(|error| error.to_string().contains("another server")));
+        assert!(
+            LogFiles::open(&path, rotation, false).is_err_and(|error| error.to_string().contains("another server"))
+        );
         files.store(LogType::Result, "whole\n".into()).await.unwrap();
         assert_eq!(read(&path.join("osquery_result.log")), "half\nwhole\n");
         assert!(LogFiles::open(Utf8Path::new("/nowhere"), rotation, false).is_err());

@@ -41,7 +41,10 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        let fleetd = FleetdApi::new(Arc::clone(fleet), FleetdApiOptions { push: config.push, binds_certificates: config.tls.client_bind_hosts });
+        let fleetd = FleetdApi::new(
+            Arc::clone(fleet),
+            FleetdApiOptions { push: config.push, binds_certificates: config.tls.client_bind_hosts },
+        );
         let (api, client_auth) = (AgentApi::new(Arc::clone(fleet), options), config.tls.client_auth);
         Self { api, fleetd, metrics, fleet: Arc::clone(fleet), client_auth }
     }

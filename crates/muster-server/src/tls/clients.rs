@@ -68,8 +68,9 @@ impl Clients {
             // Only certificates of hosts are revoked here; a CA is removed from `tls.client_ca`.
             verifier = verifier.only_check_end_entity_revocation();
         }
-        verifier.build().map(Some).map_err(|error| {
-            TlsError::Pem { file: format!("{path} (tls.client_ca)"), source: error.into() }
-        })
+        verifier
+            .build()
+            .map(Some)
+            .map_err(|error| TlsError::Pem { file: format!("{path} (tls.client_ca)"), source: error.into() })
     }
 }

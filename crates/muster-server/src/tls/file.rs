@@ -103,9 +103,7 @@ fn read(path: &Utf8Path, wanted: Wanted) -> Result<Vec<u8>, TlsError> {
     // pipe.
     let read = fs_err::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            wanted.error(path, "does not exist\nhint: correct its path in the configuration (tls)")
-        }
+        ErrorKind::NotFound => wanted.error(path, "does not exist\nhint: correct its path in the configuration (tls)"),
         ErrorKind::PermissionDenied => {
             wanted.error(path, "cannot be read: permission denied\nhint: make it readable for the server's user")
         }
@@ -148,7 +146,8 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
             Some("contains a signing request, not a certificate\nhint: use the certificate of the CA".into())
         }
         Wanted::ClientCas if has("PRIVATE KEY") => Some(
-            "contains a private key, not a certificate\nhint: use the certificate of the CA; its key is not needed".into(),
+            "contains a private key, not a certificate\nhint: use the certificate of the CA; its key is not needed"
+                .into(),
         ),
         Wanted::Certificate if has("CERTIFICATE REQUEST") => Some(
             "contains a signing request, not a certificate\nhint: use the certificate that the CA issued for it".into(),
