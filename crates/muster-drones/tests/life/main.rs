@@ -32,6 +32,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
         tags: vec!["drone".to_owned()],
         first: 0,
         push: false,
+        connections: 0,
         degrade_percent: 0,
         json: false,
         share: None,

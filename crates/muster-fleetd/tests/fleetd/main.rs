@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod carves;
+mod certificates;
 mod checks;
 mod device;
 mod disk_keys;

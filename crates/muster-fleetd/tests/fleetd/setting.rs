@@ -135,8 +135,11 @@ impl Server {
     }
 
     pub async fn send(&self, request: Request<Full<Bytes>>, address: &str) -> Got {
-        let peer =
-            Peer { address: Some(address.parse().expect("as expected")), tls: true, ..Peer::new(ListenerKind::Agent) };
+        let address = Some(address.parse().expect("as expected"));
+        self.send_from(Peer { address, tls: true, ..Peer::new(ListenerKind::Agent) }, request).await
+    }
+
+    pub async fn send_from(&self, peer: Peer, request: Request<Full<Bytes>>) -> Got {
         let Answer::Reply(reply) = self.api.handle(request, peer).await.answer else { panic!("upgraded") };
         let (head, body) = reply.into_parts();
         let body = body.collect().await.expect("as expected").to_bytes();

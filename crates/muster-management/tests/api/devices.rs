@@ -10,13 +10,13 @@ use crate::support::{Answer, Api};
 const PASSWORD: &str = "correct horse battery";
 
 impl Api {
-    async fn person(&self, name: &str) {
+    pub async fn person(&self, name: &str) {
         self.v1(Method::POST, "/users", json!({"name": name, "password": PASSWORD})).await.ok();
         self.v1(Method::POST, "/bindings", json!({"user": name, "role": "auditor"})).await.ok();
     }
 
     /// A request of a browser.
-    async fn browse(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub async fn browse(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let address = Some("192.0.2.7:50000".parse().unwrap());
         let peer = Peer { address, ..Peer::new(ListenerKind::Admin) };
         let request = Request::builder().method(method).uri(path).extension(peer);

@@ -2,15 +2,24 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::http::{Method, Request};
-use futures_util::StreamExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, PrivilegeName, Selector};
 use muster_core::id::{AgentId, SpaceId};
 use muster_core::live_query::HostAnswer;
 use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
+use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
 use tower::ServiceExt as _;
 
 use crate::support::{Api, administrator, column};
@@ -86,6 +95,154 @@ async fn a_stream_sends_results_and_progress_and_ends_with_the_live_query() {
     let numbers = tokio::time::timeout(Duration::from_secs(20), axum::body::to_bytes(numbers, 1 << 20)).await;
     let numbers = String::from_utf8(numbers.expect("the stream ends").unwrap().to_vec()).unwrap();
     assert!(numbers.contains("event: end\n") && !numbers.contains("event: result"), "{numbers}");
+}
+
+type Socket = WebSocketStream<DuplexStream>;
+
+/// Opens a WebSocket over a connection of its own; the status if it is refused.
+async fn socket(api: &Api, path: &str, peer: Peer, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let service = TowerToHyperService::new(api.router.clone().layer(Extension(peer)));
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service);
+    tokio::spawn(connection.with_upgrades());
+    let mut request = format!("ws://muster{path}").into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    match client_async(request, ours).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::Error::Http(refused)) => Err(refused.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The next event; the code of the close frame at the end.
+async fn event(socket: &mut Socket) -> Result<Value, Option<CloseCode>> {
+    loop {
+        let received =
+            tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("the socket is silent");
+        match received {
+            Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code)),
+            Some(Ok(_)) => {}
+            None | Some(Err(_)) => return Err(None),
+        }
+    }
+}
+
+fn remote() -> Peer {
+    Peer { address: Some("192.0.2.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) }
+}
+
+#[tokio::test]
+async fn fl36_a_web_socket_sends_the_same_events_and_is_closed_at_the_end() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    host(&api, "b", "web").await;
+    let made = run(&api, json!({"sql": "SELECT 1"})).await;
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/api/v1/queries/run/{id}/_websocket");
+    let mut first = socket(&api, &path, administrator(), &[]).await.unwrap();
+    let progress = event(&mut first).await.unwrap();
+    assert_eq!((&progress["event"], &progress["data"]["state"]), (&json!("progress"), &json!("running")), "{progress}");
+    answers(&api, "a", id, r#"[{"x":"1"}]"#).await;
+    let result = event(&mut first).await.unwrap();
+    assert_eq!((&result["event"], &result["id"]), (&json!("result"), &json!(1)), "{result}");
+    assert_eq!((&result["data"]["agent_id"], &result["data"]["rows"]), (&json!("a"), &json!([{"x": "1"}])));
+    let mut second = socket(&api, &format!("{path}?after=1"), administrator(), &[]).await.unwrap();
+    assert_eq!(event(&mut second).await.unwrap()["event"], "progress", "the first result is known");
+    answers(&api, "b", id, "[]").await;
+    for socket in [&mut first, &mut second] {
+        let mut last = event(socket).await.unwrap();
+        if last["event"] == "progress" {
+            last = event(socket).await.unwrap();
+        }
+        assert_eq!((&last["event"], &last["id"]), (&json!("result"), &json!(2)), "{last}");
+        let end = event(socket).await.unwrap();
+        assert_eq!((&end["event"], &end["data"]["state"]), (&json!("end"), &json!("complete")), "{end}");
+        assert_eq!(event(socket).await, Err(Some(CloseCode::Normal)));
+    }
+}
+
+#[tokio::test]
+async fn fl36_a_web_socket_needs_credentials_and_with_a_cookie_a_page_of_this_server() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    api.person("ann").await;
+    api.v1(Method::POST, "/bindings", json!({"user": "ann", "role": "admin"})).await.ok();
+    let made = run(&api, json!({"sql": "SELECT 1"})).await;
+    let path = format!("/api/v1/queries/run/{}/_websocket", made["id"].as_str().unwrap());
+    let log_in = json!({"username": "ann", "password": "correct horse battery"}).to_string();
+    let entered = api.browse(Method::POST, "/api/v1/session", &[], &log_in).await;
+    let cookie = entered.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let session = ("cookie", cookie.as_str());
+    let refused = async |path: &str, headers: &[_]| socket(&api, path, remote(), headers).await.err();
+    assert_eq!(refused(&path, &[]).await, Some(401));
+    for other in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example"), ("accept", "*/*")] {
+        assert_eq!(refused(&path, &[session, other]).await, Some(403), "{other:?}");
+    }
+    for own in [("sec-fetch-site", "same-origin"), ("origin", "http://muster")] {
+        assert_eq!(refused(&path, &[session, own]).await, None, "{own:?}");
+    }
+    assert_eq!(
+        refused("/api/v1/queries/run/nowhere/_websocket", &[session, ("origin", "http://muster")]).await,
+        Some(404)
+    );
+    assert_eq!(
+        refused(&path, &[session, ("origin", "http://muster"), ("sec-websocket-version", "7")]).await,
+        Some(400)
+    );
+    // Over a connection that cannot be upgraded.
+    let plain = api.v1(Method::GET, path.strip_prefix("/api/v1").unwrap(), Value::Null).await;
+    assert_eq!(plain.refused(400)["field"], "Upgrade");
+}
+
+#[tokio::test]
+async fn fl36_a_web_socket_ends_with_its_token_and_ignores_what_the_client_sends_up_to_a_limit() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    api.v1(Method::POST, "/service_accounts", json!({"name": "watcher"})).await.ok();
+    api.v1(Method::POST, "/bindings", json!({"user": "watcher", "role": "admin"})).await.ok();
+    let token = api.v1(Method::POST, "/tokens", json!({"owner": "watcher"})).await.ok()["item"].clone();
+    let made = run(&api, json!({"sql": "SELECT 1", "timeout_seconds": 3600})).await;
+    let path = format!("/api/v1/queries/run/{}/_websocket", made["id"].as_str().unwrap());
+    let authorization = format!("Bearer {}", token["token"].as_str().unwrap());
+    let open = async || socket(&api, &path, remote(), &[("authorization", &authorization)]).await.unwrap();
+    let (mut watching, mut large, mut many) = (open().await, open().await, open().await);
+    for socket in [&mut watching, &mut large, &mut many] {
+        assert_eq!(event(socket).await.unwrap()["event"], "progress");
+    }
+    watching.send(Message::text("x".repeat(1024))).await.unwrap();
+    large.send(Message::text("x".repeat(1025))).await.unwrap();
+    assert_eq!(event(&mut large).await, Err(None));
+    for _ in 0..1001 {
+        if many.send(Message::text("x")).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(event(&mut many).await, Err(None));
+    api.v1(Method::DELETE, &format!("/tokens/{}", token["id"].as_str().unwrap()), Value::Null).await.ok();
+    assert_eq!(event(&mut watching).await, Err(Some(CloseCode::Again)));
+}
+
+#[tokio::test]
+async fn fl36_a_client_of_a_web_socket_that_is_silent_is_given_up() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    let made = run(&api, json!({"sql": "SELECT 1", "timeout_seconds": 3600})).await;
+    let path = format!("/api/v1/queries/run/{}/_websocket", made["id"].as_str().unwrap());
+    let mut silent = socket(&api, &path, administrator(), &[]).await.unwrap();
+    event(&mut silent).await.unwrap();
+    tokio::time::pause();
+    assert!(matches!(silent.next().await, Some(Ok(Message::Ping(_)))));
+    // The socket answers pings only while it is read.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::resume();
+    let mut last = event(&mut silent).await;
+    while last.is_ok() {
+        last = event(&mut silent).await;
+    }
+    assert_eq!(last, Err(None), "cut, not closed");
 }
 
 #[tokio::test]

@@ -73,6 +73,7 @@ statements! {
     /// Selects the chunks with the hosts of software.
     CHUNKS = "SELECT chunk, hosts FROM software_postings WHERE space = $1 AND software_id = $2 ORDER BY chunk";
     /// Selects hosts by number.
-    HOSTS = "SELECT h.agent_id, a.host_id, a.hostname FROM host_software h JOIN agents a ON a.id = h.agent_id \
-        WHERE h.number IN (SELECT value FROM json_each($1)) AND a.space = $2 ORDER BY h.number";
+    // `CROSS JOIN` makes SQLite begin with the numbers. Otherwise, it reads all agents of the space.
+    HOSTS = "SELECT h.agent_id, a.host_id, a.hostname FROM host_software h CROSS JOIN agents a \
+        WHERE h.number IN (SELECT value FROM json_each($1)) AND a.id = h.agent_id AND a.space = $2 ORDER BY h.number";
 }

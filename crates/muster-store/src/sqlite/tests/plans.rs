@@ -9,7 +9,7 @@ use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, Agent
 use crate::search::Fact;
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, enrollment_keys, files, filter, idempotency, log, output_keys,
-    policies,
+    policies, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -100,6 +100,13 @@ fn reads_of_a_check_in_search_an_index() {
     for text in statements {
         check(&connection, text);
     }
+}
+
+#[test]
+fn hosts_of_software_are_found_by_their_numbers() {
+    let connection = schema();
+    check(&connection, software::HOSTS);
+    assert!(plan(&connection, software::HOSTS)[0].contains("host_software_by_number"), "not all agents of the space");
 }
 
 #[test]
