@@ -130,7 +130,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,

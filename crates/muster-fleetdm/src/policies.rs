@@ -47,6 +47,7 @@ pub struct PolicyBody {
     description: Option<String>,
     resolution: Option<String>,
     platform: Option<String>,
+    labels_include_any: Option<Vec<String>>,
     /// Name of a team, in specifications.
     #[serde(default, alias = "fleet")]
     pub team: String,
@@ -61,6 +62,7 @@ impl PolicyBody {
             query: self.query,
             resolution: self.resolution,
             platforms: self.platform.as_deref().map(names),
+            labels: self.labels_include_any,
         }
     }
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::facts::cut;
+use crate::agents::acts::listed;
 use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
@@ -97,6 +98,8 @@ pub struct Fields {
     query: String,
     resolution: String,
     platforms: Vec<String>,
+    /// Names of labels, separated by commas.
+    labels: String,
     /// The version that the form was made from; empty for a new check.
     version: String,
 }
@@ -109,6 +112,7 @@ impl Fields {
             query: check.query.clone(),
             resolution: check.resolution.clone(),
             platforms: check.platforms.clone(),
+            labels: check.labels.join(", "),
             version: check.version.to_string(),
         }
     }
@@ -120,6 +124,7 @@ impl Fields {
             query: Some(self.query.clone()),
             resolution: Some(self.resolution.clone()),
             platforms: Some(self.platforms.clone()),
+            labels: Some(listed(&self.labels)),
         }
     }
 

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use muster_core::authorization::{Actor, OpContext};
 use muster_fleetd::FleetdApiOptions;
 use muster_listen::reply::{ListenerKind, Peer};
+use muster_store::query::{HostRows, Page};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ fn statuses(got: [Got; 2]) -> [u16; 2] {
 }
 
 fn bound() -> Server {
-    Server::start_with(FleetdApiOptions { push: true, binds_certificates: true })
+    Server::start_with(FleetdApiOptions { push: true, binds_certificates: true, ..FleetdApiOptions::default() })
 }
 
 #[tokio::test]
@@ -93,7 +94,11 @@ async fn fl148_a_bound_host_is_not_taken_over_by_an_enrollment_until_it_is_delet
     assert_eq!(statuses(configured(&server, own, &keys).await), [200, 200]);
     let again = enrolled(&server, own, &secret).await;
     let context = OpContext::administrator(Actor::System);
-    let hosts = server.fleet.agents().hosts(&context.grant().expect("a grant"), &Default::default(), PAGE).await;
+    let hosts = server
+        .fleet
+        .agents()
+        .hosts(&context.grant().expect("a grant"), &Default::default(), &HostRows::Page(PAGE))
+        .await;
     let host = hosts.expect("a list").items.remove(0).host.id;
     server.fleet.agents().delete_host(&context, host.as_str()).await.expect("as expected");
     assert_eq!(statuses(configured(&server, own, &again).await), [401, 401]);
@@ -116,4 +121,4 @@ async fn fl148_without_the_setting_no_certificate_counts() {
     assert_eq!(statuses(configured(&server.restarted(), without, &again).await), [200, 200]);
 }
 
-const PAGE: muster_store::query::Page = muster_store::query::Page { offset: 0, limit: 10 };
+const PAGE: Page = Page { offset: 0, limit: 10 };

@@ -9,7 +9,7 @@ use muster_core::id::SpaceId;
 use muster_fleet::host_checks::CheckDraft;
 use muster_fleet::labels::{LabelDraft, LabelView, condition};
 use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
-use muster_store::query::{AgentFilter, Page};
+use muster_store::query::{AgentFilter, HostRows, Page};
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID};
@@ -102,7 +102,7 @@ async fn labels_select_hosts_of_lists_and_live_queries() {
     let listed = async |name: &str| {
         let page = Page { offset: 0, limit: 10 };
         let filter = AgentFilter::all([condition(name)]);
-        server.fleet.agents().hosts(&grant, &filter, page).await.expect("hosts").total
+        server.fleet.agents().hosts(&grant, &filter, &HostRows::Page(page)).await.expect("hosts").total
     };
     assert_eq!((listed("chosen").await, listed("nothing").await, listed("All Linux").await), (1, 0, 2));
     assert_eq!((listed("ubuntu linux").await, listed("macOS").await, listed("All Hosts").await), (2, 0, 2));

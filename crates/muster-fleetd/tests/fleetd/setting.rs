@@ -127,7 +127,7 @@ impl Server {
     /// Returns the actions in the audit log.
     pub async fn audited(&self) -> Vec<String> {
         let events = self.store().audit_events(0, 100).await.expect("a log");
-        events.into_iter().map(|(_, event)| event.action).collect()
+        events.into_iter().map(|(_, event, _)| event.action).collect()
     }
 
     pub async fn secret(&self) -> String {

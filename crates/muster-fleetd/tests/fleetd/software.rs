@@ -5,7 +5,7 @@ use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::software::version::Conditions;
 use muster_core::id::SpaceId;
 use muster_fleet::software::Search;
-use muster_store::query::{Page, SoftwareSearch};
+use muster_store::query::{HostRows, Page, SoftwareSearch};
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID};
@@ -120,7 +120,11 @@ async fn software_leaves_the_index_with_its_host_and_moves_with_it() {
     assert!(found(&server, "default", "bash", None).await.is_empty());
     assert_eq!(found(&server, "other", "bash", None).await.len(), 1);
     let context = in_space("other");
-    let hosts = server.fleet.agents().hosts(&context.grant().expect("a grant"), &Default::default(), PAGE).await;
+    let hosts = server
+        .fleet
+        .agents()
+        .hosts(&context.grant().expect("a grant"), &Default::default(), &HostRows::Page(PAGE))
+        .await;
     let host = hosts.expect("a list").items.remove(0).host.id;
     server.fleet.agents().delete_host(&context, host.as_str()).await.expect("as expected");
     assert!(found(&server, "other", "bash", None).await.is_empty());

@@ -288,6 +288,7 @@ async fn a_caller_with_a_limited_scope_runs_queries_on_its_hosts_and_sees_its_ow
     let new = NewLiveQuery {
         sql: QuerySource::Sql("SELECT 2".into()),
         hosts: Vec::new(),
+        labels: Vec::new(),
         filter: muster_store::query::AgentFilter::default(),
         timeout: Duration::from_secs(5),
     };
@@ -341,6 +342,7 @@ async fn a_caller_with_the_right_to_saved_queries_runs_them_and_no_other_sql() {
     let new = |sql: QuerySource| NewLiveQuery {
         sql,
         hosts: Vec::new(),
+        labels: Vec::new(),
         filter: muster_store::query::AgentFilter::default(),
         timeout: Duration::from_secs(5),
     };
