@@ -92,10 +92,10 @@ impl BasePath {
 
     /// Answers a request, whose address is already one of the server, under this path.
     pub async fn answer<B>(&self, work: impl Future<Output = Response<B>>) -> Response<B> {
-        let mut response = CURRENT.scope(self.clone(), work).await;
         if self.0.is_empty() {
-            return response;
+            return work.await;
         }
+        let mut response = CURRENT.scope(self.clone(), work).await;
         for (_, cookie) in response.headers_mut().iter_mut().filter(|(name, _)| **name == SET_COOKIE) {
             self.limit(cookie);
         }

@@ -13,7 +13,7 @@ async fn m25_audit_events_cannot_be_replaced() {
     store.commit(vec![suite::commits::audit(1)]).await.expect("written");
     for statement in [
         "INSERT OR REPLACE INTO audit_events (seq, chain, position, event, hash) VALUES (1, 'b', 7, '{}', x'')",
-        "INSERT OR REPLACE INTO audit_events SELECT 9, chain, position, '{}', hash FROM audit_events",
+        "INSERT OR REPLACE INTO audit_events SELECT 9, chain, position, '{}', hash, subject FROM audit_events",
     ] {
         let refused = tamper(&store, statement).await.expect_err(statement).to_string();
         assert!(refused.contains("append-only"), "{refused}");

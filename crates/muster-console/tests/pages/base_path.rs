@@ -54,7 +54,7 @@ fn copies_elsewhere(asked: &str, html: &str) -> Vec<String> {
     };
     let commands =
         texts("cli").into_iter().filter(|text| text.lines().any(|line| !line.starts_with("muster --space=shop ")));
-    let requests = texts("api").into_iter().filter(|text| !text.contains("&#34;$MUSTER_URL&#34;/s/shop/api/"));
+    let requests = texts("api").into_iter().filter(|text| !text.contains("/s/shop/api/"));
     commands.chain(requests).map(|text| format!("{asked}: not of the space: {text}")).collect()
 }
 
@@ -180,6 +180,9 @@ async fn a_login_returns_to_the_page_under_the_base_path() {
     let referer = ("referer", "http://127.0.0.1:8230/it/muster/policies/web/edit");
     let ended = pages.browse(Method::POST, "/it/muster/policies/web/edit", &[same, referer], "text=x").await.html;
     assert!(ended.contains("name=\"return_to\" value=\"/policies/web/edit\""), "{ended}");
+    // An open list whose session has ended.
+    let renewed = pages.browse(Method::GET, "/it/muster/agents?q=a&seen=1", &[("hx-request", "true")], "").await;
+    assert_eq!(renewed.headers["hx-redirect"], "/it/muster/login?return_to=%2Fagents%3Fq%3Da");
     // Another application on the same host.
     assert_eq!(pages.browse(Method::GET, "/it/musterfon/agents", &[], "").await.status, 404);
 }
