@@ -183,7 +183,7 @@ fn unusable(test: &OutputTest) -> Failure {
 }
 
 fn late(timeout: Duration, last: &str) -> Failure {
-    let message = format!("the server cannot use Elasticsearch; after {timeout:?}: {last}");
+    let message = format!("the server could not use Elasticsearch within {timeout:?}: {last}");
     Failure::new(exit::TIMEOUT, message)
         .hint("check --fleet-server-es and its CA; --fleet-server-timeout is the maximum time to wait")
 }

@@ -119,7 +119,7 @@ fn ag100_a_bootstrap_names_why_elasticsearch_cannot_be_used_and_leaves_no_settin
     for (url, more, code, word) in [
         (stub.url(), &["--fleet-server-service-token=wrong"][..], 6, "401"),
         ("http://127.0.0.1:1".into(), &[token.as_str()], 8, "Connection refused"),
-        (secured, &ca, 8, "UnknownIssuer"),
+        (secured, &ca, 8, "invalid peer certificate"),
     ] {
         let begun = Instant::now();
         let (found, text) = enroll(&host, &url, more);
