@@ -27,8 +27,8 @@ use crate::paths::Layout;
 use crate::settings::ProcessSettings;
 use crate::state::enrollment::Secret;
 
-/// Maximum time for a response of the server's API.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Maximum time for a response of the server's API: longer than the server takes to test an Elasticsearch.
+const ANSWER: Duration = Duration::from_secs(40);
 /// Name of the policy of agents that run servers.
 const POLICY_NAME: &str = "Fleet servers";
 /// Validity of the enrollment key, which is used at once.

@@ -92,6 +92,7 @@ fn ag11_ag10_the_options_of_elasticsearch_are_validated_before_the_server_starts
         (vec!["--fleet-server-es-insecure"], "--fleet-server-es"),
         ([&["--fleet-server-es", "es:9200"][..], &token].concat(), "not an http or https URL"),
         ([&["--fleet-server-es", "ftp://es"][..], &token].concat(), "not an http or https URL"),
+        ([&["--fleet-server-es", "https://u:secret@es"][..], &token].concat(), "contains a user"),
         ([&url[..], &path].concat(), "spaces or line breaks"),
         ([&url[..], &["--fleet-server-service-token-path", "token"]].concat(), "not absolute"),
         (
