@@ -24,9 +24,10 @@ fn check(text: &str) -> Result<(), BadId> {
 
 /// Path segments of the management API and of the web pages in positions where ids occur. An object with such an id would
 /// be unreachable.
-const ROUTE_WORDS: [&str; 15] = [
+const ROUTE_WORDS: [&str; 16] = [
     "_apply",
     "_bulk_get",
+    "_test",
     "action_status",
     "actions",
     "available_versions",

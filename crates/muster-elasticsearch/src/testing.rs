@@ -175,6 +175,12 @@ impl Stub {
         self.state().mode = mode;
     }
 
+    /// Sets the number of keys that the stub has created, from which it makes their ids: those of two stubs must differ if they
+    /// stand for one cluster.
+    pub fn set_created(&self, made: usize) {
+        self.state().made = made;
+    }
+
     /// Sets the version that the stub says it has.
     pub fn set_version(&self, version: &str) {
         self.state().version = version.to_owned();

@@ -46,7 +46,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "until the enrollment, the server is a child of the command, and there is no daemon that could report a state of it; under the daemon, its component is HEALTHY when it listens",
         &[99],
     ),
-    (List::Ag, "the rush in the test is of 16 hosts, which check in as fast as the server answers", &[106]),
+    (List::Ag, "the rush in the test is of 16 hosts, with several hundred check-ins a second", &[106]),
     (
         List::Ag,
         "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check",

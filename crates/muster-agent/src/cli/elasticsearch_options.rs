@@ -10,7 +10,7 @@ use super::server_options::absolute;
 use crate::exit::{self, Failure};
 use crate::local_server::elasticsearch::Elasticsearch;
 use crate::net::{Server, pem};
-use crate::state::enrollment::Trust;
+use crate::state::enrollment::{Secret, Trust};
 
 /// Options of the Elasticsearch to which the policy of the server sends data.
 #[derive(clap::Args)]
@@ -58,6 +58,11 @@ impl ElasticsearchOptions {
     /// Returns the hosts of the Elasticsearch, of which there may be none.
     pub fn servers(&self) -> Result<Vec<Server>, Failure> {
         let Some(url) = &self.fleet_server_es else { return Ok(Vec::new()) };
+        // A password in the URL would be in the process list, and would not be used.
+        if url.contains('@') {
+            let failure = Failure::new(exit::USAGE, "--fleet-server-es: the URL contains a user");
+            return Err(failure.hint("pass the credential of the server as --fleet-server-service-token"));
+        }
         let parsed = url.parse::<Uri>().ok().filter(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
         });
@@ -73,10 +78,11 @@ impl ElasticsearchOptions {
         let mut block = shared.clone();
         let mut ssl = self.trust()?;
         ssl.extend(self.certificate()?);
-        if self.fleet_server_es_insecure {
+        // With a CA or a fingerprint, the certificate is verified in any case (AG105).
+        if self.fleet_server_es_insecure && shared.get("ssl").is_none() {
             ssl.insert("verification_mode".into(), "none".into());
         }
-        let named = |pairs: &[(String, crate::state::enrollment::Secret)]| -> Map<String, Value> {
+        let named = |pairs: &[(String, Secret)]| -> Map<String, Value> {
             pairs.iter().map(|(name, value)| (name.clone(), value.expose().into())).collect()
         };
         let proxy = trust.proxy.as_ref();
@@ -140,4 +146,30 @@ impl ElasticsearchOptions {
 fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
     let is_empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
     pairs.into_iter().filter(|(_, value)| !is_empty(value)).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Flags {
+        #[command(flatten)]
+        options: ElasticsearchOptions,
+    }
+
+    #[test]
+    fn ag105_insecure_is_ignored_beside_a_fingerprint() {
+        let block = |more: &[&str]| {
+            let flags = ["--fleet-server-es", "https://es:9200", "--fleet-server-service-token", "t"];
+            let flags = Flags::try_parse_from([&flags[..], &["--fleet-server-es-insecure"], more].concat()).unwrap();
+            flags.options.read(&Trust::default(), false).unwrap().unwrap().block
+        };
+        assert_eq!(block(&[])["ssl"], json!({"verification_mode": "none"}));
+        let pinned = block(&["--fleet-server-es-ca-trusted-fingerprint", "ab"]);
+        assert_eq!(pinned["ssl"], json!({"ca_trusted_fingerprint": "ab"}));
+    }
 }

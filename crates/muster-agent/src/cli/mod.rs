@@ -69,7 +69,7 @@ enum Command {
     /// On a terminal, the command asks for what it needs, unless --url,
     /// --enrollment-token or --non-interactive is passed.
     #[command(
-        after_help = "Examples:\n  muster-agent install\n  muster-agent install --url https://fleet.example:8220 --enrollment-token @token --certificate-authorities ca.crt\n  muster-agent install --non-interactive --unprivileged\n  muster-agent install --fleet-server --url https://fleet.example:8220\n  muster-agent install --fleet-server-es https://es.example:9200 --fleet-server-service-token @/root/es-token"
+        after_help = "Examples:\n  muster-agent install\n  muster-agent install --url https://fleet.example:8220 --enrollment-token @token --certificate-authorities ca.crt\n  muster-agent install --non-interactive --unprivileged\n  muster-agent install --fleet-server --url https://fleet.example:8220\n  muster-agent install --fleet-server-es https://es.example:9200 --fleet-server-service-token @/run/es-token"
     )]
     Install(Box<install::Args>),
     /// Uninstall the agent: stop it, notify the server, and delete program and data
@@ -79,7 +79,7 @@ enum Command {
     Uninstall(uninstall::Args),
     /// Enroll this host in a fleet
     #[command(
-        after_help = "Examples:\n  muster-agent enroll --url https://fleet.example:8220 --enrollment-token @/root/token\n  muster-agent enroll --fleet-server\n  muster-agent enroll --fleet-server-es https://es.example:9200 --fleet-server-service-token-path /root/es-token"
+        after_help = "Examples:\n  muster-agent enroll --url https://fleet.example:8220 --enrollment-token @/run/token\n  muster-agent enroll --fleet-server\n  muster-agent enroll --fleet-server-es https://es.example:9200 --fleet-server-service-token-path /run/es-token"
     )]
     Enroll(Box<enroll::Args>),
     /// Run the agent (the default)

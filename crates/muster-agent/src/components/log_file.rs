@@ -24,16 +24,22 @@ impl LogFile {
         Self { path: path.into(), max_bytes: max_bytes.max(1), old_files, open: None }
     }
 
-    /// Returns the last line that is not empty, without unprintable characters; `None` if there is none.
-    pub fn last_line(&self) -> Option<String> {
+    /// Returns the last message, without unprintable characters; `None` if there is none. A line with a hint belongs to the
+    /// message before it.
+    pub fn last_message(&self) -> Option<String> {
         let mut file = File::open(&self.path).ok()?;
         let length = file.metadata().ok()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE))).ok()?;
         let mut end = Vec::new();
         file.take(LAST_LINE).read_to_end(&mut end).ok()?;
         let text = String::from_utf8_lossy(&end);
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.chars().filter(|c| !c.is_control()).collect())
+        let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+        let last = lines.next()?;
+        let message = match last.strip_prefix("hint: ").zip(lines.next()) {
+            Some((hint, line)) => format!("{line}; {hint}"),
+            None => last.to_owned(),
+        };
+        Some(message.chars().filter(|c| !c.is_control()).collect())
     }
 
     fn rotate(&mut self) -> io::Result<()> {

@@ -151,7 +151,7 @@ impl Program {
     /// Adds the last message of a server, which ends it with the reason.
     fn with_cause(&self, ended: String) -> String {
         let log = self.place.log.lock().unwrap_or_else(PoisonError::into_inner);
-        match log.last_line().filter(|_| self.is_server()) {
+        match log.last_message().filter(|_| self.is_server()) {
             Some(line) => format!("{ended}: {line}"),
             None => ended,
         }

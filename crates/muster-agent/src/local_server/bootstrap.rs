@@ -27,8 +27,8 @@ use crate::paths::Layout;
 use crate::settings::ProcessSettings;
 use crate::state::enrollment::Secret;
 
-/// Maximum time for a response of the server's API.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Maximum time for a response of the server's API: longer than the server takes to test an Elasticsearch.
+const ANSWER: Duration = Duration::from_secs(40);
 /// Name of the policy of agents that run servers.
 const POLICY_NAME: &str = "Fleet servers";
 /// Validity of the enrollment key, which is used at once.
@@ -101,7 +101,7 @@ impl Bootstrap {
             }
             // Woken by each change of the state, so the time of the start is not rounded up to an interval.
             if tokio::time::timeout_at(deadline, running.components.changed()).await.is_err() {
-                let last = LogFile::new(log_path(&running.layout), u64::MAX, 0).last_line();
+                let last = LogFile::new(log_path(&running.layout), u64::MAX, 0).last_message();
                 let last = last.map_or_else(|| "it printed nothing".into(), |line| format!("its last message: {line}"));
                 let message = format!("the server did not start within {:?}; {last}", self.timeout);
                 return Err(Failure::new(exit::TIMEOUT, message)

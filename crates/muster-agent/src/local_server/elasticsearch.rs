@@ -46,6 +46,13 @@ impl Elasticsearch {
     }
 }
 
+/// An output object that exists.
+struct Found {
+    output: Output,
+    /// Whether the policy uses it, or would if it existed.
+    is_used: bool,
+}
+
 impl Bootstrap {
     /// Configures the output of the policy, if there is an Elasticsearch. It is tested first: a failed attempt must leave no
     /// settings behind.
@@ -53,13 +60,12 @@ impl Bootstrap {
         let Some(elasticsearch) = &self.elasticsearch else { return Ok(()) };
         self.until_usable(elasticsearch).await?;
         let policy = self.policy().await?;
-        match self.output_of(policy.as_ref()).await? {
-            Some(output) => self.complete_output(&output, elasticsearch).await,
-            None => {
-                self.create_output(elasticsearch).await?;
-                self.use_output(policy.as_ref()).await
-            }
+        let found = self.output_of(policy.as_ref()).await?;
+        match &found {
+            Some(found) => self.complete_output(&found.output, elasticsearch).await?,
+            None => self.create_output(elasticsearch).await?,
         }
+        if found.is_some_and(|found| found.is_used) { Ok(()) } else { self.use_output(policy.as_ref()).await }
     }
 
     /// Waits until the server can use the cluster. Ends early if waiting cannot help.
@@ -94,8 +100,8 @@ impl Bootstrap {
         }
     }
 
-    /// Returns the output object that the policy uses.
-    async fn output_of(&self, policy: Option<&Value>) -> Result<Option<Output>, Failure> {
+    /// Returns the output object that the policy uses, or that an earlier attempt has created for it.
+    async fn output_of(&self, policy: Option<&Value>) -> Result<Option<Found>, Failure> {
         if policy.is_some_and(|policy| !policy["config"]["outputs"]["default"].is_null()) {
             let message =
                 format!("--fleet-server-es: the policy {} defines its output in its configuration", self.policy);
@@ -107,16 +113,15 @@ impl Bootstrap {
         let outputs: Items<Output> = read(status, &body).ok_or_else(|| refused("list of outputs", status, &body))?;
         let named = policy.and_then(|policy| policy["data_output_id"].as_str());
         let is_used = |output: &Output| named.map_or(output.is_default, |id| output.id == id);
-        // A previous attempt may have created the output and not the policy.
-        let found = outputs.items.iter().find(|output| is_used(output));
-        let found = found.or_else(|| outputs.items.iter().find(|output| policy.is_none() && output.id == OUTPUT));
+        let used = outputs.items.iter().find(|output| is_used(output));
+        let found = used.or_else(|| outputs.items.iter().find(|output| output.id == OUTPUT));
         match found {
             Some(output) if !matches!(output.kind.as_str(), "elasticsearch" | "remote_elasticsearch") => {
                 let message =
                     format!("--fleet-server-es: the output {:?} of the policy is of type {}", output.name, output.kind);
                 Err(Failure::new(exit::FAILED, message).hint("assign another output to the policy first"))
             }
-            found => Ok(found.cloned()),
+            found => Ok(found.map(|output| Found { output: output.clone(), is_used: used.is_some() })),
         }
     }
 
@@ -183,7 +188,7 @@ fn unusable(test: &OutputTest) -> Failure {
 }
 
 fn late(timeout: Duration, last: &str) -> Failure {
-    let message = format!("the server cannot use Elasticsearch; after {timeout:?}: {last}");
+    let message = format!("the server could not use Elasticsearch within {timeout:?}: {last}");
     Failure::new(exit::TIMEOUT, message)
         .hint("check --fleet-server-es and its CA; --fleet-server-timeout is the maximum time to wait")
 }

@@ -55,6 +55,11 @@ fn certificate(error: &CertificateError) -> (TlsFault, String) {
         CertificateError::UnknownIssuer => {
             (TlsFault::Trust, "its certificate was not issued by a trusted certificate authority".into())
         }
+        // A certificate of `openssl req -x509` is one of a CA, unless told otherwise.
+        CertificateError::Other(cause) if format!("{cause:?}").contains("CaUsedAsEndEntity") => (
+            TlsFault::Trust,
+            "its certificate is that of a certificate authority, which is not valid for a server".into(),
+        ),
         other => (TlsFault::Trust, format!("its certificate is not usable: {other}")),
     }
 }
@@ -72,6 +77,13 @@ mod tests {
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_certificate_authority_as_a_server_is_described() {
+        let cause = std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity"));
+        let (fault, reason) = describe(&CertificateError::Other(rustls::OtherError(cause)).into());
+        assert!(fault == TlsFault::Trust && reason.contains("certificate authority"), "{reason}");
     }
 
     #[test]

@@ -92,6 +92,7 @@ fn ag11_ag10_the_options_of_elasticsearch_are_validated_before_the_server_starts
         (vec!["--fleet-server-es-insecure"], "--fleet-server-es"),
         ([&["--fleet-server-es", "es:9200"][..], &token].concat(), "not an http or https URL"),
         ([&["--fleet-server-es", "ftp://es"][..], &token].concat(), "not an http or https URL"),
+        ([&["--fleet-server-es", "https://u:secret@es"][..], &token].concat(), "contains a user"),
         ([&url[..], &path].concat(), "spaces or line breaks"),
         ([&url[..], &["--fleet-server-service-token-path", "token"]].concat(), "not absolute"),
         (
@@ -119,7 +120,7 @@ fn ag100_a_bootstrap_names_why_elasticsearch_cannot_be_used_and_leaves_no_settin
     for (url, more, code, word) in [
         (stub.url(), &["--fleet-server-service-token=wrong"][..], 6, "401"),
         ("http://127.0.0.1:1".into(), &[token.as_str()], 8, "Connection refused"),
-        (secured, &ca, 8, "UnknownIssuer"),
+        (secured, &ca, 8, "invalid peer certificate"),
     ] {
         let begun = Instant::now();
         let (found, text) = enroll(&host, &url, more);

@@ -137,10 +137,14 @@ fn ag100_a_failed_bootstrap_ends_with_the_last_message_of_the_server() {
     let nowhere = "postgres://muster@127.0.0.1:1/muster";
     let timeout = ["--fleet-server-timeout", "10s"];
     let token = "--enrollment-token=d3Jvbmc6dG9rZW4=";
-    let cases: [(&[&str], &[i32], &str); 4] = [
+    let (one, other) = (host.certificate("localhost"), host.certificate("localhost"));
+    let pair = ["--fleet-server-cert", &one.chain, "--fleet-server-cert-key", &other.key];
+    let mismatched = [&pair[..], &["--url", "https://localhost", "-a", &one.ca]].concat();
+    let cases: [(&[&str], &[i32], &str); 5] = [
         (&[], &[1], "ddress already in use"),
         (&["--fleet-server-database", nowhere], &[1, 8], "127.0.0.1 port 1"),
         (&["--fleet-server-set", "no.such.key=1"], &[1], "no.such.key"),
+        (&mismatched, &[1], "the key does not belong to the certificate"),
         (&[token], &[6], "enrollment token is unknown"),
     ];
     let mut taken = Some(taken);

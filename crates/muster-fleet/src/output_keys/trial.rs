@@ -8,6 +8,7 @@ use muster_core::id::{OutputId, PolicyId, SpaceId};
 use muster_core::output_key::OutputCluster;
 use muster_core::policy::bootstrap::{self, Settings, Trial, Verdict};
 use muster_core::reported::shortened_to;
+use muster_core::seal::Place;
 use muster_store::{OutputKeyWrite, Write};
 use zeroize::Zeroizing;
 
@@ -29,16 +30,12 @@ impl OutputKeys {
         let settings = self.settings(cluster)?;
         let is_due = settings.of_bootstrap.is_some() && cluster.trial.is_due(self.clock.now());
         let is_changed = is_due && self.test(cluster, &settings).await?;
-        let Settings { of_output, of_bootstrap } = settings;
-        let of_bootstrap = of_bootstrap.filter(|_| cluster.trial.fallback.is_some());
-        Ok(InUse { connection: connection(cluster, of_bootstrap.unwrap_or(of_output)), is_changed })
+        Ok(InUse { connection: chosen(cluster, settings), is_changed })
     }
 
     /// Returns the settings of a cluster for a request that tests nothing.
     pub(super) fn connection(&self, cluster: &OutputCluster) -> Result<Connection, Error> {
-        let Settings { of_output, of_bootstrap } = self.settings(cluster)?;
-        let of_bootstrap = of_bootstrap.filter(|_| cluster.trial.fallback.is_some());
-        Ok(connection(cluster, of_bootstrap.unwrap_or(of_output)))
+        Ok(chosen(cluster, self.settings(cluster)?))
     }
 
     /// Tests the settings of the output. Returns whether other settings are in use than before.
@@ -93,9 +90,15 @@ impl OutputKeys {
     }
 
     fn settings(&self, cluster: &OutputCluster) -> Result<Settings, Error> {
-        let stored = self.open(muster_core::seal::Place::output_cluster(&cluster.id), &cluster.sealed)?;
+        let stored = self.open(Place::output_cluster(&cluster.id), &cluster.sealed)?;
         Ok(bootstrap::settings(&stored))
     }
+}
+
+fn chosen(cluster: &OutputCluster, settings: Settings) -> Connection {
+    let Settings { of_output, of_bootstrap } = settings;
+    let of_bootstrap = of_bootstrap.filter(|_| cluster.trial.fallback.is_some());
+    connection(cluster, of_bootstrap.unwrap_or(of_output))
 }
 
 fn connection(cluster: &OutputCluster, settings: Zeroizing<String>) -> Connection {

@@ -14,6 +14,7 @@ struct Two {
 impl Two {
     async fn new(own: Value) -> Self {
         let (world, boot) = (World::new().await, Stub::start().await);
+        boot.set_created(1_000);
         let block = json!({"hosts": [boot.url()], "service_token": TOKEN});
         let mut settings = json!({"hosts": [world.stub.url()], "service_token": null, "bootstrap": block});
         settings.as_object_mut().unwrap().extend(fields(&own));
