@@ -189,7 +189,7 @@ async fn a_refetch_from_the_page_makes_the_host_report_and_is_written_once() {
     let (orbit, key) = (server.orbit_key(&secret, UUID).await, server.osquery_key(&secret, UUID).await);
     let token = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
     server.orbit("device_token", &json!({"orbit_node_key": orbit, "device_auth_token": token})).await;
-    server.osquery("distributed/write", &crate::setting::details(&key, "web-7")).await;
+    server.osquery("distributed/write", &details(&key, "web-7")).await;
     let asked = async || {
         let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
         read["queries"].as_object().expect("queries").contains_key("fleet_detail_query_system_info")
@@ -201,7 +201,7 @@ async fn a_refetch_from_the_page_makes_the_host_report_and_is_written_once() {
     assert!(asked().await);
     let commits = server.commits();
     assert_eq!((refetch().await, server.commits()), (200, commits), "it has not reported since");
-    server.osquery("distributed/write", &crate::setting::details(&key, "web-7")).await;
+    server.osquery("distributed/write", &details(&key, "web-7")).await;
     let cookie = format!("muster_device={token}");
     let page = server.raw(Method::POST, "/device/refetch", &[("cookie", &cookie)], "").await;
     assert_eq!((page.status, page.headers["location"].to_str().expect("text")), (303, "/device"));
