@@ -5,6 +5,7 @@ mod manage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use muster_core::agent::Family;
 use muster_core::denial::Denial;
 use muster_core::documents::bytes_digest;
 use muster_core::fleetd::details;
@@ -159,11 +160,14 @@ impl Labels {
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         let space = self.of_space(entry, &record.space).await?;
         let stored = match (entry.known_labels(space.load), &record.host_id) {
-            (Some(known), _) => known,
-            (None, None) => Arc::default(),
-            (None, Some(host)) => {
+            (Ok(known), _) => known,
+            (Err(_), None) => Arc::default(),
+            (Err(changes), Some(host)) => {
                 let read: Arc<[LabelId]> = self.store.everywhere(entry).labels_of_host(host).await?.into();
-                entry.cache_labels(space.load, Arc::clone(&read));
+                // Answers come from osqueryd, so that an orbit would not learn of changes.
+                if record.family == Family::Osquery {
+                    entry.cache_labels(space.load, changes, Arc::clone(&read));
+                }
                 read
             }
         };

@@ -15,6 +15,7 @@ use muster_store::{Precondition, SettingWrite, StoreError, Write};
 use serde_json::{Value, json};
 
 use super::audit::{audit_line, with_changes};
+use super::fleetd_options::FleetdOptions;
 use super::labels;
 use super::watched_store::WatchedStore;
 
@@ -52,11 +53,17 @@ pub struct Packs {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    options: Arc<FleetdOptions>,
 }
 
 impl Packs {
-    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { store, clock, entropy }
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        options: Arc<FleetdOptions>,
+    ) -> Self {
+        Self { store, clock, entropy, options }
     }
 
     /// Returns the packs of the grant's space and those of all spaces, by name.
@@ -165,10 +172,13 @@ impl Packs {
         let value = serde_json::to_string(packs).map_err(Error::internal)?;
         let writes = vec![
             SettingWrite::Swap { name: name.clone(), before, value }.into(),
-            Write::Changed(Change::Setting(name)),
+            Write::Changed(Change::Setting(name.clone())),
             audit_line(grant.origin(), self.clock.now(), action, format_args!("pack:{id}"), detail),
         ];
-        self.store.commit(grant, writes).await.map(drop).map_err(refused)
+        self.store.commit(grant, writes).await.map_err(refused)?;
+        // Now, and not when the change arrives: a host may ask in between.
+        self.options.setting_changed(&name);
+        Ok(())
     }
 }
 

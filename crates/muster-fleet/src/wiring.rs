@@ -417,7 +417,7 @@ impl Wiring {
     }
 
     pub(crate) fn packs(&self) -> Packs {
-        Packs::new(self.store(), self.clock(), self.entropy())
+        Packs::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.fleetd_options))
     }
 
     pub(crate) fn software(&self) -> SoftwareInventory {

@@ -175,9 +175,9 @@ privileges! {
     SettingsRead = "settings.read", Space;
     /// Change the settings of a space.
     SettingsWrite = "settings.write", Space;
-    /// Read the fleetd options, the saved queries, the host checks and their results, and the software of hosts.
+    /// Read the fleetd options, the saved queries, the host checks and their results, labels, packs, and the software of hosts.
     OsqueryRead = "osquery.read", Space;
-    /// Change the fleetd options, the saved queries and the host checks: SQL that hosts run with full privileges.
+    /// Change the fleetd options, the saved queries, the host checks, labels and packs: SQL that hosts run with full privileges.
     OsqueryWrite = "osquery.write", Space;
     /// Read rejected requests.
     RefusalsRead = "refusals.read", System;

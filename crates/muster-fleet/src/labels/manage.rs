@@ -179,8 +179,12 @@ impl Labels {
             }
             check(&after, &others)?;
             let detail = with_changes(json!({}), &described(&before), &described(&after));
-            let write = LabelWrite::Update(Box::new(after.clone())).into();
-            self.commit(grant, "label.update", &after, detail, vec![write]).await?;
+            let mut writes = vec![LabelWrite::Update(Box::new(after.clone())).into()];
+            if after.platforms != before.platforms {
+                // Hosts of platforms that are left out are not asked any more. The others answer within seconds.
+                writes.push(LabelWrite::Clear { id: after.id.clone() }.into());
+            }
+            self.commit(grant, "label.update", &after, detail, writes).await?;
         }
         let counts = self.store.seen_by(grant).label_counts().await?;
         let hosts = counts.into_iter().find(|(label, _)| *label == after.id).map_or(0, |(_, hosts)| hosts);

@@ -72,6 +72,8 @@ struct KnownLabels {
     answered: Option<(Timestamp, u64)>,
     /// The labels, as they were read with this load of the labels of the space.
     has: Option<(u64, Arc<[LabelId]>)>,
+    /// Number of changes by answers: what was read before one is stale.
+    changes: u64,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -275,20 +277,27 @@ impl AgentEntry {
         known.answered = Some((now, version));
         if has_changed {
             known.has = None;
+            known.changes += 1;
             state.checks_answered = None;
         }
     }
 
-    /// Returns the labels of the agent's host, if they were read with this load of the labels of its space.
-    pub(crate) fn known_labels(&self, load: u64) -> Option<Arc<[LabelId]>> {
+    /// Returns the labels of the agent's host, if they were read with this load of the labels of its space; otherwise the number of
+    /// changes so far.
+    pub(crate) fn known_labels(&self, load: u64) -> Result<Arc<[LabelId]>, u64> {
         let state = lock(&self.state);
-        let (known, labels) = state.labels.as_ref()?.has.as_ref()?;
-        (*known == load).then(|| Arc::clone(labels))
+        let Some(known) = &state.labels else { return Err(0) };
+        let has = known.has.as_ref().filter(|(read, _)| *read == load);
+        has.map(|(_, labels)| Arc::clone(labels)).ok_or(known.changes)
     }
 
-    /// Caches the labels of the agent's host.
-    pub(crate) fn cache_labels(&self, load: u64, labels: Arc<[LabelId]>) {
-        lock(&self.state).labels.get_or_insert_default().has = Some((load, labels));
+    /// Caches the labels of the agent's host, unless they have changed since this number of changes.
+    pub(crate) fn cache_labels(&self, load: u64, changes: u64, labels: Arc<[LabelId]>) {
+        let mut state = lock(&self.state);
+        let known = state.labels.get_or_insert_default();
+        if known.changes == changes {
+            known.has = Some((load, labels));
+        }
     }
 
     /// Returns the osqueryd on the host of this orbit, if it is known.

@@ -127,7 +127,10 @@ impl Server {
     /// Returns the actions in the audit log.
     pub async fn audited(&self) -> Vec<String> {
         let events = self.store().audit_events(0, 100).await.expect("a log");
-        events.into_iter().map(|(_, event, _)| event.action).collect()
+        let action = |text: &str| {
+            serde_json::from_str::<Value>(text).expect("JSON")["action"].as_str().unwrap_or_default().to_owned()
+        };
+        events.iter().map(|(_, text, _)| action(text)).collect()
     }
 
     pub async fn secret(&self) -> String {

@@ -219,6 +219,9 @@ async fn objects(script: &mut Script) {
     let made = id(&script.call("POST /host_checks", "", json!({"name": "c", "query": "SELECT 1"})).await);
     script.call("PUT /host_checks/{id}", &made, json!({"name": "d"})).await;
     script.call("DELETE /host_checks/{id}", &made, Value::Null).await;
+    let pack = json!({"name": "p", "pack": "queries: {}"});
+    let made = id(&script.call("POST /packs", "", pack).await);
+    script.call("DELETE /packs/{id}", &made, Value::Null).await;
     let made = id(&script.call("POST /v1/queries", "", json!({"name": "q", "sql": "SELECT 1"})).await);
     script.call("DELETE /v1/queries/{id}", &made, Value::Null).await;
     script.call("POST /message_signing_service/rotate_key_pair?acknowledge=true", "", json!({})).await;

@@ -1,4 +1,4 @@
-//! fleetd options, host checks and labels.
+//! fleetd options, host checks, labels and packs.
 
 use axum::body::Body;
 use http::{Method, Request};
@@ -99,6 +99,28 @@ async fn labels_are_created_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn packs_are_saved_replaced_and_deleted() {
+    let api = Api::new();
+    let new =
+        json!({"name": "docker", "platforms": ["linux"], "pack": "queries: {q: {query: SELECT 1, interval: 60}}"});
+    let made = api.post("/packs", new.clone()).await.ok()["item"].clone();
+    assert_eq!((&made["version"], &made["pack"]["queries"]["q"]["interval"]), (&json!(1), &json!(60)));
+    assert_eq!(api.post("/packs", new).await.ok()["item"], made, "nothing changed");
+    let bad = json!({"name": "x", "pack": "queries: {q: {query: SELECT 1}}"});
+    assert_eq!(api.post("/packs", bad).await.refused(400)["code"], "pack_invalid");
+    assert_eq!(api.post("/packs", json!({"name": "a/b", "pack": "{}"})).await.refused(400)["field"], "name");
+    let changed = api.post("/packs", json!({"name": "Docker", "pack": "{}"})).await.ok()["item"].clone();
+    assert_eq!((&changed["id"], &changed["version"]), (&made["id"], &json!(2)));
+    let path = format!("/packs/{}", made["id"].as_str().unwrap());
+    assert_eq!(api.get(&path).await.ok()["item"], changed);
+    assert_eq!(column(&api.get("/packs").await.ok(), "/name"), ["Docker"]);
+    api.delete(&format!("{path}?dryRun=true")).await.ok();
+    api.delete(&path).await.ok();
+    api.delete(&path).await.refused(404);
+    assert_eq!(api.audit().await, ["pack.save", "pack.save", "pack.delete"]);
+}
+
+#[tokio::test]
 async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     let api = Api::new();
     let space = || async { api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok() };
@@ -111,6 +133,7 @@ async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
     api.send(blue(Method::POST, "/host_checks", json!({"name": "c", "query": "SELECT 1"}))).await.ok();
     api.send(blue(Method::POST, "/labels", json!({"name": "l"}))).await.ok();
+    api.send(blue(Method::POST, "/packs", json!({"name": "p", "pack": "{}"}))).await.ok();
     let context = OpContext::administrator(Actor::System).in_space(SpaceId::trusted("blue"));
     let draft = SavedQueryDraft { name: "q".into(), sql: "SELECT 1".into(), ..SavedQueryDraft::default() };
     api.fleet.saved_queries().save(&context.grant().unwrap(), draft).await.unwrap();

@@ -14,6 +14,7 @@ pub(super) fn apply(connection: &Connection, write: &LabelWrite) -> std::result:
     match write {
         LabelWrite::Insert(label) => insert(connection, label),
         LabelWrite::Update(label) => update(connection, label),
+        LabelWrite::Clear { id } => Ok(send(connection, sql::CLEAR, [id.as_str()])?),
         LabelWrite::Delete { id } => {
             let is_gone = run(connection, sql::DELETE, [id.as_str()])? > 0;
             if is_gone { Ok(()) } else { Err(Precondition::Missing(format!("label {id}")).into()) }

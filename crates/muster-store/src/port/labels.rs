@@ -13,6 +13,11 @@ pub enum LabelWrite {
     Insert(Box<Label>),
     /// Updates the label with the version before this one. Fails with `Changed` and `NameTaken`.
     Update(Box<Label>),
+    /// Takes a label from all hosts.
+    Clear {
+        /// The label.
+        id: LabelId,
+    },
     /// Deletes a label. Fails with `Missing`.
     Delete {
         /// The label.

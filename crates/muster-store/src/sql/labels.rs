@@ -20,6 +20,8 @@ statements! {
     /// Updates a label that has the version before.
     UPDATE = "UPDATE labels SET version = $1, name = $2, name_key = $3, description = $4, query = $5, platforms = $6 \
         WHERE id = $7 AND version = $1 - 1";
+    /// Takes a label from all hosts.
+    CLEAR = "DELETE FROM label_hosts WHERE label_id = $1";
     /// Deletes a label.
     DELETE = "DELETE FROM labels WHERE id = $1";
     /// Gives labels to hosts of their space.

@@ -1,7 +1,9 @@
 //! Enrollment keys: names, uses, ends.
 
+use muster_core::agent::Family;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use muster_core::one_time::OneTime;
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
 
@@ -205,4 +207,43 @@ pub async fn keys_are_listed_newest_first(store: &impl Store) {
     assert!(behind(None, 1, "a", 9).await.is_empty());
     let of_p = store.enrollment_keys(&SpaceId::default(), Some(&p), ALL).await.unwrap();
     assert_eq!((ids(of_p.items), of_p.total), (vec!["c".into(), "a".into()], 2));
+}
+
+fn one_time(id: &str) -> EnrollmentKey {
+    EnrollmentKey { one_time: Some(OneTime::default()), ..enrollment_key(id) }
+}
+
+fn use_one_time(id: &str, family: Family, uuid: &str, now: i64) -> Vec<Write> {
+    let write =
+        EnrollmentKeyWrite::UseOneTime { id: EnrollmentKeyId::trusted(id), family, uuid: uuid.into(), now: at(now) };
+    vec![Write::EnrollmentKey(write)]
+}
+
+pub async fn fl82_fl85_a_one_time_secret_is_used_once_by_each_program_of_a_host(store: &impl Store) {
+    let insert = |key: EnrollmentKey| Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key)));
+    commit(store, vec![insert(one_time("a")), insert(one_time("b")), insert(enrollment_key("shared"))]).await;
+    let stored = async |id: &str| store.enrollment_key(&EnrollmentKeyId::trusted(id)).await.unwrap().unwrap();
+    assert_eq!(stored("a").await, one_time("a"));
+    let concurrent = tokio::join!(
+        store.commit(use_one_time("a", Family::Orbit, "u", 10)),
+        store.commit(use_one_time("a", Family::Orbit, "v", 10)),
+    );
+    assert_eq!(u8::from(concurrent.0.is_ok()) + u8::from(concurrent.1.is_ok()), 1, "{concurrent:?}");
+    let used = stored("a").await;
+    let by = used.one_time.clone().unwrap();
+    let host = by.uuid.clone().unwrap();
+    assert_eq!((by.orbit_used_at, by.osquery_used_at, used.uses), (Some(at(10)), None, 1));
+    let late = 10 + 3_600_000_000;
+    for bad in [
+        use_one_time("a", Family::Orbit, &host, 11),
+        use_one_time("a", Family::Osquery, "other", 11),
+        use_one_time("a", Family::Osquery, &host, late),
+        use_one_time("shared", Family::Orbit, "u", 11),
+    ] {
+        assert_eq!(refused(store, bad).await, Precondition::KeyRefused);
+    }
+    commit(store, use_one_time("a", Family::Osquery, &host, late - 1)).await;
+    assert!(stored("a").await.one_time.unwrap().is_used_up());
+    commit(store, use_one_time("b", Family::Osquery, "", 5)).await;
+    assert_eq!(stored("b").await.one_time.unwrap().uuid, None, "a host without a UUID binds nothing");
 }

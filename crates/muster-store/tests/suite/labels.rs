@@ -85,6 +85,9 @@ pub async fn hosts_have_labels_of_their_space(store: &impl Store) {
     assert_eq!(store.labels_of_host(&HostId::trusted("h-z")).await.unwrap(), ids(&["c"]), "of its own space");
     let remove = LabelWrite::Remove { labels: ids(&["b"]), hosts: hosts(&["h-x", "h-none"]) };
     commit(store, vec![remove.into()]).await;
+    commit(store, vec![add(&["b"], &["h-x"]), LabelWrite::Clear { id: LabelId::trusted("b") }.into()]).await;
+    assert_eq!(store.labels_of_host(&HostId::trusted("h-y")).await.unwrap(), ids(&["a"]));
+    commit(store, vec![add(&["b"], &["h-y"])]).await;
     let mut counts = store.label_counts(&space).await.unwrap();
     counts.sort();
     assert_eq!(counts, [(LabelId::trusted("a"), 2), (LabelId::trusted("b"), 1)]);

@@ -113,6 +113,7 @@ macro_rules! run_for {
             fl77_a_space_has_a_limited_number_of_live_enroll_secrets,
             keys_that_expired_before_a_time_are_found,
             uses_are_counted,
+            fl82_fl85_a_one_time_secret_is_used_once_by_each_program_of_a_host,
             d20_a_key_that_does_not_admit_is_refused_inside_the_commit,
             one_of_two_concurrent_uses_of_the_last_wins,
             a_revocation_keeps_its_first_time,

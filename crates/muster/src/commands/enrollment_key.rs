@@ -24,7 +24,7 @@ pub enum EnrollmentKeyCommand {
     List(ListArgs),
     /// Create an enrollment key and print its token
     #[command(
-        after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json\n  muster enrollment-key create --family fleetd"
+        after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json\n  muster enrollment-key create --family fleetd\n  muster enrollment-key create --one-time --name web-7 --hardware-uuid 4C4C4544-0042-3510-8052-B7C04F584432"
     )]
     Create(CreateArgs),
     /// Show an enrollment key and its token

@@ -152,3 +152,15 @@ fn fl77_fl78_an_enroll_secret_of_fleetd_is_created_listed_and_revoked() {
     let id = format!("id:\"{}\"", key["id"].as_str().unwrap());
     assert_eq!(json(&["enrollment-key", "list", "--filter", &id])[0]["active"], false);
 }
+
+#[test]
+fn fl82_a_one_time_secret_is_for_one_host() {
+    let create = ["enrollment-key", "create", "--one-time", "--name", "web-7"];
+    let key = json(&[&create[..], &["--hardware-uuid", "4C4C4544", "--serial", "5JX82", "--expires", "2h"]].concat());
+    assert_eq!((&key["family"], &key["one_time"]["hardware_uuid"]), (&"fleetd".into(), &"4c4c4544".into()));
+    assert_eq!(key["one_time"]["serial"], "5jx82");
+    let default = json(&["enrollment-key", "create", "--one-time", "--name", "any host"]);
+    assert!(default["expire_at"].is_string() && default["one_time"].is_object(), "{default}");
+    fails(2, &["enrollment-key", "create", "--serial", "5JX82"]);
+    fails(2, &["enrollment-key", "create", "--one-time", "--max-uses", "2"]);
+}

@@ -1,4 +1,4 @@
-//! `muster fleetd-options …`, `muster host-check …` and `muster label …`, with a host of fleetd over the server's listener.
+//! `muster fleetd-options …`, `muster host-check …`, `muster label …` and `muster pack …`, with a host of fleetd over the server's listener.
 
 use serde_json::{Value, json};
 
@@ -111,6 +111,41 @@ fn fl32_labels_are_dynamic_or_manual_and_select_hosts() {
     assert_eq!(json(&["label", "get", "chosen"])["hosts"], 1);
     ok(&["label", "delete", "chosen", "--yes"]);
     fails(3, &["label", "show", "chosen"]);
+}
+
+#[test]
+fn fl15_packs_are_applied_shown_and_deleted() {
+    let key = host("host-with-packs");
+    let packs = || osquery("config", &json!({"node_key": key}))["packs"].clone();
+    let (_directory, path) = file("docker.yml", "queries:\n  containers: {query: SELECT 1, interval: 60}\n");
+    let made = json(&[
+        "pack",
+        "apply",
+        "docker",
+        "-f",
+        &path,
+        "--platform",
+        "linux",
+        "--label",
+        "All Linux",
+        "--description",
+        "d",
+    ]);
+    assert_eq!((&made["version"], &made["all_spaces"]), (&json!(1), &json!(false)));
+    assert_eq!(packs()["docker"]["queries"]["containers"]["interval"], 60);
+    assert_eq!(json(&["pack", "apply", "Global", "--file", &path, "--all-spaces"])["all_spaces"], true);
+    assert!(packs()["Global"].is_object());
+    let listed = ok(&["pack", "list", "--output", "wide"]);
+    assert!(listed.contains("docker") && listed.contains("All Linux"), "{listed}");
+    assert_eq!(json(&["pack", "show", "Docker"])["pack"]["queries"]["containers"]["query"], "SELECT 1");
+    let (_directory, wrong) = file("wrong.yml", "queries:\n  containers: {query: SELECT 1}\n");
+    let message = fails(2, &["pack", "apply", "docker", "-f", &wrong]);
+    assert!(message.contains(":2:3: queries.containers"), "{message}");
+    assert!(ok(&["pack", "delete", "docker", "--dry-run"]).contains("would delete"));
+    ok(&["pack", "delete", "docker", "--yes"]);
+    ok(&["pack", "delete", "Global", "--yes"]);
+    fails(3, &["pack", "get", "docker"]);
+    assert!(packs().as_object().is_none_or(|packs| packs.is_empty()));
 }
 
 #[test]
