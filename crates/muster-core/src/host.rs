@@ -5,7 +5,7 @@
 //! and clones of an image share it: a host groups records for people, and never lets one agent act for another.
 
 use crate::agent::Family;
-use crate::documents::bytes_digest;
+use crate::hex::sha256;
 use crate::id::{AgentId, HostId, SpaceId};
 use crate::time::Timestamp;
 
@@ -55,9 +55,12 @@ pub fn is_placeholder(machine_id: &str) -> bool {
 /// Returns the id of the agent of `family` on a machine, of which there is one ([`Family::is_one_per_machine`]). Because it
 /// follows from the machine id, two enrollments at the same time can't create two agents, on any node.
 pub fn agent_id(family: Family, machine_id: &str) -> AgentId {
-    let digest = bytes_digest(&[family.as_str().as_bytes(), machine_id.as_bytes()]);
+    // Every server must find the same id, so that the keyed fingerprints of documents are of no use here. Neither part contains a
+    // line break.
+    let digest = sha256(format!("{}\n{machine_id}", family.as_str()).as_bytes());
+    let half = std::array::from_fn(|at| digest[at]);
     // Version 8 (RFC 9562 §5.8): made of a hash.
-    AgentId::trusted(uuid::Builder::from_custom_bytes(digest).into_uuid().to_string())
+    AgentId::trusted(uuid::Builder::from_custom_bytes(half).into_uuid().to_string())
 }
 
 #[cfg(test)]
@@ -70,6 +73,12 @@ mod tests {
         assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
         assert_eq!(agent_id(Family::Orbit, "m"), ids[0]);
         assert!(ids.iter().all(|id| AgentId::propose(id.as_str()).is_ok()));
+    }
+
+    #[test]
+    fn the_agent_of_a_machine_has_the_same_id_on_every_server_and_after_a_restart() {
+        let id = agent_id(Family::Osquery, "4c4c4544-0042-3510-8052-b7c04f584432");
+        assert_eq!(id.as_str(), "db47264c-610d-8f61-ac09-448b3cccb98b");
     }
 
     #[test]

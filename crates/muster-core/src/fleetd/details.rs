@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::rows::Row;
-use crate::documents::bytes_digest;
+use crate::hex::sha256;
 use crate::host;
 use crate::id::AgentId;
 use crate::reported::shortened_to;
@@ -80,7 +80,7 @@ pub fn are_due(host: &AgentId, reported_at: Option<Timestamp>, now: Timestamp) -
 
 /// Returns the period of a host, which never changes (FL26).
 fn period(host: &AgentId) -> Duration {
-    let hash = bytes_digest(&[b"detail period", host.as_str().as_bytes()]);
+    let hash = sha256(format!("detail period\n{host}").as_bytes());
     PERIOD + Duration::from_secs(60) * u32::from(hash[0] % (JITTER_MINUTES + 1))
 }
 

@@ -6,8 +6,8 @@
 //! Among 100,000 hosts, two have the same number with a probability of about one in a million. A look-up that finds two must
 //! fail.
 
-use crate::documents::bytes_digest;
 use crate::fleetd::software::SoftwareId;
+use crate::hex::sha256;
 use crate::id::AgentId;
 
 /// Number of hexadecimal digits of a number.
@@ -37,7 +37,7 @@ pub fn ids_of_host(number: u64) -> Option<(AgentId, AgentId)> {
 
 /// Returns the number of any other object, which is looked up in the short list of all objects of its kind.
 pub fn of(id: &str) -> u64 {
-    let digest = bytes_digest(&[b"number", id.as_bytes()]);
+    let digest = sha256(format!("number\n{id}").as_bytes());
     let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
     // Zero stands for "no team" and for absent ids.
     (number >> 12).max(1)
@@ -74,6 +74,13 @@ mod tests {
         assert_eq!(ids_of_host(1 << 52), None);
         assert_eq!(of_host(&AgentId::trusted("short")), None);
         assert_eq!(of_host(&AgentId::trusted("äöü-äöü-äöü-äöü")), None);
+    }
+
+    #[test]
+    fn a_number_is_the_same_on_every_server_and_after_a_restart() {
+        let id = agent_id(Family::Osquery, "4c4c4544-0042-3510-8052-b7c04f584432");
+        assert_eq!(of_host(&id), Some(3857578107211999));
+        assert_eq!(of("default"), 3735110735515234);
     }
 
     #[test]
