@@ -331,6 +331,7 @@ mod tests {
             kind: CredentialKind::NodeKey,
             hash: SecretHash([n as u8; 32]),
             issued_at: Timestamp::from_micros(n as i64),
+            certificate: None,
         };
         let mut live = LiveCredentials::default();
         for n in 0..LiveCredentials::MOST {

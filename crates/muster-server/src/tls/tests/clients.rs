@@ -153,7 +153,7 @@ fn a_leaf_among_the_cas_and_a_list_of_another_ca_are_reported() {
     assert_eq!(warnings(ca.pem.clone(), ca.revoke(&[])), Vec::<String>::new());
     let lists = warnings(ca.pem.clone(), ca.revoke(&[]) + &other.revoke(&[]));
     assert!(matches!(&lists[..], [one] if one.starts_with("tls.client_crl contains a list of CN=others")), "{lists:?}");
-    let leaf = super::files::section("CERTIFICATE", &ca.issue(1).0);
+    let leaf = files::section("CERTIFICATE", &ca.issue(1).0);
     let leaves = warnings(ca.pem.clone() + &leaf, ca.revoke(&[]));
     assert!(matches!(&leaves[..], [one] if one.starts_with("tls.client_ca contains the certificate of")), "{leaves:?}");
 }
