@@ -241,9 +241,8 @@ pub fn fleetd_request(data: &[u8]) {
 pub fn fleetd_options(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(options) = Options::parse(text) else { return };
-    let rendered = options.render();
     for platform in Platform::ALL {
-        let config = rendered.of(Some(platform));
+        let config = options.render(Some(platform), []);
         let plain: serde_json::Value = serde_json::from_str(&config.plain).expect("JSON");
         assert!(plain.is_object() && ["error", "etag", "node_invalid"].iter().all(|name| plain.get(name).is_none()));
         let with: serde_json::Value = serde_json::from_str(&config.with_etag).expect("JSON");

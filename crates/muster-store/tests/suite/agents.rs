@@ -71,7 +71,7 @@ pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) 
         assert_eq!(store.agent(&after.id).await.unwrap().as_ref(), Some(&after));
         stored = after;
     }
-    let changes: [fn(&mut muster_core::agent::AgentRecord); 11] = [
+    let changes: [fn(&mut AgentRecord); 11] = [
         |a| a.status = Status::Offline,
         |a| a.status_deadline = Some(at(77)),
         |a| a.active = false,
@@ -82,7 +82,7 @@ pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) 
         |a| a.enrollment_id = Some("e".into()),
         |a| a.enrolled_at = at(99),
         |a| a.policy_id = Some(PolicyId::trusted("p")),
-        |a| *a = muster_core::agent::AgentRecord { version: a.version, ..bare_agent("a") },
+        |a| *a = AgentRecord { version: a.version, ..bare_agent("a") },
     ];
     for change in changes {
         let after = next(&stored, change);
@@ -408,9 +408,7 @@ pub async fn agents_are_due_in_the_order_of_their_deadlines(store: &impl Store) 
         record.status_deadline = deadline.map(at);
         commit(store, vec![insert(&record)]).await;
     }
-    let ids = |due: Vec<muster_core::agent::AgentRecord>| -> Vec<String> {
-        due.into_iter().map(|agent| agent.id.to_string()).collect()
-    };
+    let ids = |due: Vec<AgentRecord>| -> Vec<String> { due.into_iter().map(|agent| agent.id.to_string()).collect() };
     assert_eq!(ids(store.agents_due(at(30), 10).await.unwrap()), ["b", "d", "a"]);
     assert_eq!(ids(store.agents_due(at(30), 2).await.unwrap()), ["b", "d"]);
     assert_eq!(ids(store.agents_due(at(9), 10).await.unwrap()), Vec::<String>::new());
