@@ -34,6 +34,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "the agent stores its acks until they are delivered, and has no reason to repeat them at each start",
         &[159],
     ),
+    (List::Ag, "a unit that was left behind is replaced on hosts with systemd only; not tested", &[155]),
     (List::Ag, "all inputs come from a server: without one, the agent is installed and waits for its enrollment", &[7]),
     (
         List::Ag,

@@ -2,6 +2,7 @@
 //! their variables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -117,13 +118,14 @@ impl Background {
     fn start(&self, provider: &'static str, references: &BTreeSet<Reference>) -> AbortHandle {
         tracing::info!(provider, "finding variables");
         let (settings, board) = (self.settings.clone(), self.board.clone());
-        let task = match provider {
-            docker::PROVIDER => tokio::spawn(docker::run(settings.docker, board)),
-            objects::PROVIDER => tokio::spawn(pods::run(settings.kubernetes, board)),
-            secrets::PROVIDER => tokio::spawn(secrets::run(settings.kubernetes_secrets, references.clone(), board)),
-            _ => tokio::spawn(leader::run(settings.kubernetes_leaderelection, self.agent_id.clone(), board)),
+        // As one type: each type of task has code of its own.
+        let task: Pin<Box<dyn Future<Output = ()> + Send>> = match provider {
+            docker::PROVIDER => Box::pin(docker::run(settings.docker, board)),
+            objects::PROVIDER => Box::pin(pods::run(settings.kubernetes, board)),
+            secrets::PROVIDER => Box::pin(secrets::run(settings.kubernetes_secrets, references.clone(), board)),
+            _ => Box::pin(leader::run(settings.kubernetes_leaderelection, self.agent_id.clone(), board)),
         };
-        task.abort_handle()
+        tokio::spawn(task).abort_handle()
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<&'static str, Running>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use muster_agent::state::enrollment::Secret;
 use muster_agent::variables::Variables as _;
 use muster_agent::variables::providers::HostVariables;
 use serde_json::{Value, json};
@@ -70,7 +71,7 @@ async fn pods_of_the_node_are_variables_and_follow_the_watch() {
     api.set(PODS, json!({"metadata": {"resourceVersion": "20"}, "items": [pod("d")]}));
     api.tell(&json!({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}));
     until(&variables, |sets| values(sets, "kubernetes.pod.name") == [json!("d")]).await;
-    let last = api.requests().into_iter().filter(|request| request.query.contains("watch=true")).next_back().unwrap();
+    let last = api.requests().into_iter().rfind(|request| request.query.contains("watch=true")).unwrap();
     assert!(last.query.contains("resourceVersion=20"), "{last:?}");
     assert_eq!(variables.faults(), [""; 0]);
 }
@@ -118,7 +119,7 @@ async fn secrets_that_a_policy_names_are_read_and_read_again() {
     let sets = variables.sets();
     assert_eq!(sets.context().get(KEY), Some(&json!("one")));
     assert_eq!(sets.context().get("kubernetes_secrets.shop.db.other"), None, "only what the policy names");
-    assert_eq!(variables.secrets().iter().map(|secret| secret.expose()).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(variables.secrets(), [Secret::new("one")]);
     assert_eq!(variables.faults(), ["variables of kubernetes_secrets: shop.none.key: 404 Not Found: not found"]);
 
     api.set(path, secret("two"));
