@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::id::{AgentId, HostId, SavedScriptId, ScriptRunId, SpaceId};
-use crate::reported::shortened_to;
 use crate::time::Timestamp;
 
 /// Maximum length of a script, bytes.
@@ -269,13 +268,6 @@ pub fn check_timeout(seconds: u64) -> Result<(), Error> {
     Err(Error::invalid("timeout_seconds", format!("must be from {} to {}", TIMEOUTS.start(), TIMEOUTS.end())))
 }
 
-/// Returns a name for a script without one: its first line that is no comment of an interpreter.
-pub fn name_of(script: &str) -> String {
-    let line = script.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("#!"));
-    let plain: String = line.unwrap_or("script").chars().filter(|c| !c.is_control()).collect();
-    shortened_to(&plain, 60).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,7 +357,5 @@ mod tests {
             check_expiry(Duration::from_secs(59)).is_err() && check_timeout(0).is_err() && check_timeout(300).is_ok()
         );
         assert!(check_name("a b").is_ok() && check_name(" ").is_err() && check_name("a\n").is_err());
-        assert_eq!(name_of("#!/bin/sh\n\n  echo hi\n"), "echo hi");
-        assert_eq!(name_of("#!/bin/sh"), "script");
     }
 }

@@ -39,8 +39,8 @@ pub const MAX_PAGE: u32 = 100;
 pub enum ScriptSource {
     /// From the caller, with a name.
     Text {
-        /// Name for lists.
-        name: String,
+        /// Name for lists; by default, one with the beginning of the hash.
+        name: Option<String>,
         /// The script.
         script: String,
     },
@@ -115,8 +115,11 @@ impl Scripts {
         let targets = self.targets(seen, &new).await?;
         let (name, script, saved) = match new.source {
             ScriptSource::Text { name, script } => (name, script, None),
-            ScriptSource::Saved(saved) => (saved.name, saved.script, Some(saved.id)),
+            ScriptSource::Saved(saved) => (Some(saved.name), saved.script, Some(saved.id)),
         };
+        let sha256 = sha256_of(&script);
+        // Nothing of the text, which the audit log must not contain.
+        let name = name.unwrap_or_else(|| format!("script {}", &sha256[..12]));
         check_name(&name)?;
         check_script(&script)?;
         check_expiry(new.expiry)?;
@@ -126,7 +129,7 @@ impl Scripts {
             id: ScriptRunId::trusted(random_uuid(&*self.entropy)),
             space: grant.space().clone(),
             name,
-            sha256: sha256_of(&script),
+            sha256,
             script,
             created_by: grant.actor().to_string(),
             created_at: now,

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_core::script::{
-    DEFAULT_EXPIRY, DEFAULT_TIMEOUT, Execution, SavedScript as SavedRecord, ScriptRun as Record, name_of,
+    DEFAULT_EXPIRY, DEFAULT_TIMEOUT, Execution, SavedScript as SavedRecord, ScriptRun as Record,
 };
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
@@ -69,18 +69,15 @@ fn converted(run: Record, now: Timestamp) -> ScriptRun {
 
 fn execution(found: Execution, run: &Record, now: Timestamp) -> ScriptExecution {
     let outcome = found.outcome(run, now).to_owned();
-    let (exit_code, output, runtime_seconds) = found
-        .result
-        .map(|result| (result.exit_code, result.output, result.runtime))
-        .map_or((None, None, None), |told| (Some(told.0), Some(told.1), Some(told.2)));
+    let result = found.result.as_ref();
     ScriptExecution {
         agent_id: found.agent.to_string(),
         host_id: found.host.map(|host| host.to_string()),
         hostname: found.hostname,
         outcome,
-        exit_code,
-        output,
-        runtime_seconds,
+        exit_code: result.map(|result| result.exit_code),
+        runtime_seconds: result.map(|result| result.runtime),
+        output: found.result.map(|result| result.output),
         fetched_at: found.fetched_at.map(time),
         ended_at: found.ended_at.map(time),
     }
@@ -115,7 +112,7 @@ async fn run(
             return Err(Error::invalid("saved", "cannot be combined with `script`").into());
         }
         Some(named) => ScriptSource::Saved(Box::new(fleet.scripts().find_saved(&context, &named).await?)),
-        None => ScriptSource::Text { name: body.name.unwrap_or_else(|| name_of(&body.script)), script: body.script },
+        None => ScriptSource::Text { name: body.name, script: body.script },
     };
     let new = NewScriptRun {
         source,

@@ -11,7 +11,9 @@ const BODIES: [&str; 8] = ["", "{", "[]", "null", "\"x\"", "{}{}", "{\"node_key\
 #[tokio::test]
 async fn fl4_fl6_fl159_fl160_every_refusal_has_a_body_of_its_plane() {
     let server = Server::start().await;
-    for call in ["enroll", "config", "distributed/read", "distributed/write", "log", "carve/begin", "", "x"] {
+    for call in
+        ["enroll", "config", "distributed/read", "distributed/write", "log", "carve/begin", "carve/block", "", "x"]
+    {
         for prefix in ["/api/osquery/", "/api/v1/osquery/"] {
             for method in [Method::POST, Method::GET, Method::PUT, Method::DELETE] {
                 for body in BODIES {
@@ -23,7 +25,16 @@ async fn fl4_fl6_fl159_fl160_every_refusal_has_a_body_of_its_plane() {
     }
     let got = server.raw(Method::POST, "/api/osquery/enroll", &[], "{").await;
     assert_eq!(got.json()["node_invalid"], true);
-    for call in ["enroll", "config", "device_token", "scripts/request", ""] {
+    for call in [
+        "enroll",
+        "config",
+        "device_token",
+        "scripts/request",
+        "scripts/result",
+        "disk_encryption_key",
+        "luks_data",
+        "",
+    ] {
         for body in BODIES {
             let got = server.raw(Method::POST, &format!("/api/fleet/orbit/{call}"), &[], body).await;
             let json = got.json();

@@ -20,7 +20,7 @@ async fn every_route_answers_as_before() {
         // Ids of errors and keys are random.
         let mut shown = got.text.clone();
         if let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(&shown) {
-            for random in ["uuid", "node_key", "orbit_node_key"] {
+            for random in ["uuid", "node_key", "orbit_node_key", "session_id"] {
                 members.entry(random).and_modify(|value| *value = json!("(random)"));
             }
             shown = Value::Object(members).to_string();
@@ -56,6 +56,16 @@ async fn every_route_answers_as_before() {
         ),
         ("/api/v1/osquery/log", json!({"node_key": osquery, "log_type": "other", "data": []})),
         ("/api/v1/osquery/carve/begin", json!({"node_key": osquery})),
+        (
+            "/api/v1/osquery/carve/begin",
+            json!({"node_key": osquery, "block_count": 1, "block_size": 8192, "carve_size": 3, "carve_id": "a3f",
+                "request_id": "fleet_distributed_query_9"}),
+        ),
+        ("/api/v1/osquery/carve/block", json!({"block_id": 0, "session_id": "wrong"})),
+        ("/api/fleet/orbit/scripts/request", json!({"orbit_node_key": orbit, "execution_id": "wrong"})),
+        ("/api/fleet/orbit/scripts/result", json!({"orbit_node_key": orbit, "execution_id": "wrong", "exit_code": 0})),
+        ("/api/fleet/orbit/disk_encryption_key", json!({"orbit_node_key": orbit, "encryption_key": "YWJj"})),
+        ("/api/fleet/orbit/luks_data", json!({"orbit_node_key": orbit, "client_error": "no"})),
     ] {
         ask(Method::POST, path, body).await;
     }

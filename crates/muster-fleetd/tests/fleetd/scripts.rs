@@ -19,7 +19,7 @@ fn root() -> OpContext {
 
 async fn run(server: &Server, script: &str, hosts: &[&str]) -> ScriptRun {
     let new = NewScriptRun {
-        source: ScriptSource::Text { name: "n".into(), script: script.into() },
+        source: ScriptSource::Text { name: None, script: script.into() },
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         filter: AgentFilter::default(),
         expiry: DEFAULT_EXPIRY,

@@ -41,7 +41,8 @@ async fn a_script_runs_on_its_hosts_and_its_results_come_in_pages() {
     assert_eq!((&tried.ok()["item"]["targets"], &json!("")), (&json!(3), &json!("")));
     assert_eq!(api.v1(Method::GET, "/scripts/run", Value::Null).await.ok()["items"], json!([]));
     let made = run(&api, json!({"script": "#!/bin/sh\necho hi\n", "kuery": "tags:web", "timeout_seconds": 60})).await;
-    assert_eq!((&made["name"], &made["state"], &made["targets"]), (&json!("echo hi"), &json!("running"), &json!(3)));
+    let name = format!("script {}", &made["sha256"].as_str().unwrap()[..12]);
+    assert_eq!((&made["name"], &made["state"], &made["targets"]), (&json!(name), &json!("running"), &json!(3)));
     let id = made["id"].as_str().unwrap();
     report(&api, "a", id, 0).await;
     report(&api, "b", id, -2).await;
@@ -102,7 +103,7 @@ async fn a_caller_with_a_limited_scope_runs_scripts_on_its_hosts_and_sees_its_ow
     let (caller, scripts) = (with(PrivilegeName::ScriptsRun), api.fleet.scripts());
     assert!(scripts.find(&caller, made["id"].as_str().unwrap()).await.is_err());
     let new = || NewScriptRun {
-        source: ScriptSource::Text { name: "n".into(), script: "x".into() },
+        source: ScriptSource::Text { name: None, script: "x".into() },
         hosts: Vec::new(),
         filter: AgentFilter::default(),
         expiry: DEFAULT_EXPIRY,

@@ -10,7 +10,7 @@ pub struct RunScript {
     /// The script, at most 256 KiB. Either this or `saved`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub script: String,
-    /// Name for lists; by default the first line.
+    /// Name for lists; by default, `script` and the beginning of its SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Saved script, by id or name.

@@ -7,6 +7,7 @@ use muster_core::identity::{
     ApiToken, Binding, FederatedId, PasswordHash, Session, SetupLink, Space, Subject, User, UserKind,
 };
 use muster_core::live_query::LiveQuery;
+use muster_core::script::ScriptRun;
 use muster_core::time::Timestamp;
 use muster_store::query::Page;
 use muster_store::{IdentityWrite as W, LiveQueryWrite, Precondition, Store, Write};
@@ -351,8 +352,10 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     commit(store, vec![muster_store::PolicyWrite::Delete { id: PolicyId::trusted("p") }.into()]).await;
     let query = LiveQuery { space: blue.id.clone(), ..super::live_queries::query("q", 0) };
     let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: Vec::new() };
-    commit(store, vec![insert.into()]).await;
+    let run = ScriptRun { space: blue.id.clone(), ..super::scripts::run("r", 5, 0) };
+    commit(store, vec![insert.into(), super::scripts::insert_run(&run, &[])]).await;
     commit(store, delete()).await;
+    assert_eq!(store.script_run_in(&blue.id, &run.id).await.unwrap(), None, "nor scripts");
     let inherited = store.live_query_in(&blue.id, &query.id).await.unwrap();
     assert_eq!(inherited, None, "a new space with this id must not have it");
     assert_eq!(store.space(&blue.id).await.unwrap(), None);

@@ -63,8 +63,7 @@ fn a_script_runs_on_a_host_and_its_output_is_printed() {
     let told = ok(&["script", "run", file, "--host", "script-1", "--dry-run"]);
     assert!(told.contains("would run the script on 1 host"), "{told}");
     let run = |words: &[&str], code: i64| {
-        let running = command(&[&["script", "run"], words].concat());
-        let mut running = running;
+        let mut running = command(&[&["script", "run"], words].concat());
         let running = running.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let script = orbit.execute(code, "done\n");
         let output = running.wait_with_output().unwrap();

@@ -8,8 +8,8 @@ use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::search::Fact;
 use crate::sql::{
-    actions, agent_counts, agents, alerts, audit, enrollment_keys, files, filter, idempotency, log, output_keys,
-    policies, software,
+    actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, idempotency, log,
+    output_keys, policies, scripts, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -70,6 +70,16 @@ fn reads_of_a_check_in_search_an_index() {
         policies::HEAD,
         policies::DEFAULT_HEAD,
         policies::NEWEST_REVISION,
+        carves::OF_SESSION,
+        carves::TAKE_BLOCK,
+        carves::STORED,
+        carves::EXPIRED,
+        disk_keys::ESCROW_DUE,
+        scripts::FETCH,
+        scripts::TAKE_RESULT,
+        scripts::DUE,
+        scripts::COUNT_GONE,
+        scripts::EXECUTIONS,
         files::UPLOAD_FOR,
         files::UPLOADS_BEGUN_BEFORE,
         files::DELETE_CLOSED_UPLOAD,
