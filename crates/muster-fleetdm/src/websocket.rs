@@ -258,7 +258,7 @@ impl Follower {
         if !page.is_empty() && !is_first {
             for result in page {
                 self.position = result.seq;
-                send(socket, "result", self.result(result)).await?;
+                send(socket, "result", self.result(&result)).await?;
             }
             return Ok(Looked::Results);
         }
@@ -287,7 +287,7 @@ impl Follower {
         Ok(if has_ended { Looked::Ended } else { Looked::Progress })
     }
 
-    fn result(&self, result: LiveResult) -> Value {
+    fn result(&self, result: &LiveResult) -> Value {
         let host = numbers::of_host(&result.agent).unwrap_or_default();
         let mut rows: Value = serde_json::from_str(&result.answer.rows).unwrap_or_default();
         for row in rows.as_array_mut().into_iter().flatten() {
