@@ -178,5 +178,5 @@ async fn web_socket(
     handshake: Handshake,
 ) -> ApiResult<Response> {
     let follower = Follower::open(fleet, context, credentials, id, query.after.unwrap_or(0)).await?;
-    Ok(handshake.response(follower))
+    Ok(handshake.response(follower)?)
 }

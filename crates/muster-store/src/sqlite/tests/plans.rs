@@ -8,7 +8,8 @@ use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::search::Fact;
 use crate::sql::{
-    actions, agent_counts, agents, alerts, enrollment_keys, files, filter, idempotency, log, output_keys, policies, software,
+    actions, agent_counts, agents, alerts, enrollment_keys, files, filter, idempotency, log, output_keys, policies,
+    software,
 };
 use crate::sqlite::migrate::migrate;
 
