@@ -181,5 +181,5 @@ async fn web_socket(
 ) -> ApiResult<Response> {
     let position = query.after.unwrap_or(0);
     let follower = Follower::open(fleet, context, credentials, id, position, query.only).await?;
-    Ok(handshake.response(follower))
+    Ok(handshake.response(follower)?)
 }

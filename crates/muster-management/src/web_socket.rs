@@ -22,7 +22,6 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::credentials;
-use super::error::ApiError;
 use super::openapi::{Extracts, Operation};
 
 /// Maximum time to send a message. While a client does not read, nothing is read from the store for it.
@@ -45,25 +44,33 @@ pub trait Messages: Send + 'static {
     fn is_complete(&self) -> bool;
 }
 
-/// The handshake of a client that wants a WebSocket.
-pub struct Handshake {
+/// The handshake of a client that wants a WebSocket, or the reason to refuse it. The reason comes after errors about the object,
+/// as in all endpoints.
+pub struct Handshake(Result<Accepted, Error>);
+
+/// A handshake without a fault.
+struct Accepted {
     headers: HeaderMap,
     connection: OnUpgrade,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Handshake {
-    type Rejection = ApiError;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // Browsers let the pages of all sites open WebSockets, and send their cookies with them.
-        if credentials::session(&parts.headers).is_some() {
-            credentials::check_same_origin(&parts.headers)?;
-        }
-        let headers = handshake(parts).map_err(|reason| Error::invalid("Upgrade", reason))?;
-        let connection = parts.extensions.remove::<OnUpgrade>();
-        let connection = connection.ok_or_else(|| Error::invalid("Upgrade", "is not possible on this connection"))?;
-        Ok(Self { headers, connection })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(accepted(parts)))
     }
+}
+
+fn accepted(parts: &mut Parts) -> Result<Accepted, Error> {
+    // Browsers let the pages of all sites open WebSockets, and send their cookies with them.
+    if credentials::session(&parts.headers).is_some() {
+        credentials::check_same_origin(&parts.headers)?;
+    }
+    let headers = handshake(parts).map_err(|reason| Error::invalid("Upgrade", reason))?;
+    let connection = parts.extensions.remove::<OnUpgrade>();
+    let connection = connection.ok_or_else(|| Error::invalid("Upgrade", "is not possible on this connection"))?;
+    Ok(Accepted { headers, connection })
 }
 
 impl Extracts for Handshake {
@@ -75,8 +82,8 @@ impl Extracts for Handshake {
 
 impl Handshake {
     /// Returns the response that completes the handshake, after which the messages are sent.
-    pub fn response(self, messages: impl Messages) -> Response {
-        let Self { headers, connection } = self;
+    pub fn response(self, messages: impl Messages) -> Result<Response, Error> {
+        let Accepted { headers, connection } = self.0?;
         tokio::spawn(async move {
             match connection.await {
                 Ok(upgraded) => serve(TokioIo::new(upgraded), messages).await,
@@ -85,7 +92,7 @@ impl Handshake {
         });
         let mut response = Response::new(Body::empty());
         (*response.status_mut(), *response.headers_mut()) = (StatusCode::SWITCHING_PROTOCOLS, headers);
-        response
+        Ok(response)
     }
 }
 
