@@ -39,6 +39,8 @@ fn a_person_walks_under_the_path_of_a_proxy_and_commands_use_its_url() {
     browser.wait(SOON, "return document.documentElement.dataset.theme === 'dark'");
     assert_eq!(browser.run("return location.pathname"), policy);
 
+    assert_eq!(browser.console_errors(), [""; 0]);
+
     // The text of a form survives the end of the session.
     browser.open(&format!("http://{}{}/edit", world.admin, policy.as_str().unwrap()));
     browser.fill("#text", "name: proxied\n");
@@ -52,15 +54,11 @@ fn a_person_walks_under_the_path_of_a_proxy_and_commands_use_its_url() {
     browser.click("main button");
     browser.wait(SOON, "return document.querySelector('#text')?.value === 'name: proxied\\n'");
     assert_eq!(browser.run("return location.pathname"), json!(format!("{}/edit", policy.as_str().unwrap())));
-    assert_eq!(browser.console_errors(), [""; 0]);
 
-    let token = world.json(&["token", "create", "--name", "proxied"]);
+    let token = world.ok(&["token", "create", "--owner", "proxied"]);
     for url in [&site, &format!("http://{}", world.admin)] {
         let listed = finish(
-            world
-                .command(&["policy", "list", "--output", "name"])
-                .args(["--url", url, "--token"])
-                .arg(token["token"].as_str().unwrap()),
+            world.command(&["policy", "list", "--output", "json"]).args(["--url", url, "--token"]).arg(token.trim()),
         );
         assert!(listed.code == 0 && listed.out.contains("proxied"), "{url}: {}{}", listed.out, listed.err);
     }
