@@ -110,11 +110,11 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
 
 fn content(visitor: &Visitor, view: HostView, now: Timestamp) -> HostPage {
     let id = view.host.id.to_string();
-    let name = name_of(&view);
+    let name = cut(&name_of(&view));
     let may_run_saved = visitor.lacks(PrivilegeName::QueriesRunSaved);
     let checks: Vec<CheckRow> = view.checks.iter().map(|one| check_row(one, now)).collect();
     HostPage {
-        frame: Frame::new(visitor, cut(&name), TAB),
+        frame: Frame::new(visitor, name.clone(), TAB),
         os: cut(&view.os()),
         machine_id: view.host.machine_id.clone().unwrap_or_default(),
         first_seen: Moment::new(view.host.created_at, now),

@@ -78,7 +78,7 @@ impl Row {
             badge: Badge(record.status),
         };
         Self {
-            name: name_or_id(&view.hostname(), &id).to_owned(),
+            name: cut(name_or_id(&view.hostname(), &id)),
             os: cut(&view.os()),
             agents: view.agents.iter().map(|agent_view| agent(&agent_view.details.record)).collect(),
             failing: view.failing,

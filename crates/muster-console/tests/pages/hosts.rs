@@ -140,15 +140,15 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
     let entry = pages.fleet.fleet.entry(&AgentId::trusted("o-1")).await.unwrap();
     let query = "fleet_detail_query_software_deb_packages";
     let rows = json!({query: [{"name": format!("{CANARY}{}", "y".repeat(900)), "version": CANARY}]}).to_string();
-    pages.fleet.software().reported(&entry, &rows, &json!({query: 0}).to_string()).await.unwrap();
-    pages.fleet.software().index().await.unwrap();
+    pages.fleet.fleet.software().reported(&entry, &rows, &json!({query: 0}).to_string()).await.unwrap();
+    pages.fleet.fleet.software().index().await.unwrap();
     let run = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60").await.html;
     let sealed = between(&run, "name=\"confirmed\" value=\"", "\"");
     let started = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60&confirmed={sealed}")).await;
     let live = started.goes_to().to_owned();
     let rows = json!([{long.as_str(): long.as_str()}]).to_string();
     let answer = HostAnswer { rows, row_count: 1, error: Some(long.clone()), is_truncated: false };
-    pages.fleet.live_queries().answer(&entry, live.rsplit('/').next().unwrap(), answer).await.unwrap();
+    pages.fleet.fleet.live_queries().answer(&entry, live.rsplit('/').next().unwrap(), answer).await.unwrap();
 
     let software = link(&pages.page(&cookie, "/software").await.html, "/software/").to_owned();
     for path in [
@@ -218,7 +218,7 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
 
     let answer = async |agent: &str, answer: HostAnswer| {
         let entry = pages.fleet.fleet.entry(&AgentId::trusted(agent)).await.unwrap();
-        pages.fleet.live_queries().answer(&entry, &id, answer).await.unwrap();
+        pages.fleet.fleet.live_queries().answer(&entry, &id, answer).await.unwrap();
     };
     let rows = |rows: &str| HostAnswer { rows: rows.into(), row_count: 1, ..HostAnswer::default() };
     answer("o-1", rows(r#"[{"pid":"7","name":"=init"}]"#)).await;
@@ -268,7 +268,7 @@ async fn a_saved_query_is_created_run_changed_and_deleted_and_a_concurrent_chang
     let id = saved.rsplit('/').next().unwrap();
 
     // Somebody who may run saved queries only.
-    let role = r#"{"id":"asker","name":"Asker","privileges":["queries.run_saved","agents.read"]}"#;
+    let role = r#"{"name":"asker","privileges":["queries.run_saved","agents.read"]}"#;
     pages.prepare("/v1/roles", role).await;
     let asker = pages.log_in("bob", "asker").await;
     let form = pages.page(&asker, "/queries/run").await.html;
@@ -336,8 +336,8 @@ async fn software_is_searched_by_name_and_version_with_the_hosts_of_each() {
         (0..150).map(|number| json!({"name": format!("tool{number:03}"), "version": "1.9"})).collect();
     rows.push(json!({"name": "tool000", "version": "1.10"}));
     let rows = json!({query: rows}).to_string();
-    pages.fleet.software().reported(&entry, &rows, &json!({query: 0}).to_string()).await.unwrap();
-    pages.fleet.software().index().await.unwrap();
+    pages.fleet.fleet.software().reported(&entry, &rows, &json!({query: 0}).to_string()).await.unwrap();
+    pages.fleet.fleet.software().index().await.unwrap();
     let found = pages.page(&cookie, "/software?name=TOOL000&version=%3E1.9").await.html;
     assert!(found.contains("1 version<") && found.contains(">1.10<"), "{found}");
     assert!(pages.page(&cookie, "/software?page=1").await.html.contains("rel=\"next\""));
