@@ -130,7 +130,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
     pages.on_host("o-1", Family::Osquery, "h-1", &long, "ubuntu").await;
     let check = pages.check(&cookie, "disks").await;
     let error = CheckResult {
-        check: HostCheckId::trusted(&check),
+        check: HostCheckId::trusted(check.as_str()),
         passes: Some(false),
         since: pages.fleet.now(),
         error: long.clone(),
