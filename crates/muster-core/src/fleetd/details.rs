@@ -317,8 +317,7 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
+    #[test]
     fn fl50_an_orbit_that_enrolls_again_keeps_what_was_known() {
         let facts = |serial, model, hostname| {
             orbit_metadata(&OrbitFacts {
@@ -335,7 +334,8 @@ mod tests {
         assert_eq!(super::kept("{}", "null"), r#"{"hardware":{},"host":{}}"#);
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn metadata_is_bounded_json(hostname in ".{0,600}", address in prop::collection::vec(".{0,300}", 0..64)) {
             let system_info = Row::from([("hostname".into(), hostname.into())]);
             let addresses = address.into_iter().map(|address| Row::from([("address".into(), address.into())])).collect();
