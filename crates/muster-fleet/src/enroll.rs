@@ -258,7 +258,7 @@ impl Enrollment {
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&applicant, admission).await?;
             self.check_machine(&applicant, admission, &input, &stored, now).await?;
-            self.keep_facts(&mut applicant, admission.key(), &stored).await?;
+            self.keep_facts(&mut applicant, admission, &stored).await?;
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around, proof.as_ref()).await?;
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.

@@ -53,14 +53,15 @@ impl Enrollment {
     pub(super) async fn keep_facts(
         &self,
         applicant: &mut Applicant,
-        key: &EnrollmentKey,
+        admission: &Admission,
         stored: &Stored,
     ) -> Result<(), Error> {
+        let key = admission.key();
         let is_same = |before: &&AgentRecord| before.family == applicant.family && before.space == key.space;
         let Some(before) = stored.by_id.as_ref().filter(is_same).filter(|_| applicant.family == Family::Orbit) else {
             return Ok(());
         };
-        let documents = self.store.everywhere(&super::System).agent_documents(&before.id).await?;
+        let documents = self.store.everywhere(admission).agent_documents(&before.id).await?;
         if let Some(known) = documents.and_then(|documents| documents.local_metadata) {
             applicant.keep_facts(&known);
         }
@@ -87,7 +88,7 @@ impl Enrollment {
         let waits = stored.by_id.as_ref().is_some_and(|before| self.is_in_cooldown(before, key, now));
         let Some(denial) = spent.or(waits.then_some(Denial::EnrollCooldown)) else { return Ok(()) };
         let error = Error::from(denial);
-        self.reject(key, input, error.code, now).await;
+        self.reject(admission, input, error.code, now).await;
         Err(error)
     }
 
@@ -101,12 +102,13 @@ impl Enrollment {
     }
 
     /// Records a rejection. If that fails, the enrollment is rejected all the same.
-    async fn reject(&self, key: &EnrollmentKey, input: &EnrollInput<'_>, reason: &'static str, now: Timestamp) {
+    async fn reject(&self, admission: &Admission, input: &EnrollInput<'_>, reason: &'static str, now: Timestamp) {
+        let key = admission.key();
         let request = input.request;
         tracing::info!(key = %key.id, machine = request.machine_id, address = input.address, reason, "rejected an enrollment");
         if self.rejections.is_new(request.machine_id, reason, now) {
             let line = Write::Audit(audit_line(key, request, input.address, reason, now));
-            if let Err(error) = self.store.commit(&super::System, vec![line]).await {
+            if let Err(error) = self.store.commit(admission, vec![line]).await {
                 tracing::warn!(%error, "failed to record a rejected enrollment");
             }
         }
