@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::numbers;
@@ -44,7 +44,6 @@ impl Deref for Api {
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
     pub body: Value,
 }
 
@@ -86,7 +85,7 @@ impl Api {
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.expect("as expected");
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body }
+        Answer { status: parts.status, body }
     }
 
     /// A request to Muster's own API by a user of the server's host.
