@@ -48,11 +48,11 @@ impl Client {
         let server = Setup::default().start(OnHyper(Pages(api.router.clone())));
         let stream = server.client().await.stream;
         let url = "ws://localhost/api/latest/fleet/results/websocket";
-        Self { socket: client_async(url, stream).await.unwrap().0, _server: server }
+        Self { socket: client_async(url, stream).await.expect("as expected").0, _server: server }
     }
 
     pub async fn send(&mut self, kind: &str, data: Value) {
-        self.socket.send(Message::text(json!({"type": kind, "data": data}).to_string())).await.unwrap();
+        self.socket.send(Message::text(json!({"type": kind, "data": data}).to_string())).await.expect("as expected");
     }
 
     /// Follows a campaign.
@@ -67,7 +67,7 @@ impl Client {
             let received =
                 tokio::time::timeout(Duration::from_secs(20), self.socket.next()).await.expect("it is silent");
             match received?.ok()? {
-                Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+                Message::Text(text) => return Some(serde_json::from_str(&text).expect("as expected")),
                 Message::Close(_) => return None,
                 _ => {}
             }
