@@ -129,8 +129,8 @@ impl<S: Stream> Client<S> {
             received = self.socket.next() => return self.received(matches!(received, Some(Ok(_)))),
         };
         let Some(texts) = next else {
-            let Err(over) = self.close(messages.is_complete()).await;
-            return Err(over);
+            self.close(messages.is_complete()).await;
+            return Err(Over);
         };
         if texts.is_empty() {
             return self.ping().await;
@@ -161,13 +161,12 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    async fn close(&mut self, is_complete: bool) -> Result<Infallible, Over> {
+    async fn close(&mut self, is_complete: bool) {
         let (code, reason) = match is_complete {
             true => (CloseCode::Normal, ""),
             false => (CloseCode::Again, "connect again"),
         };
         // The client may be gone. The connection ends anyway.
         let _ = timeout(SEND, self.socket.close(Some(CloseFrame { code, reason: reason.into() }))).await;
-        Err(Over)
     }
 }

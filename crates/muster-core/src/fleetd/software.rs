@@ -232,16 +232,13 @@ pub fn report(queries: &str, statuses: &str) -> Option<Report> {
     let results = raw_json::members(queries, names);
     let mut report = Report::default();
     for (at, source) in Source::ALL.into_iter().enumerate() {
-        match statuses[at].map(rows::status) {
-            Some(Some(0)) => {
-                report.answered.push(source);
-                raw_json::each_element(results[at].unwrap_or("[]"), |row| {
-                    software(row, source).into_iter().for_each(|software| report.add(software));
-                    true
-                });
-            }
-            // It failed, or did not run: nothing is known about its software.
-            _ => {}
+        // Of a source whose query failed or did not run, nothing is known.
+        if statuses[at].map(rows::status) == Some(Some(0)) {
+            report.answered.push(source);
+            raw_json::each_element(results[at].unwrap_or("[]"), |row| {
+                software(row, source).into_iter().for_each(|software| report.add(software));
+                true
+            });
         }
     }
     Some(report)

@@ -226,6 +226,27 @@ async fn fl36_a_web_socket_ends_with_its_token_and_ignores_what_the_client_sends
 }
 
 #[tokio::test]
+async fn fl36_a_client_of_a_web_socket_that_answers_no_pings_is_given_up() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    let made = run(&api, json!({"sql": "SELECT 1", "timeout_seconds": 3600})).await;
+    let path = format!("/api/v1/queries/run/{}/_websocket", made["id"].as_str().unwrap());
+    let mut silent = socket(&api, &path, administrator(), &[]).await.unwrap();
+    event(&mut silent).await.unwrap();
+    tokio::time::pause();
+    // The socket answers pings only while it is read. In steps, so that the server is not overtaken by the clock.
+    for _ in 0..1000 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut pings = 0;
+    while let Some(Ok(message)) = silent.next().await {
+        assert!(message.is_ping() && pings < 10, "{message}");
+        pings += 1;
+    }
+    assert!((1..=4).contains(&pings), "{pings} pings in a minute");
+}
+
+#[tokio::test]
 async fn a_dry_run_counts_the_hosts_and_runs_nothing() {
     let api = Api::new();
     host(&api, "a", "web").await;
