@@ -4,7 +4,7 @@ mod account;
 mod alerts;
 mod audit;
 mod bindings;
-mod keys;
+pub mod keys;
 #[cfg(debug_assertions)]
 mod kit;
 mod objects;

@@ -28,6 +28,7 @@ use crate::frame::{Frame, page};
 use crate::links::Base;
 use crate::policies::{PolicyRow, rows};
 use crate::request::Posted;
+use crate::settings::keys::not_retrievable;
 use crate::text::{Badge, Moment};
 use crate::visitor::{Params, Visitor};
 
@@ -182,6 +183,8 @@ async fn created(fleet: &Fleet, trust: &ServerTrust, visitor: &Visitor, fields: 
         policy_id: Some(fields.policy).filter(|policy| !policy.is_empty()),
         name: Some(format!("added by {} {}", visitor.name, now.to_rfc3339_seconds())),
         expiration: Some(LIFETIME.to_owned()),
+        // The page of the key, which can be reloaded, reveals the token again.
+        retrievable: true,
         ..NewEnrollmentKey::default()
     };
     let (key, token) = fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?;
@@ -248,7 +251,8 @@ pub async fn reveal(
     let made = async {
         let keys = fleet.enrollment_keys();
         let (key, token) = keys.reveal(keys.find::<EnrollmentReveal>(&visitor.context, &form.key).await?).await?;
-        with_commands(&fleet, &trust, &visitor, &key, token.as_deref()).await
+        let token = token.ok_or_else(not_retrievable)?;
+        with_commands(&fleet, &trust, &visitor, &key, Some(&token)).await
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

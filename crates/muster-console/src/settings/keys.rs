@@ -284,13 +284,16 @@ pub async fn reveal(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, 
     let made = async {
         let keys = fleet.enrollment_keys();
         let (key, token) = keys.reveal(keys.find::<EnrollmentReveal>(&visitor.context, &id).await?).await?;
-        let token = token.ok_or_else(|| {
-            Error::conflict("not_retrievable", "the token of this key was shown only when it was created")
-                .remedy("replace the key")
-        })?;
+        let token = token.ok_or_else(not_retrievable)?;
         key_page(&fleet, &visitor, key, token).await
     };
     shown(&visitor, TAB, made.await)
+}
+
+/// The error about a token that is not stored.
+pub fn not_retrievable() -> Error {
+    Error::conflict("not_retrievable", "the token of this key was shown only when it was created")
+        .remedy("replace the key")
 }
 
 /// Asks before a key is replaced.

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method};
+use muster_core::agent::Family;
+use muster_core::id::AgentId;
+use muster_core::live_query::HostAnswer;
 
 use crate::browsing::{Answer, PASSWORD, Pages};
 use crate::policies::CHANGED;
@@ -79,6 +82,9 @@ async fn furnish(pages: &Pages, cookie: &str) {
         ("/settings/downloads/new", "name=first&yaml=host%3A%20https%3A%2F%2Fd.example%2F"),
         ("/alerts/new", "name=ops&kind=syslog&host=logs.example&port=6514&is_enabled=1"),
         ("/policies/new", "name=db&template=logs"),
+        ("/checks/new", "name=disks&query=SELECT+1"),
+        ("/queries/saved/new", "name=who&sql=SELECT+1"),
+        ("/settings/providers/new", "id=corp&issuer=https%3A%2F%2Fid.example&client_id=m&url=https%3A%2F%2Fm.example"),
         ("/s/shop/policies/new", "name=till"),
         ("/agents/views", "name=own&query=status%3Donline"),
     ] {
@@ -90,9 +96,29 @@ async fn furnish(pages: &Pages, cookie: &str) {
             assert!(bound.status == 303 && leaks("a binding", &bound).is_empty(), "{}", bound.html);
         }
     }
+    furnish_host(pages, cookie).await;
     let plan = [("members", "100"), ("soak", "1h"), ("approval", "no")];
     let started = pages.start_rollout(cookie, CHANGED, &plan).await;
     assert_eq!(started.status, 303, "{}", started.html);
+}
+
+/// Creates a host with software, which has answered a live query.
+async fn furnish_host(pages: &Pages, cookie: &str) {
+    pages.on_host("o-1", Family::Osquery, "h-1", "web-1", "ubuntu").await;
+    let fleet = &pages.fleet.fleet;
+    let entry = fleet.entry(&AgentId::trusted("o-1")).await.unwrap();
+    let query = "fleet_detail_query_software_deb_packages";
+    let rows = format!(r#"{{"{query}":[{{"name":"tool","version":"1"}}]}}"#);
+    fleet.software().reported(&entry, &rows, &format!(r#"{{"{query}":0}}"#)).await.unwrap();
+    fleet.software().index().await.unwrap();
+    let run = format!("{BASE}/queries/run");
+    let counted = pages.post(cookie, &run, "sql=SELECT+1&timeout=60").await.html;
+    let sealed = counted.split("name=\"confirmed\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let started = pages.post(cookie, &run, &format!("sql=SELECT+1&timeout=60&confirmed={sealed}")).await;
+    assert!(started.status == 303 && leaks("a live query", &started).is_empty(), "{}", started.html);
+    let id = started.goes_to().rsplit('/').next().unwrap();
+    let answer = HostAnswer { rows: r#"[{"a":"1"}]"#.to_owned(), row_count: 1, ..HostAnswer::default() };
+    fleet.live_queries().answer(&entry, id, answer).await.unwrap();
 }
 
 /// Returns the path of the router that an address belongs to, and whether it is a page of a space.
@@ -143,7 +169,20 @@ async fn no_link_form_asset_redirect_or_cookie_leaves_the_base_path() {
         }
     }
     let unvisited: Vec<_> = patterns.iter().filter(|pattern| !visits.contains_key(*pattern)).collect();
-    let only_posted = ["/reveal", "/test", "/mute", "/delete", "/setup-link", "/sign-out", "/unlock", "/end", "/save"];
+    let only_posted = [
+        "/reveal",
+        "/test",
+        "/mute",
+        "/delete",
+        "/setup-link",
+        "/sign-out",
+        "/unlock",
+        "/end",
+        "/save",
+        "/stop",
+        "/refetch",
+        "/resume",
+    ];
     let unvisited: Vec<_> = unvisited.iter().filter(|one| !only_posted.iter().any(|end| one.ends_with(end))).collect();
     assert!(unvisited.is_empty(), "no link leads to {unvisited:?}");
 
