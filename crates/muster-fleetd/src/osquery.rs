@@ -79,7 +79,11 @@ impl Inner {
         };
         let (identifier, is_missing) = self.options.identifier.choose(&known);
         if is_missing {
-            tracing::info!(host_identifier = provided, wanted = ?self.options.identifier, "an enrolling host does not report its identifier; using the provided one");
+            tracing::info!(
+                host_identifier = provided,
+                wanted = self.options.identifier.as_str(),
+                "an enrolling host does not report its identifier; using the provided one"
+            );
         }
         identifier
     }

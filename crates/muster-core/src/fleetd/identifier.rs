@@ -18,6 +18,11 @@ impl HostIdentifier {
     /// Names of the values, as in the configuration.
     pub const NAMES: [&str; 4] = ["provided", "uuid", "instance", "hostname"];
 
+    /// Returns the name of the value.
+    pub const fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
     /// Parses a name.
     pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Provided, Self::Uuid, Self::Instance, Self::Hostname];
