@@ -24,7 +24,7 @@ const MAX: usize = 300;
 pub fn redirect(page: Link, notice: &str) -> Response {
     let short: String = notice.chars().take(MAX).collect();
     let content = utf8_percent_encode(&short, NON_ALPHANUMERIC).to_string();
-    match (HeaderValue::from_str(page.as_str()), credentials::set_cookie(COOKIE, &content, LIFETIME, false)) {
+    match (HeaderValue::try_from(String::from(page)), credentials::set_cookie(COOKIE, &content, LIFETIME, false)) {
         (Ok(path), Ok(cookie)) => (StatusCode::SEE_OTHER, [(LOCATION, path), (SET_COOKIE, cookie)]).into_response(),
         (_, Err(error)) => failure::outside(&error),
         (Err(error), _) => failure::outside(&Error::internal(error)),

@@ -58,7 +58,7 @@ fn confirm(
     let link = |path: &str| visitor.base.link(path);
     Confirm {
         hidden: vec![("version", fields.version.clone())],
-        force: policy.is_managed.then(|| !fields.force.is_empty()),
+        force: policy.is_managed.then_some(!fields.force.is_empty()),
         reason: Some(fields.reason.clone()),
         error,
         ..Confirm::new(visitor, title, TAB, link(&format!("{path}/{act}")), link(&path))
