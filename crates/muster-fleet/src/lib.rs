@@ -286,13 +286,11 @@ impl Fleet {
         let wiring = Wiring::new(parts);
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
-        let actions = Arc::new(wiring.actions());
-        let live_queries = Arc::new(wiring.live_queries());
+        let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
         let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
         let hints = Arc::new(wiring.hints(&live_queries));
         let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
-        let output_keys = Arc::new(wiring.output_keys());
-        let passwords = Arc::new(wiring.passwords());
+        let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));
         Arc::new(Self {

@@ -143,11 +143,7 @@ impl Composed {
                 self.condition(inner);
             }
             AgentCondition::Ids(ids) => self.set("(agents.id ", ids.iter().map(AgentId::as_str)),
-            AgentCondition::IdsBetween(from, to) => {
-                // In a query of its own, so that SQLite reads the range, and not all agents of the space.
-                self.text("(agents.id IN (SELECT i.id FROM agents i WHERE i.id >= $?", from.as_str());
-                self.text(" AND i.id < $?))", to.as_str());
-            }
+            AgentCondition::IdsBetween(from, to) => self.ids_between(from, to),
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
@@ -160,15 +156,7 @@ impl Composed {
                 self.integer("(agents.target_revision IS NULL OR agents.target_revision = $?)", *revision);
             }
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
-            AgentCondition::HostnameLike(pattern) => {
-                self.push("(");
-                // The range uses the index of host names; LIKE then checks what is left.
-                if let Some((from, to)) = range_of(condition) {
-                    self.text("lower(agents.hostname) >= $?", &from);
-                    self.text(" AND lower(agents.hostname) < $? AND ", &to);
-                }
-                self.text(r"lower(agents.hostname) LIKE $? ESCAPE '\')", &search::wildcard(pattern));
-            }
+            AgentCondition::HostnameLike(pattern) => self.hostname_like(condition, pattern),
             AgentCondition::Os(fact, value, is_prefix) => self.text(HAS_TEXT, &fact.pattern(value, *is_prefix)),
             AgentCondition::Text(words) => self.text(HAS_TEXT, &search::containing(words)),
             AgentCondition::VersionIn(from, to) => self.version_in(*from, *to),
@@ -218,6 +206,22 @@ impl Composed {
             AgentCondition::EnrolledBy(time) => self.integer("(agents.enrolled_at <= $?)", time.as_micros()),
             AgentCondition::InactivityTimeout(timeout) => self.inactivity_timeout(*timeout),
         }
+    }
+
+    fn ids_between(&mut self, from: &AgentId, to: &AgentId) {
+        // In a query of its own, so that SQLite reads the range, and not all agents of the space.
+        self.text("(agents.id IN (SELECT i.id FROM agents i WHERE i.id >= $?", from.as_str());
+        self.text(" AND i.id < $?))", to.as_str());
+    }
+
+    fn hostname_like(&mut self, condition: &AgentCondition, pattern: &str) {
+        self.push("(");
+        // The range uses the index of host names; LIKE then checks what is left.
+        if let Some((from, to)) = range_of(condition) {
+            self.text("lower(agents.hostname) >= $?", &from);
+            self.text(" AND lower(agents.hostname) < $? AND ", &to);
+        }
+        self.text(r"lower(agents.hostname) LIKE $? ESCAPE '\')", &search::wildcard(pattern));
     }
 
     /// Appends the selection of the agents of a space that meet a condition alone: one on their texts reads only these.
