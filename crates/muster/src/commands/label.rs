@@ -30,7 +30,7 @@ pub enum LabelCommand {
     /// With --query, the label is dynamic: it has the hosts on which the SQL returns a row. They answer
     /// it within seconds, and then every hour. Without --query, you choose its hosts.
     #[command(
-        after_help = "Examples:\n  muster label create 'docker hosts' --platform linux --query \"SELECT 1 FROM processes WHERE name = 'dockerd'\"\n  muster label create 'pilot group' --host web-7 --host web-8"
+        after_help = "Examples:\n  muster label create 'docker hosts' --platform linux --query 'SELECT 1 FROM docker_info'\n  muster label create 'pilot group' --host web-7 --host web-8"
     )]
     Create(CreateArgs),
     /// Change a label

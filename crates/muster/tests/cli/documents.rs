@@ -57,12 +57,12 @@ fn help_lists_exactly_the_existing_nouns() {
         "drones",
     ];
     for noun in
-        nouns.into_iter().chain(["user", "role", "token", "space", "context", "rollout", "backup", "doctor", "host"])
+        nouns.into_iter().chain(["user", "role", "token", "space", "context", "rollout", "backup", "doctor", "host", "label", "pack", "script", "carve"])
     {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
     }
-    assert!(!help.contains("\n  label "));
-    assert_eq!(run(&["label"]).code, 2);
+    assert!(!help.contains("\n  campaign "));
+    assert_eq!(run(&["campaign"]).code, 2);
     assert!(
         help.contains("Exit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict")
     );

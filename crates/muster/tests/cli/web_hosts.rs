@@ -38,7 +38,8 @@ fn a_simulated_host_is_found_answers_a_live_query_and_is_deleted() {
     let browser = Browser::start();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-hosts");
-    let sessions = muster(&["user", "sessions", "web-hosts"]);
+    let sessions = ok(&["user", "sessions", "web-hosts", "--output", "json"]);
+    let sessions: Value = serde_json::from_str(&sessions).unwrap();
     assert_eq!(sessions[0]["address"], "127.0.0.1", "{sessions}");
     assert!(ok(&["user", "sessions", "web-hosts"]).contains("127.0.0.1"));
 

@@ -31,7 +31,7 @@ pub fn set_up_at(world: &World, browser: &Browser, site: &str, name: &str) {
     browser.fill("input[name=password]", PASSWORD);
     browser.fill("input[name=again]", PASSWORD);
     browser.click("main button");
-    browser.wait(Duration::from_secs(10), "return document.querySelector('h1').innerText === 'Overview'");
+    browser.wait(Duration::from_secs(10), "return document.querySelector('h1').innerText.startsWith('Overview')");
 }
 
 /// Enrolls an agent whose host has this name.
