@@ -58,6 +58,7 @@ pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut 
         Err(error) => return failure::inside(visitor, &error, visitor.tab),
     };
     let version = E::version_of(&record);
+    // A comparison of the pages only; the service compares again when it writes.
     if *form.version() != version {
         let (code, now) = E::changed(fleet, &record);
         let error = Error::new(ErrorKind::Conflict, code, now).remedy("save again to overwrite that");
@@ -67,6 +68,7 @@ pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut 
     }
     match form.save(fleet, visitor, &record).await {
         Ok(response) => response,
+        // What was typed is never lost to an error: the form comes back with it.
         Err(error) => form.again(fleet, visitor, &record, error).await,
     }
 }

@@ -71,7 +71,9 @@ impl DiskKeys {
 
     /// Returns true once if a host is to ask its user for the passphrase of the disk (FL56). Reads the store only if that may be.
     pub async fn take_escrow(&self, entry: &AgentEntry) -> Result<bool, Error> {
+        // Read before the commit, so that a request that comes in meanwhile is not removed below.
         let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(false) };
+        // The write clears the request and fails if there is none: of several servers, one tells the host.
         let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone() };
         let is_due = match self.store.commit(entry, vec![told.into()]).await {
             Ok(_) => true,
@@ -91,6 +93,7 @@ impl DiskKeys {
     ) -> Result<Authorized<AgentDiskKey, DiskKeysReveal>, Error> {
         let grant = context.grant::<DiskKeysReveal>()?;
         let agent = self.orbit_of(&grant, host).await?;
+        // A host without a key is found, too: a key can be requested from it.
         let key = self.store.seen_by(&grant).disk_key(&agent).await?.unwrap_or_default();
         Ok(Authorized::new(AgentDiskKey { agent, key }, grant))
     }
@@ -99,6 +102,7 @@ impl DiskKeys {
         let unknown = || Error::not_found("host with orbit", host);
         let id = HostId::parse(host).map_err(|_| unknown())?;
         let conditions = [AgentCondition::Hosts(vec![id]), AgentCondition::Families(vec![Family::Orbit])];
+        // Filtered by the scope of the grant: a host outside of it is unknown to the caller.
         let found = self.store.seen_by(grant).all_agent_ids(&AgentFilter::all(conditions)).await?;
         found.into_iter().next().ok_or_else(unknown)
     }

@@ -52,6 +52,7 @@ pub struct Fields {
 impl Fields {
     fn seal(&self) -> String {
         let mut hasher = DefaultHasher::new();
+        // Not a secret: it only shows whether the text has changed since it was reviewed.
         (&self.text, &self.version).hash(&mut hasher);
         format!("{:x}", hasher.finish())
     }
@@ -116,6 +117,7 @@ async fn updated(fleet: &Fleet, visitor: &Visitor, options: &SpaceOptions) -> Op
 /// Returns the number of hosts that get the options.
 async fn hosts(fleet: &Fleet, visitor: &Visitor) -> Result<String, Error> {
     let Ok(grant) = visitor.context.grant::<AgentsRead>() else { return Ok(String::new()) };
+    // Counted by osqueryd, which is what runs with these options.
     let osquery = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery])]);
     let counts = fleet.agents().count(&grant, &osquery).await?;
     Ok(counted(counts.into_iter().map(|(_, count)| count).sum::<u64>(), "host"))
@@ -139,6 +141,7 @@ pub async fn save(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Post
 /// Returns the differences to review; `None` if the options were saved.
 async fn saved(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Option<Vec<Difference>>, Error> {
     let is_reviewed = fields.confirmed == fields.seal();
+    // The review is a dry run of the same change, so it finds the same errors.
     let context = visitor.context.clone().trying(!is_reviewed);
     let version = fields.version.parse().map_err(|_| Error::invalid("version", "is no number"))?;
     let text = Some(fields.text.clone());

@@ -90,6 +90,7 @@ impl Labels {
     pub async fn list(&self, grant: &Grant<OsqueryRead>) -> Result<Vec<LabelView>, Error> {
         let seen = self.store.seen_by(grant);
         let osquery = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery])]);
+        // One grouped statement for all built-in labels, instead of a count for each.
         let systems = seen.agents_by_os(&osquery, MAX_SYSTEMS).await?;
         let built_in = |one: BuiltIn| LabelView {
             label: Label {
@@ -163,6 +164,7 @@ impl Labels {
         expected: Option<i64>,
     ) -> Result<LabelView, Error> {
         let (before, others) = self.among(grant, id).await?;
+        // The write checks the version, too. This also rejects a stale request that would change nothing.
         if expected.is_some_and(|expected| expected != before.version) {
             return Err(changed());
         }
@@ -174,6 +176,7 @@ impl Labels {
         draft.apply(&mut after);
         if after != before {
             after.version += 1;
+            // Another spelling of the same name keeps all references, which ignore case.
             if name_key(&after.name) != name_key(&before.name) {
                 self.check_unused(grant, &before).await?;
             }
@@ -224,6 +227,7 @@ impl Labels {
         let seen = self.store.seen_by(grant);
         let mut hosts = resolved(seen, named).await?;
         let with: BTreeSet<HostId> = seen.hosts_with_label(&label, &hosts).await?.into_iter().collect();
+        // Only what changes is written and counted, so a repeated request has no effect and no audit event.
         hosts.retain(|host| with.contains(host) != adds);
         if hosts.is_empty() {
             return Ok(0);
@@ -253,6 +257,7 @@ impl Labels {
     /// Rejects the deletion or another name of a label by which a host check or a pack chooses its hosts: it would be for no host.
     async fn check_unused(&self, grant: &Grant<OsqueryWrite>, label: &Label) -> Result<(), Error> {
         let seen = self.store.seen_by(grant);
+        // Checks and packs store the names of labels, so a dangling name could not be told from a typing error.
         let check = host_checks::with_label(seen.host_checks().await?.as_deref(), &label.name)?;
         let pack = packs::with_label(seen.packs().await?.as_deref(), &label.name)?;
         let user = check.map(|name| format!("host check {name:?}")).or(pack.map(|name| format!("pack {name:?}")));
@@ -273,10 +278,12 @@ impl Labels {
         detail: Value,
         mut writes: Vec<Write>,
     ) -> Result<(), Error> {
+        // Makes the other servers drop the cached labels of the space.
         writes.push(Write::Changed(Change::Setting(setting_name(grant.space()))));
         let now = self.clock.now();
         writes.push(audit_line(grant.origin(), now, action, format_args!("label:{}", label.id), detail));
         self.store.commit(grant, writes).await.map_err(|error| refused(error, label))?;
+        // At once on this server: the caller's next request must see its own change.
         self.cache.forget(grant.space().as_str());
         Ok(())
     }
@@ -360,6 +367,7 @@ fn described(label: &Label) -> Value {
 }
 
 fn audited(hosts: &[String]) -> Value {
+    // A request can name a thousand hosts; the number is always complete.
     let shown: Vec<&String> = hosts.iter().take(AUDITED).collect();
     json!({"number": hosts.len(), "named": shown})
 }
