@@ -1,5 +1,5 @@
 //! Links. Every address on a page begins with the path under which the server is published, and with that of a space. They are
-//! made here, so that no page can forget one of them.
+//! built here, so that no page can omit either of them.
 
 use std::fmt;
 

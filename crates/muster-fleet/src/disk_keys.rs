@@ -69,7 +69,7 @@ impl DiskKeys {
         Ok(())
     }
 
-    /// Returns true once if a host is to ask its user for the passphrase of the disk (FL56). Reads the store only if that may be.
+    /// Returns true once if the host must ask its user for the disk passphrase (FL56). Reads the store only if that is possible.
     pub async fn take_escrow(&self, entry: &AgentEntry) -> Result<bool, Error> {
         // Read before the commit, so that a request that comes in meanwhile is not removed below.
         let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(false) };
@@ -125,7 +125,7 @@ impl DiskKeys {
         Ok(secret)
     }
 
-    /// Makes a host with Linux ask its user for the passphrase of the disk.
+    /// Makes a Linux host ask its user for the disk passphrase.
     pub async fn escrow(&self, key: &Authorized<AgentDiskKey, DiskKeysReveal>) -> Result<(), Error> {
         let (grant, agent) = (key.grant(), &key.agent);
         let line =
@@ -138,12 +138,12 @@ impl DiskKeys {
         Ok(())
     }
 
-    /// Learns that a host may have something to be told.
+    /// Adds a host that may have a pending request.
     pub(crate) fn escrow_changed(&self, agent: &AgentId) {
         self.waiting.add([agent.clone()]);
     }
 
-    /// Reads what hosts are to be told: after the start, and after changes may have been missed.
+    /// Reloads the pending requests: at startup, and when changes may have been missed.
     pub(crate) async fn start_over(&self) {
         while let Err(error) = self.read_waiting().await {
             tracing::warn!(error = %chain(&error), "failed to read the disk keys to ask for; retrying");

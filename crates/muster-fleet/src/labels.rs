@@ -80,7 +80,7 @@ impl DueLabels {
     }
 }
 
-/// The labels of a host, to find out what is meant for it.
+/// The labels of a host, which decide which host checks and packs it gets.
 pub struct HostLabels {
     space: Arc<SpaceLabels>,
     stored: Arc<[LabelId]>,
@@ -98,7 +98,7 @@ impl HostLabels {
         found.is_some_and(|label| self.stored.contains(&label.id))
     }
 
-    /// Returns whether the host is meant by a choice of labels: it has one of them, or none is chosen.
+    /// Returns whether a selection of labels includes the host: it has one of them, or the selection is empty.
     pub fn is_among(&self, names: &[String]) -> bool {
         names.is_empty() || names.iter().any(|name| self.has(name))
     }

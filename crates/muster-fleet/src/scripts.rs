@@ -109,8 +109,8 @@ impl Scripts {
     pub async fn create(&self, grant: &Grant<ScriptsRun>, new: NewScriptRun) -> Result<ScriptRun, Error> {
         let seen = self.store.seen_by(grant);
         if space_settings::of(seen).await?.scripts_disabled {
-            return Err(Error::conflict("scripts_disabled", "scripts are switched off in this space")
-                .remedy("switch them on with `muster script settings --enable`"));
+            return Err(Error::conflict("scripts_disabled", "scripts are disabled in this space")
+                .remedy("enable them with `muster script settings --enable`"));
         }
         // The targets are fixed now: an agent that matches the filter later does not run the script.
         let targets = self.targets(seen, &new).await?;

@@ -29,7 +29,7 @@ const REST_PERIOD: Duration = Duration::from_secs(25);
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Number of results that are read at once.
 pub const BATCH: u32 = 100;
-/// Maximum length of the rows in a response, bytes of JSON.
+/// Maximum size of the rows in a response, in bytes of JSON.
 const MAX_ROWS_BYTES: usize = 16 << 20;
 /// Maximum number of saved queries of one request.
 const MAX_QUERIES: usize = 10;
@@ -181,7 +181,7 @@ impl Collected {
 
     /// Returns why results are missing.
     fn error(&self) -> Option<String> {
-        self.is_full.then(|| format!("results are left out: the rows exceed {} MiB", MAX_ROWS_BYTES >> 20))
+        self.is_full.then(|| format!("results are omitted: the rows exceed {} MiB", MAX_ROWS_BYTES >> 20))
     }
 }
 

@@ -103,7 +103,7 @@ pub struct Caller {
     pub fleet: Arc<Fleet>,
     /// Its rights, in the default space.
     pub context: OpContext,
-    /// With what it was authenticated.
+    /// Credentials that it was authenticated with.
     pub credentials: Credentials,
 }
 

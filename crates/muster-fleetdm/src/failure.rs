@@ -1,4 +1,4 @@
-//! Error responses in FleetDM's form: `{message, errors: [{name, reason}], uuid}`.
+//! Error responses in FleetDM's format: `{message, errors: [{name, reason}], uuid}`.
 
 use std::num::NonZeroU16;
 

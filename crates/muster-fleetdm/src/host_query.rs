@@ -114,7 +114,7 @@ impl HostQuery {
         Ok(query)
     }
 
-    /// Leaves the hosts with a label.
+    /// Keeps only the hosts with a label.
     pub async fn only_with_label(&mut self, caller: &Caller, label: u64) -> Result<(), Failure> {
         let (context, condition) = labels::condition_of(caller, label).await?;
         if let Some(context) = context {
@@ -124,7 +124,7 @@ impl HostQuery {
         Ok(())
     }
 
-    /// Leaves the hosts of one team.
+    /// Keeps only the hosts of one team.
     pub fn only_in(&mut self, context: &OpContext) {
         self.contexts.retain(|other| other.space() == context.space());
     }

@@ -104,7 +104,7 @@ pub fn built_in() -> Vec<Value> {
     BuiltIn::ALL.into_iter().map(json).collect()
 }
 
-/// Returns a label in FleetDM's form.
+/// Returns a label in FleetDM's format.
 pub fn json(view: &LabelView) -> Value {
     let LabelView { label, kind, hosts } = view;
     let team = team_id(&label.space);
@@ -205,7 +205,7 @@ async fn change(
     Ok(changed)
 }
 
-/// Gives a manual label to these hosts alone.
+/// Sets the hosts of a manual label.
 async fn replace_hosts(
     caller: &Caller,
     context: &OpContext,

@@ -66,7 +66,7 @@ impl PolicyBody {
         }
     }
 
-    /// Takes over the name, the SQL and the description of a saved query, if the client names one.
+    /// Copies the name, the SQL and the description of a saved query, if the client names one.
     async fn completed(mut self, caller: &Caller) -> Result<Self, Failure> {
         let Some(id) = self.query_id else { return Ok(self) };
         if self.query.is_some() {
@@ -78,7 +78,7 @@ impl PolicyBody {
     }
 }
 
-/// Returns a policy in FleetDM's form, without the numbers of hosts.
+/// Returns a policy in FleetDM's format, without the numbers of hosts.
 pub fn json(check: &Check, space: &SpaceId) -> Value {
     let team = team_id(space);
     json!({

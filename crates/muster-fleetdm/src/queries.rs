@@ -48,7 +48,7 @@ pub struct QueryBody {
 }
 
 impl QueryBody {
-    /// Fails if the query shall run on a schedule, rather than to save it without.
+    /// Rejects a query with a schedule, rather than saving it without one.
     pub fn check(&self) -> Result<(), Failure> {
         if self.interval != 0 {
             let reason = "must be 0: queries run on a schedule as part of the agent options (`muster fleetd-options`)";
@@ -75,7 +75,7 @@ impl QueryBody {
     }
 }
 
-/// Returns a saved query in FleetDM's form.
+/// Returns a saved query in FleetDM's format.
 fn json(query: &SavedQuery, space: &SpaceId) -> Value {
     let updated = time(Timestamp::from_micros(query.updated_at));
     let team = team_id(space);

@@ -23,9 +23,9 @@ const BATCH: u32 = 1_000;
 pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/spec/enroll_secret", get_global, "Enroll secrets for hosts of no team"),
-        Route::post("/spec/enroll_secret", set_global, "Replace them: those that are left out are revoked"),
+        Route::post("/spec/enroll_secret", set_global, "Replace them; omitted secrets are revoked"),
         Route::get("/teams/{team}/secrets", get_of_team, "Enroll secrets of a team"),
-        Route::patch("/teams/{team}/secrets", set_of_team, "Replace them: those that are left out are revoked"),
+        Route::patch("/teams/{team}/secrets", set_of_team, "Replace them; omitted secrets are revoked"),
     ]
 }
 

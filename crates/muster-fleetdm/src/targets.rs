@@ -1,4 +1,4 @@
-//! The hosts that a live query is for. A live query runs in one team.
+//! Targets of a live query, which runs in one team.
 
 use muster_core::authorization::OpContext;
 use muster_store::query::{AgentCondition, AgentFilter};

@@ -245,7 +245,7 @@ impl Follower {
         }
     }
 
-    /// Takes over the rights that the caller has by now: its token may have been revoked.
+    /// Refreshes the caller's rights: its token may have been revoked.
     async fn verify(&mut self) -> Result<(), End> {
         if self.checked.elapsed() >= CHECKED_WITHIN {
             // The headers only describe the client in a refusal, and those of the handshake are gone.
@@ -315,7 +315,7 @@ impl Follower {
     }
 }
 
-/// What a look has found.
+/// Result of a look.
 enum Looked {
     Results,
     Progress,

@@ -332,7 +332,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         Ok(Confirm {
             text: vec![format!(
-                "The check is deleted with the answers of {hosts}. Hosts are not asked any more. This cannot be undone."
+                "This deletes the check and the answers of {hosts}. Hosts no longer run its query. This cannot be undone."
             )],
             button: "Delete the check",
             cli: cli(&visitor, &format!("host-check delete {}", shell::argument(&found.check.name))),

@@ -1,4 +1,4 @@
-//! `/hosts.csv`: all hosts that match, without an end at some number of rows.
+//! `/hosts.csv`: all matching hosts, without a maximum number of rows.
 
 use std::sync::Arc;
 

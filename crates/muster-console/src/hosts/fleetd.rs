@@ -143,7 +143,7 @@ async fn saved(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Opti
     let is_reviewed = fields.confirmed == fields.seal();
     // The review is a dry run of the same change, so it finds the same errors.
     let context = visitor.context.clone().trying(!is_reviewed);
-    let version = fields.version.parse().map_err(|_| Error::invalid("version", "is no number"))?;
+    let version = fields.version.parse().map_err(|_| Error::invalid("version", "is not a number"))?;
     let text = Some(fields.text.clone());
     let (_, differences) = fleet.fleetd_options().update(&context.grant()?, text, Some(version)).await?;
     Ok((!is_reviewed).then_some(differences))
@@ -170,7 +170,7 @@ async fn again(fleet: &Fleet, visitor: &Visitor, mut fields: Fields, error: Erro
     }
 }
 
-/// Asks before the default options return.
+/// Asks before the options are reset to the default.
 pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
     let made = async {
         let trial = visitor.context.clone().trying(true);
@@ -178,11 +178,11 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         let hosts = hosts(&fleet, &visitor).await?;
         let of_hosts = if hosts.is_empty() { String::new() } else { format!(" of {hosts}") };
         let changes = counted(differences.len(), "difference");
-        let title = "Return to the default options?";
+        let title = "Reset the options to the default?";
         let (action, back) = (visitor.base.link(format_args!("{PATH}/reset")), visitor.base.link(PATH));
         Ok(Confirm {
-            text: vec![format!("The configuration{of_hosts} changes in {changes}. The present text is deleted.")],
-            button: "Return to the default",
+            text: vec![format!("The configuration{of_hosts} changes in {changes}. The current text is deleted.")],
+            button: "Reset to the default",
             cli: cli(&visitor, "fleetd-options reset"),
             api: curl(&visitor, "DELETE", API, ""),
             ..Confirm::new(&visitor, title, TAB, action, back)
@@ -191,11 +191,11 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
     shown(&visitor, TAB, made.await)
 }
 
-/// Returns to the default options.
+/// Resets the options to the default.
 pub async fn reset(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed) -> Response {
     let made = async {
         fleet.fleetd_options().update(&visitor.context.grant()?, None, None).await?;
-        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The options are the default again."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The options are reset to the default."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

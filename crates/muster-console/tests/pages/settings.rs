@@ -487,5 +487,5 @@ async fn the_page_of_a_new_enrollment_key_has_an_address_without_the_token() {
     assert!(revealed.contains(&format!("--enrollment-token={token}")), "{revealed}");
     assert!(pages.page(&cookie, "/audit?action=enrollment_key.reveal").await.html.contains("enrollment_key.reveal"));
     pages.post(&cookie, &format!("/keys/{key}/revoke"), "").await;
-    assert!(pages.page(&cookie, &address).await.html.contains("No agent can enroll with this key any more"));
+    assert!(pages.page(&cookie, &address).await.html.contains("Agents can no longer enroll with this key"));
 }

@@ -169,7 +169,7 @@ impl Labels {
             return Err(changed());
         }
         if !before.is_dynamic() && draft.query.is_some() {
-            let error = Error::invalid("query", "a manual label has none");
+            let error = Error::invalid("query", "a manual label has no query");
             return Err(error.remedy("create another label"));
         }
         let mut after = before.clone();
@@ -203,12 +203,12 @@ impl Labels {
         self.commit(grant, "label.delete", &label, detail, vec![write]).await
     }
 
-    /// Gives a manual label to hosts, by name, hardware UUID or id. Returns the number of those that did not have it.
+    /// Adds a manual label to hosts, by name, hardware UUID or id. Returns the number of those that did not have it.
     pub async fn add_hosts(&self, grant: &Grant<OsqueryWrite>, id: &str, hosts: &[String]) -> Result<u64, Error> {
         self.change_hosts(grant, id, hosts, true).await
     }
 
-    /// Takes a manual label from hosts. Returns the number of those that had it.
+    /// Removes a manual label from hosts. Returns the number of those that had it.
     pub async fn remove_hosts(&self, grant: &Grant<OsqueryWrite>, id: &str, hosts: &[String]) -> Result<u64, Error> {
         self.change_hosts(grant, id, hosts, false).await
     }
@@ -254,7 +254,7 @@ impl Labels {
         Ok((labels.remove(at), labels))
     }
 
-    /// Rejects the deletion or another name of a label by which a host check or a pack chooses its hosts: it would be for no host.
+    /// Rejects deleting or renaming a label that a host check or a pack uses: it would then apply to no host.
     async fn check_unused(&self, grant: &Grant<OsqueryWrite>, label: &Label) -> Result<(), Error> {
         let seen = self.store.seen_by(grant);
         // Checks and packs store the names of labels, so a dangling name could not be told from a typing error.

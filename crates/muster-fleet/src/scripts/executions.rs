@@ -83,7 +83,7 @@ impl Scripts {
         }
     }
 
-    /// Learns of the targets of a run that may be new.
+    /// Adds the targets of a run that may be new.
     pub(crate) async fn run_changed(&self, run: &ScriptRunId) -> Result<(), Error> {
         self.read_waiting(Some(run)).await
     }
@@ -102,7 +102,7 @@ impl Scripts {
         }
     }
 
-    /// Reads what is to be executed: after the start, and after changes may have been missed.
+    /// Reloads the pending executions: at startup, and when changes may have been missed.
     pub(crate) async fn start_over(&self) {
         while let Err(error) = self.read_waiting(None).await {
             tracing::warn!(error = %chain(&error), "failed to read the scripts to execute; retrying");
