@@ -160,7 +160,7 @@ async fn a_user_gets_a_link_a_role_and_is_locked() {
     let shown = pages.page(&cookie, &user).await.html;
     assert!(shown.contains("space default") && shown.contains("muster role bind ROLE --user bob"), "{shown}");
     let unbind = link(&shown, "/settings/bindings/").to_owned();
-    assert!(pages.page(&cookie, &unbind).await.html.contains("Take the role helpdesk away?"));
+    assert!(pages.page(&cookie, &unbind).await.html.contains("Remove the role helpdesk?"));
     assert_eq!(pages.post(&cookie, &unbind, "").await.goes_to(), user);
     assert_eq!(pages.post(&cookie, &format!("{user}/lock"), "").await.status, 303);
     assert!(pages.page(&cookie, &user).await.html.contains("locked"));
