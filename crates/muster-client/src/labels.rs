@@ -35,7 +35,7 @@ impl Client {
         Ok(self.post::<ChangedHosts>(&[LABELS, id, "_add_hosts"], hosts).await?.changed)
     }
 
-    /// Takes a manual label from hosts. Returns the number of those that had it.
+    /// Removes a manual label from hosts. Returns the number of those that had it.
     pub async fn remove_label_hosts(&self, id: &str, hosts: &LabelHosts) -> Result<u64> {
         Ok(self.post::<ChangedHosts>(&[LABELS, id, "_remove_hosts"], hosts).await?.changed)
     }

@@ -30,7 +30,7 @@ pub struct Confirm {
     pub action: Link,
     /// What the form carries.
     pub hidden: Vec<(&'static str, String)>,
-    /// Whether a managed policy is changed all the same; `None` if that is no question.
+    /// Whether to change the policy even if it is managed; `None` if it is not.
     pub force: Option<bool>,
     /// The reason for the audit log; `None` if none is asked for.
     pub reason: Option<String>,
@@ -72,7 +72,7 @@ impl Confirm {
     }
 }
 
-/// Answers with the page, or with the error that prevented it.
+/// Responds with the page, or with the error that prevented it.
 pub fn shown(visitor: &Visitor, tab: &'static str, made: Result<Confirm, Error>) -> Response {
     match made {
         Ok(confirm) => page(confirm.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &confirm),

@@ -13,7 +13,7 @@ pub fn cli(visitor: &Visitor, command: &str) -> String {
     }
 }
 
-/// Returns several commands, a line each.
+/// Returns several commands, one per line.
 pub fn commands(visitor: &Visitor, all: &[String]) -> String {
     all.iter().map(|command| cli(visitor, command)).collect::<Vec<_>>().join("\n")
 }

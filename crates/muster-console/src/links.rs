@@ -1,5 +1,5 @@
 //! Links. Every address on a page begins with the path under which the server is published, and with that of a space. They are
-//! made here, so that no page can forget one of them.
+//! built here, so that no page can omit either of them.
 
 use std::fmt;
 
@@ -82,8 +82,10 @@ impl fmt::Display for Link {
 
 /// Returns the path of the page that a form was on, with its query. The host is left out: the form is of this server.
 pub fn page_of_form(headers: &HeaderMap) -> Option<String> {
+    // Without the header, the caller falls back to a page of its own choice.
     let page: Uri = headers.get(REFERER)?.to_str().ok()?.parse().ok()?;
     let path = BasePath::current().without(page.path_and_query()?.as_str()).to_owned();
+    // Browsers read `//host` as the address of another server: a redirect there would leave this one.
     (!path.starts_with("//")).then_some(path)
 }
 

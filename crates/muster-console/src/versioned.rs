@@ -1,4 +1,4 @@
-//! Forms that change a record with a version: what somebody else has changed meanwhile is shown before it is overwritten.
+//! Forms for versioned records: a concurrent change is shown before it is overwritten.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::failure;
 use crate::request::{Id, Posted};
 use crate::visitor::Visitor;
 
-/// A form that changes a record.
+/// A form that changes a versioned record.
 pub trait Edit: Send {
     /// What it changes.
     type Record: Send + Sync;
@@ -25,7 +25,7 @@ pub trait Edit: Send {
     fn version(&mut self) -> &mut String;
     /// Code of the error about a change by somebody else, and what the record is now.
     fn changed(fleet: &Fleet, record: &Self::Record) -> (&'static str, String);
-    /// Changes the record, and leads to the next page.
+    /// Saves the record, and redirects to the next page.
     fn save(
         &self,
         fleet: &Fleet,
@@ -51,13 +51,14 @@ pub async fn update<E: Edit + DeserializeOwned + 'static>(
     update_to(&fleet, &visitor, &id, form).await
 }
 
-/// Changes the record of an id as a form says.
+/// Applies a form to the record with an id.
 pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut form: E) -> Response {
     let record = match E::find(fleet, visitor, id).await {
         Ok(record) => record,
         Err(error) => return failure::inside(visitor, &error, visitor.tab),
     };
     let version = E::version_of(&record);
+    // A comparison of the pages only; the service compares again when it writes.
     if *form.version() != version {
         let (code, now) = E::changed(fleet, &record);
         let error = Error::new(ErrorKind::Conflict, code, now).remedy("save again to overwrite that");
@@ -67,6 +68,7 @@ pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut 
     }
     match form.save(fleet, visitor, &record).await {
         Ok(response) => response,
+        // What was typed is never lost to an error: the form comes back with it.
         Err(error) => form.again(fleet, visitor, &record, error).await,
     }
 }

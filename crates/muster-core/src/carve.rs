@@ -175,7 +175,7 @@ impl Carve {
             });
         }
         if block != self.blocks {
-            return Err(format!("block {block} came instead of block {}", self.blocks));
+            return Err(format!("received block {block} instead of block {}", self.blocks));
         }
         let (length, expected) = (data.len() as u64, self.length_of(block));
         if length != expected {

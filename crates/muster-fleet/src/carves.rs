@@ -61,6 +61,7 @@ impl Carves {
             return Err(Denial::UploadsDisabled.into());
         }
         announced.check(limits.max_bytes)?;
+        // The announced size is checked before the first block, so that a carve that cannot fit costs no transfer.
         limits.check_room(self.store.free_bytes(), announced.size)?;
         let (now, session) = (self.clock.now(), ApiKey::generate_opaque(&*self.entropy));
         let carve = Carve {
@@ -82,6 +83,8 @@ impl Carves {
         let begin = CarveWrite::Begin { carve: Box::new(carve), max_bytes: limits.max_bytes_per_agent };
         match self.store.commit(entry, vec![begin.into()]).await {
             Ok(_) => Ok(session),
+            // The total of the agent is checked by the write: two carves that begin at the same time must not both
+            // fit.
             Err(StoreError::Conflict(Precondition::OverLimit(_))) => Err(too_much()),
             Err(error) => Err(error.into()),
         }
@@ -89,6 +92,7 @@ impl Carves {
 
     /// Finds the carve of a session, if the query is the one that it began with.
     pub async fn of_session(&self, session: &str, request: &str) -> Result<Option<OpenCarve>, Error> {
+        // Before the hash: the text comes from a client that is not authenticated yet.
         if session.is_empty() || session.len() > MAX_ID {
             return Ok(None);
         }
@@ -108,10 +112,12 @@ impl Carves {
     ) -> Result<(), Error> {
         let refused = |reason| Error::new(ErrorKind::Invalid, "bad_block", reason);
         let taken = carve.take(number, &data).map_err(refused)?;
+        // Again for each block: the disk may have filled up since the carve began.
         limits.check_room(self.store.free_bytes(), data.len() as u64)?;
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest(&SHA256, &data).as_ref());
         let (id, now) = (&carve.id, self.clock.now());
+        // The block and the counter of blocks are one transaction, so a repeated block is never stored twice.
         let put = FileWrite::PutChunk { file: id.clone(), number: stored(number), sha256, data };
         let mut writes: Vec<Write> =
             vec![CarveWrite::Block { id: id.clone(), number, is_compressed: taken.is_compressed }.into(), put.into()];
@@ -120,6 +126,7 @@ impl Carves {
         }
         match self.store.commit(&System, writes).await {
             Ok(_) => Ok(()),
+            // Another server has taken the block, or the carve has ended meanwhile.
             Err(StoreError::Conflict(_)) => Err(refused(format!("block {number} was not expected now"))),
             Err(error) => Err(error.into()),
         }
@@ -171,6 +178,7 @@ impl Carves {
     /// Deletes a carve and its bytes.
     pub async fn delete(&self, carve: &Authorized<Carve, CarvesDownload>) -> Result<(), Error> {
         let delete = CarveWrite::Delete { id: carve.id.clone() };
+        // The chunks belong to the record of the carve, and are deleted with it.
         self.store.commit(carve.grant(), vec![delete.into(), self.line(carve, "carve.delete")]).await?;
         Ok(())
     }

@@ -69,9 +69,11 @@ impl DiskKeys {
         Ok(())
     }
 
-    /// Returns true once if a host is to ask its user for the passphrase of the disk (FL56). Reads the store only if that may be.
+    /// Returns true once if the host must ask its user for the disk passphrase (FL56). Reads the store only if that is possible.
     pub async fn take_escrow(&self, entry: &AgentEntry) -> Result<bool, Error> {
+        // Read before the commit, so that a request that comes in meanwhile is not removed below.
         let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(false) };
+        // The write clears the request and fails if there is none: of several servers, one tells the host.
         let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone() };
         let is_due = match self.store.commit(entry, vec![told.into()]).await {
             Ok(_) => true,
@@ -91,6 +93,7 @@ impl DiskKeys {
     ) -> Result<Authorized<AgentDiskKey, DiskKeysReveal>, Error> {
         let grant = context.grant::<DiskKeysReveal>()?;
         let agent = self.orbit_of(&grant, host).await?;
+        // A host without a key is found, too: a key can be requested from it.
         let key = self.store.seen_by(&grant).disk_key(&agent).await?.unwrap_or_default();
         Ok(Authorized::new(AgentDiskKey { agent, key }, grant))
     }
@@ -99,6 +102,7 @@ impl DiskKeys {
         let unknown = || Error::not_found("host with orbit", host);
         let id = HostId::parse(host).map_err(|_| unknown())?;
         let conditions = [AgentCondition::Hosts(vec![id]), AgentCondition::Families(vec![Family::Orbit])];
+        // Filtered by the scope of the grant: a host outside of it is unknown to the caller.
         let found = self.store.seen_by(grant).all_agent_ids(&AgentFilter::all(conditions)).await?;
         found.into_iter().next().ok_or_else(unknown)
     }
@@ -121,7 +125,7 @@ impl DiskKeys {
         Ok(secret)
     }
 
-    /// Makes a host with Linux ask its user for the passphrase of the disk.
+    /// Makes a Linux host ask its user for the disk passphrase.
     pub async fn escrow(&self, key: &Authorized<AgentDiskKey, DiskKeysReveal>) -> Result<(), Error> {
         let (grant, agent) = (key.grant(), &key.agent);
         let line =
@@ -134,12 +138,12 @@ impl DiskKeys {
         Ok(())
     }
 
-    /// Learns that a host may have something to be told.
+    /// Adds a host that may have a pending request.
     pub(crate) fn escrow_changed(&self, agent: &AgentId) {
         self.waiting.add([agent.clone()]);
     }
 
-    /// Reads what hosts are to be told: after the start, and after changes may have been missed.
+    /// Reloads the pending requests: at startup, and when changes may have been missed.
     pub(crate) async fn start_over(&self) {
         while let Err(error) = self.read_waiting().await {
             tracing::warn!(error = %chain(&error), "failed to read the disk keys to ask for; retrying");

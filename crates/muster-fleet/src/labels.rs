@@ -51,6 +51,7 @@ impl SpaceLabels {
         let asked = labels.iter().filter(|label| label.is_dynamic());
         let versions: Vec<String> = asked.map(|label| format!("{}:{}", label.id, label.version)).collect();
         let parts: Vec<&[u8]> = versions.iter().map(String::as_bytes).collect();
+        // A hash of all versions instead of a counter: it is the same on every server and after a restart.
         let digest = bytes_digest(&parts);
         Self {
             load,
@@ -79,7 +80,7 @@ impl DueLabels {
     }
 }
 
-/// The labels of a host, to find out what is meant for it.
+/// The labels of a host, which decide which host checks and packs it gets.
 pub struct HostLabels {
     space: Arc<SpaceLabels>,
     stored: Arc<[LabelId]>,
@@ -97,7 +98,7 @@ impl HostLabels {
         found.is_some_and(|label| self.stored.contains(&label.id))
     }
 
-    /// Returns whether the host is meant by a choice of labels: it has one of them, or none is chosen.
+    /// Returns whether a selection of labels includes the host: it has one of them, or the selection is empty.
     pub fn is_among(&self, names: &[String]) -> bool {
         names.is_empty() || names.iter().any(|name| self.has(name))
     }
@@ -115,6 +116,7 @@ impl Labels {
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         let space = self.of_space(entry, &record.space).await?;
         let answered = entry.labels_answered();
+        // A host that has never answered is asked immediately, and so is every host after a change of labels.
         let is_new = answered.is_none_or(|(_, version)| version != space.version);
         let is_due = is_new || details::are_due(entry.id(), answered.map(|(at, _)| at), self.clock.now());
         Ok(is_due.then(|| DueLabels { space, platform: Platform::of(&record) }))
@@ -135,6 +137,7 @@ impl Labels {
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         let Some(host) = record.host_id.clone() else { return Ok(()) };
         let space = self.of_space(entry, &record.space).await?;
+        // From the store, not from the cache: the differences must be those to the stored rows.
         let known = self.store.everywhere(entry).labels_of_host(&host).await?;
         let platform = Platform::of(&record);
         let changes = decisions::decide(&space.labels, platform, &known, queries, statuses, messages);
@@ -151,6 +154,7 @@ impl Labels {
             }
             self.store.commit(entry, writes).await?;
         }
+        // After the commit: a failed one leaves the labels due, and the host answers again.
         entry.remember_labels(self.clock.now(), space.version, !changes.is_empty());
         Ok(())
     }
@@ -177,6 +181,7 @@ impl Labels {
     async fn of_space(&self, entry: &AgentEntry, space: &SpaceId) -> Result<Arc<SpaceLabels>, Error> {
         let load = async {
             let labels = self.store.everywhere(entry).labels(space).await?;
+            // The number identifies the load, so what a host's entry has cached from an earlier one is recognized.
             Ok(SpaceLabels::of(self.loads.fetch_add(1, Ordering::Relaxed), labels))
         };
         self.cache.get(space, load).await

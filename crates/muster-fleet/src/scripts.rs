@@ -109,9 +109,10 @@ impl Scripts {
     pub async fn create(&self, grant: &Grant<ScriptsRun>, new: NewScriptRun) -> Result<ScriptRun, Error> {
         let seen = self.store.seen_by(grant);
         if space_settings::of(seen).await?.scripts_disabled {
-            return Err(Error::conflict("scripts_disabled", "scripts are switched off in this space")
-                .remedy("switch them on with `muster script settings --enable`"));
+            return Err(Error::conflict("scripts_disabled", "scripts are disabled in this space")
+                .remedy("enable them with `muster script settings --enable`"));
         }
+        // The targets are fixed now: an agent that matches the filter later does not run the script.
         let targets = self.targets(seen, &new).await?;
         let (name, script, saved) = match new.source {
             ScriptSource::Text { name, script } => (name, script, None),
@@ -120,6 +121,7 @@ impl Scripts {
         let sha256 = sha256_of(&script);
         // Nothing of the text, which the audit log must not contain.
         let name = name.unwrap_or_else(|| format!("script {}", &sha256[..12]));
+        // A saved script is checked again, because the limits may be lower than when it was saved.
         check_name(&name)?;
         check_script(&script)?;
         check_expiry(new.expiry)?;
@@ -146,6 +148,7 @@ impl Scripts {
         let line = audit_line(grant.origin(), now, "script.run", format_args!("script_run:{}", run.id), detail);
         let insert = ScriptWrite::Insert { run: Box::new(run.clone()), targets: targets.clone() };
         self.store.commit(grant, vec![insert.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
+        // This server need not wait for its own change; the others learn of the run from the change log.
         if !grant.is_dry_run() {
             self.waiting.add(targets);
         }
@@ -167,6 +170,7 @@ impl Scripts {
     /// Finds a run with its script: any of the space with `scripts.read`, otherwise one of the caller's own.
     pub async fn find(&self, context: &OpContext, id: &str) -> Result<SeenRun, Error> {
         let reader = reader(context)?;
+        // A malformed id and an id of another space get the same answer as an unknown one.
         let found = match ScriptRunId::parse(id) {
             Ok(id) => self.seen_by(&reader).script_run(&id).await?,
             Err(_) => None,
@@ -196,6 +200,7 @@ impl Scripts {
     /// Stops a run: no further host gets the script. Hosts that have it report their results.
     pub async fn stop(&self, context: &OpContext, run: &SeenRun) -> Result<ScriptRun, Error> {
         let (grant, run, now) = (context.grant::<ScriptsRun>()?, &run.run, self.clock.now());
+        // Stopping twice is not an error, and is recorded once.
         if run.state(now) != "running" {
             return Ok(run.clone());
         }
@@ -203,6 +208,7 @@ impl Scripts {
         let detail = json!({"name": run.name, "targets": run.targets, "finished": run.finished});
         let line = audit_line(grant.origin(), now, "script.stop", format_args!("script_run:{}", run.id), detail);
         self.store.commit(&grant, vec![stop.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
+        // Read again: results may have come in since the caller read the run.
         let stored = self.store.seen_by(&grant).script_run(&run.id).await?;
         Ok(stored.unwrap_or_else(|| run.clone()))
     }
@@ -223,6 +229,7 @@ impl Scripts {
 fn reader(context: &OpContext) -> Result<Reader, Error> {
     match context.grant::<ScriptsRead>() {
         Ok(grant) => Ok(Reader::All(grant)),
+        // Without either privilege, the error names the lesser one.
         Err(_) => Ok(Reader::Own(context.grant::<ScriptsRun>()?)),
     }
 }

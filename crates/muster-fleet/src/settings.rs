@@ -29,7 +29,7 @@ pub struct FleetSettings {
     pub build_hash: String,
     /// Cost of password hashes.
     pub password_cost: PasswordCost,
-    /// Time after its last enrollment in which an osqueryd may not enroll again (`osquery.enroll_cooldown`).
+    /// Minimum time between two enrollments of an osqueryd (`osquery.enroll_cooldown`).
     pub enroll_cooldown: Duration,
     /// Whether requests may authenticate with a name and a password (`auth.basic`).
     pub accepts_basic: bool,

@@ -29,7 +29,7 @@ const REST_PERIOD: Duration = Duration::from_secs(25);
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Number of results that are read at once.
 pub const BATCH: u32 = 100;
-/// Maximum length of the rows in a response, bytes of JSON.
+/// Maximum size of the rows in a response, in bytes of JSON.
 const MAX_ROWS_BYTES: usize = 16 << 20;
 /// Maximum number of saved queries of one request.
 const MAX_QUERIES: usize = 10;
@@ -76,6 +76,7 @@ async fn start(
     sql: QuerySource,
     timeout: Duration,
 ) -> Result<LiveQueryView, Failure> {
+    // The targets are in the filter only: names and labels have been resolved to agents and conditions before.
     let new = NewLiveQuery { sql, hosts: Vec::new(), labels: Vec::new(), filter: targets.filter, timeout };
     Ok(caller.fleet.live_queries().create(&targets.context, new).await?)
 }
@@ -87,6 +88,7 @@ async fn campaign(caller: &Caller, targets: Targets, sql: QuerySource, query_id:
     Ok(Json(json!({"campaign": {
         "id": numbers::of(view.query.id.as_str()),
         "query_id": query_id.unwrap_or_default(),
+        // Waiting. Clients take the progress from the WebSocket, so this value never changes.
         "status": 0,
         "user_id": user,
         "created_at": at,
@@ -95,6 +97,7 @@ async fn campaign(caller: &Caller, targets: Targets, sql: QuerySource, query_id:
             "TotalHosts": targets,
             "OnlineHosts": targets - view.offline.min(targets),
             "OfflineHosts": view.offline,
+            // Muster does not count these states, but clients expect the fields.
             "MissingInActionHosts": 0,
             "NewHosts": 0,
         },
@@ -122,8 +125,10 @@ struct Collected {
 /// Runs a query until all targets have answered, at most for [`REST_PERIOD`].
 async fn collect(caller: &Caller, targets: Targets, sql: QuerySource) -> Result<Collected, Failure> {
     let context = targets.context.clone();
+    // A little longer than this request waits, so that the query does not end before the last look at its results.
     let view = start(caller, targets, sql, REST_PERIOD + LOOK_EVERY).await?;
     let mut collected = Collected { targets: view.query.targets, results: Vec::new(), is_full: false };
+    // A dry run has stored no live query that could be read or stopped.
     if context.is_dry_run() {
         return Ok(collected);
     }
@@ -150,6 +155,7 @@ impl Collected {
                 position = result.seq;
                 bytes += result.answer.rows.len();
                 if bytes > MAX_ROWS_BYTES {
+                    // What was read so far is returned, and the error field says that it is not all.
                     self.is_full = true;
                     return Ok(());
                 }
@@ -175,7 +181,7 @@ impl Collected {
 
     /// Returns why results are missing.
     fn error(&self) -> Option<String> {
-        self.is_full.then(|| format!("results are left out: the rows exceed {} MiB", MAX_ROWS_BYTES >> 20))
+        self.is_full.then(|| format!("results are omitted: the rows exceed {} MiB", MAX_ROWS_BYTES >> 20))
     }
 }
 
@@ -210,12 +216,14 @@ async fn run_several(caller: Caller, Input(body): Input<RunSeveral>) -> Answer {
     if body.query_ids.len() > MAX_QUERIES {
         return Err(Failure::invalid("query_ids", format!("at most {MAX_QUERIES} queries in one request")));
     }
+    // All queries wait at the same time: one after another, ten of them could take more than four minutes.
     let runs = body.query_ids.iter().map(async |id| {
         let (_, query) = queries::numbered(&caller, *id).await?;
         let targets = Targets::hosts(&caller, of_ids(&caller, &body.host_ids).await?)?;
         Ok::<_, Failure>((*id, collect(&caller, targets, QuerySource::Saved(Box::new(query))).await?))
     });
     let runs = futures_util::future::try_join_all(runs).await?;
+    // Each query has the same targets, and a host that answers several of them counts once.
     let targets = runs.iter().map(|(_, one)| one.targets).max().unwrap_or_default();
     let mut responded: Vec<&muster_core::id::AgentId> =
         runs.iter().flat_map(|(_, one)| one.results.iter().map(|(result, _)| &result.agent)).collect();
@@ -239,6 +247,7 @@ async fn on_host(caller: &Caller, host: FoundHost, query: String) -> Answer {
     let collected = collect(caller, targets, QuerySource::Sql(query.clone())).await?;
     let (rows, error) = match collected.results.first() {
         Some((result, rows)) => (rows.clone(), result.answer.error.clone()),
+        // A silent host is a result with an error, and not a failed request.
         None => (json!([]), collected.error().or_else(|| Some("the host did not answer in time".to_owned()))),
     };
     Ok(Json(json!({"host_id": id, "query": query, "status": status, "rows": rows, "error": error})))

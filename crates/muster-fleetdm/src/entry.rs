@@ -50,9 +50,11 @@ impl Credentials {
     /// Reads a token: an API token, or one that a login returned.
     pub fn of_token(token: &str, connection: Connection) -> Result<Self, Failure> {
         let malformed = || Error::new(ErrorKind::Unauthenticated, "unauthenticated", "the token is malformed");
+        // A longer text cannot be a token, and is not hashed to look it up.
         let fits = token.len() <= MAX_TOKEN;
         let key = |text| ApiKey::parse(text).ok().filter(|_| fits).ok_or_else(malformed);
         let presented = match token.strip_prefix(SESSION) {
+            // The prefix alone decides, so that a token is looked up in one table and refused once.
             Some(session) => Presented::Session(key(session)?),
             None => Presented::Token(key(token)?),
         };
@@ -101,7 +103,7 @@ pub struct Caller {
     pub fleet: Arc<Fleet>,
     /// Its rights, in the default space.
     pub context: OpContext,
-    /// With what it was authenticated.
+    /// Credentials that it was authenticated with.
     pub credentials: Credentials,
 }
 
@@ -152,6 +154,7 @@ fn renamed(uri: &Uri) -> Result<Uri, Failure> {
     let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
     let found =
         RENAMED.iter().find_map(|(new, old)| Some((path.strip_prefix(new).filter(|rest| is_below(rest))?, old)));
+    // Only whole segments are renamed: `/fleetsomething` is not a name of `/teams`.
     let Some((rest, old)) = found else { return Ok(uri.clone()) };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let inner: PathAndQuery = format!("{old}{rest}{query}").parse().map_err(|_| Failure::not_found("path", path))?;
@@ -165,7 +168,9 @@ impl Caller {
             Ok(grant) => self.fleet.spaces().list(&grant).await?,
             Err(_) => self.own_spaces(),
         };
+        // The right to list spaces includes no rights in them.
         spaces.retain(|space| self.within(&space.id).may_enter_space());
+        // The sort is stable, so the other spaces keep their order by id, and pages across teams do not shift.
         spaces.sort_by_key(|space| space.id != SpaceId::default());
         Ok(spaces)
     }
@@ -196,6 +201,7 @@ impl Caller {
     /// Returns the rights of the caller in a team; without a number, for hosts of no team.
     pub async fn in_team(&self, number: Option<u64>) -> Result<OpContext, Failure> {
         match number {
+            // FleetDM's number for "no team" is 0, and most clients omit it.
             None | Some(0) => Ok(self.context.clone()),
             Some(number) => Ok(self.within(&self.team(number).await?.id)),
         }
@@ -217,6 +223,7 @@ impl Caller {
         let spaces = self.spaces().await?;
         let contexts = spaces.iter().map(|space| self.within(&space.id));
         let contexts: Vec<OpContext> = contexts.filter(|context| context.grant::<P>().is_ok()).collect();
+        // Without the privilege anywhere, the caller gets the error about it rather than an empty list.
         if contexts.is_empty() {
             self.context.grant::<P>()?;
         }

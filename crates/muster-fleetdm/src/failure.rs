@@ -1,4 +1,4 @@
-//! Error responses in FleetDM's form: `{message, errors: [{name, reason}], uuid}`.
+//! Error responses in FleetDM's format: `{message, errors: [{name, reason}], uuid}`.
 
 use std::num::NonZeroU16;
 
@@ -70,6 +70,7 @@ impl Failure {
     pub fn respond(self, entropy: &dyn Entropy) -> Response {
         let uuid = random_uuid(entropy);
         if let Some(cause) = &self.cause {
+            // The cause can name tables and paths, so the client only gets the id under which it is logged.
             tracing::warn!(uuid, %cause, "request to the FleetDM API failed");
         }
         let errors = json!([{"name": self.name, "reason": self.reason}]);
@@ -96,11 +97,13 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let Error { kind, code: _, message, field, remedy, source, retry_after, .. } = error;
         let mut reason = message;
+        // FleetDM's errors have no field for a remedy, and clients print only the reason.
         if let Some(remedy) = remedy {
             reason = format!("{reason}; {remedy}");
         }
         let failure = match (kind, field) {
             (ErrorKind::Invalid, Some(field)) => {
+                // Muster's messages begin with the field, which FleetDM's have in `name`.
                 let text = reason.strip_prefix(&format!("{field}: ")).unwrap_or(&reason).to_owned();
                 Self::invalid(&parameter(field), text)
             }
@@ -108,6 +111,7 @@ impl From<Error> for Failure {
             (ErrorKind::Unauthenticated, _) => Self::new(StatusCode::UNAUTHORIZED, "Authentication required", reason),
             (ErrorKind::Forbidden, _) => Self::new(StatusCode::FORBIDDEN, "Permission Denied", reason),
             (ErrorKind::NotFound, _) => Self::missing(reason),
+            // One message for all conflicts, also those about a version; the reason tells them apart.
             (ErrorKind::Conflict, _) => Self::new(StatusCode::CONFLICT, "Resource Already Exists", reason),
             (ErrorKind::TooMany, _) => Self::new(StatusCode::TOO_MANY_REQUESTS, "limit exceeded", reason),
             (ErrorKind::Unavailable, _) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", reason),

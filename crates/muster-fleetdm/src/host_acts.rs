@@ -72,8 +72,10 @@ async fn delete_many(caller: Caller, Input(body): Input<DeleteHosts>) -> Answer 
     let found = match body {
         DeleteHosts { ids, filters: None } if !ids.is_empty() => of_ids(&caller, &ids).await?,
         DeleteHosts { ids, filters: Some(filters) } if ids.is_empty() => of_filters(&caller, &filters).await?,
+        // Both at once is ambiguous, and a wrong guess deletes hosts.
         _ => return Err(Failure::invalid("ids", "either ids or filters are required")),
     };
+    // Each deletion is a transaction of its own, with an audit event of its own.
     for host in &found {
         delete_one(&caller, host).await?;
     }
@@ -98,6 +100,7 @@ async fn of_filters(caller: &Caller, filters: &Filters) -> Result<Vec<FoundHost>
         return Err(Failure::invalid("filters", "at least one filter is required"));
     }
     let query = HostQuery::matching(caller, &filters.params(), filters.team_id).await?;
+    // One page holds all that may be deleted; the total shows whether there are more.
     let all = Paging { offset: 0, limit: 1_000, is_whole: false };
     let (found, total) = query.page(caller, &all).await?;
     if total > MAX_HOSTS as u64 {

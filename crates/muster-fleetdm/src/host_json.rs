@@ -1,4 +1,4 @@
-//! Hosts in FleetDM's form.
+//! Hosts in FleetDM's format.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ pub fn time(at: Timestamp) -> String {
     at.to_rfc3339_seconds()
 }
 
-/// Returns a host as lists have it.
+/// Returns a host as in lists.
 pub fn summary(agent: &AgentView, teams: &TeamNames) -> Value {
     let record = &agent.details.record;
     let metadata = agent.details.documents.local_metadata.as_deref().unwrap_or("{}");
@@ -145,7 +145,7 @@ pub fn detail(view: &HostView, teams: &TeamNames, labels: &[LabelView]) -> Optio
     Some(with(host, members))
 }
 
-/// Returns software in FleetDM's form.
+/// Returns software in FleetDM's format.
 pub fn installed((id, software): &(SoftwareId, Software)) -> Value {
     json!({
         "id": numbers::of_software(*id),

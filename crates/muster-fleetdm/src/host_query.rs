@@ -44,6 +44,7 @@ pub fn status(word: &str, now: Timestamp) -> Result<AgentCondition, Failure> {
     let is_online = AgentCondition::Statuses(ONLINE.to_vec());
     match word {
         "online" => Ok(is_online),
+        // The complement, so that each host is either online or offline, whatever states Muster has.
         "offline" => Ok(!is_online),
         "new" => Ok(!AgentCondition::EnrolledBy(now.minus(NEW))),
         "missing" | "mia" => Ok(AgentCondition::UnseenSince(now.minus(MISSING))),
@@ -76,6 +77,7 @@ impl HostQuery {
     /// Reads the parameters of a list of hosts.
     pub async fn of(caller: &Caller, params: &Params) -> Result<Self, Failure> {
         if params.text("after").is_some() {
+            // A cursor that was ignored would make a client read the first page forever.
             return Err(Failure::invalid("after", "is not supported; use page and per_page"));
         }
         let (sort, descending) = order(params)?;
@@ -102,6 +104,7 @@ impl HostQuery {
         if let Some(platform) = params.text("platform") {
             conditions.push(labels::of_platform(platform));
         }
+        // One context for each team: the privileges are checked there, and a query of the store never spans spaces.
         let contexts = caller.everywhere::<AgentsRead>(team).await?;
         let filter = hosts_that(conditions);
         let mut query = Self { contexts, filter, sort: AgentSort::EnrolledAt, descending: false };
@@ -111,7 +114,7 @@ impl HostQuery {
         Ok(query)
     }
 
-    /// Leaves the hosts with a label.
+    /// Keeps only the hosts with a label.
     pub async fn only_with_label(&mut self, caller: &Caller, label: u64) -> Result<(), Failure> {
         let (context, condition) = labels::condition_of(caller, label).await?;
         if let Some(context) = context {
@@ -121,7 +124,7 @@ impl HostQuery {
         Ok(())
     }
 
-    /// Leaves the hosts of one team.
+    /// Keeps only the hosts of one team.
     pub fn only_in(&mut self, context: &OpContext) {
         self.contexts.retain(|other| other.space() == context.space());
     }
@@ -161,6 +164,7 @@ impl HostQuery {
     }
 
     fn only(&mut self, context: &OpContext, ids: Vec<AgentId>, parameter: &str) -> Result<(), Failure> {
+        // The list was read with this limit, so a full one may be incomplete, and would silently omit hosts.
         if ids.len() >= MAX_ROWS as usize {
             return Err(Failure::invalid(parameter, format!("matches {MAX_ROWS} hosts or more; use Muster's own API")));
         }
@@ -173,6 +177,7 @@ impl HostQuery {
     pub async fn page(&self, caller: &Caller, paging: &Paging) -> Result<(Vec<AgentView>, u64), Failure> {
         let (mut found, mut total, mut offset) = (Vec::new(), 0, u64::from(paging.offset));
         for context in &self.contexts {
+            // Also with a limit of 0: the total needs the number of hosts of each team.
             let limit = paging.limit - u32::try_from(found.len()).unwrap_or(paging.limit);
             let rows = Page { offset: u32::try_from(offset).unwrap_or(u32::MAX), limit };
             let query = AgentListQuery {
@@ -240,6 +245,7 @@ pub fn number(agent: &AgentView) -> u64 {
 pub async fn numbered(caller: &Caller, number: u64) -> Result<FoundHost, Failure> {
     let missing = || Failure::not_found("host", number);
     let (from, to) = numbers::ids_of_host(number).ok_or_else(missing)?;
+    // Two are enough to notice that the number is not unique.
     let found = matching(caller, AgentCondition::IdsBetween(from, to), 2).await?;
     let mut found = found.into_iter();
     let first = found.next().ok_or_else(missing)?;
@@ -262,6 +268,7 @@ pub async fn identified(caller: &Caller, identifier: &str) -> Result<FoundHost, 
 /// Returns the condition of hosts with an identifier.
 pub fn named(identifier: &str) -> AgentCondition {
     let by_machine = host::machine_id(identifier).map(|machine| host::agent_id(Family::Osquery, &machine));
+    // A UUID can be the id of an agent or of the hardware, so both are looked up.
     let ids = AgentId::parse(identifier).ok().into_iter().chain(by_machine).collect();
     let mut any = vec![AgentCondition::Hostnames(vec![identifier.to_owned()]), AgentCondition::Ids(ids)];
     any.extend(HostId::parse(identifier).ok().map(|id| AgentCondition::Hosts(vec![id])));

@@ -68,6 +68,7 @@ async fn count(caller: Caller, params: Params) -> Answer {
 
 async fn summarize(caller: Caller, params: Params) -> Answer {
     let team = params.team()?;
+    // Each count is a statement of its own: the statuses overlap, so one grouping cannot return them all.
     let of = async |condition| -> Result<u64, Failure> {
         let mut query = HostQuery::matching(&caller, &params, team).await?;
         query.and(condition);
@@ -80,6 +81,7 @@ async fn summarize(caller: Caller, params: Params) -> Answer {
     let mut platforms = Vec::new();
     for platform in Platform::NAMES {
         let hosts = of(labels::of_platform(platform)).await?;
+        // FleetDM lists only the platforms that occur.
         if hosts > 0 {
             platforms.push(json!({"platform": platform, "hosts_count": hosts}));
         }
@@ -94,6 +96,7 @@ async fn summarize(caller: Caller, params: Params) -> Answer {
         "missing_30_days_count": missing,
         "new_count": of(status("new", now)?).await?,
         "all_linux_count": of(labels::of_platform("linux")).await?,
+        // Null means unknown: Muster does not store the disks of hosts.
         "low_disk_space_count": null,
         "builtin_labels": labels::built_in(),
         "platforms": platforms,
@@ -129,6 +132,7 @@ async fn get_identified(caller: Caller, Path(identifier): Path<String>) -> Answe
 async fn software(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {
     let paging = params.paging()?;
     let view = view(&caller, &numbered(&caller, id).await?).await?;
+    // A host has at most 8,192 packages in one document, so a page is cut from the whole list.
     let all: Vec<Value> = view.software.software.iter().map(installed).collect();
     let total = all.len() as u64;
     Ok(Json(json!({"software": paging.cut(all), "count": total, "meta": paging.meta(total)?})))

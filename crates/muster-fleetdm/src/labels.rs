@@ -104,7 +104,7 @@ pub fn built_in() -> Vec<Value> {
     BuiltIn::ALL.into_iter().map(json).collect()
 }
 
-/// Returns a label in FleetDM's form.
+/// Returns a label in FleetDM's format.
 pub fn json(view: &LabelView) -> Value {
     let LabelView { label, kind, hosts } = view;
     let team = team_id(&label.space);
@@ -158,6 +158,7 @@ pub async fn condition_of(caller: &Caller, number: u64) -> Result<(Option<OpCont
 
 /// Returns the condition of the hosts with a label of a team, by its name.
 pub async fn condition_named(caller: &Caller, context: &OpContext, name: &str) -> Result<AgentCondition, Failure> {
+    // A built-in label exists in every space. Another name must exist: a typing error would target no host.
     if BuiltIn::parse(name).is_none() {
         caller.fleet.labels().find(&context.grant()?, name).await?;
     }
@@ -196,6 +197,7 @@ async fn change(
     body: &LabelBody,
 ) -> Result<LabelView, Failure> {
     let (labels, id) = (caller.fleet.labels(), before.label.id.as_str());
+    // First the fields, which can be rejected: the hosts then stay as they are.
     let changed = labels.update(&context.grant()?, id, body.draft(), Some(before.label.version)).await?;
     if let Some(hosts) = body.hosts(caller).await? {
         replace_hosts(caller, context, before, &hosts).await?;
@@ -203,7 +205,7 @@ async fn change(
     Ok(changed)
 }
 
-/// Gives a manual label to these hosts alone.
+/// Sets the hosts of a manual label.
 async fn replace_hosts(
     caller: &Caller,
     context: &OpContext,
@@ -214,6 +216,7 @@ async fn replace_hosts(
     query.only_in(context);
     query.and(condition(&label.label.name));
     let (found, total) = query.page(caller, &Paging { offset: 0, limit: MAX_HOSTS, is_whole: false }).await?;
+    // Otherwise hosts beyond the page would keep the label although the client has left them out.
     if total > u64::from(MAX_HOSTS) {
         let reason = format!("the label has {total} hosts; those of at most {MAX_HOSTS} can be replaced here");
         return Err(Failure::invalid("hosts", reason));
@@ -223,6 +226,7 @@ async fn replace_hosts(
     let without = |all: &[String], others: &[String]| -> Vec<String> {
         all.iter().filter(|host| !others.contains(host)).cloned().collect()
     };
+    // The service adds and removes hosts. Only differences are sent, so a repeated request writes nothing.
     let (added, removed) = (without(wanted, &known), without(&known, wanted));
     let (labels, id) = (caller.fleet.labels(), label.label.id.as_str());
     if !added.is_empty() {
@@ -238,6 +242,7 @@ async fn replace_hosts(
 pub async fn apply(caller: &Caller, context: &OpContext, body: &LabelBody) -> Result<(), Failure> {
     let name = body.name.as_deref().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
     match caller.fleet.labels().find(&context.grant()?, name).await {
+        // Applying is repeatable: an existing label keeps its id, and so what refers to it.
         Ok(known) => change(caller, context, &known, body).await.map(drop),
         Err(error) if error.kind == ErrorKind::NotFound => {
             let hosts = body.hosts(caller).await?.unwrap_or_default();

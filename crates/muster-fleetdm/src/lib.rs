@@ -1,8 +1,8 @@
-//! FleetDM's REST API under `/api/v1/fleet` and `/api/latest/fleet`, for scripts and for tools in the manner of `fleetctl`.
+//! FleetDM's REST API under `/api/v1/fleet` and `/api/latest/fleet`, for scripts and tools such as `fleetctl`.
 //!
 //! [`entry`] authenticates a request, [`routes`] is the table of all routes, and each other module contains the handlers of one
 //! resource. A handler calls the services that Muster's own API calls, with the same privileges, and converts the result into
-//! FleetDM's form. Spaces are teams: the default space is "no team". A host of this API is a machine with osquery. Ids are
+//! FleetDM's format. Spaces are teams: the default space is "no team". A host of this API is a machine with osquery. Ids are
 //! integers, which are derived from Muster's ([`muster_core::fleetd::numbers`]).
 
 mod campaigns;

@@ -66,7 +66,7 @@ impl PolicyBody {
         }
     }
 
-    /// Takes over the name, the SQL and the description of a saved query, if the client names one.
+    /// Copies the name, the SQL and the description of a saved query, if the client names one.
     async fn completed(mut self, caller: &Caller) -> Result<Self, Failure> {
         let Some(id) = self.query_id else { return Ok(self) };
         if self.query.is_some() {
@@ -78,7 +78,7 @@ impl PolicyBody {
     }
 }
 
-/// Returns a policy in FleetDM's form, without the numbers of hosts.
+/// Returns a policy in FleetDM's format, without the numbers of hosts.
 pub fn json(check: &Check, space: &SpaceId) -> Value {
     let team = team_id(space);
     json!({
@@ -90,6 +90,7 @@ pub fn json(check: &Check, space: &SpaceId) -> Value {
         "platform": check.platforms.join(","),
         "team_id": team,
         "fleet_id": team,
+        // A feature of FleetDM that host checks lack. Clients expect the fields.
         "critical": false,
         "author_id": null,
         "author_name": "",
@@ -134,6 +135,7 @@ async fn find(caller: &Caller, context: &OpContext, number: u64) -> Result<Optio
 
 async fn of_team(caller: &Caller, team: u64, id: u64) -> Result<(OpContext, CountedCheck), Failure> {
     let context = caller.in_team(Some(team)).await?;
+    // A policy of another team is not found, even if the caller has rights there: the path names the team.
     let found = find(caller, &context, id).await?.ok_or_else(|| Failure::not_found("policy", id))?;
     Ok((context, found))
 }
@@ -186,6 +188,7 @@ async fn get_of_team(caller: Caller, Path((team, id)): Path<(u64, u64)>) -> Answ
 
 async fn change(caller: &Caller, (context, found): (OpContext, CountedCheck), body: PolicyBody) -> Answer {
     let (grant, checks) = (context.grant()?, caller.fleet.host_checks());
+    // The API has no versions. That of the look-up at least rejects a change that was made in between.
     let check = checks.update(&grant, found.check.id.as_str(), body.draft(), Some(found.check.version)).await?;
     answer(caller, &context, check).await
 }

@@ -48,7 +48,7 @@ pub struct QueryBody {
 }
 
 impl QueryBody {
-    /// Fails if the query shall run on a schedule, rather than to save it without.
+    /// Rejects a query with a schedule, rather than saving it without one.
     pub fn check(&self) -> Result<(), Failure> {
         if self.interval != 0 {
             let reason = "must be 0: queries run on a schedule as part of the agent options (`muster fleetd-options`)";
@@ -59,6 +59,7 @@ impl QueryBody {
 
     fn draft(self, before: Option<&SavedQuery>) -> SavedQueryDraft {
         let or = |new: Option<String>, old: fn(&SavedQuery) -> &String| {
+            // A PATCH keeps what it does not mention; a new query gets empty texts, which the service validates.
             new.unwrap_or_else(|| before.map(old).cloned().unwrap_or_default())
         };
         SavedQueryDraft {
@@ -74,7 +75,7 @@ impl QueryBody {
     }
 }
 
-/// Returns a saved query in FleetDM's form.
+/// Returns a saved query in FleetDM's format.
 fn json(query: &SavedQuery, space: &SpaceId) -> Value {
     let updated = time(Timestamp::from_micros(query.updated_at));
     let team = team_id(space);
@@ -85,6 +86,7 @@ fn json(query: &SavedQuery, space: &SpaceId) -> Value {
         "query": query.sql,
         "team_id": team,
         "fleet_id": team,
+        // Muster stores only the time of the last change.
         "created_at": updated,
         "updated_at": updated,
         "interval": 0,
@@ -134,6 +136,7 @@ fn answer(query: &SavedQuery, space: &SpaceId) -> Answer {
 pub async fn numbered(caller: &Caller, number: u64) -> Result<(OpContext, SavedQuery), Failure> {
     for space in caller.spaces().await? {
         let context = caller.within(&space.id);
+        // A space in which the caller may not read queries must look as if it did not have this one.
         let Ok(queries) = caller.fleet.saved_queries().list(&context).await else { continue };
         if let Some(found) = queries.into_iter().find(|query| numbers::of(query.id.as_str()) == number) {
             return Ok((context, found));

@@ -23,9 +23,9 @@ const BATCH: u32 = 1_000;
 pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/spec/enroll_secret", get_global, "Enroll secrets for hosts of no team"),
-        Route::post("/spec/enroll_secret", set_global, "Replace them: those that are left out are revoked"),
+        Route::post("/spec/enroll_secret", set_global, "Replace them; omitted secrets are revoked"),
         Route::get("/teams/{team}/secrets", get_of_team, "Enroll secrets of a team"),
-        Route::patch("/teams/{team}/secrets", set_of_team, "Replace them: those that are left out are revoked"),
+        Route::patch("/teams/{team}/secrets", set_of_team, "Replace them; omitted secrets are revoked"),
     ]
 }
 
@@ -51,6 +51,7 @@ async fn live(caller: &Caller, context: &OpContext) -> Result<Vec<EnrollmentKey>
     let keys = caller.fleet.enrollment_keys();
     let mut page = keys.list(&grant, None, Page { offset: 0, limit: BATCH }).await?.items;
     let mut found = Vec::new();
+    // By cursor rather than by offset: a key that is created meanwhile must not hide another one.
     while let Some((at, id)) = page.last().map(|key| (key.created_at, key.id.clone())) {
         let is_live = |key: &EnrollmentKey| key.family == KeyFamily::Fleetd && key.revoked_at.is_none();
         found.extend(page.into_iter().filter(is_live));
@@ -62,6 +63,7 @@ async fn live(caller: &Caller, context: &OpContext) -> Result<Vec<EnrollmentKey>
 
 async fn read(caller: &Caller, context: &OpContext) -> Result<Vec<Value>, Failure> {
     let keys = live(caller, context).await?;
+    // Audit events for all of them in one commit, before any secret is returned.
     let tokens = caller.fleet.enrollment_keys().reveal_listed(&context.grant()?, &keys).await?;
     let team = team_id(context.space());
     // A secret that was created without being retrievable is left out: clients would take anything else for it.
@@ -77,6 +79,7 @@ pub async fn replace(caller: &Caller, context: &OpContext, wanted: Vec<Secret>) 
     if wanted.len() as u64 > MAX_SECRETS {
         return Err(Failure::invalid("secrets", format!("at most {MAX_SECRETS} secrets")));
     }
+    // The id of an opaque secret is derived from its text, so that known ones are found without revealing any.
     let ids: Vec<_> = wanted.iter().map(|secret| ApiKey::opaque(&secret.secret).id).collect();
     let known = live(caller, context).await?;
     let (grant, keys) = (context.grant()?, caller.fleet.enrollment_keys());

@@ -45,9 +45,11 @@ async fn log_in(
     headers: HeaderMap,
     Input(body): Input<LogIn>,
 ) -> Answer {
+    // A page of another site must not log a browser in under an account of its choice.
     check_not_cross_site(&headers)?;
     let found = fleet.sign_in().log_in(&body.email, &body.password, connection.ip()).await;
     let new = found.map_err(|error| {
+        // Failed logins appear among the recent refusals, like those on the web pages.
         record_refusal(&fleet, &connection, &headers, &body.email, &error);
         match error.kind {
             // fleetctl shows this text.
@@ -83,6 +85,7 @@ async fn me(caller: Caller) -> Answer {
 /// Returns the role of FleetDM that comes closest to the privileges in a space.
 fn role(context: &OpContext) -> &'static str {
     let has = |name| context.check(name).is_ok();
+    // The most powerful role that fits: clients offer functions by role.
     if context.check_everywhere(PrivilegeName::UsersWrite).is_ok() {
         "admin"
     } else if has(PrivilegeName::OsqueryWrite) {
@@ -131,6 +134,7 @@ async fn config(caller: Caller) -> Answer {
     Ok(Json(json!({
         "org_info": {"org_name": "Muster", "org_logo_url": "", "contact_url": ""},
         "server_settings": {
+            // Scripts are not part of this API, and results of queries are not stored: clients then offer neither.
             "server_url": url, "live_query_disabled": false, "enable_analytics": false, "scripts_disabled": true,
             "query_reports_disabled": true,
         },

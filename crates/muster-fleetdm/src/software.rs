@@ -33,6 +33,7 @@ fn counted(found: &FoundSoftware) -> Value {
 
 fn search(params: &Params) -> Result<Search, Failure> {
     match params.text("order_key") {
+        // The index of software has this order only; sorting all of it for a page would read the whole index.
         None | Some("name") if !params.descending()? => {}
         _ => return Err(Failure::invalid("order_key", "must be name, in ascending order")),
     }
@@ -60,6 +61,7 @@ async fn list(caller: Caller, params: Params) -> Answer {
 
 async fn count(caller: Caller, params: Params) -> Answer {
     let context = caller.in_team(params.team()?).await?;
+    // An empty page still has the total.
     let none = muster_store::query::Page { offset: 0, limit: 0 };
     let found = caller.fleet.software().list(&context.grant()?, &search(&params)?, none).await?;
     Ok(Json(json!({"count": found.total})))
@@ -68,6 +70,7 @@ async fn count(caller: Caller, params: Params) -> Answer {
 /// Finds software by its number in a team.
 pub async fn numbered(caller: &Caller, context: &OpContext, number: u64) -> Result<Option<FoundSoftware>, Failure> {
     let grant = context.grant()?;
+    // A number is shorter than the id, so several ids are possible. At most one of them exists in practice.
     for id in numbers::ids_of_software(number) {
         match caller.fleet.software().find(&grant, &id.to_string()).await {
             Ok(found) => return Ok(Some(found)),

@@ -47,6 +47,7 @@ async fn get_query(caller: Caller, params: Params, Path(name): Path<String>) -> 
 }
 
 async fn apply_queries(caller: Caller, Input(body): Input<Specs<QueryBody>>) -> Answer {
+    // All are checked before the first one is saved: a rejected file then changes nothing.
     body.specs.iter().try_for_each(QueryBody::check)?;
     for spec in body.specs {
         let context = caller.in_team_named(Some(&spec.team)).await?;
@@ -69,6 +70,7 @@ async fn get_label(caller: Caller, params: Params, Path(name): Path<String>) -> 
 
 async fn apply_labels(caller: Caller, params: Params, Input(body): Input<Specs<LabelBody>>) -> Answer {
     let context = caller.in_team(params.team()?).await?;
+    // `fleetctl get labels` prints the built-in ones too, and its output can be applied again.
     for spec in body.specs.iter().filter(|spec| !spec.is_built_in()) {
         labels::apply(&caller, &context, spec).await?;
     }
@@ -81,6 +83,7 @@ async fn apply_policies(caller: Caller, Input(body): Input<Specs<PolicyBody>>) -
         let context = caller.in_team_named(Some(&spec.team)).await?;
         let name = spec.name.clone().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
         let known = checks.list(&context.grant()?).await?.into_iter().map(|found| found.check);
+        // As the service compares names; otherwise the creation would fail with a conflict.
         let known = known.into_iter().find(|check| check.name.to_lowercase() == name.to_lowercase());
         let draft = spec.draft();
         match known {
@@ -108,6 +111,7 @@ struct TeamSpec {
 async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Answer {
     let mut ids = Map::new();
     for spec in body.specs {
+        // Ignoring them would look like success, and the hosts would keep their configuration.
         if spec.agent_options.is_some_and(|options| !options.is_null()) {
             return Err(Failure::invalid("agent_options", "cannot be set here; use `muster fleetd-options`"));
         }
@@ -117,6 +121,7 @@ async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Ans
             Some(space) => space,
             None => create_named(&caller, &name, &spec.description).await?,
         };
+        // A specification without secrets leaves them as they are; an empty list revokes all.
         if let Some(secrets) = spec.secrets {
             replace(&caller, &caller.within(&space.id), secrets).await?;
         }

@@ -1,4 +1,4 @@
-//! The hosts that a live query is for. A live query runs in one team.
+//! Targets of a live query, which runs in one team.
 
 use muster_core::authorization::OpContext;
 use muster_store::query::{AgentCondition, AgentFilter};
@@ -52,6 +52,7 @@ impl Targets {
         for label in labels.unwrap_or_default() {
             let (context, condition) = labels::condition_of(caller, label).await?;
             any.push(condition);
+            // A label of a team also selects the team. A built-in one has none, and applies to the chosen team.
             team = team.or(context);
         }
         Self::of(caller, hosts, any, team)
@@ -67,6 +68,7 @@ impl Targets {
         for name in named(selected.hosts) {
             hosts.push(identified(caller, &name).await?);
         }
+        // Names of labels are unique only in a team: the one of the named hosts counts.
         let context = hosts.first().map_or_else(|| caller.context.clone(), |host| host.context.clone());
         let mut any = Vec::new();
         for label in named(selected.labels) {
@@ -86,17 +88,20 @@ impl Targets {
         mut any: Vec<AgentCondition>,
         team: Option<OpContext>,
     ) -> Result<Self, Failure> {
+        // A team without labels means all of its hosts; with labels, only those that have one.
         let is_whole_team = team.is_some() && any.is_empty();
         if hosts.is_empty() && any.is_empty() && !is_whole_team {
             return Err(Failure::bad("no hosts targeted"));
         }
         let context = team.or_else(|| hosts.first().map(|host| host.context.clone()));
         let context = context.unwrap_or_else(|| caller.context.clone());
+        // A live query belongs to one space, and is authorized there.
         if hosts.iter().any(|host| host.context.space() != context.space()) {
             return Err(one_team());
         }
         any.push(AgentCondition::Ids(hosts.into_iter().map(|host| host.agent.details.record.id).collect()));
         if is_whole_team {
+            // An empty conjunction is true for every host.
             any.push(AgentCondition::All(Vec::new()));
         }
         Ok(Self { context, filter: hosts_that(vec![AgentCondition::Any(any)]) })

@@ -40,6 +40,7 @@ async fn json(caller: &Caller, space: &Space) -> Result<Value, Failure> {
             let counts = caller.fleet.agents().count(&grant, &hosts_that(Vec::new())).await?;
             counts.into_iter().map(|(_, count)| count).sum()
         }
+        // Who may not read the hosts of a team still sees the team.
         Err(_) => 0,
     };
     Ok(json!({
@@ -66,6 +67,7 @@ fn id_of(name: &str) -> String {
     let words: Vec<String> =
         plain.collect::<String>().split('-').filter(|word| !word.is_empty()).map(str::to_owned).collect();
     let mut id = words.join("-");
+    // The id is ASCII by now, so this cannot cut a character in two.
     id.truncate(MAX_ID);
     id
 }
@@ -104,6 +106,7 @@ async fn get(caller: Caller, Path(team): Path<u64>) -> Answer {
 async fn update(caller: Caller, Path(team): Path<u64>, Input(body): Input<TeamBody>) -> Answer {
     let id = caller.team(team).await?.id;
     let space = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, id.as_str()).await?;
+    // A PATCH keeps what it does not mention.
     let name = body.name.unwrap_or_else(|| space.name.clone());
     let description = body.description.unwrap_or_else(|| space.description.clone());
     let changed = caller.fleet.spaces().update(&space, &name, &description).await?;

@@ -56,6 +56,7 @@ async fn upgrade(State(fleet): State<Arc<Fleet>>, mut request: Request) -> Respo
         return Failure::bad("expected a WebSocket handshake").into_response();
     };
     let mut head = axum::http::Request::new(());
+    // The handshake needs a request without a body; the upgraded connection was taken out above.
     *head.method_mut() = request.method().clone();
     *head.version_mut() = request.version();
     *head.headers_mut() = request.headers().clone();
@@ -63,6 +64,7 @@ async fn upgrade(State(fleet): State<Arc<Fleet>>, mut request: Request) -> Respo
         return Failure::bad("expected a WebSocket handshake").into_response();
     };
     let headers = request.headers().clone();
+    // The connection is handed over only after this response has been sent.
     tokio::spawn(async move {
         if let Ok(stream) = upgrade.await {
             serve(fleet, stream, peer, headers).await;
@@ -98,6 +100,7 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 async fn serve(fleet: Arc<Fleet>, stream: Upgraded, peer: Option<Peer>, headers: HeaderMap) {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config)).await;
+    // The upgrade needs no credentials. Until they come, a connection must be cheap and short.
     let begun = timeout(BEGIN, begin(&fleet, &mut socket, peer, &headers)).await;
     let late =
         || Failure::new(StatusCode::REQUEST_TIMEOUT, "Request Timeout", "expected auth and select_campaign").into();
@@ -124,8 +127,10 @@ async fn begin(
     let credentials = Credentials::of_token(&token, Connection::of(peer.clone()))?;
     let context = credentials.authenticate(fleet, headers).await?;
     if let Some(peer) = peer {
+        // From here on, the limits of authenticated connections apply to this one.
         peer.set_authenticated();
     }
+    // Counts towards the same limit as the streams of Muster's own API, per caller and server.
     let place = fleet.change_log().open_stream(&context)?;
     let caller = Caller { fleet: Arc::clone(fleet), context, credentials };
     let Received::SelectCampaign { campaign_id } = receive(socket).await? else {
@@ -199,6 +204,7 @@ impl Follower {
 
     async fn follow(&mut self, socket: &mut Socket) -> End {
         let now = Instant::now();
+        // Deadlines rather than intervals: a slow client must not cause a burst of late ticks.
         let (mut look, mut progress, mut ping) = (now, now, now + PING);
         let mut close = None;
         loop {
@@ -210,10 +216,12 @@ impl Follower {
                 look = now + LOOK_EVERY;
                 match self.look(socket, now >= progress).await {
                     Ok(Looked::Progress) => progress = now + PROGRESS_EVERY,
+                    // There may be more: a full page is followed by the next one without a pause.
                     Ok(Looked::Results) => look = now,
                     Ok(Looked::Nothing) => {}
                     Ok(Looked::Ended) => {
                         close = close.or(Some(now + AFTER_END));
+                        // All results are sent; until the connection closes, only pings are left.
                         look = now + PING;
                     }
                     Err(end) => return end,
@@ -237,9 +245,10 @@ impl Follower {
         }
     }
 
-    /// Takes over the rights that the caller has by now: its token may have been revoked.
+    /// Refreshes the caller's rights: its token may have been revoked.
     async fn verify(&mut self) -> Result<(), End> {
         if self.checked.elapsed() >= CHECKED_WITHIN {
+            // The headers only describe the client in a refusal, and those of the handshake are gone.
             let context = self.caller.credentials.authenticate(&self.caller.fleet, &HeaderMap::new()).await?;
             self.space = context.in_space(self.space.space().clone());
             self.checked = Instant::now();
@@ -254,6 +263,7 @@ impl Follower {
         // First the state: the results that are read after its end are all.
         let found = queries.find(&self.space, &self.id).await?;
         let page = queries.results(&found, self.position, BATCH).await?;
+        // Clients show progress relative to the totals, so these come before the first result.
         let is_first = self.told.0.is_null();
         if !page.is_empty() && !is_first {
             for result in page {
@@ -291,6 +301,7 @@ impl Follower {
         let host = numbers::of_host(&result.agent).unwrap_or_default();
         let mut rows: Value = serde_json::from_str(&result.answer.rows).unwrap_or_default();
         for row in rows.as_array_mut().into_iter().flatten() {
+            // As in FleetDM: rows are printed on their own, so each names its host.
             row["host_hostname"] = result.hostname.as_str().into();
             row["host_display_name"] = result.hostname.as_str().into();
         }
@@ -304,7 +315,7 @@ impl Follower {
     }
 }
 
-/// What a look has found.
+/// Result of a look.
 enum Looked {
     Results,
     Progress,

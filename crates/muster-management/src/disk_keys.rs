@@ -24,7 +24,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .about("Get the disk key of a host; recorded in the audit log")
             .needs(REVEAL),
         Endpoint::post("/hosts/{id}/disk_key/escrow", escrow)
-            .about("Make a host with Linux ask its user for the passphrase of the disk")
+            .about("Make a Linux host ask its user for the disk passphrase")
             .needs(REVEAL),
     ]
 }

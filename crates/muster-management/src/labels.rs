@@ -21,16 +21,16 @@ use super::query::IfMatch;
 /// Endpoints for labels.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/labels", list).about("List labels with the numbers of their hosts").needs(&[Name::OsqueryRead]),
+        Endpoint::get("/labels", list).about("List labels with their numbers of hosts").needs(&[Name::OsqueryRead]),
         Endpoint::post("/labels", create).about("Create a label").needs(&[Name::OsqueryWrite]),
         Endpoint::get("/labels/{id}", get).about("Get a label, by id or name").needs(&[Name::OsqueryRead]),
         Endpoint::put("/labels/{id}", update).about("Update a label").needs(&[Name::OsqueryWrite]),
         Endpoint::delete("/labels/{id}", delete).about("Delete a label").needs(&[Name::OsqueryWrite]),
         Endpoint::post("/labels/{id}/_add_hosts", add_hosts)
-            .about("Give a manual label to hosts")
+            .about("Add hosts to a manual label")
             .needs(&[Name::OsqueryWrite]),
         Endpoint::post("/labels/{id}/_remove_hosts", remove_hosts)
-            .about("Take a manual label from hosts")
+            .about("Remove hosts from a manual label")
             .needs(&[Name::OsqueryWrite]),
     ]
 }
@@ -85,7 +85,9 @@ async fn update(
     Body(body): Body<SaveLabel>,
 ) -> Answer<Item<Label>> {
     if !body.hosts.is_empty() {
-        return Err(Error::invalid("hosts", "only of a new label").remedy("use _add_hosts and _remove_hosts").into());
+        return Err(Error::invalid("hosts", "can only be set on a new label")
+            .remedy("use _add_hosts and _remove_hosts")
+            .into());
     }
     let expected = version.number()?;
     Ok(item(converted(fleet.labels().update(&context.grant()?, &id, draft(body), expected).await?)))

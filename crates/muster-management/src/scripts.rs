@@ -43,8 +43,10 @@ pub fn endpoints() -> Vec<Endpoint> {
             .needs(RUN),
         Endpoint::get("/v1/scripts", saved).about("List saved scripts").needs_one_of(READ),
         Endpoint::post("/v1/scripts", save).about("Save a script under a name").needs(WRITE),
-        Endpoint::get("/v1/scripts/settings", settings).about("Get whether hosts get scripts").needs_one_of(READ),
-        Endpoint::put("/v1/scripts/settings", switch).about("Switch scripts on or off in the space").needs(WRITE),
+        Endpoint::get("/v1/scripts/settings", settings)
+            .about("Get whether scripts are enabled in the space")
+            .needs_one_of(READ),
+        Endpoint::put("/v1/scripts/settings", switch).about("Enable or disable scripts in the space").needs(WRITE),
         Endpoint::get("/v1/scripts/{id}", saved_one).about("Get a saved script, by id or name").needs_one_of(READ),
         Endpoint::delete("/v1/scripts/{id}", delete).about("Delete a saved script").needs(WRITE),
     ]

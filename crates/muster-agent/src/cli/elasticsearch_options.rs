@@ -16,7 +16,7 @@ use crate::state::enrollment::{Secret, Trust};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Elasticsearch of the fleet server on this host")]
 pub struct ElasticsearchOptions {
-    /// Also configure the output of this agent's policy, and test it: URL of Elasticsearch. --proxy-url and --header apply to it
+    /// URL of Elasticsearch: test it, and configure it as the output of this agent's policy. --proxy-url and --header apply to it
     #[arg(long, value_name = "URL", requires = "fleet_server_credential")]
     fleet_server_es: Option<String>,
     /// Token of a service account with which the server creates the agents' API keys, @FILE, or - for standard input

@@ -37,7 +37,7 @@ pub struct Args {
     /// Replace an existing installation of this base path; keeps its enrollment unless --url is passed
     #[arg(long, short = 'f')]
     force: bool,
-    /// Ask nothing, not even on a terminal
+    /// Never prompt, not even on a terminal
     #[arg(long, short = 'n')]
     non_interactive: bool,
     /// Run the agent as a user without privileges, which is created if it does not exist

@@ -131,6 +131,7 @@ impl Place {
     }
 
     async fn begin(&self, ask: Ask<'_>) -> Result<Incoming, ApiError> {
+        // A connection for each request: they are rare, and a stream keeps its own for minutes.
         let (mut connection, host, prefix) = self.connect().await?;
         let mut request = http::Request::builder().method(ask.method).uri(format!("{prefix}{}", ask.path));
         request = request.header(HOST, host).header(http::header::ACCEPT, "application/json");
@@ -170,6 +171,7 @@ impl Place {
 }
 
 async fn refusal(status: StatusCode, body: Incoming) -> ApiError {
+    // An error page may be of any length, and only its beginning is used.
     let body = Limited::new(body, 64 << 10).collect().await.map(Collected::to_bytes).unwrap_or_default();
     let message = match serde_json::from_slice::<Message>(&body) {
         Ok(Message { message }) => message,
@@ -200,10 +202,12 @@ impl Documents {
                     return serde_json::from_slice(&line).map_err(|error| ApiError::Malformed(error.into()));
                 }
             }
+            // What has been searched is not searched again when more arrives: a large event comes in many frames.
             self.searched = self.buffer.len();
             let frame = self.body.frame().await.ok_or(ApiError::Ended)?;
             let frame = frame.map_err(|error| ApiError::Connection(error.into()))?;
             let Ok(data) = frame.into_data() else { continue };
+            // Without this limit, a stream without line breaks would fill the memory of the agent.
             if self.buffer.len() + data.len() > EVENT_MAX {
                 return Err(ApiError::Malformed(format!("an event exceeds {EVENT_MAX} bytes").into()));
             }

@@ -60,6 +60,7 @@ impl Background {
         running.retain(|provider, _| {
             let stays = wanted.contains_key(provider);
             if !stays {
+                // An input must not be built from values that nobody keeps up to date.
                 self.board.forget(provider);
             }
             stays
@@ -82,6 +83,7 @@ impl Background {
     /// Waits for the first responses of the providers that run.
     pub async fn ready(&self) {
         let names = self.names();
+        // After this time, the policy is applied with the values that are there; the others cause a new model later.
         let _ = tokio::time::timeout(PATIENCE, self.board.ready(&names)).await;
     }
 

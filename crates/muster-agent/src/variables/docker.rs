@@ -47,6 +47,7 @@ pub async fn run(settings: Docker, board: Arc<Board>) {
         Ok(place) => place,
         Err(reason) => return board.set_fault(PROVIDER, Some(reason)),
     };
+    // Outside of the loop: a lost connection must not stop the inputs of containers that still run.
     let mut found = Lingering::new(settings.cleanup_timeout);
     loop {
         // A host without containers is no fault: the same policy may be meant for hosts with containers.
@@ -104,6 +105,7 @@ async fn wait(events: &mut Documents, found: &mut Lingering, board: &Board) -> R
                 None => std::future::pending().await,
             }
         };
+        // The contents of the event do not matter: the containers are listed again in any case.
         tokio::select! {
             event = events.next::<IgnoredAny>() => return event.map(drop),
             () = ended => {}

@@ -34,6 +34,7 @@ impl Lingering {
 
     /// Adds or replaces the sets of a container.
     pub fn put(&mut self, id: String, sets: Vec<DynamicSet>) {
+        // Known containers are still updated, so that the limit does not freeze the inputs that run.
         if self.found.len() >= FOUND_MAX && !self.found.contains_key(&id) {
             self.overflown = true;
             return;
@@ -66,6 +67,7 @@ impl Lingering {
     pub fn valid(&mut self, now: Instant) -> (Vec<DynamicSet>, Option<Instant>) {
         let stay = self.stay;
         self.found.retain(|_, entry| entry.gone.is_none_or(|gone| gone + stay > now));
+        // The fault ends as soon as there is room again; the next list then finds the others.
         self.overflown &= self.found.len() >= FOUND_MAX;
         let next = self.found.values().filter_map(|entry| entry.gone).min().map(|gone| gone + stay);
         (self.found.values().flat_map(|entry| entry.sets.iter().cloned()).collect(), next)

@@ -39,6 +39,7 @@ impl Used {
         match value {
             // Variables of conditions are written in the same way. What cannot be parsed is reported when it is rendered.
             Value::String(text) if text.contains("${") => {
+                // All alternatives count, not only the first: which one has a value is known only later.
                 if let Ok(template) = Template::parse(text) {
                     self.0.extend(template.names().map(str::to_owned));
                 }

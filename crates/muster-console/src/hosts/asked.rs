@@ -73,6 +73,7 @@ impl Asked {
         parts.extend(self.platform_condition().map(str::to_owned));
         match self.check.as_str() {
             "" => {}
+            // A condition that nothing meets: no check can fail where none exists.
             ANY if checks.is_empty() => parts.push("failing_checks:none".to_owned()),
             ANY => parts.push(format!("failing_checks:({})", checks.join(" or "))),
             id => parts.push(format!("failing_checks:{}", quoted(id))),
@@ -80,6 +81,7 @@ impl Asked {
         match (self.q.trim(), parts.is_empty()) {
             ("", _) => {}
             (q, true) => parts.push(q.to_owned()),
+            // In parentheses: an `or` in it would otherwise bind to the other conditions.
             (q, false) => parts.insert(0, format!("({q})")),
         }
         parts.join(" and ")
@@ -104,6 +106,7 @@ impl Asked {
     }
 
     fn cursor(&self) -> Option<HostCursor> {
+        // JSON, because names of hosts can contain every character that could separate them.
         let (name, id): (String, String) = serde_json::from_str(&self.after).ok()?;
         Some(HostCursor { name, id: HostId::parse(&id).ok()? })
     }

@@ -288,6 +288,7 @@ pub async fn update(
     Id(id): Id,
     Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
+    // A malformed version becomes 0, which no check has, and so a conflict.
     let expected = fields.version.parse().unwrap_or_default();
     let made =
         async { fleet.host_checks().update(&visitor.context.grant()?, &id, fields.draft(), Some(expected)).await };
@@ -308,6 +309,7 @@ async fn again(fleet: &Fleet, visitor: &Visitor, id: &str, fields: Fields, error
         Err(error) => return failure::inside(visitor, &error, TAB),
     };
     let now = Fields::of(&found.check);
+    // A conflict about the same version is about another check of the space, and is shown as it is.
     if error.code != CHANGED || now.version == fields.version {
         return render(&form_page(visitor, Some(Row::new(found)), fields, Some(error)));
     }
@@ -323,13 +325,14 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         visitor.context.grant::<OsqueryWrite>()?;
         let found = fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, &id).await?;
+        // Hosts that have not answered have nothing that is deleted.
         let hosts = counted(found.passing + found.failing, "host");
         let title = format!("Delete the check {}?", found.check.name);
         let (action, back) =
             (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         Ok(Confirm {
             text: vec![format!(
-                "The check is deleted with the answers of {hosts}. Hosts are not asked any more. This cannot be undone."
+                "This deletes the check and the answers of {hosts}. Hosts no longer run its query. This cannot be undone."
             )],
             button: "Delete the check",
             cli: cli(&visitor, &format!("host-check delete {}", shell::argument(&found.check.name))),

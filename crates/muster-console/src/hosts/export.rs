@@ -1,4 +1,4 @@
-//! `/hosts.csv`: all hosts that match, without an end at some number of rows.
+//! `/hosts.csv`: all matching hosts, without a maximum number of rows.
 
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ impl Export {
         let found = self.fleet.agents().hosts(&self.grant, &self.filter, &self.rows).await?.items;
         let is_full = found.len() == BATCH as usize;
         if let Some(last) = found.last() {
+            // By cursor rather than by offset: hosts that enroll or leave during the download neither repeat nor hide
+            // rows.
             self.rows = HostRows::After(HostCursor::behind(&last.host), BATCH);
         }
         Ok((found.iter().map(|view| record(view) + "\n").collect(), is_full))

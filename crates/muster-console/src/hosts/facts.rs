@@ -1,4 +1,4 @@
-//! What the agents of a host report about it, in lengths that a page bears.
+//! What the agents of a host report about it, truncated for display.
 
 use muster_core::raw_json;
 use muster_core::reported::shortened_to;
@@ -68,7 +68,7 @@ fn fact(report: &str, path: &[&str]) -> Option<String> {
     Some(shortened_to(&text, LONGEST * 4).into_owned()).filter(|text| !text.trim().is_empty())
 }
 
-/// Formats a number of bytes. A text that is none stays as it is.
+/// Formats a number of bytes. Other text is returned unchanged.
 fn memory(bytes: &str) -> String {
     const GIB: u64 = 1 << 30;
     match bytes.parse::<u64>() {

@@ -52,6 +52,7 @@ pub struct Fields {
 impl Fields {
     fn seal(&self) -> String {
         let mut hasher = DefaultHasher::new();
+        // Not a secret: it only shows whether the text has changed since it was reviewed.
         (&self.text, &self.version).hash(&mut hasher);
         format!("{:x}", hasher.finish())
     }
@@ -116,6 +117,7 @@ async fn updated(fleet: &Fleet, visitor: &Visitor, options: &SpaceOptions) -> Op
 /// Returns the number of hosts that get the options.
 async fn hosts(fleet: &Fleet, visitor: &Visitor) -> Result<String, Error> {
     let Ok(grant) = visitor.context.grant::<AgentsRead>() else { return Ok(String::new()) };
+    // Counted by osqueryd, which is what runs with these options.
     let osquery = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery])]);
     let counts = fleet.agents().count(&grant, &osquery).await?;
     Ok(counted(counts.into_iter().map(|(_, count)| count).sum::<u64>(), "host"))
@@ -139,8 +141,9 @@ pub async fn save(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Post
 /// Returns the differences to review; `None` if the options were saved.
 async fn saved(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Option<Vec<Difference>>, Error> {
     let is_reviewed = fields.confirmed == fields.seal();
+    // The review is a dry run of the same change, so it finds the same errors.
     let context = visitor.context.clone().trying(!is_reviewed);
-    let version = fields.version.parse().map_err(|_| Error::invalid("version", "is no number"))?;
+    let version = fields.version.parse().map_err(|_| Error::invalid("version", "is not a number"))?;
     let text = Some(fields.text.clone());
     let (_, differences) = fleet.fleetd_options().update(&context.grant()?, text, Some(version)).await?;
     Ok((!is_reviewed).then_some(differences))
@@ -167,7 +170,7 @@ async fn again(fleet: &Fleet, visitor: &Visitor, mut fields: Fields, error: Erro
     }
 }
 
-/// Asks before the default options return.
+/// Asks before the options are reset to the default.
 pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
     let made = async {
         let trial = visitor.context.clone().trying(true);
@@ -175,11 +178,11 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         let hosts = hosts(&fleet, &visitor).await?;
         let of_hosts = if hosts.is_empty() { String::new() } else { format!(" of {hosts}") };
         let changes = counted(differences.len(), "difference");
-        let title = "Return to the default options?";
+        let title = "Reset the options to the default?";
         let (action, back) = (visitor.base.link(format_args!("{PATH}/reset")), visitor.base.link(PATH));
         Ok(Confirm {
-            text: vec![format!("The configuration{of_hosts} changes in {changes}. The present text is deleted.")],
-            button: "Return to the default",
+            text: vec![format!("The configuration{of_hosts} changes in {changes}. The current text is deleted.")],
+            button: "Reset to the default",
             cli: cli(&visitor, "fleetd-options reset"),
             api: curl(&visitor, "DELETE", API, ""),
             ..Confirm::new(&visitor, title, TAB, action, back)
@@ -188,11 +191,11 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
     shown(&visitor, TAB, made.await)
 }
 
-/// Returns to the default options.
+/// Resets the options to the default.
 pub async fn reset(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed) -> Response {
     let made = async {
         fleet.fleetd_options().update(&visitor.context.grant()?, None, None).await?;
-        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The options are the default again."))
+        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), "The options are reset to the default."))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

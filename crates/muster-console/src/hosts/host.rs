@@ -120,6 +120,7 @@ fn content(visitor: &Visitor, view: HostView, now: Timestamp) -> HostPage {
         first_seen: Moment::new(view.host.created_at, now),
         seen: Moment::of(view.last_seen(), now),
         facts: facts(&view),
+        // Newest first: old enrollments of the host are below the one that is in use.
         agents: view.agents.iter().rev().map(|agent| agent_row(agent, now)).collect(),
         has_osquery: view.failing.is_some(),
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
@@ -165,6 +166,7 @@ fn check_row(one: &AnsweredCheck, now: Timestamp) -> CheckRow {
         state: match passes {
             Some(true) => ("good", "●", "passes"),
             Some(false) => ("bad", "✕", "fails"),
+            // Also if the query has only failed on the host so far, which is neither.
             None => ("quiet", "○", "no answer yet"),
         },
         since: result.as_ref().map(|result| Moment::new(result.since, now)),
@@ -221,6 +223,7 @@ pub async fn software(
         let start = (asked.page as usize).saturating_mul(ROWS);
         let software = packages(&view.software, &asked.q, start..start.saturating_add(ROWS), fleet.now());
         let link = |page: u32| format!("{}{TAB}/{id}/software?q={}&page={page}", visitor.base, encoded(&asked.q));
+        // The page number comes from the URL, so the arithmetic must not overflow.
         let is_last = start.saturating_add(ROWS) >= software.total;
         Ok(HostSoftwarePage {
             frame: Frame::new(&visitor, format!("Software of {}", cut(&name_of(&view))), TAB),

@@ -109,11 +109,13 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
     let checks = checks(fleet, visitor).await?;
     let ids = ids(&checks);
     let mut shown = empty_page(visitor, asked, newest, checks);
+    // An error of the filter is shown on the page, where it can be corrected, and not in place of it.
     let filter = match asked.check().and_then(|()| asked.filter(&ids, fleet.now())) {
         Ok(filter) => filter,
         Err(error) => return Ok(HostsPage { error: Some(error), ..shown }),
     };
     let found = fleet.agents().hosts(&grant, &filter, &asked.rows(ROWS)).await?;
+    // With a cursor, the number of rows before this page is unknown, so a full page may be followed by an empty one.
     if let Some(last) = found.items.last().filter(|_| found.items.len() == ROWS as usize) {
         shown.next = asked.behind(&visitor.base, &HostCursor::behind(&last.host));
     }
@@ -156,6 +158,7 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, checks: Vec<
 
 /// Returns the host checks to filter by: id and name. None for those who may not read them.
 pub async fn checks(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<(String, String)>, Error> {
+    // The list is for everybody who may read agents; only this filter is missing for the others.
     let Ok(grant) = visitor.context.grant::<OsqueryRead>() else { return Ok(Vec::new()) };
     let found = fleet.host_checks().list(&grant).await?;
     Ok(found.into_iter().map(|one| (one.check.id.to_string(), one.check.name)).collect())

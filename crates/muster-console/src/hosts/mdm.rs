@@ -105,6 +105,7 @@ pub async fn send(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Post
 }
 
 async fn document(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Response, Error> {
+    // The fields are validated first: revealing the secret is an audit event, which a typing error must not cause.
     let url = checked("url", &fields.url, check_url)?;
     let package = match fields.platform.as_str() {
         "windows" => {
@@ -118,6 +119,7 @@ async fn document(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<R
     let secret = secret.map(Zeroizing::new).ok_or_else(|| {
         Error::invalid("key", "the secret was shown only when it was created").remedy("replace the key")
     })?;
+    // The list offers only such keys, but a form can be sent with any id.
     if key.family != KeyFamily::Fleetd {
         return Err(Error::invalid("key", "is not for orbit and osqueryd"));
     }

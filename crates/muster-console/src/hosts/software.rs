@@ -49,6 +49,7 @@ impl Asked {
         });
         let versions = given(&self.version).map(|text| Conditions::parse(&text)).transpose()?;
         let name = given(&self.name).unwrap_or_default();
+        // Versions are compared row by row, which is bounded only among the rows of a name.
         if versions.is_some() && name.is_empty() {
             return Err(Error::invalid("version", "requires a name"));
         }

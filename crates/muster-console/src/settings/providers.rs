@@ -219,7 +219,7 @@ pub async fn update(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor,
     }
     match fleet.providers().update(&visitor.context, &provider, &fields.change()).await {
         Ok(after) => {
-            let text = format!("The provider {} is saved, from the next login on.", after.id);
+            let text = format!("The provider {} is saved. The change applies from the next login.", after.id);
             notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
         }
         Err(error) => render(&visitor, Some(&provider), fields, Some(error)),

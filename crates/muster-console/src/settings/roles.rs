@@ -199,7 +199,7 @@ impl Edit for Fields {
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, role: &Self::Record) -> Result<Response, Error> {
         let after = fleet.roles().update(&visitor.context, role, &draft(self)).await?;
-        let text = format!("The role {} is saved, and in force for everybody who has it.", after.name);
+        let text = format!("The role {} is saved. The change applies immediately to everyone who has it.", after.name);
         Ok(notice::redirect(visitor.base.link(PATH), &text))
     }
 

@@ -66,7 +66,7 @@ const GROUPS: [(&str, &[Subject]); 4] = [
             subject(
                 "/settings/providers",
                 "OpenID providers",
-                "Where people log in, instead of with a password.",
+                "Where people log in instead of using a password.",
                 Some(Name::UsersRead),
             ),
             subject("/settings/roles", "Roles", "Named sets of privileges.", Some(Name::RolesRead)),

@@ -29,7 +29,7 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response 
                  agent receives it. Agents that are offline get it when they return; until then, they \
                  accept what the former key has signed. This cannot be undone."
                     .to_owned(),
-                format!("The fingerprint of the present key is {key}."),
+                format!("The fingerprint of the current key is {key}."),
             ],
             button: "Replace the signing key",
             cli: cli(&visitor, "policy rotate-signing-key"),

@@ -340,13 +340,13 @@ pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let back = page_of(&visitor, &binding.subject);
         let shown = bound(&binding, fleet.now());
         Ok(Confirm {
-            text: vec![format!("The role {} ({}) is taken away, from the next request on.", shown.role, shown.scope)],
-            button: "Take the role away",
+            text: vec![format!("The role {} ({}) is removed, effective immediately.", shown.role, shown.scope)],
+            button: "Remove the role",
             cli: cli(&visitor, &format!("role unbind {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("/api/v1/bindings/{id}"), ""),
             ..Confirm::new(
                 &visitor,
-                format!("Take the role {} away?", shown.role),
+                format!("Remove the role {}?", shown.role),
                 TAB,
                 visitor.base.link(format_args!("/settings/bindings/{id}/delete")),
                 back,
@@ -363,7 +363,7 @@ pub async fn unbind(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, 
         fleet.bindings().delete(&visitor.context, &binding).await?;
         Ok::<_, Error>(notice::redirect(
             page_of(&visitor, &binding.subject),
-            &format!("The role {} is taken away.", binding.role),
+            &format!("The role {} is removed.", binding.role),
         ))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))

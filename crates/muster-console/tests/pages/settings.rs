@@ -160,7 +160,7 @@ async fn a_user_gets_a_link_a_role_and_is_locked() {
     let shown = pages.page(&cookie, &user).await.html;
     assert!(shown.contains("space default") && shown.contains("muster role bind ROLE --user bob"), "{shown}");
     let unbind = link(&shown, "/settings/bindings/").to_owned();
-    assert!(pages.page(&cookie, &unbind).await.html.contains("Take the role helpdesk away?"));
+    assert!(pages.page(&cookie, &unbind).await.html.contains("Remove the role helpdesk?"));
     assert_eq!(pages.post(&cookie, &unbind, "").await.goes_to(), user);
     assert_eq!(pages.post(&cookie, &format!("{user}/lock"), "").await.status, 303);
     assert!(pages.page(&cookie, &user).await.html.contains("locked"));
@@ -487,5 +487,5 @@ async fn the_page_of_a_new_enrollment_key_has_an_address_without_the_token() {
     assert!(revealed.contains(&format!("--enrollment-token={token}")), "{revealed}");
     assert!(pages.page(&cookie, "/audit?action=enrollment_key.reveal").await.html.contains("enrollment_key.reveal"));
     pages.post(&cookie, &format!("/keys/{key}/revoke"), "").await;
-    assert!(pages.page(&cookie, &address).await.html.contains("No agent can enroll with this key any more"));
+    assert!(pages.page(&cookie, &address).await.html.contains("Agents can no longer enroll with this key"));
 }

@@ -117,7 +117,7 @@ privileges! {
     ScriptsRun = "scripts.run", Agents;
     /// Read saved scripts, and the runs of everybody with their scripts and outputs.
     ScriptsRead = "scripts.read", Space;
-    /// Save and delete scripts, and switch scripts on and off.
+    /// Save and delete scripts, and enable or disable scripts.
     ScriptsWrite = "scripts.write", Space;
     /// Reveal the recovery keys of encrypted disks, and make hosts report them.
     DiskKeysReveal = "disk_keys.reveal", Agents;

@@ -45,11 +45,13 @@ pub fn completed(mut output: Map<String, Value>, block: &Map<String, Value>) -> 
     let has_proxy = !is_missing(&output, "proxy_url");
     let wanted = FIELDS.iter().filter(|name| !(has_proxy && **name == "proxy_disable"));
     complete(&mut output, block, wanted);
+    // `ssl` is completed field by field: a CA of the output and a key of the block can be used together.
     let Some(Value::Object(more)) = block.get("ssl") else { return output };
     let mut ssl = match output.remove("ssl") {
         Some(Value::Object(ssl)) => ssl,
         _ => Map::new(),
     };
+    // Computed before the block is merged, because its own CA must not count as trust of the output.
     let ignores_insecure = is_insecure(more) && has_trust(&ssl);
     let wanted = SSL_FIELDS.iter().filter(|name| !(ignores_insecure && **name == "verification_mode"));
     complete(&mut ssl, more, wanted);
@@ -67,6 +69,7 @@ fn complete<'a>(to: &mut Map<String, Value>, from: &Map<String, Value>, names: i
 
 fn is_missing(fields: &Map<String, Value>, name: &str) -> bool {
     match fields.get(name) {
+        // Empty values count as missing: forms send them for fields that were not filled in.
         None | Some(Value::Null) => true,
         Some(Value::String(text)) => text.is_empty(),
         Some(Value::Array(items)) => items.is_empty(),
@@ -129,10 +132,12 @@ impl Trial {
     #[must_use]
     pub fn after(&self, verdict: Verdict, now: Timestamp) -> Self {
         let (reason, next) = match verdict {
+            // No next test: the settings work until a request with them fails.
             Verdict::Works => return Self::default(),
             Verdict::Fails(reason) => (reason, Some(now.plus(RETEST))),
             Verdict::Incompatible(reason) => (reason, None),
         };
+        // Further failed tests do not move the beginning, which people see.
         let since = self.fallback.as_ref().map_or(now, |fallback| fallback.since);
         Self { next, fallback: Some(Fallback { reason, since }) }
     }

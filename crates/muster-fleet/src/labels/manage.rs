@@ -90,6 +90,7 @@ impl Labels {
     pub async fn list(&self, grant: &Grant<OsqueryRead>) -> Result<Vec<LabelView>, Error> {
         let seen = self.store.seen_by(grant);
         let osquery = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery])]);
+        // One grouped statement for all built-in labels, instead of a count for each.
         let systems = seen.agents_by_os(&osquery, MAX_SYSTEMS).await?;
         let built_in = |one: BuiltIn| LabelView {
             label: Label {
@@ -163,17 +164,19 @@ impl Labels {
         expected: Option<i64>,
     ) -> Result<LabelView, Error> {
         let (before, others) = self.among(grant, id).await?;
+        // The write checks the version, too. This also rejects a stale request that would change nothing.
         if expected.is_some_and(|expected| expected != before.version) {
             return Err(changed());
         }
         if !before.is_dynamic() && draft.query.is_some() {
-            let error = Error::invalid("query", "a manual label has none");
+            let error = Error::invalid("query", "a manual label has no query");
             return Err(error.remedy("create another label"));
         }
         let mut after = before.clone();
         draft.apply(&mut after);
         if after != before {
             after.version += 1;
+            // Another spelling of the same name keeps all references, which ignore case.
             if name_key(&after.name) != name_key(&before.name) {
                 self.check_unused(grant, &before).await?;
             }
@@ -200,12 +203,12 @@ impl Labels {
         self.commit(grant, "label.delete", &label, detail, vec![write]).await
     }
 
-    /// Gives a manual label to hosts, by name, hardware UUID or id. Returns the number of those that did not have it.
+    /// Adds a manual label to hosts, by name, hardware UUID or id. Returns the number of those that did not have it.
     pub async fn add_hosts(&self, grant: &Grant<OsqueryWrite>, id: &str, hosts: &[String]) -> Result<u64, Error> {
         self.change_hosts(grant, id, hosts, true).await
     }
 
-    /// Takes a manual label from hosts. Returns the number of those that had it.
+    /// Removes a manual label from hosts. Returns the number of those that had it.
     pub async fn remove_hosts(&self, grant: &Grant<OsqueryWrite>, id: &str, hosts: &[String]) -> Result<u64, Error> {
         self.change_hosts(grant, id, hosts, false).await
     }
@@ -224,6 +227,7 @@ impl Labels {
         let seen = self.store.seen_by(grant);
         let mut hosts = resolved(seen, named).await?;
         let with: BTreeSet<HostId> = seen.hosts_with_label(&label, &hosts).await?.into_iter().collect();
+        // Only what changes is written and counted, so a repeated request has no effect and no audit event.
         hosts.retain(|host| with.contains(host) != adds);
         if hosts.is_empty() {
             return Ok(0);
@@ -250,9 +254,10 @@ impl Labels {
         Ok((labels.remove(at), labels))
     }
 
-    /// Rejects the deletion or another name of a label by which a host check or a pack chooses its hosts: it would be for no host.
+    /// Rejects deleting or renaming a label that a host check or a pack uses: it would then apply to no host.
     async fn check_unused(&self, grant: &Grant<OsqueryWrite>, label: &Label) -> Result<(), Error> {
         let seen = self.store.seen_by(grant);
+        // Checks and packs store the names of labels, so a dangling name could not be told from a typing error.
         let check = host_checks::with_label(seen.host_checks().await?.as_deref(), &label.name)?;
         let pack = packs::with_label(seen.packs().await?.as_deref(), &label.name)?;
         let user = check.map(|name| format!("host check {name:?}")).or(pack.map(|name| format!("pack {name:?}")));
@@ -273,10 +278,12 @@ impl Labels {
         detail: Value,
         mut writes: Vec<Write>,
     ) -> Result<(), Error> {
+        // Makes the other servers drop the cached labels of the space.
         writes.push(Write::Changed(Change::Setting(setting_name(grant.space()))));
         let now = self.clock.now();
         writes.push(audit_line(grant.origin(), now, action, format_args!("label:{}", label.id), detail));
         self.store.commit(grant, writes).await.map_err(|error| refused(error, label))?;
+        // At once on this server: the caller's next request must see its own change.
         self.cache.forget(grant.space().as_str());
         Ok(())
     }
@@ -360,6 +367,7 @@ fn described(label: &Label) -> Value {
 }
 
 fn audited(hosts: &[String]) -> Value {
+    // A request can name a thousand hosts; the number is always complete.
     let shown: Vec<&String> = hosts.iter().take(AUDITED).collect();
     json!({"number": hosts.len(), "named": shown})
 }

@@ -28,6 +28,7 @@ impl OutputKeys {
     /// Returns the settings with which a cluster is reached. Those of the output are tested if that is due.
     pub(super) async fn in_use(&self, cluster: &mut OutputCluster) -> Result<InUse, Error> {
         let settings = self.settings(cluster)?;
+        // Without bootstrap settings there is no alternative, so a test could change nothing.
         let is_due = settings.of_bootstrap.is_some() && cluster.trial.is_due(self.clock.now());
         let is_changed = is_due && self.test(cluster, &settings).await?;
         Ok(InUse { connection: chosen(cluster, settings), is_changed })
@@ -42,6 +43,7 @@ impl OutputKeys {
     async fn test(&self, cluster: &mut OutputCluster, settings: &Settings) -> Result<bool, Error> {
         let tested = self.issuer.test(&connection(cluster, settings.of_output.clone())).await;
         let after = cluster.trial.after(verdict(tested), self.clock.now());
+        // Another reason for the same fallback is stored, but it is neither an event nor a log line.
         let is_changed = after.fallback.is_some() != cluster.trial.fallback.is_some();
         let mut writes = vec![trial_write(cluster, &after)];
         if is_changed {
@@ -56,6 +58,7 @@ impl OutputKeys {
             }
         }
         self.store.commit(&System, writes).await?;
+        // Only after the commit: if it fails, the test is repeated and the event is not lost.
         cluster.trial = after;
         Ok(is_changed)
     }
@@ -79,6 +82,7 @@ impl OutputKeys {
     async fn named(&self, output: &str) -> Result<(Option<SpaceId>, String), Error> {
         let store = self.store.everywhere(&System);
         let found = match output.split_once(':') {
+            // The outputs of a policy have ids of the form POLICY:NAME; those of objects contain no colon.
             Some((policy, _)) => {
                 let policy = store.policy(&PolicyId::trusted(policy)).await?;
                 policy.map(|policy| (policy.space, policy.name))
@@ -97,6 +101,7 @@ impl OutputKeys {
 
 fn chosen(cluster: &OutputCluster, settings: Settings) -> Connection {
     let Settings { of_output, of_bootstrap } = settings;
+    // Without a block, those of the output are used, whatever the last test has found.
     let of_bootstrap = of_bootstrap.filter(|_| cluster.trial.fallback.is_some());
     connection(cluster, of_bootstrap.unwrap_or(of_output))
 }
@@ -114,6 +119,7 @@ fn verdict(tested: Result<String, IssueError>) -> Verdict {
     match tested {
         // It responds; the requests that follow wait as long as it asks for.
         Ok(_) | Err(IssueError::Overloaded { .. }) => Verdict::Works,
+        // Repeating the test would not help: only an upgrade of the cluster or another output does.
         Err(error @ IssueError::Incompatible(_)) => Verdict::Incompatible(reason(&error)),
         Err(error) => Verdict::Fails(reason(&error)),
     }

@@ -33,6 +33,7 @@ impl Scripts {
             self.waiting.remove(entry.id(), number);
             return Ok(due);
         }
+        // The agent stays listed: once scripts are enabled again, it gets what has not expired.
         if self.are_disabled(entry).await? { Ok(Vec::new()) } else { Ok(due) }
     }
 
@@ -48,12 +49,14 @@ impl Scripts {
         let unknown = || Error::not_found("script execution", id);
         let record = entry.record().ok_or_else(crate::authenticate::unauthorized)?;
         let run = ScriptRunId::parse(id).map_err(|_| unknown())?;
+        // In the agent's own space: an id alone must not reveal a script of another one.
         let found = self.store.everywhere(entry).script_run_in(&record.space, &run).await?;
         let now = self.clock.now();
         let run = found.filter(|run| now < run.expires_at).ok_or_else(unknown)?;
         if self.are_disabled(entry).await? {
             return Err(unknown());
         }
+        // The write checks in the same statement that the agent is a target without a result.
         let fetch = ScriptWrite::Fetch { run: run.id.clone(), agent: entry.id().clone(), now };
         match self.store.commit(entry, vec![fetch.into()]).await {
             Ok(_) => Ok(run),
@@ -71,6 +74,8 @@ impl Scripts {
         match self.store.commit(entry, vec![write.into()]).await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict(_)) => {
+                // Either the execution has ended, or it never was this host's. orbit repeats a report that fails, so
+                // the first case must succeed.
                 let known = self.store.everywhere(entry).script_execution(&run, entry.id()).await?;
                 known.map(drop).ok_or_else(unknown)
             }
@@ -78,7 +83,7 @@ impl Scripts {
         }
     }
 
-    /// Learns of the targets of a run that may be new.
+    /// Adds the targets of a run that may be new.
     pub(crate) async fn run_changed(&self, run: &ScriptRunId) -> Result<(), Error> {
         self.read_waiting(Some(run)).await
     }
@@ -89,6 +94,7 @@ impl Scripts {
             let batch = self.store.everywhere(&System).scripts_waiting(run, now, last.as_ref(), BATCH).await?;
             last = batch.last().cloned();
             let is_full = batch.len() == BATCH as usize;
+            // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
             self.waiting.add(batch);
             if !is_full {
                 return Ok(());
@@ -96,7 +102,7 @@ impl Scripts {
         }
     }
 
-    /// Reads what is to be executed: after the start, and after changes may have been missed.
+    /// Reloads the pending executions: at startup, and when changes may have been missed.
     pub(crate) async fn start_over(&self) {
         while let Err(error) = self.read_waiting(None).await {
             tracing::warn!(error = %chain(&error), "failed to read the scripts to execute; retrying");

@@ -40,6 +40,7 @@ impl Scripts {
         let (now, name) = (self.clock.now(), draft.name.trim().to_owned());
         let before = self.store.seen_by(grant).saved_script(&name).await?;
         let id = match before {
+            // The look-up also finds ids, so that a name in the form of an id must not replace another script.
             Some(before) if before.name.eq_ignore_ascii_case(&name) => before.id,
             _ => SavedScriptId::trusted(random_uuid(&*self.entropy)),
         };
@@ -63,6 +64,7 @@ impl Scripts {
 
     /// Deletes a saved script. Runs of it go on.
     pub async fn delete_saved(&self, grant: &Grant<ScriptsWrite>, id: &str) -> Result<(), Error> {
+        // By id only: the look-up also finds names, and a name can look like the id of another script.
         let found = self.store.seen_by(grant).saved_script(id).await?.filter(|script| script.id.as_str() == id);
         let script = found.ok_or_else(|| Error::not_found("saved script", id))?;
         let detail = json!({"name": script.name, "sha256": script.sha256});

@@ -150,7 +150,7 @@ fn listeners() -> Vec<Definition> {
             Kind::BasePath,
             text(""),
             None,
-            "Path under which a reverse proxy publishes `admin.listen`, such as /muster. Pages, redirects, cookies and the OpenAPI document contain it. The proxy may\nkeep it in requests or remove it; requests without it are answered, too. The header `X-Forwarded-Prefix` is ignored.",
+            "Path under which a reverse proxy publishes `admin.listen`, such as /muster. Pages, redirects, cookies and the OpenAPI\ndocument include it. The proxy may pass it on or strip it. The header `X-Forwarded-Prefix` is ignored.",
         ),
         key(
             &names::ADMIN_METRICS,
@@ -476,7 +476,7 @@ fn osquery() -> Vec<Definition> {
             ANY,
             text("0s"),
             None,
-            "Time after its last enrollment in which an osqueryd cannot enroll again; 0s for no limit. Of two hosts with the same\nidentifier, one is then rejected, instead of both replacing each other.",
+            "Minimum time between two enrollments of an osqueryd; 0s for no limit. Of two hosts with the same\nidentifier, one is then rejected, instead of both replacing each other.",
         ),
     ]
 }

@@ -36,7 +36,7 @@ impl Clients {
         let leaf = |certificate: &&X509Certificate<'_>| !certificate.is_ca();
         let leaves = cas.iter().filter(leaf).map(|certificate| {
             let subject = certificate.subject();
-            format!("tls.client_ca contains the certificate of {subject}, which is no CA: use the certificate of the CA that issues client certificates")
+            format!("tls.client_ca contains the certificate of {subject}, which is not a CA: use the certificate of the CA that issues client certificates")
         });
         let lists = self.revocations.iter().filter_map(|der| Some(CertificateRevocationList::from_der(der).ok()?.1));
         let is_known = |issuer: &[u8]| cas.iter().any(|ca| ca.subject().as_raw() == issuer);

@@ -80,7 +80,7 @@ pub struct CreateArgs {
     /// Maximum number of enrollments; orbit and osqueryd of a host count as two [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
-    /// Create a one-time secret for orbit and osqueryd of one host; the second has an hour after the first [expires after a day by default]
+    /// Create a one-time secret for one host: for its orbit and its osqueryd once each, the second within an hour of the first [expires after a day by default]
     #[arg(long, conflicts_with_all = ["secret", "max_uses", "policy"])]
     one_time: bool,
     /// With --one-time: hardware UUID of the host [default: the first host that uses it]

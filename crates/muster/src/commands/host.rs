@@ -36,7 +36,7 @@ pub enum HostCommand {
     Refetch(RefetchArgs),
     /// Print the recovery key of a host's encrypted disk; recorded in the audit log
     ///
-    /// With --request, makes a host with Linux ask its user for the passphrase of the disk.
+    /// With --request, makes a Linux host ask its user for the disk passphrase.
     #[command(after_help = "Examples:\n  muster host disk-key web-7\n  muster host disk-key web-7 --request")]
     DiskKey(DiskKeyArgs),
     /// Delete a host and its agents
@@ -68,7 +68,7 @@ pub struct DiskKeyArgs {
     /// Only print whether a key is stored, and the error of the host
     #[arg(long, conflicts_with = "request")]
     status: bool,
-    /// Make a host with Linux ask its user for the passphrase of the disk
+    /// Make a Linux host ask its user for the disk passphrase
     #[arg(long)]
     request: bool,
     #[command(flatten)]

@@ -80,7 +80,7 @@ pub struct Fields {
     /// Platform whose hosts are checked: darwin, linux or windows (repeatable) [default: all]
     #[arg(long = "platform", value_name = "PLATFORM")]
     platforms: Vec<String>,
-    /// Label of the hosts that are checked, of which they have one (repeatable) [default: all hosts]
+    /// Check only hosts with one of these labels (repeatable) [default: all hosts]
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
 }

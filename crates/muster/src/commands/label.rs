@@ -16,7 +16,7 @@ use super::text::print_line;
 /// Verbs of `label`.
 #[derive(Debug, Subcommand)]
 pub enum LabelCommand {
-    /// List labels with the numbers of their hosts
+    /// List labels with their numbers of hosts
     #[command(after_help = "Examples:\n  muster label list\n  muster label list --output wide")]
     List(ListArgs),
     /// Show a label and its hosts
@@ -41,10 +41,10 @@ pub enum LabelCommand {
     /// Delete a label
     #[command(after_help = "Examples:\n  muster label delete 'pilot group' --yes")]
     Delete(DeleteArgs),
-    /// Give a manual label to hosts
+    /// Add hosts to a manual label
     #[command(after_help = "Examples:\n  muster label add-hosts 'pilot group' web-9 web-10")]
     AddHosts(HostsArgs),
-    /// Take a manual label from hosts
+    /// Remove hosts from a manual label
     #[command(after_help = "Examples:\n  muster label remove-hosts 'pilot group' web-9")]
     RemoveHosts(HostsArgs),
 }

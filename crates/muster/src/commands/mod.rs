@@ -82,7 +82,7 @@ pub enum AdminCommand {
     Software(Noun<software::SoftwareCommand>),
     /// Manage host checks: yes-or-no questions that hosts with osquery answer
     HostCheck(Noun<host_check::HostCheckCommand>),
-    /// Manage labels: groups of hosts, by SQL or by choice
+    /// Manage labels: groups of hosts, selected by SQL or by hand
     Label(Noun<label::LabelCommand>),
     /// Manage packs: scheduled queries of osquery for some hosts
     Pack(Noun<pack::PackCommand>),

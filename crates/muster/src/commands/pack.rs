@@ -68,7 +68,7 @@ pub struct ApplyArgs {
     /// Platform whose hosts get it: darwin, linux or windows (repeatable) [default: all]
     #[arg(long = "platform", value_name = "PLATFORM")]
     platforms: Vec<String>,
-    /// Label of the hosts that get it, of which they have one (repeatable) [default: all hosts]
+    /// Only hosts with one of these labels (repeatable) [default: all hosts]
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
     /// For the hosts of all spaces

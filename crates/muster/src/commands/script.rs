@@ -56,7 +56,7 @@ pub enum ScriptCommand {
     /// Delete a saved script
     #[command(after_help = "Examples:\n  muster script delete cleanup --yes")]
     Delete(DeleteArgs),
-    /// Show whether hosts get scripts, or switch scripts on or off in the space
+    /// Show whether scripts are enabled in the space, or enable or disable them
     #[command(after_help = "Examples:\n  muster script settings\n  muster script settings --disable")]
     Settings(SettingsArgs),
 }
@@ -159,10 +159,10 @@ pub struct DeleteArgs {
 /// Flags of `settings`.
 #[derive(Args, Debug)]
 pub struct SettingsArgs {
-    /// Let hosts get scripts
+    /// Deliver scripts to hosts
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
-    /// Give hosts no scripts, and accept no new runs
+    /// Deliver no scripts to hosts, and reject new runs
     #[arg(long)]
     disable: bool,
     #[command(flatten)]

@@ -34,9 +34,9 @@ pub enum UserCommand {
         after_help = "Examples:\n  muster user create ann --full-name 'Ann Lee'\n  muster user create ci --service-account\n  muster role bind helpdesk --user ann"
     )]
     Create(CreateArgs),
-    /// List sessions of browsers: yours, or those of a user
+    /// List your browser sessions, or those of a user
     ///
-    /// The time of the last use is up to five minutes late.
+    /// The time of last use may be up to five minutes out of date.
     #[command(after_help = "Examples:\n  muster user sessions ann\n  muster user sessions --output json")]
     Sessions(SessionsArgs),
     /// Lock a user: end all of the user's sessions, and reject the password and all API tokens

@@ -39,6 +39,7 @@ impl Cluster {
         let of_environment = || std::env::var(KUBECONFIG).ok().filter(|path| !path.is_empty()).map(Utf8PathBuf::from);
         match kube_config.map(Utf8Path::to_owned).or_else(of_environment) {
             Some(path) => Self::configured(&path).map(Some).map_err(|reason| format!("{path}: {reason}")),
+            // A file that is named but missing is an error; only without one is the service account used.
             None => Self::around(),
         }
     }
@@ -98,6 +99,7 @@ impl Cluster {
         match &self.token {
             None => Ok(None),
             Some(Token::Text(token)) => Ok(Some(token.clone())),
+            // Read for each request: the cluster replaces the file about once an hour.
             Some(Token::File(path)) => {
                 let read = atomic::read(path).map_err(|error| ApiError::Connection(error.into()))?;
                 let bytes = read.ok_or_else(|| ApiError::Connection(format!("{path}: not found").into()))?;

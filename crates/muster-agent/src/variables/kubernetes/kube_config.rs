@@ -105,6 +105,7 @@ pub fn read(path: &Utf8Path) -> Result<Context, String> {
     // Relative paths are relative to the file.
     let directory = path.parent().unwrap_or(Utf8Path::new("/"));
     let (server, trust) = (server(&cluster.server)?, trust(directory, cluster, &user)?);
+    // `exec` runs a program with the privileges of the agent; `auth-provider` is its predecessor.
     if user.exec.is_some() || user.auth_provider.is_some() {
         return Err("users with `exec` or `auth-provider` are not supported".into());
     }
@@ -115,6 +116,7 @@ pub fn read(path: &Utf8Path) -> Result<Context, String> {
 
 fn server(url: &str) -> Result<Server, String> {
     let server = Server::parse_with_port(url, HTTPS).map_err(|error| error.to_string())?;
+    // A token must not cross a network in clear text.
     if server.tls || server.is_loopback() {
         return Ok(server);
     }
@@ -122,6 +124,7 @@ fn server(url: &str) -> Result<Server, String> {
 }
 
 fn trust(directory: &Utf8Path, cluster: ClusterPart, user: &User) -> Result<Trust, String> {
+    // The connection carries secrets of the cluster.
     if cluster.insecure_skip_tls_verify {
         return Err("`insecure-skip-tls-verify` is not supported".into());
     }

@@ -54,6 +54,7 @@ enum Next {
 /// only compared with each other.
 fn decide(spec: &Spec, own: &str, unchanged: Duration, own_duration: Duration) -> Next {
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
+    // The duration of the holder counts, which may have other settings than this agent.
     let lasts = spec.lease_duration_seconds.map_or(own_duration, Duration::from_secs);
     if holder == own {
         Next::Renew
@@ -118,6 +119,8 @@ impl<'a> Candidate<'a> {
             board.set_context(PROVIDER, json!({"leader": renewed.is_some()}));
             let failed = fault.is_some();
             board.set_fault(PROVIDER, fault);
+            // Credentials and address are read again from their files; while this agent leads, the deadline above
+            // decides.
             if failed && renewed.is_none() {
                 return;
             }
@@ -135,6 +138,7 @@ impl<'a> Candidate<'a> {
             let lease = self.written(&Spec::default(), None);
             return self.write(Method::POST, &self.leases, lease).await;
         };
+        // Measured on this host's clock, from the moment at which the change was seen.
         if spec != self.seen {
             (self.seen, self.since) = (spec.clone(), Instant::now());
         }

@@ -155,11 +155,13 @@ impl Pod {
     pub fn sets(&self, scope: Scope, node: Option<&Value>) -> Vec<DynamicSet> {
         let (values, event) = (self.values(scope, node), self.event());
         let mut sets = vec![set(&self.metadata.uid, values.clone().into(), vec![add_fields(PROVIDER, &event)])];
+        // Containers come from the specification, whose order is stable; the status only tells which of them run.
         for container in self.spec.containers.iter().chain(&self.spec.init_containers) {
             if let Some((runtime, id)) = self.started(&container.name) {
                 sets.extend(self.sets_of(container, &container.values(runtime, id), &values, &event));
             }
         }
+        // The set of the pod is the first, so it is never cut off.
         sets.truncate(SETS_MAX);
         sets
     }

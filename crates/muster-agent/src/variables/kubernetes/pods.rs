@@ -134,6 +134,7 @@ impl Pods<'_> {
                 self.put(&pod);
             }
             next = list.metadata.next;
+            // More than the maximum is not kept, so the rest of a large list is not read either.
             if next.is_empty() || ids.len() > FOUND_MAX {
                 self.found.keep_only(&ids, Instant::now());
                 return Ok(list.metadata.resource_version);
@@ -146,6 +147,7 @@ impl Pods<'_> {
         let seconds = WATCH.as_secs();
         let watch = format!("{path}?watch=true&resourceVersion={version}&timeoutSeconds={seconds}{selector}");
         let mut events = self.cluster.watch(&watch).await?;
+        // The server ends a watch after the requested time. One that is still open has lost its connection unnoticed.
         let lost = Instant::now() + LOST;
         loop {
             let (sets, next) = self.found.valid(Instant::now());
@@ -179,6 +181,7 @@ impl Pods<'_> {
                 let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 return Err(ApiError::Status { status, message });
             }
+            // Bookmarks, and types of later versions.
             _ => {}
         }
         Ok(())

@@ -57,6 +57,7 @@ pub async fn run(settings: KubernetesSecrets, wanted: BTreeSet<Reference>, board
             Ok(Some(cluster)) => read(&cluster, &wanted, &mut values).await,
             Err(reason) => Some(reason),
         };
+        // Also if some could not be read: inputs that need only the others can run.
         board.set_context(PROVIDER, values.clone().into());
         board.set_fault(PROVIDER, fault);
         tokio::time::sleep(settings.refresh_interval).await;
@@ -70,6 +71,8 @@ async fn read(cluster: &Cluster, wanted: &BTreeSet<Reference>, values: &mut Map<
         let place = values.entry(namespace.as_str()).or_insert_with(|| json!({}));
         match value(cluster, namespace, name, key).await {
             Ok(value) => place[name][key] = value.into(),
+            // A cluster that is unreachable for a while must not stop inputs, but a deleted secret must not stay in
+            // use.
             Err(Failed { reason, deleted }) => {
                 if let Some(secret) = place.get_mut(name).and_then(Value::as_object_mut).filter(|_| deleted) {
                     secret.remove(key);

@@ -101,6 +101,7 @@ pub async fn json(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
         let export = Export::begin(fleet, &visitor, &id).await?;
         let name = export.name("json");
         let body = export.stream("[".to_owned(), "\n]\n", |answer| {
+            // Numbers of answers begin with 1 and have no gaps, so the first one needs no state.
             let comma = if answer.seq > 1 { "," } else { "" };
             format!("{comma}\n{}", object(answer))
         });

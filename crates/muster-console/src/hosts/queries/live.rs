@@ -83,6 +83,7 @@ async fn content(
 ) -> Result<Option<QueryPage>, Error> {
     let query = fleet.live_queries().find(&visitor.context, id).await?;
     let view = fleet.live_queries().view(&query).await?;
+    // Everything that changes on the page depends on these three, so it need not be rendered to be compared.
     let seen = format!("{}-{}-{}", query.answered, view.offline, query.state());
     if is_renewal && asked.seen == seen {
         return Ok(None);

@@ -88,6 +88,7 @@ pub async fn read(fleet: &Fleet, query: &Authorized<LiveQuery, QueriesRunSaved>,
             position = answer.seq;
             take(&mut table, &mut found, &answer);
             if found.len() >= ROWS || table.errors.len() >= ERRORS {
+                // A page ends with a whole answer: the next one begins with another host.
                 table.next = Some(position).filter(|position| *position < query.answered);
                 break 'parts;
             }
@@ -112,6 +113,7 @@ fn take(table: &mut Table, found: &mut Vec<Found>, answer: &LiveResult) {
 /// Makes the table of all columns that any row has.
 fn finished(table: Table, found: Vec<Found>) -> Table {
     let all: BTreeSet<&String> = found.iter().flat_map(|row| row.cells.keys()).collect();
+    // Sorted by name, so the order of the columns does not depend on which host answered first.
     let names: Vec<String> = all.iter().take(COLUMNS).map(|name| (*name).clone()).collect();
     let more_columns = all.len() - names.len();
     let row = |row: Found| Row {

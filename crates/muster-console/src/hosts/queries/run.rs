@@ -181,6 +181,7 @@ async fn new_query(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<
 
 /// Counts the hosts; with the confirmation of that number, runs the query.
 pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
+    // A dry run counts exactly the hosts that the query would run on, and validates it.
     let trial = visitor.context.clone().trying(true);
     let counted = async {
         let new = new_query(&fleet, &visitor, &fields).await?;
@@ -190,6 +191,7 @@ pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Poste
         Ok(counted) => counted,
         Err(error) => return form_page(&fleet, &visitor, fields, None, Some(error)).await,
     };
+    // The number is part of the seal: if more hosts match by now, the person is asked again.
     if fields.confirmed != fields.seal(number) {
         return form_page(&fleet, &visitor, fields, Some(number), None).await;
     }

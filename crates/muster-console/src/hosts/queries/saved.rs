@@ -118,7 +118,7 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
         let grant = visitor.context.grant()?;
         let all = fleet.saved_queries().list(&visitor.context).await?;
         if all.iter().any(|query| query.is_named(fields.name.trim())) {
-            return Err(Error::invalid("name", "a query with this name exists already"));
+            return Err(Error::invalid("name", "a query with this name already exists"));
         }
         fleet.saved_queries().save(&grant, fields.draft()).await
     };
@@ -183,7 +183,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         );
         Ok(Confirm {
             text: vec![
-                "People who may run only saved queries cannot run it any more. Results of it stay. This \
+                "People who may run only saved queries can no longer run it. Its results are kept. This \
                  cannot be undone."
                     .to_owned(),
             ],
