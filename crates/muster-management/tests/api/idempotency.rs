@@ -81,10 +81,8 @@ async fn a_disclosed_secret_is_not_stored_and_each_disclosure_is_recorded() {
     for _ in 0..2 {
         let request = keyed(&Method::POST, &format!("/api/fleet/hosts/{host}/disk_key/reveal"), "k");
         let answer = api.send(request.body(Body::empty()).unwrap()).await;
-        assert_eq!(
-            (answer.headers.get("idempotency-replayed"), &answer.ok()["item"]["key"]),
-            (None, &json!("123-456"))
-        );
+        assert_eq!(answer.headers.get("idempotency-replayed"), None);
+        assert_eq!(answer.ok()["item"]["key"], "123-456");
     }
     assert_eq!(api.audit().await, ["disk_key.reveal", "disk_key.reveal"]);
     assert_eq!(api.fleet.store().keyed_request("local:root", "k").await.unwrap(), None);
