@@ -65,6 +65,8 @@ pub struct DiskKey {
     pub error_at: Option<Timestamp>,
     /// Whether the host is to ask its user for the passphrase, and has not been told yet (FL56).
     pub is_escrow_due: bool,
+    /// Whether the host has not answered the last request for the passphrase. It stays true if the answer or the request was lost.
+    pub is_escrow_pending: bool,
 }
 
 /// A disk key with its agent.

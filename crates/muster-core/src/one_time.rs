@@ -29,7 +29,7 @@ pub struct Hardware<'a> {
 pub struct OneTime {
     /// Hardware UUID of the host, in lower case; of the host that used it first, if none was given.
     pub uuid: Option<String>,
-    /// Serial number of the host, in lower case.
+    /// Serial number of the host, in lower case; of the host that used it first, if none was given.
     pub serial: Option<String>,
     /// Time at which an orbit enrolled with it.
     pub orbit_used_at: Option<Timestamp>,
@@ -56,10 +56,12 @@ impl OneTime {
         let sent = [normalized(hardware.uuid), normalized(hardware.serial)];
         let known = [&self.uuid, &self.serial];
         let differ = known.iter().zip(&sent).any(|(known, sent)| matches!((known, sent), (Some(k), Some(s)) if k != s));
-        // A host that reports nothing to compare is not shown to be the right one.
+        // A host that reports nothing to compare is not shown to be the right one. With a secret for any host, it could not be bound to this
+        // one, and the secret would admit the osqueryd of another.
+        let is_known = sent.iter().any(Option::is_some);
         let is_bound = known.iter().any(|known| known.is_some());
         let is_compared = known.iter().zip(&sent).any(|(known, sent)| known.is_some() && sent.is_some());
-        if differ || (is_bound && !is_compared) { Err(Denial::OneTimeSecretMismatch) } else { Ok(()) }
+        if differ || !is_known || (is_bound && !is_compared) { Err(Denial::OneTimeSecretMismatch) } else { Ok(()) }
     }
 }
 
@@ -104,5 +106,8 @@ mod tests {
                 "{uuid} {serial}"
             );
         }
+        let of_any = OneTime::default();
+        assert_eq!(check(&of_any, Family::Orbit, " ", "", 0), Err(Denial::OneTimeSecretMismatch));
+        assert_eq!(check(&of_any, Family::Orbit, "", "s", 0), Ok(()));
     }
 }

@@ -190,7 +190,8 @@ impl Execution {
             (ExecutionState::Gone, _) => "host_deleted",
             (ExecutionState::Fetched, _) if now >= run.results_until() => "no_result",
             (ExecutionState::Fetched, _) => "running",
-            (ExecutionState::Pending, _) if run.stopped_at.is_some() => "stopped",
+            // It may have expired before the run was stopped.
+            (ExecutionState::Pending, _) if run.stopped_at.is_some_and(|at| at <= run.expires_at) => "stopped",
             (ExecutionState::Pending, _) if now >= run.expires_at => "expired",
             _ => "pending",
         }

@@ -2,11 +2,14 @@
 
 use std::fmt::Display;
 
+use muster_core::Error;
 use muster_core::audit::AuditEvent;
-use muster_core::authorization::Origin;
+use muster_core::authorization::{Grant, Origin, Privilege};
 use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::Value;
+
+use super::watched_store::WatchedStore;
 
 /// Returns the write of an audit event: somebody did `action` to `subject`.
 pub fn audit_line(origin: &Origin, at: Timestamp, action: &str, subject: impl Display, detail: Value) -> Write {
@@ -20,6 +23,20 @@ pub fn audit_line(origin: &Origin, at: Timestamp, action: &str, subject: impl Di
         reason: origin.reason.as_deref().map(str::to_owned),
         space: origin.space.clone(),
     })
+}
+
+/// Commits the audit event of a disclosure. Called before anything is disclosed: if it fails, nothing may be.
+pub(crate) async fn commit_disclosure<P: Privilege>(
+    store: &WatchedStore,
+    grant: &Grant<P>,
+    line: Write,
+) -> Result<(), Error> {
+    // A dry run commits nothing, so it would disclose without an audit event.
+    if grant.is_dry_run() {
+        return Err(Error::invalid("dryRun", "is not supported: what this returns is recorded in the audit log"));
+    }
+    store.commit(grant, vec![line]).await?;
+    Ok(())
 }
 
 /// Fields of outputs, proxies and the like that contain or may contain secrets.

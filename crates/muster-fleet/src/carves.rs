@@ -16,7 +16,7 @@ use muster_store::{CarveWrite, FileWrite, Precondition, StoreError, Write};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::audit_line;
+use super::audit::{audit_line, commit_disclosure};
 use super::authority::{Authorized, System};
 use super::files::{Slice, send};
 use super::registry::AgentEntry;
@@ -160,8 +160,7 @@ impl Carves {
             let message = format!("the carve is not complete: {}", carve.state.as_str());
             return Err(Error::conflict("carve_not_complete", message));
         }
-        // Before the first byte: no download may go unrecorded.
-        self.store.commit(carve.grant(), vec![self.line(carve, "carve.download")]).await?;
+        commit_disclosure(&self.store, carve.grant(), self.line(carve, "carve.download")).await?;
         let (count, record) = (carve.announced.block_count, (**carve).clone());
         let slice = move |number| Slice {
             number: stored(number),

@@ -16,7 +16,7 @@ use muster_store::query::{AgentCondition, AgentFilter};
 use muster_store::{DiskKeyWrite, StoreError, Write};
 use serde_json::json;
 
-use super::audit::audit_line;
+use super::audit::{audit_line, commit_disclosure};
 use super::authority::{Authorized, System};
 use super::registry::AgentEntry;
 use super::shutdown::Shutdown;
@@ -120,8 +120,7 @@ impl DiskKeys {
         let secret = serde_json::from_slice(&text).map_err(|_| Error::internal("a sealed disk key is not valid"))?;
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.reveal", format_args!("agent:{agent}"), json!({}));
-        // Before the key is returned: nothing is revealed that is not recorded.
-        self.store.commit(grant, vec![line]).await?;
+        commit_disclosure(&self.store, grant, line).await?;
         Ok(secret)
     }
 

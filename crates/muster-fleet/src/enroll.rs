@@ -403,10 +403,11 @@ impl Enrollment {
         let used = match &key.one_time {
             None => EnrollmentKeyWrite::Use { id, now, counts },
             Some(one_time) => {
-                // A host without a UUID has proved itself by its serial number.
-                let uuid =
-                    normalized(input.request.hardware.uuid).or_else(|| one_time.uuid.clone()).unwrap_or_default();
-                EnrollmentKeyWrite::UseOneTime { id, family: enrolled.record.family, uuid, now }
+                // A host without one of them has proved itself by the other one.
+                let hardware = input.request.hardware;
+                let uuid = normalized(hardware.uuid).or_else(|| one_time.uuid.clone()).unwrap_or_default();
+                let serial = normalized(hardware.serial).or_else(|| one_time.serial.clone()).unwrap_or_default();
+                EnrollmentKeyWrite::UseOneTime { id, family: enrolled.record.family, uuid, serial, now }
             }
         };
         let mut writes = vec![Write::EnrollmentKey(used)];

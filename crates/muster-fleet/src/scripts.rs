@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use muster_core::agent::Family;
-use muster_core::authorization::{Grant, OpContext, ScriptsRead, ScriptsRun};
+use muster_core::authorization::{Grant, OpContext, Scope, ScriptsRead, ScriptsRun};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{AgentId, ScriptRunId};
@@ -16,7 +16,7 @@ use muster_core::script::{
     Execution, MAX_TARGETS, SavedScript, ScriptRun, check_expiry, check_name, check_script, check_timeout,
 };
 use muster_core::time::{Clock, Timestamp};
-use muster_core::{Entropy, Error, hex};
+use muster_core::{Entropy, Error, ErrorKind, hex};
 use muster_store::query::AgentFilter;
 use muster_store::{ScriptWrite, Write};
 use serde_json::json;
@@ -167,7 +167,7 @@ impl Scripts {
         selection.agents(seen).await
     }
 
-    /// Finds a run with its script: any of the space with `scripts.read`, otherwise one of the caller's own.
+    /// Finds a run: with `scripts.read`, any of the space with its script, otherwise one of the caller's own without it.
     pub async fn find(&self, context: &OpContext, id: &str) -> Result<SeenRun, Error> {
         let reader = reader(context)?;
         // A malformed id and an id of another space get the same answer as an unknown one.
@@ -177,7 +177,12 @@ impl Scripts {
         };
         let run =
             found.filter(|run| is_seen(context, &reader, run)).ok_or_else(|| Error::not_found("script run", id))?;
-        Ok(SeenRun { run, reader })
+        Ok(SeenRun { run: shown_to(&reader, run), reader })
+    }
+
+    /// Returns a run as its creator may see it.
+    pub fn shown(&self, context: &OpContext, run: ScriptRun) -> Result<ScriptRun, Error> {
+        Ok(shown_to(&reader(context)?, run))
     }
 
     /// Returns the runs of the space that the caller may see, without their scripts, newest first.
@@ -197,9 +202,14 @@ impl Scripts {
         Ok(self.seen_by(&run.reader).script_executions(&run.run, after.as_ref(), limit).await?)
     }
 
-    /// Stops a run: no further host gets the script. Hosts that have it report their results.
-    pub async fn stop(&self, context: &OpContext, run: &SeenRun) -> Result<ScriptRun, Error> {
-        let (grant, run, now) = (context.grant::<ScriptsRun>()?, &run.run, self.clock.now());
+    /// Stops a run: no further host gets the script. Hosts that have it report their results. A caller with a limited scope can stop its
+    /// own runs only, because the run may be on hosts outside of the scope.
+    pub async fn stop(&self, context: &OpContext, seen: &SeenRun) -> Result<ScriptRun, Error> {
+        let (grant, run, now) = (context.grant::<ScriptsRun>()?, &seen.run, self.clock.now());
+        if *grant.scope() != Scope::Whole && !is_own(context, &run.created_by) {
+            let message = "a caller with a limited scope can stop its own runs only";
+            return Err(Error::new(ErrorKind::Forbidden, "not_own_run", message));
+        }
         // Stopping twice is not an error, and is recorded once.
         if run.state(now) != "running" {
             return Ok(run.clone());
@@ -210,7 +220,7 @@ impl Scripts {
         self.store.commit(&grant, vec![stop.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
         // Read again: results may have come in since the caller read the run.
         let stored = self.store.seen_by(&grant).script_run(&run.id).await?;
-        Ok(stored.unwrap_or_else(|| run.clone()))
+        Ok(stored.map_or_else(|| run.clone(), |run| shown_to(&seen.reader, run)))
     }
 
     fn seen_by<'a>(&'a self, reader: &'a Reader) -> Scoped<'a> {
@@ -236,6 +246,14 @@ fn reader(context: &OpContext) -> Result<Reader, Error> {
 
 fn is_seen(context: &OpContext, reader: &Reader, run: &ScriptRun) -> bool {
     matches!(reader, Reader::All(_)) || is_own(context, &run.created_by)
+}
+
+/// Removes the script for those who may only run it: it may be a saved one.
+fn shown_to(reader: &Reader, run: ScriptRun) -> ScriptRun {
+    match reader {
+        Reader::All(_) => run,
+        Reader::Own(_) => ScriptRun { script: String::new(), ..run },
+    }
 }
 
 fn sha256_of(script: &str) -> String {

@@ -11,7 +11,7 @@ use muster_core::uninstall_token::UninstallToken;
 use muster_store::query::{ListedToken, TokenSearch};
 use serde_json::json;
 
-use super::audit::audit_line;
+use super::audit::{audit_line, commit_disclosure};
 use super::authority::Authorized;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
@@ -70,8 +70,7 @@ impl UninstallTokens {
         let detail = json!({"policy": token.policy_id.as_str(), "number": token.number});
         let subject = format!("uninstall_token:{}", token.id);
         let line = audit_line(grant.origin(), self.clock.now(), "uninstall_token.reveal", subject, detail);
-        // Before the text is returned: nothing is revealed that is not recorded.
-        self.store.commit(grant, vec![line]).await?;
+        commit_disclosure(&self.store, grant, line).await?;
         Ok((text, policy.map(|policy| policy.name)))
     }
 }

@@ -16,7 +16,7 @@ use muster_store::{FileWrite, Write};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::audit_line;
+use super::audit::{audit_line, commit_disclosure};
 use super::authority::Authorized;
 use super::files::{Files, Piece};
 use super::scope::Scoped;
@@ -95,8 +95,8 @@ impl Files {
         }
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
         let line = audit_line(grant.origin(), self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
-        // Before the first byte: a bundle may contain secrets, so no download may go unrecorded.
-        self.store.commit(&grant, vec![line]).await?;
+        // A bundle may contain secrets.
+        commit_disclosure(&self.store, &grant, line).await?;
         let length = u64::try_from(upload.size).unwrap_or(0);
         let bytes = self.read_file(&as_file(&upload), Piece { first: 0, length }, ()).await?;
         Ok((upload, bytes))

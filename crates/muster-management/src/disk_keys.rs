@@ -22,6 +22,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/hosts/{id}/disk_key", get).about("Get whether a host's disk key is stored").needs(REVEAL),
         Endpoint::post("/hosts/{id}/disk_key/reveal", reveal)
             .about("Get the disk key of a host; recorded in the audit log")
+            .disclosing()
             .needs(REVEAL),
         Endpoint::post("/hosts/{id}/disk_key/escrow", escrow)
             .about("Make a Linux host ask its user for the disk passphrase")
@@ -41,6 +42,7 @@ async fn get(
         stored_at: key.stored_at.map(time),
         error: key.error.clone(),
         error_at: key.error_at.map(time),
+        escrow_pending: key.is_escrow_pending,
     }))
 }
 

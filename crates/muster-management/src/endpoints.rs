@@ -15,6 +15,7 @@ use muster_core::authorization::{OpContext, PrivilegeName};
 
 use super::body::MaxBody;
 use super::error::{ApiError, http_error};
+use super::idempotency::Disclosure;
 use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::query::check_names;
@@ -63,6 +64,7 @@ pub struct Endpoint {
     pub describe: fn(&mut Operation<'_>),
     handler: MethodRouter<Arc<Fleet>>,
     max_body: usize,
+    is_disclosure: bool,
 }
 
 macro_rules! methods {
@@ -83,6 +85,7 @@ macro_rules! methods {
                         content: UNKNOWN_TYPE,
                         describe: <H as Described<A>>::describe,
                         max_body: MAX_BODY,
+                        is_disclosure: false,
                         handler: routing::$name(handler),
                     }
                 }
@@ -134,6 +137,13 @@ impl Endpoint {
     #[must_use]
     pub fn returning(self, content: &'static str) -> Self {
         Self { content, ..self }
+    }
+
+    /// States that it returns a secret and changes nothing. Its response is not stored: with an idempotency key that was used before, the
+    /// request is executed again, and recorded again.
+    #[must_use]
+    pub fn disclosing(self) -> Self {
+        Self { is_disclosure: true, ..self }
     }
 
     /// Returns the path of the endpoint in the default space.
@@ -239,10 +249,13 @@ fn outer(path: &str) -> String {
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| {
         let known = openapi::query_parameters(&one);
-        let Endpoint { path, needs, handler, max_body, .. } = one;
+        let Endpoint { path, needs, handler, max_body, is_disclosure, .. } = one;
         let fleet = Arc::clone(&fleet);
         let check = from_fn(move |mut request: Request, next: Next| {
             request.extensions_mut().insert(MaxBody(max_body));
+            if is_disclosure {
+                request.extensions_mut().insert(Disclosure);
+            }
             permit(Arc::clone(&fleet), needs, Arc::clone(&known), request, next)
         });
         // The limit is outside of the check, which may read the body.

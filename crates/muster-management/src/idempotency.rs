@@ -23,6 +23,10 @@ pub const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header of a response that was stored.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// Marks requests that change nothing and return a secret, in their extensions.
+#[derive(Clone, Copy)]
+pub struct Disclosure;
+
 /// Returns the key of a request.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let mut values = headers.get_all(&KEY_HEADER).iter();
@@ -36,6 +40,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 /// Executes a request unless it was executed before with the same key.
 pub async fn once(fleet: Arc<Fleet>, context: OpContext, key: String, request: Request, next: Next) -> Response {
     let limit = MaxBody::of(&request);
+    let is_disclosure = request.extensions().get::<Disclosure>().is_some();
     let (parts, body) = request.into_parts();
     // The limit of the body's length is among the extensions.
     let read = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await;
@@ -49,6 +54,11 @@ pub async fn once(fleet: Arc<Fleet>, context: OpContext, key: String, request: R
         match fleet.idempotency().begin(&context, &key, fingerprint).await {
             Ok(Verdict::Execute(begun)) => {
                 let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+                if is_disclosure {
+                    // Not stored: a repetition discloses the secret again, which is checked and recorded again.
+                    fleet.idempotency().failed(begun).await;
+                    return response;
+                }
                 finish(&fleet, begun, response).await
             }
             Ok(Verdict::Answer(stored)) => replay(stored),

@@ -123,7 +123,8 @@ async fn run(
         expiry: body.expires_in_seconds.map_or(DEFAULT_EXPIRY, Duration::from_secs),
         timeout: body.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT),
     };
-    let mut created = converted(fleet.scripts().create(&context.grant()?, new).await?, fleet.now());
+    let run = fleet.scripts().create(&context.grant()?, new).await?;
+    let mut created = converted(fleet.scripts().shown(&context, run)?, fleet.now());
     if context.is_dry_run() {
         created.id = String::new();
     }
@@ -180,7 +181,7 @@ async fn saved_one(
     Caller(context): Caller,
     Path(id): Path<String>,
 ) -> Answer<Item<SavedScript>> {
-    Ok(item(saved_script(fleet.scripts().find_saved(&context, &id).await?)))
+    Ok(item(saved_script(fleet.scripts().show_saved(&context, &id).await?)))
 }
 
 async fn save(

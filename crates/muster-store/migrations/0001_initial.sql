@@ -207,25 +207,28 @@ CREATE TABLE script_executions (
 ) STRICT;
 CREATE INDEX script_executions_open ON script_executions (agent_id) WHERE state IN ('pending', 'fetched');
 
+-- name_key is the name in lower case.
 CREATE TABLE saved_scripts (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,
     name TEXT NOT NULL,
+    name_key TEXT NOT NULL,
     description TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     updated_by TEXT NOT NULL,
     updated_at INTEGER NOT NULL,
     script TEXT NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, lower(name));
+CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, name_key);
 
--- Recovery keys of encrypted disks that orbit reports.
+-- Recovery keys of encrypted disks that orbit reports. An escrow is due until the host is told, and pending until it answers.
 CREATE TABLE disk_keys (
     agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
     stored_at INTEGER,
     error TEXT,
     error_at INTEGER,
     is_escrow_due INTEGER NOT NULL,
+    is_escrow_pending INTEGER NOT NULL,
     sealed BLOB
 ) STRICT;
 CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE is_escrow_due = 1;

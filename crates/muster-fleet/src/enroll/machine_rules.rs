@@ -32,7 +32,7 @@ pub(super) struct Rejections {
 }
 
 impl Rejections {
-    /// Returns whether a rejection must be recorded, and remembers it.
+    /// Returns whether a rejection must be recorded.
     fn is_new(&self, host: &str, reason: &'static str, now: Timestamp) -> bool {
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         if recorded.len() >= MOST {
@@ -40,11 +40,13 @@ impl Rejections {
         }
         let key = (host.to_owned(), reason);
         let is_known = recorded.get(&key).is_some_and(|at| now.since(*at) < PERIOD);
-        let is_new = !is_known && recorded.len() < MOST;
-        if is_new {
-            recorded.insert(key, now);
-        }
-        is_new
+        !is_known && recorded.len() < MOST
+    }
+
+    /// Remembers a rejection that was recorded.
+    fn remember(&self, host: &str, reason: &'static str, now: Timestamp) {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.insert((host.to_owned(), reason), now);
     }
 }
 
@@ -108,8 +110,9 @@ impl Enrollment {
         tracing::info!(key = %key.id, machine = request.machine_id, address = input.address, reason, "rejected an enrollment");
         if self.rejections.is_new(request.machine_id, reason, now) {
             let line = Write::Audit(audit_line(key, request, input.address, reason, now));
-            if let Err(error) = self.store.commit(admission, vec![line]).await {
-                tracing::warn!(%error, "failed to record a rejected enrollment");
+            match self.store.commit(admission, vec![line]).await {
+                Ok(_) => self.rejections.remember(request.machine_id, reason, now),
+                Err(error) => tracing::warn!(%error, "failed to record a rejected enrollment"),
             }
         }
     }
@@ -143,7 +146,14 @@ mod tests {
     #[test]
     fn fl84_a_rejection_is_recorded_once_in_twelve_hours() {
         let rejections = Rejections::default();
-        let is_new = |host: &str, reason, now| rejections.is_new(host, reason, at(now));
+        assert!(rejections.is_new("a", "spent", at(0)) && rejections.is_new("a", "spent", at(0)), "not recorded yet");
+        let is_new = |host: &str, reason, now| {
+            let is_new = rejections.is_new(host, reason, at(now));
+            if is_new {
+                rejections.remember(host, reason, at(now));
+            }
+            is_new
+        };
         assert!(is_new("a", "spent", 0) && is_new("b", "spent", 0) && is_new("a", "mismatch", 0));
         assert!(!is_new("a", "spent", 12 * 3_600 - 1));
         assert!(is_new("a", "spent", 12 * 3_600));

@@ -3,12 +3,13 @@
 use muster_core::Error;
 use muster_core::authorization::{Grant, OpContext, ScriptsWrite};
 use muster_core::entropy::random_uuid;
+use muster_core::fleetd::labels::name_key;
 use muster_core::id::SavedScriptId;
 use muster_core::script::SavedScript;
 use muster_store::ScriptWrite;
 use serde_json::json;
 
-use super::{Scripts, reader, sha256_of};
+use super::{Reader, Scripts, reader, sha256_of};
 use crate::audit::audit_line;
 use crate::space_settings::{self, SpaceSettings};
 
@@ -29,7 +30,16 @@ impl Scripts {
         Ok(self.seen_by(&reader(context)?).saved_scripts().await?)
     }
 
-    /// Finds a saved script by id or name.
+    /// Returns a saved script by id or name; its text, which may contain secrets, only to those who may read scripts.
+    pub async fn show_saved(&self, context: &OpContext, named: &str) -> Result<SavedScript, Error> {
+        let found = self.find_saved(context, named).await?;
+        Ok(match reader(context)? {
+            Reader::All(_) => found,
+            Reader::Own(_) => SavedScript { script: String::new(), ..found },
+        })
+    }
+
+    /// Finds a saved script by id or name, to run it.
     pub async fn find_saved(&self, context: &OpContext, named: &str) -> Result<SavedScript, Error> {
         let found = self.seen_by(&reader(context)?).saved_script(named).await?;
         found.ok_or_else(|| Error::not_found("saved script", format_args!("{named:?}")))
@@ -41,7 +51,7 @@ impl Scripts {
         let before = self.store.seen_by(grant).saved_script(&name).await?;
         let id = match before {
             // The look-up also finds ids, so that a name in the form of an id must not replace another script.
-            Some(before) if before.name.eq_ignore_ascii_case(&name) => before.id,
+            Some(before) if name_key(&before.name) == name_key(&name) => before.id,
             _ => SavedScriptId::trusted(random_uuid(&*self.entropy)),
         };
         let script = SavedScript {

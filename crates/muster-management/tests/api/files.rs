@@ -40,6 +40,7 @@ async fn diagnostics_are_listed_downloaded_and_deleted() {
     assert_eq!(ready.as_array().unwrap().len(), 1);
     assert_eq!((&ready[0]["status"], &ready[0]["size"]), (&json!("READY"), &json!(6)));
     let path = ready[0]["filePath"].as_str().unwrap().strip_prefix("/api/fleet").unwrap().to_owned();
+    assert_eq!(api.get(&format!("{path}?dryRun=true")).await.refused(400)["field"], "dryRun");
     let file = api.get(&path).await;
     let disposition = file.headers["content-disposition"].to_str().unwrap().to_owned();
     // HTML from an agent must not run in the browser of a signed-in user.

@@ -7,6 +7,7 @@ use axum::http::{Method, Request, request};
 use muster_management::endpoints;
 use serde_json::{Value, json};
 
+use crate::scripts::disk_key;
 use crate::support::{Answer, Api, administrator, column};
 
 fn keyed(method: &Method, uri: &str, key: &str) -> request::Builder {
@@ -71,6 +72,20 @@ async fn malformed_keys_are_rejected_on_every_change_and_ignored_by_reads() {
     }
     let twice = keyed(&Method::POST, "/api/fleet/enrollment_api_keys", "a").header("idempotency-key", "b");
     assert_eq!(api.send(twice.body(Body::empty()).unwrap()).await.refused(400)["field"], "Idempotency-Key");
+}
+
+#[tokio::test]
+async fn a_disclosed_secret_is_not_stored_and_each_disclosure_is_recorded() {
+    let api = Api::new();
+    let host = disk_key(&api).await;
+    for _ in 0..2 {
+        let request = keyed(&Method::POST, &format!("/api/fleet/hosts/{host}/disk_key/reveal"), "k");
+        let answer = api.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.headers.get("idempotency-replayed"), None);
+        assert_eq!(answer.ok()["item"]["key"], "123-456");
+    }
+    assert_eq!(api.audit().await, ["disk_key.reveal", "disk_key.reveal"]);
+    assert_eq!(api.fleet.store().keyed_request("local:root", "k").await.unwrap(), None);
 }
 
 /// Polls a request this many times, and then disconnects. Returns whether the response came first.

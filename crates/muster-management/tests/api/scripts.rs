@@ -5,9 +5,10 @@ use muster_core::agent::Family;
 use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, PrivilegeName, Selector};
 use muster_core::carve::{Announced, Carve, CarveState};
 use muster_core::credential::SecretHash;
-use muster_core::id::{AgentId, FileId, SpaceId};
+use muster_core::disk_key::DiskSecret;
+use muster_core::id::{AgentId, FileId, HostId, SpaceId};
 use muster_core::script::{DEFAULT_EXPIRY, ScriptResult};
-use muster_fleet::scripts::{NewScriptRun, ScriptSource};
+use muster_fleet::scripts::{NewScriptRun, SavedScriptDraft, ScriptSource};
 use muster_store::query::AgentFilter;
 use muster_store::{CarveWrite, FileWrite, Write};
 use serde_json::{Value, json};
@@ -19,6 +20,18 @@ async fn host(api: &Api, id: &str, family: Family, tag: &str) {
         (agent.family, agent.hostname, agent.tags) = (family, format!("{id}.example"), vec![tag.to_owned()]);
     };
     api.agent_with(id, None, change).await;
+}
+
+/// Stores the disk key `123-456` of an orbit; returns its host.
+pub async fn disk_key(api: &Api) -> String {
+    let change = |agent: &mut muster_core::agent::AgentRecord| {
+        (agent.family, agent.host_id) = (Family::Orbit, Some(HostId::trusted("host-of-o")));
+    };
+    api.agent_with("o", None, change).await;
+    let entry = api.fleet.entry(&AgentId::trusted("o")).await.unwrap();
+    let secret = DiskSecret { key: "123-456".into(), salt: None, key_slot: None };
+    api.fleet.disk_keys().store(&entry, &secret).await.unwrap();
+    "host-of-o".to_owned()
 }
 
 async fn report(api: &Api, agent: &str, run: &str, code: i64) {
@@ -114,6 +127,24 @@ async fn a_caller_with_a_limited_scope_runs_scripts_on_its_hosts_and_sees_its_ow
     let listed = scripts.list(&caller).await.unwrap();
     assert_eq!(listed.iter().map(|run| &run.id).collect::<Vec<_>>(), [&own.id]);
     assert!(scripts.list(&with(PrivilegeName::QueriesRun)).await.is_err(), "queries are no scripts");
+    let found = scripts.find(&caller, own.id.as_str()).await.unwrap();
+    assert_eq!(found.run().script, "", "it may be a saved one");
+    assert_eq!(scripts.shown(&caller, own).unwrap().script, "");
+    assert_eq!(scripts.stop(&caller, &found).await.unwrap().state(api.now()), "stopped");
+    // With `scripts.read` of the space, it sees the run on the hosts of others, and must not stop it.
+    let reading = Entitlement {
+        privileges: [PrivilegeName::ScriptsRead].into_iter().collect(),
+        scope: BindingScope::Space(SpaceId::default()),
+    };
+    let running = Entitlement { privileges: [PrivilegeName::ScriptsRun].into_iter().collect(), scope: scope.clone() };
+    let both = OpContext::entitled(Actor::Local { uid: 7 }, [reading, running]);
+    let seen = scripts.find(&both, made["id"].as_str().unwrap()).await.unwrap();
+    assert_eq!(scripts.stop(&both, &seen).await.unwrap_err().code, "not_own_run");
+    let draft = SavedScriptDraft { name: "s".into(), script: "x".into(), ..SavedScriptDraft::default() };
+    scripts.save(&OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap(), draft).await.unwrap();
+    assert_eq!(scripts.show_saved(&both, "S").await.unwrap().script, "x");
+    assert_eq!(scripts.show_saved(&caller, "S").await.unwrap().script, "", "only its running");
+    assert_eq!(scripts.find_saved(&caller, "S").await.unwrap().script, "x");
 }
 
 #[tokio::test]
@@ -181,6 +212,8 @@ async fn carves_are_listed_downloaded_and_deleted() {
     let shown = api.v1(Method::GET, "/carves/carve-1", Value::Null).await.ok()["item"].clone();
     assert_eq!((&shown["state"], &shown["query_id"], &shown["size"]), (&json!("complete"), &json!("9"), &json!(5)));
     assert_eq!(shown["file_name"], "carve-we_b-carve-1.tar");
+    let dry = api.v1(Method::GET, &format!("{content}?dryRun=true"), Value::Null).await;
+    assert_eq!(dry.refused(400)["field"], "dryRun");
     let file = api.v1(Method::GET, content, Value::Null).await;
     assert!(file.headers["content-disposition"].to_str().unwrap().starts_with("attachment"));
     assert_eq!(file.ok(), "abcde");
@@ -188,4 +221,15 @@ async fn carves_are_listed_downloaded_and_deleted() {
     api.v1(Method::DELETE, "/carves/carve-1", Value::Null).await.ok();
     api.v1(Method::GET, "/carves/carve-1", Value::Null).await.refused(404);
     assert_eq!(api.audit().await, ["carve.download", "carve.delete"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_does_not_reveal_a_disk_key() {
+    let api = Api::new();
+    let path = format!("/hosts/{}/disk_key", disk_key(&api).await);
+    assert_eq!(api.post(&format!("{path}/reveal?dryRun=true"), json!({})).await.refused(400)["field"], "dryRun");
+    assert!(api.audit().await.is_empty());
+    api.post(&format!("{path}/escrow"), json!({})).await.ok();
+    let status = api.get(&path).await.ok()["item"].clone();
+    assert_eq!((&status["stored"], &status["escrow_pending"]), (&json!(true), &json!(true)));
 }

@@ -29,6 +29,8 @@ async fn mg79_mg80_mg81_each_policy_has_a_token_whose_hash_is_compiled_into_it()
     assert_eq!((&listed["policy_name"], listed.get("token")), (&json!("web"), None));
     assert_eq!(listed["namespaces"], json!(["default"]));
     let before = api.audit().await.len();
+    let dry = format!("/uninstall_tokens/{}?dryRun=true", listed["id"].as_str().unwrap());
+    assert_eq!(api.get(&dry).await.refused(400)["field"], "dryRun");
     let token = token(&api, &listed["id"]).await;
     assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
     assert_eq!(hash_in(&api, &policy).await, uninstall_token::hash(&token));

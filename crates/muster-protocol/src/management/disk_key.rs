@@ -1,5 +1,7 @@
 //! `/hosts/{id}/disk_key`: recovery keys of encrypted disks.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +19,13 @@ pub struct DiskKeyStatus {
     /// Time of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_at: Option<String>,
+    /// Whether the host was asked for the passphrase of its disk and has not answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub escrow_pending: bool,
 }
 
 /// Disk key of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DiskKey {
     /// Recovery key of BitLocker, or passphrase of LUKS.
     pub key: String,
@@ -33,4 +38,21 @@ pub struct DiskKey {
     /// Time at which the host reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_at: Option<String>,
+}
+
+impl fmt::Debug for DiskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiskKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_keys_are_not_printed() {
+        let key = DiskKey { key: "123-456".into(), ..DiskKey::default() };
+        assert_eq!(format!("{key:?}"), "DiskKey(…)");
+    }
 }

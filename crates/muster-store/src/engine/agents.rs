@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, carves, output_keys, scripts, software};
+use super::{actions, carves, disk_keys, output_keys, scripts, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -102,6 +102,8 @@ pub(super) fn update(
     }
     if before.space != after.space {
         software::mark(connection, &after.id)?;
+        // People of the new space must not read what the host has reported to the former one.
+        disk_keys::delete(connection, &after.id)?;
     }
     if before.tags != after.tags {
         send(connection, sql::DELETE_TAGS, [after.id.as_str()])?;

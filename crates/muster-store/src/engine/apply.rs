@@ -124,8 +124,8 @@ fn enrollment_key(c: &Connection, write: &EnrollmentKeyWrite) -> Result<(), Fail
     match write {
         EnrollmentKeyWrite::Insert(key) => enrollment_keys::insert(c, key),
         EnrollmentKeyWrite::Use { id, now, counts } => enrollment_keys::use_once(c, id, *now, *counts),
-        EnrollmentKeyWrite::UseOneTime { id, family, uuid, now } => {
-            enrollment_keys::use_one_time(c, id, *family, uuid, *now)
+        EnrollmentKeyWrite::UseOneTime { id, family, uuid, serial, now } => {
+            enrollment_keys::use_one_time(c, id, *family, uuid, serial, *now)
         }
         EnrollmentKeyWrite::Revoke { id, now } => enrollment_keys::revoke(c, id, *now),
         EnrollmentKeyWrite::Delete { id } => enrollment_keys::delete(c, id),

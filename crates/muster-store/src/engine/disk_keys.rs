@@ -28,6 +28,11 @@ pub(super) fn apply(connection: &Connection, write: &DiskKeyWrite) -> std::resul
     }
 }
 
+/// Deletes the key of an agent, and what it was to be told.
+pub(super) fn delete(connection: &Connection, agent: &AgentId) -> Result<()> {
+    send(connection, sql::DELETE, [agent.as_str()])
+}
+
 /// Selects the key of an agent.
 pub(super) fn one(connection: &Connection, agent: &AgentId) -> Result<Option<DiskKey>> {
     first(connection, sql::ONE, [agent.as_str()], |row| {
@@ -38,6 +43,7 @@ pub(super) fn one(connection: &Connection, agent: &AgentId) -> Result<Option<Dis
             error: c.take()?,
             error_at: c.time_option()?,
             is_escrow_due: c.flag()?,
+            is_escrow_pending: c.flag()?,
         })
     })
 }

@@ -96,12 +96,13 @@ pub(super) fn use_one_time(
     id: &EnrollmentKeyId,
     family: Family,
     uuid: &str,
+    serial: &str,
     now: Timestamp,
 ) -> std::result::Result<(), Failure> {
     // The statement repeats the checks of the domain: of two concurrent enrollments with the secret, one succeeds (FL85).
     let statement = if family == Family::Orbit { sql::USE_BY_ORBIT } else { sql::USE_BY_OSQUERY };
     let since = now.minus(one_time::SECOND_USE).as_micros();
-    let is_valid = affects(connection, statement, params![now.as_micros(), uuid, id.as_str(), since])?;
+    let is_valid = affects(connection, statement, params![now.as_micros(), uuid, serial, id.as_str(), since])?;
     if is_valid { Ok(()) } else { Err(Precondition::KeyRefused.into()) }
 }
 

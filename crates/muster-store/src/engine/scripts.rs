@@ -1,5 +1,6 @@
 //! Runs of scripts, their executions on hosts, and saved scripts.
 
+use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, ScriptRunId, SpaceId};
 use muster_core::script::{Execution, MAX_ENDED, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun};
 use muster_core::time::Timestamp;
@@ -87,15 +88,16 @@ fn take(
 
 fn save(connection: &Connection, script: &SavedScript) -> std::result::Result<(), Failure> {
     connection.lock(Rule::References)?;
-    let space = script.space.as_str();
-    if count(connection, sql::SAVED_BESIDE, [space, script.name.as_str()])? >= MAX_SAVED {
+    let (space, name_key) = (script.space.as_str(), name_key(&script.name));
+    if count(connection, sql::SAVED_BESIDE, [space, name_key.as_str()])? >= MAX_SAVED {
         return Err(Precondition::TooMany(format!("saved scripts: a space has at most {MAX_SAVED}")).into());
     }
-    send(connection, sql::DELETE_NAMED, [space, script.name.as_str()])?;
+    send(connection, sql::DELETE_NAMED, [space, name_key.as_str()])?;
     let values = params![
         script.id.as_str(),
         space,
         script.name,
+        name_key,
         script.description,
         script.script,
         script.sha256,
@@ -240,5 +242,5 @@ pub(super) fn saved(connection: &Connection, space: &SpaceId) -> Result<Vec<Save
 
 /// Selects a saved script by its id or name.
 pub(super) fn saved_named(connection: &Connection, space: &SpaceId, named: &str) -> Result<Option<SavedScript>> {
-    first(connection, sql::SAVED_NAMED, [space.as_str(), named], read_saved)
+    first(connection, sql::SAVED_NAMED, params![space.as_str(), named, name_key(named)], read_saved)
 }

@@ -28,14 +28,17 @@ pub enum EnrollmentKeyWrite {
         counts: bool,
     },
     /// Records the use of a one-time secret by a program of a host. Fails with `KeyRefused` unless it is the first of this program, within an
-    /// hour of that of the other one, on the same host, and the secret is valid at `now`. This is checked in the commit.
+    /// hour of that of the other one, on the same host, and the secret is valid at `now`. This is checked in the commit. What identifies the
+    /// host is kept, unless the secret has it.
     UseOneTime {
         /// The key.
         id: EnrollmentKeyId,
         /// The program: orbit or osqueryd.
         family: Family,
-        /// Hardware UUID of the host, in lower case.
+        /// Hardware UUID of the host, in lower case; empty if it has none.
         uuid: String,
+        /// Serial number of the host, in lower case; empty if it has none.
+        serial: String,
         /// Time of the use.
         now: Timestamp,
     },

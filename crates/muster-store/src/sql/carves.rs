@@ -46,9 +46,10 @@ statements! {
     DELETE_IN = "DELETE FROM carves WHERE space = $1";
     /// Selects carves whose time is over.
     EXPIRED = "SELECT id FROM carves WHERE expires_at < $1 AND state IN ('receiving', 'complete') ORDER BY expires_at LIMIT $2";
-    /// Ends a carve whose time is over.
+    /// Ends a carve whose time is over, unless it was completed meanwhile, which gives it more.
     EXPIRE = "UPDATE carves SET error = CASE WHEN state = 'receiving' THEN $1 ELSE error END, \
-        ended_at = coalesce(ended_at, $2), state = CASE WHEN state = 'receiving' THEN 'failed' ELSE 'expired' END WHERE id = $3";
+        ended_at = coalesce(ended_at, $2), state = CASE WHEN state = 'receiving' THEN 'failed' ELSE 'expired' END \
+        WHERE id = $3 AND state IN ('receiving', 'complete') AND expires_at < $2";
     /// Deletes old records whose bytes are deleted.
     PRUNE = "DELETE FROM carves WHERE id IN \
         (SELECT id FROM carves WHERE began_at < $1 AND state NOT IN ('receiving', 'complete') ORDER BY began_at, id LIMIT $2)";

@@ -23,14 +23,18 @@ statements! {
         AND revoked_at IS NULL";
     /// Records the use of a one-time secret by an orbit: its first, and not long after that of the osqueryd of the same host.
     USE_BY_ORBIT = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1, orbit_used_at = $1, \
-        bound_uuid = coalesce(bound_uuid, nullif($2, '')) WHERE id = $3 AND one_time = 1 AND revoked_at IS NULL \
+        bound_uuid = coalesce(bound_uuid, nullif($2, '')), bound_serial = coalesce(bound_serial, nullif($3, '')) \
+        WHERE id = $4 AND one_time = 1 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND orbit_used_at IS NULL \
-        AND (osquery_used_at IS NULL OR osquery_used_at > $4) AND ($2 = '' OR coalesce(bound_uuid, $2) = $2)";
+        AND (osquery_used_at IS NULL OR osquery_used_at > $5) AND ($2 = '' OR coalesce(bound_uuid, $2) = $2) \
+        AND ($3 = '' OR coalesce(bound_serial, $3) = $3)";
     /// The same for an osqueryd.
     USE_BY_OSQUERY = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1, osquery_used_at = $1, \
-        bound_uuid = coalesce(bound_uuid, nullif($2, '')) WHERE id = $3 AND one_time = 1 AND revoked_at IS NULL \
+        bound_uuid = coalesce(bound_uuid, nullif($2, '')), bound_serial = coalesce(bound_serial, nullif($3, '')) \
+        WHERE id = $4 AND one_time = 1 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND osquery_used_at IS NULL \
-        AND (orbit_used_at IS NULL OR orbit_used_at > $4) AND ($2 = '' OR coalesce(bound_uuid, $2) = $2)";
+        AND (orbit_used_at IS NULL OR orbit_used_at > $5) AND ($2 = '' OR coalesce(bound_uuid, $2) = $2) \
+        AND ($3 = '' OR coalesce(bound_serial, $3) = $3)";
     /// Counts a use of a valid key.
     USE = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND (max_uses IS NULL OR uses < max_uses)";

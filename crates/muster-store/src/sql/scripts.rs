@@ -40,8 +40,9 @@ statements! {
     /// Ends an agent's executions.
     GONE = "UPDATE script_executions SET (state, ended_at) = ('gone', $1) \
         WHERE agent_id = $2 AND state IN ('pending', 'fetched')";
-    /// Stops a run that hosts may still fetch.
-    STOP = "UPDATE script_runs SET (expires_at, stopped_at) = ($1, $1) WHERE id = $2 AND expires_at > $1";
+    /// Stops a run. The first time is kept.
+    STOP = "UPDATE script_runs SET stopped_at = coalesce(stopped_at, $1), \
+        expires_at = CASE WHEN expires_at > $1 THEN $1 ELSE expires_at END WHERE id = $2";
     /// Deletes runs whose time ended long ago.
     PRUNE = "DELETE FROM script_runs WHERE id IN \
         (SELECT id FROM script_runs WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
@@ -72,18 +73,18 @@ statements! {
         AND state IN ('pending', 'fetched') ORDER BY agent_id LIMIT $3";
 
     /// Counts the saved scripts of a space with other names.
-    SAVED_BESIDE = "SELECT count(*) FROM saved_scripts WHERE space = $1 AND lower(name) <> lower($2)";
+    SAVED_BESIDE = "SELECT count(*) FROM saved_scripts WHERE space = $1 AND name_key <> $2";
     /// Deletes the saved script with a name.
-    DELETE_NAMED = "DELETE FROM saved_scripts WHERE space = $1 AND lower(name) = lower($2)";
+    DELETE_NAMED = "DELETE FROM saved_scripts WHERE space = $1 AND name_key = $2";
     /// Inserts a saved script.
-    SAVE = "INSERT INTO saved_scripts (id, space, name, description, script, sha256, updated_by, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+    SAVE = "INSERT INTO saved_scripts (id, space, name, name_key, description, script, sha256, updated_by, updated_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
     /// Deletes a saved script.
     DELETE_SAVED = "DELETE FROM saved_scripts WHERE id = $1";
     /// Selects the saved scripts of a space without their scripts, by name.
     SAVED = "SELECT id, space, name, description, '', sha256, updated_by, updated_at FROM saved_scripts WHERE space = $1 \
-        ORDER BY lower(name), id";
+        ORDER BY name_key";
     /// Selects a saved script by its id or name.
     SAVED_NAMED = "SELECT id, space, name, description, script, sha256, updated_by, updated_at FROM saved_scripts \
-        WHERE space = $1 AND (id = $2 OR lower(name) = lower($2)) ORDER BY id LIMIT 1";
+        WHERE space = $1 AND (id = $2 OR name_key = $3) ORDER BY id LIMIT 1";
 }

@@ -1,6 +1,7 @@
 //! Recovery keys of encrypted disks.
 
 use muster_core::disk_key::DiskKey;
+use muster_core::id::SpaceId;
 use muster_store::{AgentWrite, DiskKeyWrite, Precondition, Store, Write};
 
 use super::sample::*;
@@ -44,10 +45,38 @@ pub async fn fl56_a_host_is_told_once_to_report_its_key(store: &impl Store) {
     let due = async || store.disk_escrows_due(None, 9).await.unwrap();
     let told = || -> Write { DiskKeyWrite::EscrowTold { agent: agent_id("a") }.into() };
     assert!(matches!(refused(store, vec![told()]).await, Precondition::Missing(_)));
-    commit(store, vec![DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    let escrow = || -> Write { DiskKeyWrite::Escrow { agent: agent_id("a") }.into() };
+    commit(store, vec![escrow()]).await;
     assert_eq!(due().await, [agent_id("a")]);
     assert_eq!(store.disk_escrows_due(Some(&agent_id("a")), 9).await.unwrap(), []);
     commit(store, vec![told()]).await;
     assert_eq!(due().await, []);
     assert!(matches!(refused(store, vec![told()]).await, Precondition::Missing(_)));
+    let pending = async || stored(store).await.unwrap().is_escrow_pending;
+    let put = || -> Write { DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) }.into() };
+    let error = || -> Write { DiskKeyWrite::Error { agent: agent_id("a"), error: "no".into(), now: at(5) }.into() };
+    for answer in [put, error] {
+        assert!(pending().await, "told, and not answered");
+        commit(store, vec![answer()]).await;
+        assert!(!pending().await);
+        commit(store, vec![escrow(), answer()]).await;
+        assert!(pending().await, "an answer from before the host was told");
+        commit(store, vec![told()]).await;
+    }
+}
+
+pub async fn a_disk_key_does_not_follow_its_agent_to_another_space(store: &impl Store) {
+    begun(store).await;
+    let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) };
+    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    let before = store.agent(&agent_id("a")).await.unwrap().unwrap();
+    let mut same = before.clone();
+    same.version += 1;
+    commit(store, vec![update(&before, &same)]).await;
+    assert!(stored(store).await.is_some());
+    let mut moved = same.clone();
+    (moved.version, moved.space) = (same.version + 1, SpaceId::trusted("other"));
+    commit(store, vec![update(&same, &moved)]).await;
+    assert_eq!(stored(store).await, None);
+    assert_eq!(store.disk_escrows_due(None, 9).await.unwrap(), []);
 }

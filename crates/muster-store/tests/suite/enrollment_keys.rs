@@ -214,9 +214,13 @@ fn one_time(id: &str) -> EnrollmentKey {
 }
 
 fn use_one_time(id: &str, family: Family, uuid: &str, now: i64) -> Vec<Write> {
-    let write =
-        EnrollmentKeyWrite::UseOneTime { id: EnrollmentKeyId::trusted(id), family, uuid: uuid.into(), now: at(now) };
-    vec![Write::EnrollmentKey(write)]
+    use_by_hardware(id, family, uuid, "", now)
+}
+
+fn use_by_hardware(id: &str, family: Family, uuid: &str, serial: &str, now: i64) -> Vec<Write> {
+    let id = EnrollmentKeyId::trusted(id);
+    let (uuid, serial) = (uuid.into(), serial.into());
+    vec![Write::EnrollmentKey(EnrollmentKeyWrite::UseOneTime { id, family, uuid, serial, now: at(now) })]
 }
 
 pub async fn fl82_fl85_a_one_time_secret_is_used_once_by_each_program_of_a_host(store: &impl Store) {
@@ -244,6 +248,9 @@ pub async fn fl82_fl85_a_one_time_secret_is_used_once_by_each_program_of_a_host(
     }
     commit(store, use_one_time("a", Family::Osquery, &host, late - 1)).await;
     assert!(stored("a").await.one_time.unwrap().is_used_up());
-    commit(store, use_one_time("b", Family::Osquery, "", 5)).await;
-    assert_eq!(stored("b").await.one_time.unwrap().uuid, None, "a host without a UUID binds nothing");
+    commit(store, use_by_hardware("b", Family::Osquery, "", "s", 5)).await;
+    let bound = stored("b").await.one_time.unwrap();
+    assert_eq!((bound.uuid, bound.serial.as_deref()), (None, Some("s")));
+    assert_eq!(refused(store, use_by_hardware("b", Family::Orbit, "u", "t", 6)).await, Precondition::KeyRefused);
+    commit(store, use_by_hardware("b", Family::Orbit, "u", "s", 6)).await;
 }

@@ -119,6 +119,11 @@ pub async fn a_stopped_run_is_due_for_nobody_and_takes_results(store: &impl Stor
     assert_eq!(due(store, "a", 8).await, []);
     commit(store, vec![result(&run, "a", 0)]).await;
     assert_eq!(stored(store, &run).await.finished, 1);
+    let late = super::scripts::run("late", 5, 1);
+    commit(store, vec![insert_run(&late, &["a"])]).await;
+    commit(store, vec![ScriptWrite::Stop { run: late.id.clone(), now: at(95) }.into()]).await;
+    let after = stored(store, &late).await;
+    assert_eq!((after.stopped_at, after.expires_at), (Some(at(95)), at(90)), "after the end of its deliveries");
 }
 
 pub async fn the_executions_of_a_deleted_host_end(store: &impl Store) {
@@ -161,6 +166,10 @@ pub async fn scripts_are_saved_replaced_and_deleted(store: &impl Store) {
     let found = async |named: &str| store.saved_script(&SpaceId::default(), named).await.unwrap();
     assert_eq!((found("B").await, found("2").await), (Some(one.clone()), Some(other.clone())));
     assert_eq!(store.saved_script(&SpaceId::trusted("other"), "b").await.unwrap(), None);
+    let accented = script("3", "Über");
+    commit(store, vec![save(&script("4", "über")), save(&accented)]).await;
+    assert_eq!((found("ÜBER").await, found("4").await), (Some(accented), None));
+    commit(store, vec![ScriptWrite::DeleteSaved { id: SavedScriptId::trusted("3") }.into()]).await;
     let replaced = SavedScript { script: "exit 1".into(), name: "B".into(), ..one.clone() };
     commit(store, vec![save(&replaced)]).await;
     let listed = store.saved_scripts(&SpaceId::default()).await.unwrap();

@@ -192,6 +192,7 @@ const DISK_KEY_STATUS: &[Column<DiskKeyStatus>] = &[
     column("REPORTED", |status| or_dash(status.stored_at.as_deref())),
     column("ERROR", |status| or_dash(status.error.as_deref())),
     column("ERROR AT", |status| or_dash(status.error_at.as_deref())),
+    column("ESCROW", |status| if status.escrow_pending { "pending" } else { "-" }.to_owned()),
 ];
 
 impl DiskKeyArgs {

@@ -56,9 +56,10 @@ fn help_lists_exactly_the_existing_nouns() {
         "man",
         "drones",
     ];
-    for noun in
-        nouns.into_iter().chain(["user", "role", "token", "space", "context", "rollout", "backup", "doctor", "host", "label", "pack", "script", "carve"])
-    {
+    for noun in nouns.into_iter().chain([
+        "user", "role", "token", "space", "context", "rollout", "backup", "doctor", "host", "label", "pack", "script",
+        "carve",
+    ]) {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
     }
     assert!(!help.contains("\n  campaign "));
