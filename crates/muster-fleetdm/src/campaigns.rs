@@ -210,10 +210,10 @@ async fn run_several(caller: Caller, Input(body): Input<RunSeveral>) -> Answer {
     if body.query_ids.len() > MAX_QUERIES {
         return Err(Failure::invalid("query_ids", format!("at most {MAX_QUERIES} queries in one request")));
     }
+    let targets = Targets::hosts(&caller, of_ids(&caller, &body.host_ids).await?)?;
     let runs = body.query_ids.iter().map(async |id| {
         let (_, query) = queries::numbered(&caller, *id).await?;
-        let targets = Targets::hosts(&caller, of_ids(&caller, &body.host_ids).await?)?;
-        Ok::<_, Failure>((*id, collect(&caller, targets, QuerySource::Saved(Box::new(query))).await?))
+        Ok::<_, Failure>((*id, collect(&caller, targets.clone(), QuerySource::Saved(Box::new(query))).await?))
     });
     let runs = futures_util::future::try_join_all(runs).await?;
     let targets = runs.iter().map(|(_, one)| one.targets).max().unwrap_or_default();

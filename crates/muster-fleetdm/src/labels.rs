@@ -73,6 +73,9 @@ impl LabelBody {
         let found = match (&self.hosts, &self.host_ids) {
             (None, None) => return Ok(None),
             (_, Some(ids)) => crate::host_acts::of_ids(caller, ids).await?,
+            (Some(names), None) if names.len() > crate::host_acts::MAX_HOSTS => {
+                return Err(Failure::invalid("hosts", format!("at most {MAX_HOSTS} hosts in one request")));
+            }
             (Some(names), None) => {
                 let mut found = Vec::new();
                 for name in names {
