@@ -211,9 +211,13 @@ async fn run_several(caller: Caller, Input(body): Input<RunSeveral>) -> Answer {
         return Err(Failure::invalid("query_ids", format!("at most {MAX_QUERIES} queries in one request")));
     }
     let targets = Targets::hosts(&caller, of_ids(&caller, &body.host_ids).await?)?;
-    let runs = body.query_ids.iter().map(async |id| {
-        let (_, query) = queries::numbered(&caller, *id).await?;
-        Ok::<_, Failure>((*id, collect(&caller, targets.clone(), QuerySource::Saved(Box::new(query))).await?))
+    // All of them before the first one runs: hosts must not answer to a request that fails.
+    let mut found = Vec::new();
+    for id in &body.query_ids {
+        found.push((*id, queries::numbered(&caller, *id).await?.1));
+    }
+    let runs = found.into_iter().map(async |(id, query)| {
+        Ok::<_, Failure>((id, collect(&caller, targets.clone(), QuerySource::Saved(Box::new(query))).await?))
     });
     let runs = futures_util::future::try_join_all(runs).await?;
     let targets = runs.iter().map(|(_, one)| one.targets).max().unwrap_or_default();

@@ -23,7 +23,7 @@ const NEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time without contact after which a host is missing.
 const MISSING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Number of hosts that are looked up by number at once. SQLite joins at most 500 ranges in a statement.
-const NUMBERS: usize = 100;
+const NUMBERS: u32 = 100;
 /// Statuses of hosts that are online for FleetDM.
 const ONLINE: [Status; 5] = [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
 
@@ -251,7 +251,7 @@ pub async fn all_numbered(caller: &Caller, wanted: &[u64]) -> Result<Vec<FoundHo
     wanted.sort_unstable();
     wanted.dedup();
     let mut hosts = BTreeMap::new();
-    for chunk in wanted.chunks(NUMBERS) {
+    for chunk in wanted.chunks(NUMBERS as usize) {
         let range = |one: &u64| {
             let (from, to) = numbers::ids_of_host(*one).ok_or_else(|| Failure::not_found("host", one))?;
             Ok(AgentCondition::IdsBetween(from, to))
@@ -259,7 +259,7 @@ pub async fn all_numbered(caller: &Caller, wanted: &[u64]) -> Result<Vec<FoundHo
         let mut ranges = chunk.iter().map(range).collect::<Result<Vec<_>, Failure>>()?;
         let condition = if ranges.len() == 1 { ranges.remove(0) } else { AgentCondition::Any(ranges) };
         // If more hosts than these match, two of those that are read have the same number.
-        for host in matching(caller, condition, 2 * NUMBERS as u32).await? {
+        for host in matching(caller, condition, 2 * NUMBERS).await? {
             if let Some(other) = hosts.insert(number(&host.agent), host) {
                 return Err(ambiguous(&other));
             }

@@ -209,7 +209,7 @@ struct Follower {
 impl Follower {
     async fn run(mut self, socket: &mut Socket) -> End {
         let ended = self.follow(socket).await;
-        // The client connects to another server, and follows the live query there.
+        // The client can follow the live query on another server.
         if !self.caller.fleet.is_stopping() {
             self.stop().await;
         }
