@@ -23,6 +23,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("fleetd_options", targets::fleetd_options),
     ("fleetd_request", targets::fleetd_request),
     ("fleetd_results", targets::fleetd_results),
+    ("fleetdm_message", targets::fleetdm_message),
+    ("fleetdm_query", targets::fleetdm_query),
     ("http_connection", connection::http_connection),
     ("kql", targets::kql),
     ("multipart", targets::multipart),

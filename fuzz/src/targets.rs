@@ -20,6 +20,8 @@ use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, json, upgrade};
 use muster_fleetd::carve_block::{self, Beginning, BlockHead};
 use muster_fleetd::{osquery, parse};
+use muster_fleetdm::params::{self, MAX_ROWS, Params};
+use muster_fleetdm::websocket::Received;
 use muster_listen::gzip;
 use muster_management::kql::agents;
 use muster_management::multipart::FilePart;
@@ -247,6 +249,33 @@ pub fn fleetd_options(data: &[u8]) {
         assert!(plain.is_object() && ["error", "etag", "node_invalid"].iter().all(|name| plain.get(name).is_none()));
         let with: serde_json::Value = serde_json::from_str(&config.with_etag).expect("JSON");
         assert_eq!(with["etag"], config.etag.as_str());
+    }
+}
+
+/// A message of a client that follows a live query in FleetDM's manner.
+pub fn fleetdm_message(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(Received::SelectCampaign { campaign_id }) = Received::parse(text) {
+        assert!(text.contains(|c: char| c.is_ascii_digit()), "{campaign_id} of {text}");
+    }
+}
+
+/// The query string of a request in FleetDM's manner.
+pub fn fleetdm_query(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(params) = Params::parse(&text) else { return };
+    if let Ok(paging) = params.paging() {
+        assert!(paging.limit > 0 && paging.limit <= MAX_ROWS, "{paging:?}");
+        assert!(!paging.is_whole || paging.offset == 0, "{paging:?}");
+        assert_eq!(
+            paging.cut(vec![0; 3]).len(),
+            3_usize.saturating_sub(paging.offset as usize).min(paging.limit as usize)
+        );
+        let _ = paging.meta(u64::MAX);
+    }
+    let _ = (params.team(), params.flag("dry_run"), params.descending(), params.finds("web"));
+    for name in params.text("platform").map(params::names).unwrap_or_default() {
+        assert!(!name.is_empty() && !name.contains(','), "{name:?}");
     }
 }
 

@@ -99,3 +99,23 @@ fn policy_pages() -> Vec<Route> {
 fn setting_pages() -> Vec<Route> {
     settings::pages()
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_management::base_path::{BadBasePath, BasePath};
+
+    use super::*;
+
+    #[test]
+    fn no_base_path_hides_a_page() {
+        let others = [log_in::PATH, log_in::LOG_OUT, set_up::PATH, assets::PATH];
+        for path in routes().into_iter().map(|(path, _)| path).chain(others).filter(|path| *path != "/") {
+            let first = path.split('/').nth(1).unwrap();
+            assert_eq!(
+                format!("/{first}").parse::<BasePath>(),
+                Err(BadBasePath::Own),
+                "{path}: {first} is missing in OWN"
+            );
+        }
+    }
+}

@@ -84,9 +84,11 @@ impl fmt::Display for Link {
 pub fn page_of_form(headers: &HeaderMap) -> Option<String> {
     // Without the header, the caller falls back to a page of its own choice.
     let page: Uri = headers.get(REFERER)?.to_str().ok()?.parse().ok()?;
-    let path = BasePath::current().without(page.path_and_query()?.as_str()).to_owned();
+    // Without the query, which can follow the base path directly.
+    let path = BasePath::current().without(page.path()).to_owned();
+    let query = page.query().map(|query| format!("?{query}")).unwrap_or_default();
     // Browsers read `//host` as the address of another server: a redirect there would leave this one.
-    (!path.starts_with("//")).then_some(path)
+    (!path.starts_with("//")).then(|| format!("{path}{query}"))
 }
 
 #[cfg(test)]
@@ -99,6 +101,24 @@ mod tests {
         assert_eq!(Base::root().link("/").as_str(), "/");
         assert_eq!((shop.link("/").as_str(), shop.link("/agents").as_str()), ("/s/shop", "/s/shop/agents"));
         assert_eq!((Base::of(&SpaceId::default()), Link::to("/s/shop/agents")), (Base::root(), shop.link("/agents")));
+    }
+
+    #[tokio::test]
+    async fn the_page_of_a_form_is_below_the_base_path() {
+        let base: BasePath = "/it/muster".parse().unwrap();
+        for (page, expected) in [
+            ("https://a.example/it/muster?q=a", Some("/?q=a")),
+            ("https://a.example/it/muster/agents?q=/it/muster", Some("/agents?q=/it/muster")),
+            ("https://a.example/agents", Some("/agents")),
+            ("https://a.example//b.example", None),
+        ] {
+            let headers = HeaderMap::from_iter([(REFERER, page.parse().unwrap())]);
+            let work = async {
+                assert_eq!(page_of_form(&headers).as_deref(), expected, "{page}");
+                axum::http::Response::new(())
+            };
+            base.answer(work).await;
+        }
     }
 
     /// The crawl of all pages finds links that leave the base path; this finds those that no test renders.

@@ -188,6 +188,11 @@ impl LiveQueries {
         Ok(self.store.seen_by(query.grant()).live_query_results(query, after, PAGE_BYTES, limit).await?)
     }
 
+    /// Returns whether the caller, or the user that it acts for, created a live query.
+    pub fn is_creator(&self, context: &OpContext, query: &LiveQuery) -> bool {
+        is_own(context, &query.created_by)
+    }
+
     /// Stops a live query. One that has ended stays as it is.
     pub async fn stop(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQuery, Error> {
         if query.ended.is_some() {

@@ -216,11 +216,15 @@ async fn run_several(caller: Caller, Input(body): Input<RunSeveral>) -> Answer {
     if body.query_ids.len() > MAX_QUERIES {
         return Err(Failure::invalid("query_ids", format!("at most {MAX_QUERIES} queries in one request")));
     }
+    let targets = Targets::hosts(&caller, of_ids(&caller, &body.host_ids).await?)?;
+    // All of them before the first one runs: hosts must not answer to a request that fails.
+    let mut found = Vec::new();
+    for id in &body.query_ids {
+        found.push((*id, queries::numbered(&caller, *id).await?.1));
+    }
     // All queries wait at the same time: one after another, ten of them could take more than four minutes.
-    let runs = body.query_ids.iter().map(async |id| {
-        let (_, query) = queries::numbered(&caller, *id).await?;
-        let targets = Targets::hosts(&caller, of_ids(&caller, &body.host_ids).await?)?;
-        Ok::<_, Failure>((*id, collect(&caller, targets, QuerySource::Saved(Box::new(query))).await?))
+    let runs = found.into_iter().map(async |(id, query)| {
+        Ok::<_, Failure>((id, collect(&caller, targets.clone(), QuerySource::Saved(Box::new(query))).await?))
     });
     let runs = futures_util::future::try_join_all(runs).await?;
     // Each query has the same targets, and a host that answers several of them counts once.

@@ -210,9 +210,26 @@ impl Caller {
     /// Returns the rights of the caller in the team with a name; without a name, for hosts of no team.
     pub async fn in_team_named(&self, name: Option<&str>) -> Result<OpContext, Failure> {
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(self.context.clone()) };
-        let named = |space: &Space| space.id != SpaceId::default() && (space.name == name || space.id.as_str() == name);
-        let found = self.spaces().await?.into_iter().find(named);
+        let found = self.team_named(name).await?;
         Ok(self.within(&found.ok_or_else(|| Failure::not_found("team", name))?.id))
+    }
+
+    /// Finds a team by the id of its space or by its name, which several spaces can have.
+    pub async fn team_named(&self, name: &str) -> Result<Option<Space>, Failure> {
+        let spaces = self.spaces().await?;
+        let mut teams: Vec<Space> = spaces.into_iter().filter(|space| space.id != SpaceId::default()).collect();
+        if let Some(at) = teams.iter().position(|space| space.id.as_str() == name) {
+            return Ok(Some(teams.swap_remove(at)));
+        }
+        teams.retain(|space| space.name == name);
+        match teams.as_slice() {
+            [one, other, ..] => {
+                let (one, other) = (&one.id, &other.id);
+                let reason = format!("several teams are named {name:?}; use the id of the space ({one}, {other} …)");
+                Err(Failure::invalid("team", reason))
+            }
+            _ => Ok(teams.pop()),
+        }
     }
 
     /// Returns the rights of the caller in a team, or without a number in all teams in which it has the privilege.

@@ -6,12 +6,12 @@ use serde_json::json;
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
-use crate::host_query::{FoundHost, HostQuery, numbered};
+use crate::host_query::{FoundHost, HostQuery, all_numbered, numbered};
 use crate::params::{Input, Paging, Params, Path};
 use crate::routes::Route;
 
 /// Maximum number of hosts of one request.
-const MAX_HOSTS: usize = 1_000;
+pub const MAX_HOSTS: usize = 1_000;
 
 /// Routes that change hosts.
 pub fn routes() -> Vec<Route> {
@@ -87,11 +87,7 @@ pub async fn of_ids(caller: &Caller, ids: &[u64]) -> Result<Vec<FoundHost>, Fail
     if ids.len() > MAX_HOSTS {
         return Err(Failure::invalid("ids", format!("at most {MAX_HOSTS} hosts in one request")));
     }
-    let mut found = Vec::with_capacity(ids.len());
-    for id in ids {
-        found.push(numbered(caller, *id).await?);
-    }
-    Ok(found)
+    all_numbered(caller, ids).await
 }
 
 async fn of_filters(caller: &Caller, filters: &Filters) -> Result<Vec<FoundHost>, Failure> {

@@ -1,5 +1,6 @@
 //! Which hosts a request is about: filters and order of lists, look-ups by number and by identifier.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_core::agent::Family;
@@ -21,6 +22,8 @@ use crate::params::{MAX_ROWS, Paging, Params};
 const NEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time without contact after which a host is missing.
 const MISSING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Number of hosts that are looked up by number at once. SQLite joins at most 500 ranges in a statement.
+const NUMBERS: u32 = 100;
 /// Statuses of hosts that are online for FleetDM.
 const ONLINE: [Status; 5] = [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
 
@@ -243,17 +246,40 @@ pub fn number(agent: &AgentView) -> u64 {
 
 /// Finds a host by its number.
 pub async fn numbered(caller: &Caller, number: u64) -> Result<FoundHost, Failure> {
-    let missing = || Failure::not_found("host", number);
-    let (from, to) = numbers::ids_of_host(number).ok_or_else(missing)?;
-    // Two are enough to notice that the number is not unique.
-    let found = matching(caller, AgentCondition::IdsBetween(from, to), 2).await?;
-    let mut found = found.into_iter();
-    let first = found.next().ok_or_else(missing)?;
-    if found.next().is_some() {
-        // Once in a million fleets of 100,000 hosts. A guess could delete the wrong one.
-        return Err(Failure::invalid("id", "two hosts have this id; use the path hosts/identifier with the UUID"));
+    let found = all_numbered(caller, &[number]).await?;
+    found.into_iter().next().ok_or_else(|| Failure::not_found("host", number))
+}
+
+/// Finds hosts by their numbers, each once, with one query for each team and [`NUMBERS`] hosts. Fails if one is missing.
+pub async fn all_numbered(caller: &Caller, wanted: &[u64]) -> Result<Vec<FoundHost>, Failure> {
+    let mut wanted = wanted.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut hosts = BTreeMap::new();
+    for chunk in wanted.chunks(NUMBERS as usize) {
+        let range = |one: &u64| {
+            let (from, to) = numbers::ids_of_host(*one).ok_or_else(|| Failure::not_found("host", one))?;
+            Ok(AgentCondition::IdsBetween(from, to))
+        };
+        let mut ranges = chunk.iter().map(range).collect::<Result<Vec<_>, Failure>>()?;
+        let condition = if ranges.len() == 1 { ranges.remove(0) } else { AgentCondition::Any(ranges) };
+        // If more hosts than these match, two of those that are read have the same number.
+        for host in matching(caller, condition, 2 * NUMBERS).await? {
+            if let Some(other) = hosts.insert(number(&host.agent), host) {
+                return Err(ambiguous(&other));
+            }
+        }
     }
-    Ok(first)
+    match wanted.iter().find(|one| !hosts.contains_key(one)) {
+        Some(missing) => Err(Failure::not_found("host", missing)),
+        None => Ok(hosts.into_values().collect()),
+    }
+}
+
+/// Once in a million fleets of 100,000 hosts. A guess could delete the wrong one.
+fn ambiguous(host: &FoundHost) -> Failure {
+    let number = number(&host.agent);
+    Failure::invalid("id", format!("two hosts have the id {number}; use the path hosts/identifier with the UUID"))
 }
 
 /// Finds a host by its name, its UUID, or the id of its osquery agent or of the host in Muster. Of several hosts with a name, the

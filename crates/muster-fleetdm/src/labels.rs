@@ -19,7 +19,7 @@ use crate::hosts::list_of;
 use crate::params::{Input, Paging, Params, Path, names};
 use crate::routes::Route;
 
-/// Maximum number of hosts of a manual label that a request can replace.
+/// Maximum number of hosts of a manual label that a request can name or replace.
 const MAX_HOSTS: u32 = 1_000;
 
 /// Routes for labels.
@@ -73,6 +73,9 @@ impl LabelBody {
         let found = match (&self.hosts, &self.host_ids) {
             (None, None) => return Ok(None),
             (_, Some(ids)) => crate::host_acts::of_ids(caller, ids).await?,
+            (Some(names), None) if names.len() > MAX_HOSTS as usize => {
+                return Err(Failure::invalid("hosts", format!("at most {MAX_HOSTS} hosts in one request")));
+            }
             (Some(names), None) => {
                 let mut found = Vec::new();
                 for name in names {

@@ -7,13 +7,13 @@
 
 mod campaigns;
 pub mod entry;
-mod failure;
+pub mod failure;
 mod host_acts;
 mod host_json;
 mod host_query;
 mod hosts;
 mod labels;
-mod params;
+pub mod params;
 mod policies;
 mod queries;
 pub mod routes;
@@ -23,7 +23,7 @@ mod software;
 mod specs;
 mod targets;
 mod teams;
-mod websocket;
+pub mod websocket;
 
 use std::sync::Arc;
 

@@ -45,7 +45,8 @@ struct Spec {
     spec: Secrets,
 }
 
-/// Returns the enroll secrets of a space that are not revoked, oldest first.
+/// Returns the shared enroll secrets of a space that are not revoked, oldest first. FleetDM knows no one-time secrets: clients, which
+/// apply what they have in a file, would revoke those that tools have just given to hosts.
 async fn live(caller: &Caller, context: &OpContext) -> Result<Vec<EnrollmentKey>, Failure> {
     let grant = context.grant()?;
     let keys = caller.fleet.enrollment_keys();
@@ -53,7 +54,8 @@ async fn live(caller: &Caller, context: &OpContext) -> Result<Vec<EnrollmentKey>
     let mut found = Vec::new();
     // By cursor rather than by offset: a key that is created meanwhile must not hide another one.
     while let Some((at, id)) = page.last().map(|key| (key.created_at, key.id.clone())) {
-        let is_live = |key: &EnrollmentKey| key.family == KeyFamily::Fleetd && key.revoked_at.is_none();
+        let is_live =
+            |key: &EnrollmentKey| key.family == KeyFamily::Fleetd && key.one_time.is_none() && key.revoked_at.is_none();
         found.extend(page.into_iter().filter(is_live));
         page = keys.list_after(&grant, None, (at, &id), BATCH).await?.items;
     }
@@ -62,7 +64,8 @@ async fn live(caller: &Caller, context: &OpContext) -> Result<Vec<EnrollmentKey>
 }
 
 async fn read(caller: &Caller, context: &OpContext) -> Result<Vec<Value>, Failure> {
-    let keys = live(caller, context).await?;
+    let (mut keys, now) = (live(caller, context).await?, caller.fleet.now());
+    keys.retain(|key| key.admits(now).is_ok());
     // Audit events for all of them in one commit, before any secret is returned.
     let tokens = caller.fleet.enrollment_keys().reveal_listed(&context.grant()?, &keys).await?;
     let team = team_id(context.space());
@@ -81,7 +84,14 @@ pub async fn replace(caller: &Caller, context: &OpContext, wanted: Vec<Secret>) 
     }
     // The id of an opaque secret is derived from its text, so that known ones are found without revealing any.
     let ids: Vec<_> = wanted.iter().map(|secret| ApiKey::opaque(&secret.secret).id).collect();
-    let known = live(caller, context).await?;
+    let (known, now) = (live(caller, context).await?, caller.fleet.now());
+    for key in known.iter().filter(|key| ids.contains(&key.key_id)) {
+        // Its id follows from its value, so that no other key can have it.
+        key.admits(now).map_err(|reason| {
+            let reason = format!("the secret of the enrollment key {} is {reason}; choose another one", key.id);
+            Failure::invalid("secrets", reason)
+        })?;
+    }
     let (grant, keys) = (context.grant()?, caller.fleet.enrollment_keys());
     // First the new ones, so that hosts can always enroll with one.
     for (secret, id) in wanted.into_iter().zip(&ids) {

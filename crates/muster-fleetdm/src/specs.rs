@@ -116,8 +116,7 @@ async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Ans
             return Err(Failure::invalid("agent_options", "cannot be set here; use `muster fleetd-options`"));
         }
         let name = spec.name.ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
-        let known = caller.spaces().await?.into_iter().find(|space| space.name == name && team_number(&space.id) != 0);
-        let space = match known {
+        let space = match caller.team_named(&name).await? {
             Some(space) => space,
             None => create_named(&caller, &name, &spec.description).await?,
         };

@@ -6,9 +6,12 @@ use serde::Deserialize;
 
 use crate::entry::Caller;
 use crate::failure::Failure;
-use crate::host_acts::of_ids;
+use crate::host_acts::{MAX_HOSTS, of_ids};
 use crate::host_query::{FoundHost, hosts_that, identified};
 use crate::labels;
+
+/// Maximum number of labels of one request. Each is looked up.
+const MAX_LABELS: usize = 100;
 
 /// Targets by id.
 #[derive(Debug, Default, Deserialize)]
@@ -31,6 +34,7 @@ pub struct ByName {
 }
 
 /// The hosts of a live query.
+#[derive(Clone)]
 pub struct Targets {
     /// The rights of the caller in their team.
     pub context: OpContext,
@@ -42,18 +46,23 @@ impl Targets {
     /// Finds targets by id: the hosts, and those with one of the labels in the team.
     pub async fn by_id(caller: &Caller, selected: ById) -> Result<Self, Failure> {
         let ById { hosts, labels, teams } = selected;
+        let (labels, teams) = (labels.unwrap_or_default(), teams.unwrap_or_default());
+        check_lengths(0, labels.len())?;
         let hosts = of_ids(caller, &hosts.unwrap_or_default()).await?;
-        let mut team = match teams.unwrap_or_default().as_slice() {
+        let mut team = match teams.as_slice() {
             [] => None,
             [team] => Some(caller.in_team(Some(*team)).await?),
             _ => return Err(one_team()),
         };
         let mut any = Vec::new();
-        for label in labels.unwrap_or_default() {
+        for label in labels {
             let (context, condition) = labels::condition_of(caller, label).await?;
             any.push(condition);
             // A label of a team also selects the team. A built-in one has none, and applies to the chosen team.
-            team = team.or(context);
+            team = match (team, context) {
+                (Some(team), Some(context)) if team.space() != context.space() => return Err(one_team()),
+                (team, context) => team.or(context),
+            };
         }
         Self::of(caller, hosts, any, team)
     }
@@ -64,14 +73,16 @@ impl Targets {
             let trimmed = names.unwrap_or_default().into_iter().map(|name| name.trim().to_owned());
             trimmed.filter(|name| !name.is_empty()).collect::<Vec<_>>()
         };
+        let (names, labels) = (named(selected.hosts), named(selected.labels));
+        check_lengths(names.len(), labels.len())?;
         let mut hosts = Vec::new();
-        for name in named(selected.hosts) {
+        for name in names {
             hosts.push(identified(caller, &name).await?);
         }
         // Names of labels are unique only in a team: the one of the named hosts counts.
         let context = hosts.first().map_or_else(|| caller.context.clone(), |host| host.context.clone());
         let mut any = Vec::new();
-        for label in named(selected.labels) {
+        for label in labels {
             any.push(labels::condition_named(caller, &context, &label).await?);
         }
         Self::of(caller, hosts, any, None)
@@ -105,6 +116,15 @@ impl Targets {
             any.push(AgentCondition::All(Vec::new()));
         }
         Ok(Self { context, filter: hosts_that(vec![AgentCondition::Any(any)]) })
+    }
+}
+
+/// Checks the numbers of names, before any of them is looked up.
+fn check_lengths(hosts: usize, labels: usize) -> Result<(), Failure> {
+    match () {
+        () if hosts > MAX_HOSTS => Err(Failure::invalid("selected", format!("at most {MAX_HOSTS} hosts"))),
+        () if labels > MAX_LABELS => Err(Failure::invalid("selected", format!("at most {MAX_LABELS} labels"))),
+        () => Ok(()),
     }
 }
 

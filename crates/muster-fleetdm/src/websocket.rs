@@ -34,6 +34,8 @@ use crate::routes::Route;
 const BEGIN: Duration = Duration::from_secs(10);
 /// Maximum length of a message of a client, bytes.
 const MAX_MESSAGE: usize = 8 << 10;
+/// Bytes that are read at once. The default would reserve 128 KiB for each client.
+const READ_BUFFER: usize = 256;
 /// Minimum time between two messages of progress. Counting the hosts that are offline reads all that have not answered.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Maximum age of a check of the client's credentials when something is sent.
@@ -76,9 +78,24 @@ async fn upgrade(State(fleet): State<Arc<Fleet>>, mut request: Request) -> Respo
 /// A message of a client.
 #[derive(Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
-enum Received {
-    Auth { token: String },
-    SelectCampaign { campaign_id: u64 },
+pub enum Received {
+    /// The first message.
+    Auth {
+        /// An API token, or one that a login returned.
+        token: String,
+    },
+    /// The second message.
+    SelectCampaign {
+        /// The number of the live query.
+        campaign_id: u64,
+    },
+}
+
+impl Received {
+    /// Parses a message.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        serde_json::from_str(text).map_err(|error| Failure::bad(error.to_string()))
+    }
 }
 
 /// Why a connection ends.
@@ -98,7 +115,11 @@ impl<E: Into<Failure>> From<E> for End {
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 async fn serve(fleet: Arc<Fleet>, stream: Upgraded, peer: Option<Peer>, headers: HeaderMap) {
-    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config)).await;
     // The upgrade needs no credentials. Until they come, a connection must be cheap and short.
     let begun = timeout(BEGIN, begin(&fleet, &mut socket, peer, &headers)).await;
@@ -146,7 +167,7 @@ async fn receive(socket: &mut Socket) -> Result<Received, End> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => {
-                return serde_json::from_str(&text).map_err(|error| Failure::bad(error.to_string()).into());
+                return Received::parse(&text).map_err(End::from);
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             _ => return Err(End::Lost),
@@ -193,13 +214,22 @@ struct Follower {
 impl Follower {
     async fn run(mut self, socket: &mut Socket) -> End {
         let ended = self.follow(socket).await;
-        // As in FleetDM, hosts are not asked any more when nobody waits for their answers.
-        if let Ok(found) = self.caller.fleet.live_queries().find(&self.space, &self.id).await
-            && let Err(error) = self.caller.fleet.live_queries().stop(&found).await
+        // The client can follow the live query on another server.
+        if !self.caller.fleet.is_stopping() {
+            self.stop().await;
+        }
+        ended
+    }
+
+    /// Stops the live query if it is the client's own. As in FleetDM, hosts are not asked any more when nobody waits for their answers.
+    async fn stop(&self) {
+        let queries = self.caller.fleet.live_queries();
+        if let Ok(found) = queries.find(&self.space, &self.id).await
+            && queries.is_creator(&self.space, &found)
+            && let Err(error) = queries.stop(&found).await
         {
             tracing::info!(%error, "cannot stop a live query that nobody follows");
         }
-        ended
     }
 
     async fn follow(&mut self, socket: &mut Socket) -> End {

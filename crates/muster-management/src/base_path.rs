@@ -13,6 +13,37 @@ use axum::http::{HeaderValue, Response, Uri};
 
 /// Maximum length, bytes.
 const MAX: usize = 128;
+/// First segments of the paths that the server itself has. With a base path that begins with one of them, the server would take its own
+/// paths for paths below it. Tests compare the list with the routes.
+const OWN: [&str; 27] = [
+    "actions",
+    "add-agent",
+    "agents",
+    "agents.csv",
+    "alerts",
+    "api",
+    "assets",
+    "audit",
+    "checks",
+    "device",
+    "fleetd",
+    "healthz",
+    "hosts",
+    "hosts.csv",
+    "keys",
+    "login",
+    "logout",
+    "metrics",
+    "policies",
+    "queries",
+    "readyz",
+    "rollouts",
+    "s",
+    "settings",
+    "setup",
+    "software",
+    "uninstall-tokens",
+];
 
 tokio::task_local! {
     static CURRENT: BasePath;
@@ -35,7 +66,7 @@ pub enum BadBasePath {
     #[error("must not contain empty segments, `.` or `..`")]
     Segment,
     /// It would hide paths of the server itself.
-    #[error("must not begin with `/api` or `/s`, which are paths of the server itself")]
+    #[error("must not begin with a segment of the server's own paths, such as /api, /s, /agents or /hosts")]
     Own,
     /// It is too long.
     #[error("longer than {MAX} bytes")]
@@ -51,12 +82,11 @@ impl FromStr for BasePath {
         }
         let rest = text.strip_prefix('/').filter(|rest| !rest.ends_with('/')).ok_or(BadBasePath::Form)?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
-        let own = ["api", "s"];
         match () {
             () if text.len() > MAX => Err(BadBasePath::Long),
             () if !rest.bytes().all(is_plain) => Err(BadBasePath::Character),
             () if rest.split('/').any(|segment| matches!(segment, "" | "." | "..")) => Err(BadBasePath::Segment),
-            () if rest.split('/').next().is_some_and(|first| own.contains(&first)) => Err(BadBasePath::Own),
+            () if rest.split('/').next().is_some_and(|first| OWN.contains(&first)) => Err(BadBasePath::Own),
             () => Ok(Self(text.into())),
         }
     }
@@ -134,7 +164,7 @@ mod tests {
 
     #[test]
     fn base_paths_are_plain_and_absolute() {
-        for good in ["", "/muster", "/it/Muster-2", "/a.b_c~d", "/agents", "/staging"] {
+        for good in ["", "/muster", "/it/Muster-2", "/a.b_c~d", "/agents-2", "/fleet/agents"] {
             assert_eq!(good.parse::<BasePath>().unwrap().to_string(), good);
         }
         let long = format!("/{}", "x".repeat(MAX));
@@ -149,9 +179,19 @@ mod tests {
             ("/a/../b", BadBasePath::Segment),
             ("/s/shop", BadBasePath::Own),
             ("/api", BadBasePath::Own),
+            ("/agents", BadBasePath::Own),
+            ("/hosts/muster", BadBasePath::Own),
+            ("/metrics", BadBasePath::Own),
             (&long, BadBasePath::Long),
         ] {
             assert_eq!(bad.parse::<BasePath>(), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_base_path_hides_the_page_for_devices_or_the_api() {
+        for path in [crate::identity::device_page::PATH, "/api/status", "/api/v1", "/s/shop"] {
+            assert_eq!(path.parse::<BasePath>(), Err(BadBasePath::Own), "{path}");
         }
     }
 

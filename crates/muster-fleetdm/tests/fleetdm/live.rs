@@ -55,6 +55,12 @@ impl Client {
         self.socket.send(Message::text(json!({"type": kind, "data": data}).to_string())).await.expect("as expected");
     }
 
+    /// Closes the connection, and waits for the server to do the same.
+    pub async fn close(&mut self) {
+        self.socket.close(None).await.expect("as expected");
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+
     /// Follows a campaign.
     pub async fn select(&mut self, token: &str, campaign: &Value) {
         self.send("auth", json!({"token": token})).await;
@@ -134,6 +140,25 @@ async fn a_live_query_is_stopped_when_its_client_leaves() {
 }
 
 #[tokio::test]
+async fn a_live_query_goes_on_when_somebody_else_leaves_or_the_server_stops() {
+    let api = Api::new().await;
+    api.host("m-1", |_| {}).await;
+    let other = api.user("bob", "administrator", None).await;
+    let run = json!({"query": "SELECT 1", "selected": {"hosts": ["m-1.example"]}});
+    let made = api.post("/queries/run_by_names", run).await.ok()["campaign"]["id"].clone();
+    let (mut own, mut foreign) = (Client::connect(&api).await, Client::connect(&api).await);
+    own.select(&api.token, &made).await;
+    foreign.select(&other, &made).await;
+    own.data("status").await;
+    foreign.data("status").await;
+    // The server answers the end of a connection after it has decided about the live query.
+    foreign.close().await;
+    api.fleet.stop();
+    while own.next().await.is_some() {}
+    assert!(!api.audit().await.contains(&"live_query.stop".to_owned()));
+}
+
+#[tokio::test]
 async fn a_websocket_is_closed_with_the_reason() {
     let api = Api::new().await;
     for (kind, data) in [
@@ -194,6 +219,22 @@ async fn a_live_query_runs_in_one_team() {
     let linux = column(&all, "id")[linux].clone();
     assert_eq!(run(json!({"labels": [linux]})).await.ok()["campaign"]["Metrics"]["TotalHosts"], 1);
     run(json!({"labels": [7]})).await.refused(404);
+    let label = async |name: &str, team: u64| {
+        let new = json!({"name": name, "query": "SELECT 1", "team_id": team});
+        api.post("/labels", new).await.ok()["label"]["id"].clone()
+    };
+    let (here, there) = (label("here", 0).await, label("there", team).await);
+    for selected in [
+        json!({"labels": [here, there]}),
+        json!({"labels": [here], "teams": [team]}),
+        json!({"labels": [here], "hosts": [own]}),
+        json!({"labels": vec![7; 101]}),
+        json!({"hosts": vec![7; 1001]}),
+    ] {
+        run(selected).await.refused(422);
+    }
+    let of_team = json!({"labels": [there, linux], "teams": [team], "hosts": [own, own]});
+    assert_eq!(run(of_team).await.ok()["campaign"]["Metrics"]["TotalHosts"], 1);
     let unsent = api.post("/queries/run", json!({"selected": {"hosts": [own]}})).await;
     assert_eq!(unsent.refused(422).0, "query");
 }

@@ -1,7 +1,13 @@
 //! Saved queries, policies, software, teams and enroll secrets.
 
+use std::time::Duration;
+
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::enrollment_key::KeyFamily;
 use muster_core::fleetd::numbers;
 use muster_core::fleetd::software::SoftwareId;
+use muster_core::id::SpaceId;
+use muster_fleet::keys::{NewEnrollmentKey, OneTimeHost};
 use serde_json::{Value, json};
 
 use crate::setting::{Api, agent_id, column};
@@ -137,4 +143,47 @@ async fn enroll_secrets_are_replaced_and_left_out_ones_revoked() {
     for action in ["enrollment_key.create", "enrollment_key.revoke", "enrollment_key.reveal"] {
         assert!(audit.iter().any(|found| found == action), "{action}");
     }
+}
+
+#[tokio::test]
+async fn one_time_secrets_and_those_that_admit_nobody_are_not_listed() {
+    let api = Api::new().await;
+    let context = OpContext::administrator(Actor::System).in_space(SpaceId::default());
+    let (grant, keys) = (context.grant().unwrap(), api.fleet.enrollment_keys());
+    let new = NewEnrollmentKey { family: KeyFamily::Fleetd, retrievable: true, ..NewEnrollmentKey::default() };
+    let for_one = NewEnrollmentKey { one_time: Some(OneTimeHost::default()), ..new.clone() };
+    let (one_time, _) = keys.create(&context.grant().unwrap(), &for_one).await.unwrap();
+    let short = NewEnrollmentKey { expiration: Some("1h".into()), ..new };
+    let (_, expired) = keys.create(&grant, &short).await.unwrap();
+    let listed = async || column(&api.get("/spec/enroll_secret").await.ok()["spec"]["secrets"], "secret");
+    assert_eq!(listed().await, [json!(expired)]);
+    api.clock.advance(Duration::from_secs(2 * 60 * 60));
+    assert!(listed().await.is_empty());
+    let set = |secret: &str| json!({"spec": {"secrets": [{"secret": secret}]}});
+    let (name, reason) = api.post("/spec/enroll_secret", set(&expired)).await.refused(422);
+    assert!(name == "secrets" && reason.contains("is expired") && !reason.contains(&expired), "{name}: {reason}");
+    api.post("/spec/enroll_secret", set(&"x".repeat(32))).await.ok();
+    assert_eq!(listed().await, [json!("x".repeat(32))]);
+    let kept = keys.find::<muster_core::authorization::EnrollmentRead>(&context, one_time.id.as_str()).await.unwrap();
+    assert_eq!(kept.revoked_at, None, "a host is about to use it");
+}
+
+#[tokio::test]
+async fn the_team_of_a_spec_is_an_id_or_a_name_that_only_one_team_has() {
+    let api = Api::new().await;
+    let (blue, red) = (api.team("blue").await, api.team("red").await);
+    api.patch(&format!("/teams/{red}"), json!({"name": "blue"})).await.ok();
+    let apply = async |team: &str| {
+        api.post("/spec/policies", json!({"specs": [{"name": team, "query": "SELECT 1", "team": team}]})).await
+    };
+    apply("blue").await.ok();
+    apply("red").await.ok();
+    let names = async |team: u64| column(&api.get(&format!("/teams/{team}/policies")).await.ok()["policies"], "name");
+    assert_eq!((names(blue).await, names(red).await), (vec![json!("blue")], vec![json!("red")]));
+    for team in [blue, red] {
+        api.patch(&format!("/teams/{team}"), json!({"name": "same"})).await.ok();
+    }
+    assert_eq!(apply("same").await.refused(422).0, "team");
+    let spec = json!({"specs": [{"name": "same", "secrets": [{"secret": "x".repeat(32)}]}]});
+    assert_eq!(api.post("/spec/teams", spec).await.refused(422).0, "team");
 }

@@ -207,3 +207,17 @@ async fn render(State(watched): State<Watched>) -> Response {
     const TEXT: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(CONTENT_TYPE, TEXT)], watched.metrics.render()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_management::base_path::BadBasePath;
+
+    use super::*;
+
+    #[test]
+    fn no_base_path_hides_the_paths_of_monitoring() {
+        for path in [HEALTH, READY, METRICS] {
+            assert_eq!(path.parse::<BasePath>(), Err(BadBasePath::Own), "{path}");
+        }
+    }
+}

@@ -137,13 +137,14 @@ impl Composed {
             // Neutral beginnings: an empty list of alternatives matches nothing, and an empty list of conditions
             // everything.
             AgentCondition::All(parts) => self.group("(1 = 1", " AND ", parts),
+            AgentCondition::Any(parts) if are_ranges(parts) => self.ids_between(parts.iter().filter_map(ids_of)),
             AgentCondition::Any(parts) => self.group("(1 = 0", " OR ", parts),
             AgentCondition::Not(inner) => {
                 self.push("NOT ");
                 self.condition(inner);
             }
             AgentCondition::Ids(ids) => self.set("(agents.id ", ids.iter().map(AgentId::as_str)),
-            AgentCondition::IdsBetween(from, to) => self.ids_between(from, to),
+            AgentCondition::IdsBetween(from, to) => self.ids_between([(from, to)]),
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
@@ -208,10 +209,15 @@ impl Composed {
         }
     }
 
-    fn ids_between(&mut self, from: &AgentId, to: &AgentId) {
-        // In a query of its own, so that SQLite reads the range, and not all agents of the space.
-        self.text("(agents.id IN (SELECT i.id FROM agents i WHERE i.id >= $?", from.as_str());
-        self.text(" AND i.id < $?))", to.as_str());
+    fn ids_between<'a>(&mut self, ranges: impl IntoIterator<Item = (&'a AgentId, &'a AgentId)>) {
+        // In a query of its own, so that SQLite reads the ranges, and not all agents of the space.
+        let mut head = "(agents.id IN (SELECT i.id FROM agents i WHERE i.id >= $?";
+        for (from, to) in ranges {
+            self.text(head, from.as_str());
+            self.text(" AND i.id < $?", to.as_str());
+            head = " UNION ALL SELECT i.id FROM agents i WHERE i.id >= $?";
+        }
+        self.push("))");
     }
 
     fn hostname_like(&mut self, condition: &AgentCondition, pattern: &str) {
@@ -286,6 +292,17 @@ impl Composed {
         self.list(head, words);
         self.push(")");
     }
+}
+
+fn ids_of(condition: &AgentCondition) -> Option<(&AgentId, &AgentId)> {
+    match condition {
+        AgentCondition::IdsBetween(from, to) => Some((from, to)),
+        _ => None,
+    }
+}
+
+fn are_ranges(parts: &[AgentCondition]) -> bool {
+    !parts.is_empty() && parts.iter().all(|part| ids_of(part).is_some())
 }
 
 /// Returns the range of the host names that begin like a pattern.

@@ -269,6 +269,8 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
     let between = |from, to| AgentCondition::IdsBetween(AgentId::trusted(from), AgentId::trusted(to));
     assert_eq!(listed(vec![between("b", "d")], 0, 10).await, ("h-2 h-1".into(), 2));
     assert_eq!(listed(vec![between("b0", "c")], 0, 10).await, (String::new(), 0));
+    let ranges = AgentCondition::Any(vec![between("c", "d"), between("b", "c"), between("x", "y")]);
+    assert_eq!(listed(vec![ranges], 0, 10).await, ("h-2 h-1".into(), 2));
     let elsewhere = AgentFilter { space: Some(SpaceId::trusted("other")), conditions: vec![] };
     let page = HostRows::Page(Page { offset: 0, limit: 9 });
     assert_eq!(store.host_list(&elsewhere, &page).await.unwrap().total, 0);

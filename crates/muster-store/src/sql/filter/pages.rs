@@ -93,8 +93,7 @@ pub(crate) fn agents_after(
 /// Agents that are selected by their ids are looked up and sorted. Sorted by a column of an index, SQLite would read the whole index
 /// to find them.
 fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'static str {
-    let are_few = |one: &AgentCondition| matches!(one, AgentCondition::Ids(_) | AgentCondition::IdsBetween(..));
-    if filter.conditions.iter().any(are_few) {
+    if filter.conditions.iter().any(selects_few) {
         return order_of_few(sort, descending);
     }
     match (sort, descending) {
@@ -110,6 +109,14 @@ fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'sta
         (AgentSort::Policy, true) => " ORDER BY coalesce(agents.policy_id, '') DESC, agents.id DESC",
         (AgentSort::Version, false) => " ORDER BY agents.version_key, agents.id",
         (AgentSort::Version, true) => " ORDER BY agents.version_key DESC, agents.id DESC",
+    }
+}
+
+fn selects_few(condition: &AgentCondition) -> bool {
+    match condition {
+        AgentCondition::Ids(_) | AgentCondition::IdsBetween(..) => true,
+        AgentCondition::Any(parts) => parts.iter().all(selects_few),
+        _ => false,
     }
 }
 

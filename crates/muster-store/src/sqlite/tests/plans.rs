@@ -230,9 +230,13 @@ fn numbers_of_agents_are_summed_and_not_counted() {
 fn a_range_of_ids_is_read_from_the_index_of_ids() {
     let connection = schema();
     let range = AgentCondition::IdsBetween(AgentId::trusted("a"), AgentId::trusted("b"));
+    let many = AgentCondition::Any(vec![range.clone(); 100]);
     let osquery = AgentCondition::Families(vec![muster_core::agent::Family::Osquery]);
-    let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![range, osquery] };
-    for statement in [filter::agent_page(&wanted, AgentSort::LastCheckin, true, PAGE), filter::agent_total(&wanted)] {
+    let wanted = [range, many]
+        .map(|ids| AgentFilter { space: Some(SpaceId::default()), conditions: vec![ids, osquery.clone()] });
+    let statements =
+        |wanted| [filter::agent_page(wanted, AgentSort::LastCheckin, true, PAGE), filter::agent_total(wanted)];
+    for statement in wanted.iter().flat_map(statements) {
         let steps = plan(&connection, &statement.text);
         assert!(steps.iter().any(|step| step.contains("sqlite_autoindex_agents_1 (id=?)")), "{steps:?}");
         assert!(steps.iter().any(|step| step.contains("(id>? AND id<?)")), "{steps:?}");
