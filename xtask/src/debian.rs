@@ -21,6 +21,7 @@ pub fn package(program: &Path, version: &str, out: &Path) -> anyhow::Result<Path
         other => anyhow::bail!("no Debian architecture for {other}"),
     };
     let tree = out.join("debian");
+    let version = debian_version(version);
     // Left behind by a build that failed.
     if tree.try_exists()? {
         std::fs::remove_dir_all(&tree)?;
@@ -33,13 +34,18 @@ pub fn package(program: &Path, version: &str, out: &Path) -> anyhow::Result<Path
         let from = shell::root().join("crates/muster-agent/packaging/debian").join(script);
         copy(&from, &tree.join("DEBIAN").join(script))?;
     }
-    std::fs::write(tree.join("DEBIAN/control"), control(version, architecture))?;
+    std::fs::write(tree.join("DEBIAN/control"), control(&version, architecture))?;
     let package = out.join(format!("muster-agent_{version}_{architecture}.deb"));
     let mut build = Command::new("dpkg-deb");
     build.args(["--root-owner-group", "--build"]).arg(&tree).arg(&package);
     shell::run(build)?;
     std::fs::remove_dir_all(&tree)?;
     Ok(package)
+}
+
+/// Returns the version as Debian compares it: `1.2.3~rc.1` is older than `1.2.3`, and `1.2.3-rc.1` would be newer.
+fn debian_version(version: &str) -> String {
+    version.replace('-', "~")
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -62,6 +68,15 @@ fn control(version: &str, architecture: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pre_release_is_older_than_the_release() {
+        assert_eq!(debian_version("1.2.3"), "1.2.3");
+        let pre_release = debian_version("1.2.3-rc.1");
+        assert_eq!(pre_release, "1.2.3~rc.1");
+        let compared = Command::new("dpkg").args(["--compare-versions", &pre_release, "lt", "1.2.3"]).status().unwrap();
+        assert!(compared.success());
+    }
 
     #[test]
     fn ag146_the_package_contains_the_program_and_the_scripts_that_uninstall_it() {

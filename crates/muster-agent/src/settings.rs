@@ -259,7 +259,10 @@ impl Settings {
             set(&mut tree, pair)?;
         }
         // The merged tree is parsed again, which also checks the keys and values of `--set`.
-        serde_json::from_value(tree).map_err(|error| BadSettings { origin: "settings".into(), source: error.into() })
+        let merged = |source: SharedError| BadSettings { origin: "settings".into(), source };
+        let settings: Self = serde_json::from_value(tree).map_err(|error| merged(error.into()))?;
+        settings.providers.kubernetes_leaderelection.check().map_err(|reason| merged(reason.into()))?;
+        Ok(settings)
     }
 }
 
@@ -305,5 +308,21 @@ mod tests {
         assert!(load("", &["checkin.interval=soon"]).unwrap_err().to_string().contains("soon"));
         assert!(load("", &["nothing"]).is_err());
         assert!(load("", &["checkin.x.y=1"]).is_err());
+    }
+
+    #[test]
+    fn a_leader_must_give_up_before_its_lease_ends() {
+        let with = |lease: &str, deadline: &str, retry: &str| {
+            let pairs = [("leaseduration", lease), ("renewdeadline", deadline), ("retryperiod", retry)];
+            let pairs = pairs.map(|(name, value)| format!("providers.kubernetes_leaderelection.leader_{name}={value}"));
+            load("", &pairs.each_ref().map(String::as_str)).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(with("15s", "10s", "2s"), Ok(()));
+        for (lease, deadline, retry) in
+            [("10s", "10s", "2s"), ("1900ms", "1500ms", "100ms"), ("15s", "2s", "2s"), ("0s", "0s", "0s")]
+        {
+            let error = with(lease, deadline, retry).unwrap_err();
+            assert!(error.contains("must be longer than leader_renewdeadline"), "{error}");
+        }
     }
 }

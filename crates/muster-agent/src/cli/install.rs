@@ -115,7 +115,7 @@ fn ask(layout: &Layout, options: &mut Options) -> Result<(), Failure> {
         return Ok(());
     }
     let url = prompt::ask("URL of the server:").filter(|url| !url.is_empty()).ok_or_else(stopped)?;
-    let token = prompt::ask("Enrollment token:").filter(|token| !token.is_empty()).ok_or_else(stopped)?;
+    let token = prompt::ask_hidden("Enrollment token:").filter(|token| !token.is_empty()).ok_or_else(stopped)?;
     options.complete(url, token);
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Questions on the terminal.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Stdin, Write as _};
+
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 /// Maximum length of an answer, in bytes.
 const ANSWER_MAX: usize = 4096;
@@ -15,6 +17,42 @@ pub fn ask(question: &str) -> Option<String> {
     eprint!("{question} ");
     let _ = std::io::stderr().flush();
     line().map(|line| line.trim().to_owned())
+}
+
+/// Asks for a text that must not appear on the terminal, nor in a recording of it; `None` at the end of the input.
+pub fn ask_hidden(question: &str) -> Option<String> {
+    // Before the question, so that an answer that is pasted at once is not displayed either.
+    let silent = Silent::start();
+    let answer = ask(question);
+    drop(silent);
+    // The line end of the answer was not displayed.
+    eprintln!();
+    answer
+}
+
+/// A terminal that does not display what is typed, until it is dropped.
+struct Silent {
+    stdin: Stdin,
+    former: Termios,
+}
+
+impl Silent {
+    /// Returns `None` if standard input is not a terminal.
+    fn start() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let former = tcgetattr(&stdin).ok()?;
+        let mut silent = former.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        // Not TCSAFLUSH, which would discard what was typed ahead.
+        tcsetattr(&stdin, SetArg::TCSADRAIN, &silent).ok()?;
+        Some(Self { stdin, former })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.stdin, SetArg::TCSADRAIN, &self.former);
+    }
 }
 
 /// Asks for a decision. An empty answer means `default`, and any answer other than yes means no.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::components::ComponentState;
+use crate::model::build::INPUTS_MAX;
 use crate::state::Fault;
 use crate::upgrade::details::Details;
 
@@ -63,6 +64,8 @@ pub struct Parts<'a> {
     pub rejection: Option<(&'a str, Fault)>,
     /// Why the model of the policy cannot be built with the current variables.
     pub model_fault: Option<&'a str>,
+    /// Number of inputs of the policy above the maximum.
+    pub left_out: usize,
     /// Whether the stored state was corrupt, and the server has not sent the policy again.
     pub lost_state: bool,
     /// Why the state can't be stored.
@@ -108,12 +111,15 @@ fn causes(parts: &Parts<'_>) -> String {
     let bad = parts.components.iter().filter_map(ComponentState::fault);
     let components = bad.map(|(id, state, message)| format!("{id} is {}: {message}", state.as_str()));
     let model = parts.model_fault.map(|why| format!("keeping the previous components: {why}"));
+    let left_out = (parts.left_out > 0)
+        .then(|| format!("inputs above the maximum of {INPUTS_MAX} do not run; left out: {}", parts.left_out));
     let lost =
         parts.lost_state.then(|| "the stored state was corrupt; waiting for the policy from the server".to_owned());
     let all: Vec<String> = policy
         .into_iter()
         .chain(lost)
         .chain(model)
+        .chain(left_out)
         .chain(storage)
         .chain(parts.variables.iter().cloned())
         .chain(components)
@@ -216,6 +222,9 @@ mod tests {
         let (state, message) = overall(&Parts { components: &list, ..parts.clone() });
         assert_eq!(state.wire(), "DEGRADED");
         assert!(message.contains("a is FAILED: m") && message.ends_with("and 1 more"), "{message}");
+        let (state, message) = overall(&Parts { left_out: 3, ..parts.clone() });
+        assert_eq!(state, AgentState::Degraded);
+        assert_eq!(message, "inputs above the maximum of 256 do not run; left out: 3");
         assert_eq!(overall(&Parts { revoked: true, components: &list, ..parts.clone() }).0.wire(), "error");
         assert!(overall(&Parts { rejection: Some(("why", Fault::Untrusted)), ..parts.clone() }).1.contains("why"));
         let upgrading = overall(&Parts { upgrading_to: Some("2"), components: &list, ..parts.clone() });

@@ -120,6 +120,7 @@ impl Coordinator {
             has_policy: self.state.policy.is_some(),
             rejection: self.state.rejected.as_ref().map(|rejected| (rejected.reason.as_str(), rejected.fault)),
             model_fault: self.components.fault(),
+            left_out: self.components.left_out(),
             lost_state: self.lost_state && self.state.policy.is_none(),
             storage_fault: self.storage_fault.as_deref(),
             variables: &self.deps.variables.faults(),

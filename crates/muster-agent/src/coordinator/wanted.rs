@@ -24,6 +24,7 @@ pub(super) struct Wanted {
     due: Option<Instant>,
     fault: Option<String>,
     blocked: Vec<String>,
+    left_out: usize,
 }
 
 impl Wanted {
@@ -44,6 +45,11 @@ impl Wanted {
     /// Returns the components that a local rule excludes.
     pub(super) fn blocked(&self) -> &[String] {
         &self.blocked
+    }
+
+    /// Returns the number of inputs above the maximum, which are left out.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// Sets the policy in effect.
@@ -74,8 +80,8 @@ impl Wanted {
 
     /// Hands over the model of a new policy.
     pub(super) fn replace(&mut self, document: &Document, built: Built, deps: &Deps) {
-        let (used, blocked) = (Used::of(document), built.blocked);
-        *self = Self { document: Some(document.clone()), used, due: None, fault: None, blocked };
+        let (used, blocked, left_out) = (Used::of(document), built.blocked, built.left_out);
+        *self = Self { document: Some(document.clone()), used, due: None, fault: None, blocked, left_out };
         self.observe(deps);
         // Before the model, because it is what allows services that the model omits to be uninstalled.
         deps.components.set_signed_policy(document.signed.clone());
@@ -125,7 +131,7 @@ impl Coordinator {
         let wanted = &mut self.components;
         match built {
             Ok(built) => {
-                (wanted.fault, wanted.blocked) = (None, built.blocked);
+                (wanted.fault, wanted.blocked, wanted.left_out) = (None, built.blocked, built.left_out);
                 self.deps.components.set_signed_policy(signed);
                 self.deps.components.want(built.model);
             }

@@ -18,7 +18,7 @@ use crate::host::variables::platform;
 use crate::variables::render::{Unrendered, render};
 use crate::variables::{Scope, VariableSets};
 
-/// Maximum number of inputs of a model, after rendering. Further inputs are left out.
+/// Maximum number of inputs of a model, after rendering. Further inputs are left out, those of dynamic sets first.
 pub const INPUTS_MAX: usize = 256;
 /// Fields of inputs and outputs that are for the agent.
 const OWN_FIELDS: [&str; 3] = ["enabled", "use_output", "log_level"];
@@ -64,6 +64,8 @@ pub struct Built {
     pub model: Model,
     /// Components that a local rule excludes, with the reason.
     pub blocked: Vec<String>,
+    /// Number of inputs above [`INPUTS_MAX`].
+    pub left_out: usize,
 }
 
 /// An output with its rendered configuration.
@@ -80,6 +82,8 @@ struct Input {
     kind: String,
     output: String,
     level: Option<Level>,
+    /// Whether it comes from a set of a dynamic provider.
+    is_dynamic: bool,
     config: Result<Value, String>,
 }
 
@@ -87,9 +91,10 @@ struct Input {
 pub fn build(document: &Document, around: Surroundings<'_>) -> Result<Built, Invalid> {
     inputs::check_ids(&document.inputs)?;
     let outputs = outputs(document, around.variables.context())?;
-    let inputs = rendered(document, &around, &outputs)?;
+    let mut inputs = rendered(document, &around, &outputs)?;
+    let left_out = limit(&mut inputs);
     let builder = Builder { document, around, outputs: &outputs };
-    let mut built = Built::default();
+    let mut built = Built { left_out, ..Built::default() };
     for group in groups(inputs, around.catalog) {
         let component = builder.component(group);
         match builder.rule_against(&component) {
@@ -135,25 +140,49 @@ fn rendered(
         if input["enabled"] == Value::Bool(false) || known.is_some_and(|output| !output.enabled) {
             continue;
         }
-        found.extend(variants(place, input, around.variables).into_iter().map(|(id, config)| Input {
-            id,
-            // Never rendered: the type is signed, and decides whether the rest must be.
-            kind: input["type"].as_str().unwrap_or_default().to_owned(),
-            output: output.clone(),
-            level: input["log_level"].as_str().and_then(Level::parse),
-            config,
+        found.extend(variants(place, input, around.variables).into_iter().map(|Variant { id, is_dynamic, config }| {
+            Input {
+                id,
+                // Never rendered: the type is signed, and decides whether the rest must be.
+                kind: input["type"].as_str().unwrap_or_default().to_owned(),
+                output: output.clone(),
+                level: input["log_level"].as_str().and_then(Level::parse),
+                is_dynamic,
+                config,
+            }
         }));
     }
-    found.truncate(INPUTS_MAX);
     Ok(found)
 }
 
-/// Returns the results of rendering an input, with their ids.
-fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<(String, Result<Value, String>)> {
+/// Leaves out the inputs above the maximum, and returns their number. Containers that come and go must not displace what
+/// the policy says about the host itself.
+fn limit(inputs: &mut Vec<Input>) -> usize {
+    let all = inputs.len();
+    let mut fixed = INPUTS_MAX;
+    let mut dynamic = INPUTS_MAX.saturating_sub(inputs.iter().filter(|input| !input.is_dynamic).count());
+    inputs.retain(|input| {
+        let room = if input.is_dynamic { &mut dynamic } else { &mut fixed };
+        let fits = *room > 0;
+        *room = room.saturating_sub(1);
+        fits
+    });
+    all - inputs.len()
+}
+
+/// The result of rendering an input.
+struct Variant {
+    id: String,
+    is_dynamic: bool,
+    config: Result<Value, String>,
+}
+
+/// Returns the results of rendering an input.
+fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<Variant> {
     let name = inputs::name(place, input);
     // Programs run as written: `${X}` belongs to the shell there.
     if input["type"] == PROCESS {
-        return vec![(name, Ok(input.clone()))];
+        return vec![Variant { id: name, is_dynamic: false, config: Ok(input.clone()) }];
     }
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for scope in variables.scopes() {
@@ -161,7 +190,9 @@ fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<(Strin
             Ok(config) => config,
             // The input returns when the variable gets a value or the condition becomes true (AG74).
             Err(Unrendered::Missing(_) | Unrendered::Excluded) => continue,
-            Err(error @ Unrendered::Malformed { .. }) => return vec![(name, Err(format!("Failed: {error}")))],
+            Err(error @ Unrendered::Malformed { .. }) => {
+                return vec![Variant { id: name, is_dynamic: false, config: Err(format!("Failed: {error}")) }];
+            }
         };
         // An input whose streams are all excluded has nothing to do.
         let had_streams = input["streams"].as_array().is_some_and(|streams| !streams.is_empty());
@@ -177,7 +208,7 @@ fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<(Strin
                 format!("{name}-{set}")
             }
         };
-        found.push((id, Ok(config)));
+        found.push(Variant { id, is_dynamic: scope.id().is_some(), config: Ok(config) });
     }
     found
 }

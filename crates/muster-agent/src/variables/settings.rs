@@ -129,6 +129,20 @@ pub struct LeaderElection {
     pub leader_retryperiod: Duration,
 }
 
+impl LeaderElection {
+    /// Checks that a leader gives up before another agent takes its place, and that it has tried to renew its lease before.
+    pub fn check(&self) -> Result<(), String> {
+        // A lease has whole seconds.
+        let lasts = Duration::from_secs(self.leader_leaseduration.as_secs());
+        if lasts > self.leader_renewdeadline && self.leader_renewdeadline > self.leader_retryperiod {
+            return Ok(());
+        }
+        Err("providers.kubernetes_leaderelection: leader_leaseduration (rounded down to seconds) must be longer than \
+             leader_renewdeadline, and that must be longer than leader_retryperiod"
+            .into())
+    }
+}
+
 impl Default for Docker {
     fn default() -> Self {
         Self { enabled: true, host: "unix:///var/run/docker.sock".into(), cleanup_timeout: Duration::from_secs(60) }

@@ -1,6 +1,6 @@
 //! The scripts of the Debian package, and the questions of an installation by hand.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -56,7 +56,8 @@ fn ag143_ag146_the_package_of_a_protected_agent_stays() {
 #[test]
 fn ag6_ag156_an_installation_asks_on_a_terminal_and_can_be_declined() {
     let (server, agent) = (TlsServer::start(), Agent::new());
-    let on_a_terminal = |answers: &str| {
+    // `token` is typed when it is asked for.
+    let on_a_terminal = |answers: &str, token: Option<&str>| {
         let program = env!("CARGO_BIN_EXE_muster-agent");
         let (base, ca) = (agent.path(""), server.ca_file.display());
         let install = format!("{program} install --service none --attempts 1 -a {ca} --base-path {}", base.display());
@@ -65,19 +66,31 @@ fn ag6_ag156_an_installation_asks_on_a_terminal_and_can_be_declined() {
         let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = running.stdin.take().unwrap();
         input.write_all(answers.as_bytes()).unwrap();
-        let done = running.wait_with_output().unwrap();
+        let (mut screen, mut bytes) = (running.stdout.take().unwrap(), Vec::new());
+        while let Some(token) = token {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).unwrap();
+            bytes.push(byte[0]);
+            if bytes.ends_with(b"Enrollment token:") {
+                input.write_all(format!("{token}\n").as_bytes()).unwrap();
+                break;
+            }
+        }
+        screen.read_to_end(&mut bytes).unwrap();
+        let status = running.wait().unwrap();
         drop(input);
-        (done.status.code().unwrap(), String::from_utf8_lossy(&done.stdout).into_owned())
+        (status.code().unwrap(), String::from_utf8_lossy(&bytes).into_owned())
     };
-    let (code, text) = on_a_terminal("n\n");
+    let (code, text) = on_a_terminal("n\n", None);
     assert!(code == 1 && text.contains("Install muster-agent in") && text.contains("not installed"), "{code} {text}");
-    let (code, text) = on_a_terminal("y\ny\n\n");
+    let (code, text) = on_a_terminal("y\ny\n\n", None);
     assert!(code == 1 && text.contains("URL of the server:"), "an empty URL: {code} {text}");
     assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0, "nothing is left");
-    let (code, text) = on_a_terminal("y\nn\n");
+    let (code, text) = on_a_terminal("y\nn\n", None);
     assert!(code == 0 && text.contains("To enroll it"), "{code} {text}");
     assert!(server.lock().gateway.is_empty());
     assert_eq!(agent.installed(&["uninstall", "--force"]).0, 0);
-    let (code, text) = on_a_terminal(&format!("\n\n{}\n{TOKEN}\n", server.url));
+    let (code, text) = on_a_terminal(&format!("\n\n{}\n", server.url), Some(TOKEN));
     assert!(code == 0 && text.contains("Enrolled as agent agent-1"), "{code} {text}");
+    assert!(!text.contains(TOKEN), "the token is on the screen: {text}");
 }

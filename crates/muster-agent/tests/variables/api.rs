@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::broadcast;
 
+/// Status of documents whose requests get no response.
+pub const HANGS: u16 = 0;
+
 /// The server.
 #[derive(Clone)]
 pub struct Api {
@@ -109,6 +112,9 @@ impl Api {
             "GET" => self.get(path, query),
             _ => self.write(path, &serde_json::from_slice(&body).unwrap()),
         };
+        if status == HANGS {
+            return std::future::pending().await;
+        }
         let text = document.to_string();
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
         let _ = stream.write_all(format!("{head}{text}").as_bytes()).await;

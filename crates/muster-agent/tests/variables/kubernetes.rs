@@ -1,7 +1,7 @@
 //! `kubernetes`, `kubernetes_secrets` and `kubernetes_leaderelection`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use muster_agent::variables::Variables as _;
 use muster_agent::variables::providers::HostVariables;
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use crate::api::{Api, HANGS};
 use crate::{providers, until, until_faults, used, values};
 
 const PODS: &str = "/api/v1/pods";
@@ -165,4 +165,20 @@ async fn of_the_agents_of_a_cluster_one_is_the_leader() {
         (&lease["spec"]["holderIdentity"], &lease["spec"]["leaseTransitions"]),
         (&"elastic-agent-leader-other".into(), &json!(1))
     );
+}
+
+#[tokio::test]
+async fn a_leader_gives_up_when_the_time_after_its_last_renewal_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = Api::new();
+    kube_config(&api, directory.path()).await;
+    // The next try begins shortly before the end, and hangs.
+    let more = ", leader_leaseduration: 5s, leader_renewdeadline: 2s, leader_retryperiod: 1900ms";
+    let variables = with_settings(directory.path(), "kubernetes_leaderelection", more);
+    variables.observe(&used(&format!("${{{LEADER}}}")));
+    until(&variables, |sets| sets.context().get(LEADER) == Some(&json!(true))).await;
+    let renewed = Instant::now();
+    api.fail(LEASE, HANGS, api.document(LEASE));
+    until(&variables, |sets| sets.context().get(LEADER) == Some(&json!(false))).await;
+    assert!(renewed.elapsed() < Duration::from_secs(3), "{:?}", renewed.elapsed());
 }

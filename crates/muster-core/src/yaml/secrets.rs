@@ -38,6 +38,8 @@ const NAMES: [&str; 10] = [
 /// Substrings of the names of headers with secrets.
 const HEADER_PARTS: [&str; 9] =
     ["auth", "cookie", "credential", "key", "passphrase", "password", "secret", "session", "token"];
+/// Objects with headers whose values are all secrets.
+const BOOTSTRAP: [&str; 2] = ["bootstrap.headers", "bootstrap.proxy_headers"];
 /// Suffixes of names of fields that contain a location and not the secret itself.
 const PLACES: [&str; 4] = ["_url", "_path", "_file", "_uri"];
 
@@ -53,7 +55,8 @@ pub fn is_secret(path: &str) -> bool {
     }
     let (object, name) = path.rsplit_once('.').unwrap_or(("", path));
     if object.ends_with("headers") {
-        return is_secret_header(name);
+        // Bootstrap settings are for the server alone, so that nobody needs to read the values.
+        return is_secret_header(name) || BOOTSTRAP.iter().any(|headers| object.ends_with(headers));
     }
     let is_key = name == "key" && (path.ends_with("ssl.key") || path.ends_with("tls.key"));
     is_key

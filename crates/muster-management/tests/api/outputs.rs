@@ -63,11 +63,18 @@ async fn a_stored_secret_is_not_sent_to_another_cluster() {
 #[tokio::test]
 async fn ag103_the_credentials_of_bootstrap_settings_are_stored_as_secrets_and_stay_where_they_are() {
     let api = Api::new();
-    let block = json!({"hosts": ["https://boot:9200"], "service_token": "BOOT-TOKEN", "ssl": {"certificate": "C", "key": "BOOT-KEY"}});
+    let block = json!({"hosts": ["https://boot:9200"], "service_token": "BOOT-TOKEN",
+        "ssl": {"certificate": "C", "key": "BOOT-KEY"}, "headers": {"X-Tenant": "BOOT-HEADER"},
+        "proxy_url": "http://u:BOOT-PASSWORD@proxy:3128", "proxy_headers": {"Proxy-Authorization": "Basic BOOT-PROXY"}});
     let output = json!({"id": "main", "name": "main", "type": "elasticsearch", "hosts": ["https://one:9200"], "bootstrap": block});
     let made = api.post("/outputs", output.clone()).await.ok()["item"].clone();
-    assert!(!made.to_string().contains("BOOT-TOKEN") && !made.to_string().contains("BOOT-KEY"), "{made}");
-    assert_eq!(made["bootstrap"], json!({"hosts": ["https://boot:9200"], "ssl": {"certificate": "C"}}));
+    assert!(!made.to_string().contains("BOOT-"), "{made}");
+    let mut shown = made["bootstrap"].clone();
+    for field in ["headers", "proxy_url", "proxy_headers"] {
+        let reference = shown.as_object_mut().unwrap().remove(field).unwrap().to_string();
+        assert!(reference.contains("$co.elastic.secret{"), "{field}: {reference}");
+    }
+    assert_eq!(shown, json!({"hosts": ["https://boot:9200"], "ssl": {"certificate": "C"}}));
     assert!(made["secrets"]["bootstrap"]["service_token"]["id"].is_string(), "{made}");
     for moved in [json!({"hosts": ["https://evil:9200"]}), json!({"bootstrap": {"hosts": ["https://evil:9200"]}})] {
         assert_eq!(api.put("/outputs/main", moved).await.refused(400)["field"], "bootstrap.service_token");

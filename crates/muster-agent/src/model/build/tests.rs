@@ -185,6 +185,26 @@ fn an_input_exists_once_for_each_dynamic_set_that_it_uses() {
 }
 
 #[test]
+fn inputs_above_the_maximum_are_counted_and_those_of_containers_are_left_out_first() {
+    let dynamic = (0..INPUTS_MAX).map(|number| DynamicSet {
+        id: format!("local_dynamic-{number}"),
+        provider: "local_dynamic".into(),
+        values: json!({"v": number}),
+        ..DynamicSet::default()
+    });
+    let variables = VariableSets { dynamic: dynamic.collect(), ..sets() };
+    let inputs = json!([{"id": "a", "type": "fake", "p": "${local_dynamic.v}"}, {"id": "b", "type": "fake"}]);
+    let made = built_with(&inputs, &variables, "capabilities: []").unwrap();
+    let units = &shape(&made)[0].1;
+    let (last, before) = (units.last().unwrap(), &units[units.len() - 2]);
+    assert_eq!((made.left_out, units.len()), (1, INPUTS_MAX + 1), "and the output");
+    assert_eq!((last.as_str(), before.as_str()), ("fake-default-b", "fake-default-a-local_dynamic-254"));
+    let many: Vec<_> = (0..INPUTS_MAX + 2).map(|number| json!({"id": number.to_string(), "type": "fake"})).collect();
+    let made = built(&json!(many)).unwrap();
+    assert_eq!((made.left_out, shape(&made)[0].1.len()), (2, INPUTS_MAX + 1));
+}
+
+#[test]
 fn local_rules_exclude_components_visibly() {
     let inputs = json!([{"id": "a", "type": "fake"}, {"id": "p", "type": "process", "command": "x"}]);
     let rules = "capabilities: [{rule: deny, input: fake}, {rule: deny, output: \"*\"}]";

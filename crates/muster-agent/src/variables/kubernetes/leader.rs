@@ -104,7 +104,9 @@ impl<'a> Candidate<'a> {
         let mut renewed: Option<Instant> = None;
         loop {
             let begun = Instant::now();
-            let round = tokio::time::timeout(self.settings.leader_renewdeadline, self.round()).await;
+            // Measured from the last renewal: an agent whose requests hang is not the leader for longer than this.
+            let deadline = renewed.unwrap_or(begun) + self.settings.leader_renewdeadline;
+            let round = tokio::time::timeout_at(deadline, self.round()).await;
             let fault = match round {
                 Ok(Ok(leads)) => {
                     // From the request on: the lease may have been renewed at its beginning.
@@ -124,8 +126,14 @@ impl<'a> Candidate<'a> {
             if failed && renewed.is_none() {
                 return;
             }
-            tokio::time::sleep(self.settings.leader_retryperiod).await;
+            tokio::time::sleep_until(self.next_round(renewed)).await;
         }
+    }
+
+    /// Returns when to look at the lease again: at the latest when the leader must give up.
+    fn next_round(&self, renewed: Option<Instant>) -> Instant {
+        let next = Instant::now() + self.settings.leader_retryperiod;
+        renewed.map_or(next, |at| next.min(at + self.settings.leader_renewdeadline))
     }
 
     /// Looks at the lease, and renews or takes it. Returns whether this agent is the leader.

@@ -1,6 +1,6 @@
 //! Objects of a cluster, as far as variables need them, and the variables of a pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
@@ -184,12 +184,16 @@ impl Pod {
             values.insert("container".into(), own);
             set(id, values.into(), processors.clone())
         };
+        let mut taken = BTreeSet::new();
         let of_port = |(place, port): (usize, &Port)| {
             let mut own = own.clone();
             own["port"] = port.container_port.to_string().into();
             own["port_name"] = port.name.clone().into();
             // The first one has the id of the container, which therefore stays when ports are added.
-            if place == 0 { with(&id, own) } else { with(&format!("{id}.{}", port.container_port), own) }
+            let name = if place == 0 { id.clone() } else { format!("{id}.{}", port.container_port) };
+            // A port is in the list twice if it is used with two protocols.
+            let name = if taken.insert(name.clone()) { name } else { format!("{name}.{place}") };
+            with(&name, own)
         };
         let sets: Vec<_> = container.ports.iter().enumerate().map(of_port).collect();
         if sets.is_empty() { vec![with(&id, own.clone())] } else { sets }
@@ -317,6 +321,19 @@ mod tests {
         }
         assert!(value(0, "/container").is_null());
         assert_eq!(sets[1].processors[0]["add_fields"]["fields"]["image"]["name"], "nginx:1");
+    }
+
+    #[test]
+    fn sets_of_a_pod_have_different_ids_even_if_a_port_is_used_with_two_protocols() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"uid": "u"},
+            "spec": {"containers": [{"name": "dns", "ports": [{"containerPort": 8080}, {"containerPort": 53, "name": "udp"},
+                {"containerPort": 53, "name": "tcp"}]}]},
+            "status": {"containerStatuses": [{"name": "dns", "containerID": "containerd://a"}]},
+        }))
+        .unwrap();
+        let ids: Vec<_> = pod.sets(Scope::Node, None).into_iter().map(|set| set.id).collect();
+        assert_eq!(ids, ["kubernetes-u", "kubernetes-u.dns", "kubernetes-u.dns.53", "kubernetes-u.dns.53.2"]);
     }
 
     #[test]
