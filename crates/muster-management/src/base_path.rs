@@ -80,7 +80,8 @@ impl FromStr for BasePath {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let rest = text.strip_prefix('/').filter(|rest| !rest.ends_with('/')).ok_or(BadBasePath::Form)?;
+        let rest =
+            text.strip_prefix('/').filter(|rest| !rest.is_empty() && !rest.ends_with('/')).ok_or(BadBasePath::Form)?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
         match () {
             () if text.len() > MAX => Err(BadBasePath::Long),

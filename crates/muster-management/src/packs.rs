@@ -21,7 +21,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/packs", list).about("List packs of scheduled queries").needs(&[Name::OsqueryRead]),
         Endpoint::post("/packs", save).about("Save a pack under its name").needs(&[Name::OsqueryWrite]),
         Endpoint::get("/packs/{id}", get).about("Get a pack, by id or name").needs(&[Name::OsqueryRead]),
-        Endpoint::delete("/packs/{id}", delete).about("Delete a pack").needs(&[Name::OsqueryWrite]),
+        Endpoint::delete("/packs/{id}", delete).about("Delete a pack").needs(&[Name::OsqueryRead, Name::OsqueryWrite]),
     ]
 }
 

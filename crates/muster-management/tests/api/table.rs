@@ -31,6 +31,7 @@ fn plausible_body(path: &str) -> &'static str {
         "migrate" => r#"{"uri": "https://other", "enrollment_token": "aWQ6c2VjcmV0"}"#,
         "actions" => r#"{"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}}"#,
         "copy" => r#"{"name": "copy"}"#,
+        "_add_hosts" | "_remove_hosts" => r#"{"hosts": ["web-7"]}"#,
         "password" => r#"{"password": "correct horse battery"}"#,
         "identity" => r#"{"provider": "p", "subject": "s"}"#,
         _ if path == "/v1/roles/{id}" => r#"{"name": "n", "privileges": []}"#,

@@ -21,7 +21,7 @@ impl CarveStore for SqlStore {
     }
 
     async fn carve_of_session(&self, session: &SecretHash) -> Result<Option<Carve>, StoreError> {
-        let session = session.clone();
+        let session = *session;
         self.points.read(move |c| carves::of_session(c, &session)).await
     }
 
