@@ -15,7 +15,7 @@ use axum::http::{HeaderValue, Response, Uri};
 const MAX: usize = 128;
 /// First segments of the paths that the server itself has. With a base path that begins with one of them, the server would take its own
 /// paths for paths below it. Tests compare the list with the routes.
-const OWN: [&str; 27] = [
+const OWN: [&str; 28] = [
     "actions",
     "add-agent",
     "agents",
@@ -42,6 +42,7 @@ const OWN: [&str; 27] = [
     "settings",
     "setup",
     "software",
+    "ui",
     "uninstall-tokens",
 ];
 
@@ -80,8 +81,7 @@ impl FromStr for BasePath {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let rest =
-            text.strip_prefix('/').filter(|rest| !rest.is_empty() && !rest.ends_with('/')).ok_or(BadBasePath::Form)?;
+        let rest = text.strip_prefix('/').filter(|_| !text.ends_with('/')).ok_or(BadBasePath::Form)?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
         match () {
             () if text.len() > MAX => Err(BadBasePath::Long),

@@ -3,6 +3,8 @@
 //! The list of pages comes from the router (`/ui/kit` of debug builds). Ids are taken from links, so a page that no link leads to
 //! fails the test, and so does a new page for which [`furnish`] creates no object.
 
+use std::time::Duration;
+
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -67,8 +69,9 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
     browser.open(&format!("{site}/queries/run"));
     browser.fill("textarea[name=sql]", "SELECT 1");
     browser.click("main form button");
-    browser.click("main form button");
-    assert!(browser.text().contains("Waiting for rows"), "{}", browser.text());
+    browser.wait(Duration::from_secs(20), "return document.querySelector('button[name=confirmed]') !== null");
+    browser.click("button[name=confirmed]");
+    browser.wait(Duration::from_secs(20), "return document.body.innerText.includes('Waiting for rows')");
     let names: Vec<String> = osquery("distributed/read", &json!({"node_key": key}))["queries"]
         .as_object()
         .unwrap()
@@ -86,7 +89,7 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
     osquery("distributed/write", &json!({"node_key": key, "queries": answered, "statuses": statuses}));
     // The index of software follows a few seconds later.
     let is_indexed = (0..150).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
         world.json(&["software", "list"]).as_array().is_some_and(|found| !found.is_empty())
     });
     assert!(is_indexed);

@@ -54,8 +54,8 @@ fn mg182_mg187_an_agent_appears_and_changes_on_open_pages_without_a_reload() {
     browser.open(&format!("{site}/add-agent"));
     browser.fill("select[name=policy]", &policy);
     browser.click("main button");
-    browser.wait(Duration::from_secs(10), "return document.querySelector('pre.command') !== null");
-    let command = browser.run("return document.querySelector('pre.command').innerText");
+    browser.wait(Duration::from_secs(10), "return document.getElementById('muster-agent-root') !== null");
+    let command = browser.run("return document.getElementById('muster-agent-root').innerText");
     let token = command.as_str().unwrap().split("--enrollment-token=").nth(1).unwrap();
     browser.run("window.reloaded = false");
     let enrolled = enroll(token.split_whitespace().next().unwrap(), CANARY);
