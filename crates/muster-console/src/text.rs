@@ -73,7 +73,7 @@ pub fn os_name(metadata: Option<&str>) -> String {
 }
 
 /// Returns a number with its digits in groups of three: `1,002`.
-pub fn grouped(number: impl ToString) -> String {
+pub fn grouped(number: impl ToString + Copy) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {

@@ -82,6 +82,6 @@ fn record(view: &HostView) -> String {
         view.os(),
         agents.join(", "),
         view.failing.map(|number| number.to_string()).unwrap_or_default(),
-        view.last_seen().map(|at| at.to_rfc3339_seconds()).unwrap_or_default(),
+        view.last_seen().map(muster_core::Timestamp::to_rfc3339_seconds).unwrap_or_default(),
     ])
 }

@@ -103,14 +103,14 @@ struct Package {
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
-        Ok(content(&visitor, view, fleet.now()))
+        Ok(content(&visitor, &view, fleet.now()))
     };
     shown(&visitor, TAB, made.await)
 }
 
-fn content(visitor: &Visitor, view: HostView, now: Timestamp) -> HostPage {
+fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
     let id = view.host.id.to_string();
-    let name = cut(&name_of(&view));
+    let name = cut(&name_of(view));
     let may_run_saved = visitor.lacks(PrivilegeName::QueriesRunSaved);
     let checks: Vec<CheckRow> = view.checks.iter().map(|one| check_row(one, now)).collect();
     HostPage {
@@ -119,7 +119,7 @@ fn content(visitor: &Visitor, view: HostView, now: Timestamp) -> HostPage {
         machine_id: view.host.machine_id.clone().unwrap_or_default(),
         first_seen: Moment::new(view.host.created_at, now),
         seen: Moment::of(view.last_seen(), now),
-        facts: facts(&view),
+        facts: facts(view),
         // Newest first: old enrollments of the host are below the one that is in use.
         agents: view.agents.iter().rev().map(|agent| agent_row(agent, now)).collect(),
         has_osquery: view.failing.is_some(),

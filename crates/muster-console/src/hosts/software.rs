@@ -95,7 +95,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(found: FoundSoftware) -> Self {
+    fn new(found: &FoundSoftware) -> Self {
         Self {
             id: found.id.to_string(),
             name: cut(&found.software.name),
@@ -139,7 +139,7 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
                 shown.next = link(asked.page + 1);
             }
             shown.total = found.total;
-            shown.rows = found.items.into_iter().map(Row::new).collect();
+            shown.rows = found.items.iter().map(Row::new).collect();
         }
         Err(error) => shown.error = Some(error),
     }
@@ -188,7 +188,7 @@ pub async fn show(
             let name = cut(name_or_id(&host.hostname, &agent));
             (host.host.map(|id| id.to_string()).unwrap_or_default(), agent, name)
         };
-        let software = Row::new(found);
+        let software = Row::new(&found);
         Ok(OnePage {
             frame: Frame::new(&visitor, format!("{} {}", software.name, software.version), TAB),
             hosts: hosts.into_iter().map(host).collect(),

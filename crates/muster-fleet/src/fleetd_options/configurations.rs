@@ -31,12 +31,15 @@ impl Configuration {
     }
 }
 
+/// What a configuration depends on: the platform, and the places of the packs that apply.
+type Selected = (Option<Platform>, Vec<usize>);
+
 /// The configurations of the hosts of a space.
 pub(super) struct Configurations {
     options: Options,
     packs: Vec<Pack>,
     pub(super) orbit: OrbitOptions,
-    rendered: Mutex<BTreeMap<(Option<Platform>, Vec<usize>), Configuration>>,
+    rendered: Mutex<BTreeMap<Selected, Configuration>>,
 }
 
 impl Configurations {

@@ -157,7 +157,8 @@ async fn fl39_a_block_without_a_session_is_refused_before_its_data_is_read() {
 
 #[tokio::test]
 async fn fl39_fl165_a_refused_block_ends_the_carve_and_its_reason_is_shown() {
-    let cases: [(fn(&str) -> String, &str); 7] = [
+    type Bad = fn(&str) -> String;
+    let cases: [(Bad, &str); 7] = [
         (|session: &str| body(session, 2, b"ab"), "received block 2 instead of block 1"),
         (|session: &str| body(session, 0, b"abcd"), "received block 0 instead of block 1"),
         (|session: &str| body(session, 1, b"abcde"), "block 1 has 5 bytes instead of the announced 4"),

@@ -145,7 +145,7 @@ fn fl15_packs_are_applied_shown_and_deleted() {
     ok(&["pack", "delete", "docker", "--yes"]);
     ok(&["pack", "delete", "Global", "--yes"]);
     fails(3, &["pack", "get", "docker"]);
-    assert!(packs().as_object().is_none_or(|packs| packs.is_empty()));
+    assert!(packs().as_object().is_none_or(serde_json::Map::is_empty));
 }
 
 #[test]

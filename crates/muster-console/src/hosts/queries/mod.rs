@@ -108,7 +108,7 @@ async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
         let mut live_rows = Vec::new();
         for query in live {
             let by = people.name(&query.created_by).await;
-            live_rows.push(LiveRow { by, ..live_row(query, now) });
+            live_rows.push(LiveRow { by, ..live_row(&query, now) });
         }
         let mut saved_rows = Vec::new();
         for query in saved {
@@ -134,9 +134,9 @@ async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
     shown(&visitor, TAB, made.await)
 }
 
-fn live_row(query: LiveQuery, now: Timestamp) -> LiveRow {
+fn live_row(query: &LiveQuery, now: Timestamp) -> LiveRow {
     LiveRow {
-        state: state_of(&query),
+        state: state_of(query),
         id: query.id.to_string(),
         answered: format!("{} of {}", query.answered, query.targets),
         failed: query.failed,
