@@ -342,7 +342,11 @@ mod tests {
     #[test]
     fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = Route::ALL.map(Route::key).into();
-        assert_eq!(names.len(), Route::ALL.len() - 2, "both pings, and both parts of the page, have one name");
+        assert_eq!(
+            names.len(),
+            Route::ALL.len() - 3,
+            "both pings, both parts of the page, and both refetches have one name"
+        );
         assert!(Route::ALL.into_iter().enumerate().all(|(at, route)| route as usize == at), "metrics count by number");
     }
 }

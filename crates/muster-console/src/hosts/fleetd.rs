@@ -102,7 +102,9 @@ async fn content(fleet: &Fleet, visitor: &Visitor, typed: Option<Fields>) -> Res
         problems: Vec::new(),
         lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
         lacks_key: visitor.lacks(PrivilegeName::EnrollmentCreate),
-        cli: cli(visitor, "fleetd-options show > options.yml\nmuster fleetd-options apply -f options.yml"),
+        cli: ["fleetd-options show > options.yml", "fleetd-options apply -f options.yml"]
+            .map(|words| cli(visitor, words))
+            .join("\n"),
         api: curl(visitor, "GET", API, ""),
         fields,
     })

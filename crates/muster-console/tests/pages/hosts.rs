@@ -272,7 +272,7 @@ async fn a_saved_query_is_created_run_changed_and_deleted_and_a_concurrent_chang
     pages.prepare("/v1/roles", role).await;
     let asker = pages.log_in("bob", "asker").await;
     let form = pages.page(&asker, "/queries/run").await.html;
-    assert!(form.contains("needs the privilege <code>queries.run</code>"), "{form}");
+    assert!(form.contains("requires the privilege <code>queries.run</code>"), "{form}");
     assert_eq!(pages.post(&asker, "/queries/run", "sql=SELECT+1&timeout=60").await.status, 403);
     let counted = pages.post(&asker, "/queries/run", &format!("saved={id}&timeout=60")).await.html;
     let sealed = between(&counted, "name=\"confirmed\" value=\"", "\"");
@@ -385,7 +385,7 @@ async fn options_of_fleetd_are_reviewed_before_they_are_saved_and_problems_have_
 async fn a_document_for_mdm_servers_contains_the_secret_and_is_recorded() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    assert!(pages.page(&cookie, "/fleetd/mdm").await.html.contains("There is no enroll secret"));
+    assert!(pages.page(&cookie, "/fleetd/mdm").await.html.contains("There is no usable enroll secret"));
     let form = pages.page(&cookie, "/keys/new?family=fleetd").await.html;
     assert!(form.contains("<option value=\"fleetd\" selected>"), "{form}");
     let made = pages.post(&cookie, "/keys/new", "name=laptops&family=fleetd").await.html;

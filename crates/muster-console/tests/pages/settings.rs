@@ -402,7 +402,7 @@ async fn people_are_shown_and_found_by_name_in_the_audit_log() {
 async fn a_group_of_a_provider_gets_a_role_and_loses_it() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    assert!(pages.page(&cookie, "/settings/providers").await.html.contains("People log in with passwords."));
+    assert!(pages.page(&cookie, "/settings/providers").await.html.contains("people log in with passwords."));
     let form =
         "id=corp&issuer=https%3A%2F%2Fid.example&client_id=muster&client_secret=hush&url=https%3A%2F%2Fm.example";
     let failed =

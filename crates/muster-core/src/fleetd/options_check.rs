@@ -348,7 +348,7 @@ mod tests {
             (json!([]), ""),
             (json!({"conf": {}}), "conf"),
             (json!({"schedule": {}}), "schedule"),
-            (json!({"update_channels": {}}), "update_channels"),
+            (json!({"update_channels": {"osquery": "stable"}}), "update_channels.osquery"),
             (json!({"config": {"error": "x"}}), "config.error"),
             (json!({"config": {"etag": "x"}}), "config.etag"),
             (json!({"config": {"node_invalid": true}}), "config.node_invalid"),

@@ -214,6 +214,6 @@ mod tests {
         assert_ne!(fields("a").seal(2), fields("b").seal(2));
         assert_ne!(fields("a").seal(2), fields("a").seal(3));
         assert_eq!(command(&fields("a,b\n"), ""), "query run 'SELECT 1' --host=a --host=b");
-        assert_eq!(command(&fields(""), "who is in"), "query run '--saved=who is in' --all");
+        assert_eq!(command(&fields(""), "who is in"), "query run --saved='who is in' --all");
     }
 }
