@@ -16,13 +16,13 @@ use muster_core::live_query::LiveResult;
 use muster_fleet::Fleet;
 use muster_fleet::change_log::StreamPlace;
 use muster_listen::reply::Peer;
+use muster_listen::websocket::handshake;
 use muster_management::entry::Connection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::campaigns::{BATCH, LOOK_EVERY};
@@ -57,22 +57,17 @@ async fn upgrade(State(fleet): State<Arc<Fleet>>, mut request: Request) -> Respo
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Failure::bad("expected a WebSocket handshake").into_response();
     };
-    let mut head = axum::http::Request::new(());
-    // The handshake needs a request without a body; the upgraded connection was taken out above.
-    *head.method_mut() = request.method().clone();
-    *head.version_mut() = request.version();
-    *head.headers_mut() = request.headers().clone();
-    let Ok(response) = create_response_with_body(&head, axum::body::Body::empty) else {
+    let (head, _) = request.into_parts();
+    let Ok(completed) = handshake(&head) else {
         return Failure::bad("expected a WebSocket handshake").into_response();
     };
-    let headers = request.headers().clone();
     // The connection is handed over only after this response has been sent.
     tokio::spawn(async move {
         if let Ok(stream) = upgrade.await {
-            serve(fleet, stream, peer, headers).await;
+            serve(fleet, stream, peer, head.headers).await;
         }
     });
-    response
+    (StatusCode::SWITCHING_PROTOCOLS, completed).into_response()
 }
 
 /// A message of a client.
