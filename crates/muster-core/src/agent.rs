@@ -77,6 +77,17 @@ impl Family {
             Self::Opamp => "opamp",
         }
     }
+
+    /// Returns the name of its program, as people know it.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Elastic => "Elastic Agent",
+            Self::Muster => "muster-agent",
+            Self::Orbit => "orbit",
+            Self::Osquery => "osquery",
+            Self::Opamp => "OpAMP agent",
+        }
+    }
 }
 
 /// Enrollment type, which determines how long a record is kept (EA §3.1).

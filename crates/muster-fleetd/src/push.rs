@@ -11,12 +11,12 @@ use muster_fleet::check_in::Contact;
 use muster_fleet::hints::{Event, HintChannel, Reason};
 use muster_listen::reply::Peer;
 use muster_listen::upgrade::{Stream, Upgrade};
-use muster_listen::websocket::handshake;
+use muster_listen::websocket::{self, Limits, handshake};
 use muster_protocol::fleetd::{HINT_DISTRIBUTED_READ, Hint};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::failure::Failure;
@@ -28,12 +28,10 @@ const PING: Duration = Duration::from_secs(280);
 const PONG: Duration = Duration::from_secs(60);
 /// Maximum time to send a message. Messages are so small that one waits only if the host has not read for long.
 const SEND: Duration = Duration::from_secs(1);
-/// Maximum length of a message of a host, bytes. All are ignored.
-const MAX_MESSAGE: usize = 1024;
+/// Messages of a host are ignored. It usually sends nothing but pongs.
+const LIMITS: Limits = Limits { read_buffer: 64, max_message: 1024 };
 /// Maximum number of messages of a host between two pings.
 const MAX_MESSAGES: u32 = 1000;
-/// Bytes that are read at once. Allocated for each connection, which usually receives nothing but pongs.
-const READ_BUFFER: usize = 64;
 
 impl Inner {
     /// Authenticates an orbit, and upgrades its connection.
@@ -64,12 +62,7 @@ pub(super) fn orbit_key(headers: &HeaderMap) -> Option<&str> {
 
 /// Sends hints until the connection ends.
 pub(super) async fn serve(stream: impl Stream, channel: HintChannel) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    let socket = websocket::serve(stream, LIMITS).await;
     Connection { socket, channel, ping: Ping::Due(Instant::now() + PING), messages: 0 }.run().await;
 }
 

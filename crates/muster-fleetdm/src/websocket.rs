@@ -16,14 +16,13 @@ use muster_core::live_query::LiveResult;
 use muster_fleet::Fleet;
 use muster_fleet::change_log::StreamPlace;
 use muster_listen::reply::Peer;
-use muster_listen::websocket::handshake;
+use muster_listen::websocket::{self, Limits, handshake};
 use muster_management::entry::Connection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::campaigns::{BATCH, LOOK_EVERY};
 use crate::entry::{Caller, Credentials};
@@ -32,10 +31,8 @@ use crate::routes::Route;
 
 /// Maximum time until the client has sent its two messages.
 const BEGIN: Duration = Duration::from_secs(10);
-/// Maximum length of a message of a client, bytes.
-const MAX_MESSAGE: usize = 8 << 10;
-/// Bytes that are read at once. The default would reserve 128 KiB for each client.
-const READ_BUFFER: usize = 256;
+/// The client sends its token and the number of a campaign.
+const LIMITS: Limits = Limits { read_buffer: 256, max_message: 8 << 10 };
 /// Minimum time between two messages of progress. Counting the hosts that are offline reads all that have not answered.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Maximum age of a check of the client's credentials when something is sent.
@@ -110,12 +107,7 @@ impl<E: Into<Failure>> From<E> for End {
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 async fn serve(fleet: Arc<Fleet>, stream: Upgraded, peer: Option<Peer>, headers: HeaderMap) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config)).await;
+    let mut socket = websocket::serve(TokioIo::new(stream), LIMITS).await;
     // The upgrade needs no credentials. Until they come, a connection must be cheap and short.
     let begun = timeout(BEGIN, begin(&fleet, &mut socket, peer, &headers)).await;
     let late =

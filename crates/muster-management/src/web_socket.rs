@@ -14,11 +14,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use muster_core::Error;
 use muster_listen::upgrade::Stream;
-use muster_listen::websocket::handshake;
+use muster_listen::websocket::{self, Limits, handshake};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::credentials;
@@ -28,12 +28,10 @@ use super::openapi::{Extracts, Operation};
 const SEND: Duration = Duration::from_secs(10);
 /// Time after which a client that does not answer pings is taken for lost.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Maximum length of a message of the client, bytes.
-const MAX_MESSAGE: usize = 1024;
+/// Messages of the client are ignored.
+const LIMITS: Limits = Limits { read_buffer: 256, max_message: 1024 };
 /// Maximum number of messages of the client between two pings.
 const MAX_MESSAGES: u32 = 1000;
-/// Bytes that are read at once.
-const READ_BUFFER: usize = 256;
 
 /// A source of messages. The future of [`Self::next`] may be dropped and created anew without losing a message.
 pub trait Messages: Send + 'static {
@@ -97,16 +95,8 @@ impl Handshake {
 }
 
 async fn serve(stream: impl Stream, mut messages: impl Messages) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let mut client = Client {
-        socket: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
-        heard: Instant::now(),
-        ignored: 0,
-    };
+    let socket = websocket::serve(stream, LIMITS).await;
+    let mut client = Client { socket, heard: Instant::now(), ignored: 0 };
     while let Ok(()) = client.step(&mut messages).await {}
 }
 

@@ -123,9 +123,11 @@ impl AgentFilter {
     }
 }
 
-/// Agents that run the same version and are in the same state of an upgrade.
+/// Agents of a family that run the same version and are in the same state of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionCount {
+    /// Their family.
+    pub family: Family,
     /// The version.
     pub version: String,
     /// Their upgrade, if one is in progress.

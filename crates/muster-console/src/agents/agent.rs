@@ -171,7 +171,7 @@ async fn others(fleet: &Fleet, visitor: &Visitor, agent: &AgentRecord) -> Result
     let others = found.agents.into_iter().rev().map(|view| view.details.record).filter(|one| one.id != agent.id);
     let other = |record: AgentRecord| Other {
         id: record.id.to_string(),
-        family: record.family.as_str(),
+        family: record.family.program(),
         badge: Badge(record.status),
         enrolled: Moment::new(record.enrolled_at, now),
         version: record.agent_version,
@@ -235,7 +235,7 @@ fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {
         ("Operating system", os),
         ("Agent version", record.agent_version.clone()),
         ("Upgrade", upgrade.unwrap_or_default()),
-        ("Family", record.family.as_str().to_owned()),
+        ("Program", record.family.program().to_owned()),
         ("Address", record.last_address.clone()),
         ("Address at enrollment", record.first_address.clone()),
         ("Server", text(record.node.as_ref().map(|id| id as _))),

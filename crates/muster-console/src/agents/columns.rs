@@ -163,7 +163,7 @@ impl Column {
         plain!("upgrade", "Upgrade", |view: &AgentView| {
             view.details.record.upgrade.open.as_ref().map(|open| open.version.clone()).unwrap_or_default()
         }),
-        plain!("family", "Family", |view: &AgentView| view.details.record.family.as_str().to_owned()),
+        plain!("family", "Program", |view: &AgentView| view.details.record.family.program().to_owned()),
         plain!("address", "Address", |view: &AgentView| view.details.record.last_address.clone()),
         plain!("first_address", "Address at enrollment", |view: &AgentView| view.details.record.first_address.clone()),
         plain!("enrollment_key_id", "Enrollment key", |view: &AgentView| {

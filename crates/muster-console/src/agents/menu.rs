@@ -7,6 +7,7 @@ use axum::extract::{RawPathParams, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
+use muster_core::agent::Family;
 use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
 use muster_core::id::PolicyId;
 use muster_fleet::Fleet;
@@ -127,20 +128,21 @@ pub async fn values(fleet: &Fleet, visitor: &Visitor, kind: &str) -> Result<Vec<
     })
 }
 
-/// Returns the versions of matching agents, those of most agents first.
+/// Returns the programs and versions of matching agents, those of most agents first.
 pub async fn versions(fleet: &Fleet, visitor: &Visitor, filter: &AgentFilter) -> Result<Vec<Known>, Error> {
-    let mut versions: Vec<(String, u64)> = Vec::new();
+    let mut versions: Vec<(Family, String, u64)> = Vec::new();
     // Counted by their upgrades too.
     for counted in fleet.agents().versions(&visitor.context.grant::<AgentsRead>()?, filter).await? {
-        match versions.iter_mut().find(|(version, _)| *version == counted.version) {
-            Some((_, number)) => *number += counted.agents,
-            None => versions.push((counted.version, counted.agents)),
+        match versions.iter_mut().find(|(family, version, _)| (*family, version) == (counted.family, &counted.version))
+        {
+            Some((.., number)) => *number += counted.agents,
+            None => versions.push((counted.family, counted.version, counted.agents)),
         }
     }
-    versions.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
-    let known = |(version, number): (String, u64)| Known {
-        condition: format!("version:{}", quoted(&version)),
-        name: if version.is_empty() { "unknown".to_owned() } else { version },
+    versions.sort_by_key(|(.., number)| std::cmp::Reverse(*number));
+    let known = |(family, version, number): (Family, String, u64)| Known {
+        condition: format!("family:{} and version:{}", family.as_str(), quoted(&version)),
+        name: format!("{} {}", family.program(), if version.is_empty() { "of unknown version" } else { &version }),
         number: Some(number),
     };
     Ok(versions.into_iter().map(known).collect())

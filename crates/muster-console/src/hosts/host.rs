@@ -146,7 +146,7 @@ fn agent_row(view: &AgentView, now: Timestamp) -> AgentRow {
     let record = &view.details.record;
     AgentRow {
         id: record.id.to_string(),
-        family: record.family.as_str(),
+        family: record.family.program(),
         badge: Badge(record.status),
         version: cut(&record.agent_version),
         seen: Moment::of(view.last_checkin, now),

@@ -74,7 +74,7 @@ impl Row {
         let id = view.host.id.to_string();
         let agent = |record: &muster_core::agent::AgentRecord| OnHost {
             id: record.id.to_string(),
-            family: record.family.as_str(),
+            family: record.family.program(),
             badge: Badge(record.status),
         };
         Self {

@@ -77,7 +77,8 @@ struct SoftwarePage<'a> {
     frame: Frame,
     asked: &'a Asked,
     error: Option<Error>,
-    sources: [&'static str; 8],
+    /// Words and names of the sources.
+    sources: [(&'static str, &'static str); 8],
     rows: Vec<Row>,
     total: u64,
     previous: String,
@@ -100,7 +101,7 @@ impl Row {
             id: found.id.to_string(),
             name: cut(&found.software.name),
             version: cut(&found.software.version),
-            source: found.software.source.as_str(),
+            source: found.software.source.label(),
             hosts: found.hosts,
         }
     }
@@ -120,7 +121,7 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
     let mut shown = SoftwarePage {
         frame: Frame::new(visitor, "Software", TAB),
         error: None,
-        sources: Source::NAMES,
+        sources: Source::ALL.map(|source| (source.as_str(), source.label())),
         rows: Vec::new(),
         total: 0,
         previous: String::new(),

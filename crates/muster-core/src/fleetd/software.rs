@@ -72,6 +72,20 @@ impl Source {
         Self::NAMES[self as usize]
     }
 
+    /// Returns what its software is called.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Apps => "macOS app",
+            Self::ChromeExtensions => "Chrome extension",
+            Self::DebPackages => "deb package",
+            Self::FirefoxAddons => "Firefox add-on",
+            Self::HomebrewPackages => "Homebrew package",
+            Self::Programs => "Windows program",
+            Self::PythonPackages => "Python package",
+            Self::RpmPackages => "rpm package",
+        }
+    }
+
     /// Parses a word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|source| source.as_str() == word)

@@ -197,7 +197,7 @@ pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Poste
     }
     match fleet.live_queries().create(&visitor.context, new).await {
         Ok(made) => {
-            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", made.query.id)), "The query is running.")
+            notice::redirect(visitor.base.link(format_args!("{PATH}/{}", made.query.id)), "The query has started.")
         }
         Err(error) => form_page(&fleet, &visitor, fields, None, Some(error)).await,
     }

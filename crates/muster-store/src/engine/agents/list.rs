@@ -162,8 +162,15 @@ pub(in crate::engine) fn counts(connection: &Connection, wanted: &AgentFilter) -
 pub(in crate::engine) fn by_version(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<VersionCount>> {
     let counts = all_composed(connection, &filter::agents_by_version(wanted), |row| {
         let mut c = Columns::of(row);
-        let mut read =
-            || Ok(VersionCount { version: c.take()?, open: c.json_option()?, details: c.take()?, agents: c.count()? });
+        let mut read = || {
+            Ok(VersionCount {
+                family: c.word()?,
+                version: c.take()?,
+                open: c.json_option()?,
+                details: c.take()?,
+                agents: c.count()?,
+            })
+        };
         unless_unreadable("versions of agents", || row.get(0).unwrap_or_default(), read())
     })?;
     Ok(counts.into_iter().flatten().collect())

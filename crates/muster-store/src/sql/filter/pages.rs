@@ -197,10 +197,11 @@ pub(crate) fn agent_probe(filter: &AgentFilter, limit: u32) -> Option<(usize, Co
 /// Composes the count of agents by version and upgrade.
 pub(crate) fn agents_by_version(filter: &AgentFilter) -> Composed {
     let mut statement = Composed::start(
-        "SELECT agents.agent_version, agents.upgrade_open, agents.upgrade_details, count(*) FROM agents WHERE ",
+        "SELECT agents.family, agents.agent_version, agents.upgrade_open, agents.upgrade_details, count(*) \
+         FROM agents WHERE ",
     );
     statement.agents(filter);
-    statement.push(" GROUP BY agents.agent_version, agents.upgrade_open, agents.upgrade_details");
+    statement.push(" GROUP BY agents.family, agents.agent_version, agents.upgrade_open, agents.upgrade_details");
     statement
 }
 
