@@ -8,16 +8,20 @@ use muster_core::Error;
 use muster_core::authorization::OpContext;
 use muster_core::error_chain::chain;
 use muster_fleet::Fleet;
+use muster_fleet::live_queries::MAX_PAGE;
 use muster_protocol::management::live_query::{LiveQuery, StreamContent};
 use tokio::time::{Instant, sleep};
 
-use super::{DEFAULT_PAGE, result, viewed};
+use super::{result, viewed};
 use crate::entry::Credentials;
 use crate::event_stream::{Events, HEARTBEAT, Viewer};
 use crate::web_socket::Messages;
 
 /// Interval at which a stream looks for new results.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Pause after results that were not a full page: when thousands of hosts answer within a second, reading each answer on its own
+/// would cost as much as storing it.
+const GATHER: Duration = Duration::from_millis(25);
 /// Minimum time between two events of progress. Counting the hosts that are offline reads all that have not answered.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -31,6 +35,8 @@ pub struct Follower {
     told: Option<LiveQuery>,
     told_at: Instant,
     sent: Instant,
+    /// Whether the last results were all that there were.
+    has_caught_up: bool,
     has_ended: bool,
     only: Option<StreamContent>,
 }
@@ -97,13 +103,16 @@ impl Follower {
         fleet.live_queries().find(&context, &id).await?;
         let viewer = Viewer::open(fleet, context, credentials)?;
         let now = Instant::now();
-        Ok(Self { viewer, id, position, told: None, told_at: now, sent: now, has_ended: false, only })
+        Ok(Self { viewer, id, position, told: None, told_at: now, sent: now, has_caught_up: false, has_ended: false, only })
     }
 
     /// Returns the next events, none for a heartbeat; `None` at the end.
     async fn wait(&mut self) -> Option<Vec<Event>> {
         if self.has_ended {
             return None;
+        }
+        if std::mem::take(&mut self.has_caught_up) {
+            sleep(GATHER).await;
         }
         loop {
             self.viewer.verify().await?;
@@ -128,10 +137,10 @@ impl Follower {
         let found = queries.find(&self.viewer.context, &self.id).await?;
         let page = match self.only {
             Some(StreamContent::Progress) => Vec::new(),
-            None => queries.results(&found, self.position, DEFAULT_PAGE).await?,
+            None => queries.results(&found, self.position, MAX_PAGE).await?,
         };
         if let Some(last) = page.last() {
-            self.position = last.seq;
+            (self.position, self.has_caught_up) = (last.seq, page.len() < MAX_PAGE as usize);
             return Ok(page.into_iter().map(|found| Event::new("result", Some(found.seq), &result(found))).collect());
         }
         let has_ended = found.ended.is_some();
