@@ -99,6 +99,7 @@ pub mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;
+pub mod transfers;
 pub mod uninstall_tokens;
 mod update;
 pub mod upload_limits;
@@ -175,6 +176,7 @@ use self::shutdown::Shutdown;
 use self::software::SoftwareInventory;
 use self::space_settings::Settings;
 use self::status_timer::Statuses;
+use self::transfers::Transfers;
 use self::uninstall_tokens::UninstallTokens;
 use self::urls::ServerUrls;
 use self::watched_store::WatchedStore;
@@ -221,6 +223,7 @@ pub struct Fleet {
     files: Files,
     carves: Carves,
     disk_keys: Arc<DiskKeys>,
+    transfers: Transfers,
     scripts: Arc<Scripts>,
     audit: Audit,
     backups: Backups,
@@ -322,6 +325,7 @@ impl Fleet {
             output_keys,
             files: wiring.files(),
             carves: wiring.carves(),
+            transfers: wiring.transfers(),
             audit: wiring.audit(),
             backups: wiring.backups(),
             restoration: Arc::clone(&wiring.restoration),

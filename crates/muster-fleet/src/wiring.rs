@@ -70,6 +70,7 @@ use super::signing_keys::SigningKeys;
 use super::software::SoftwareInventory;
 use super::space_settings::Settings;
 use super::status_timer::Statuses;
+use super::transfers::Transfers;
 use super::uninstall_tokens::UninstallTokens;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
@@ -406,6 +407,10 @@ impl Wiring {
 
     pub(crate) fn disk_keys(&self) -> DiskKeys {
         DiskKeys::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer), self.shutdown())
+    }
+
+    pub(crate) fn transfers(&self) -> Transfers {
+        Transfers::new(self.store(), self.clock(), self.entropy(), self.registry())
     }
 
     pub(crate) fn carves(&self) -> Carves {
