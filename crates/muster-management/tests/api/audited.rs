@@ -330,6 +330,7 @@ async fn scripts_and_carves(script: &mut Script) {
     let host = disk_key(&script.api).await;
     script.call("POST /hosts/{id}/disk_key/reveal", &host, Value::Null).await;
     script.call("POST /hosts/{id}/disk_key/escrow", &host, Value::Null).await;
+    script.call("POST /hosts/_transfer", "", json!({"to_space": "elsewhere", "hosts": [host]})).await;
     carve(&script.api).await;
     script.call("DELETE /v1/carves/{id}", "carve-1", Value::Null).await;
 }
