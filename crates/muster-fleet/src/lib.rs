@@ -291,7 +291,7 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
         let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
-        let hints = Arc::new(wiring.hints(&live_queries));
+        let hints = Arc::new(wiring.hints(&live_queries, &scripts, &disk_keys));
         let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));

@@ -21,7 +21,8 @@ impl Waiting {
 
     /// Adds agents.
     pub(crate) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // From 1, so that 0 stands for an agent that is not listed.
+        let number = 1 + self.next.fetch_add(1, Ordering::Relaxed);
         // A new number even for an agent that is listed: what it was added for now has not been looked up.
         self.agents().extend(agents.into_iter().map(|agent| (agent, number)));
     }

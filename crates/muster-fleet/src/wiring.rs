@@ -429,12 +429,19 @@ impl Wiring {
         SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
     }
 
-    pub(crate) fn hints(&self, live_queries: &Arc<LiveQueries>) -> Hints {
+    pub(crate) fn hints(
+        &self,
+        live_queries: &Arc<LiveQueries>,
+        scripts: &Arc<Scripts>,
+        disk_keys: &Arc<DiskKeys>,
+    ) -> Hints {
         Hints::new(HintParts {
             clock: self.clock(),
             registry: self.registry(),
             records: self.records(),
             live_queries: Arc::clone(live_queries),
+            scripts: Arc::clone(scripts),
+            disk_keys: Arc::clone(disk_keys),
             host_checks: Arc::clone(&self.host_checks),
             labels: Arc::clone(&self.labels),
             shutdown: self.shutdown(),
