@@ -152,10 +152,8 @@ impl Transfers {
         let agents = machines
             .flat_map(|machine| [Family::Osquery, Family::Orbit].map(|family| host::agent_id(family, &machine)))
             .collect();
-        let filter = AgentFilter::all([AgentCondition::Any(vec![
-            AgentCondition::Hosts(ids),
-            AgentCondition::Ids(agents),
-        ])]);
+        let filter =
+            AgentFilter::all([AgentCondition::Any(vec![AgentCondition::Hosts(ids), AgentCondition::Ids(agents)])]);
         let found = seen.hosts(&filter, &rows).await?.items;
         let is_found = |name: &&String| {
             let machine = host::machine_id(name);
@@ -171,8 +169,9 @@ impl Transfers {
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let agents = self.agents_on(&rights.leave, &host.id).await?;
-            let hostname = agents.iter().rev().map(|agent| &agent.hostname).find(|name| !name.is_empty());
-            let hostname = hostname.unwrap_or(&host.hostname).clone();
+            let named = agents.iter().filter(|agent| !agent.hostname.is_empty());
+            let newest = named.max_by_key(|agent| agent.last_checkin).map(|agent| &agent.hostname);
+            let hostname = newest.unwrap_or(&host.hostname).clone();
             let told = |outcome| HostTransfer { host: host.id.clone(), hostname: hostname.clone(), outcome };
             let plan = match self.plan(rights, host, agents, now).await? {
                 Ok(plan) => plan,
@@ -251,7 +250,8 @@ impl Transfers {
             if before.family == Family::Orbit && *may_reveal_keys {
                 writes.push(DiskKeyWrite::HandOver { agent: agent.clone(), space: to.clone() }.into());
             }
-            writes.push(Write::Agent(AgentWrite::Update { before: Arc::new(before.clone()), after: Arc::clone(&after) }));
+            writes
+                .push(Write::Agent(AgentWrite::Update { before: Arc::new(before.clone()), after: Arc::clone(&after) }));
             // For readers of the former space, the agent is gone; for those of the new one, it has appeared.
             writes.push(Write::Deleted(Change::Agent(agent.clone()), from.clone()));
             writes.push(Write::Changed(Change::Agent(agent)));

@@ -119,7 +119,8 @@ fn transferred(done: HostTransfer) -> TransferredHost {
 }
 
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let (hostname, os, last_seen) = (view.hostname(), view.os(), view.last_seen());
+    let (hostname, os, last_seen, denylisted_queries) =
+        (view.hostname(), view.os(), view.last_seen(), view.denylisted());
     let HostView { host, agents, checks, labels, software, failing } = view;
     Host {
         hostname,
@@ -129,6 +130,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         machine_id: host.machine_id,
         created_at: time(host.created_at),
         failing_checks: failing,
+        denylisted_queries,
         checks: checks.into_iter().map(answered).collect(),
         labels,
         software: software.software.into_iter().map(installed).collect(),

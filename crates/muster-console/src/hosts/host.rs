@@ -54,6 +54,8 @@ struct HostPage {
     checks: Vec<CheckRow>,
     failing: usize,
     software: SoftwareRows,
+    /// Scheduled queries that osqueryd does not run any more.
+    denylisted: Vec<String>,
     lacks: Lacks,
     cli: String,
     api: String,
@@ -128,6 +130,7 @@ fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
         has_osquery: view.failing.is_some(),
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
+        denylisted: view.denylisted().iter().map(|name| cut(name)).collect(),
         lacks: Lacks {
             refetch: visitor.lacks(PrivilegeName::DiagnosticsRequest),
             query: may_run_saved,

@@ -30,7 +30,7 @@ impl Pages {
         (record.family, record.host_id) = (family, Some(HostId::trusted(host)));
         (record.hostname, record.os) = (hostname.to_owned(), os.to_owned());
         let metadata = json!({"host": {"hostname": hostname, "ip": ["10.0.0.7", hostname]},
-            "os": {"name": hostname, "version": "1"}, "hardware": {"vendor": hostname, "memory": "8589934592"}});
+            "os": {"name": hostname, "version": "1"}, "osquery": {"denylisted": [hostname]}, "hardware": {"vendor": hostname, "memory": "8589934592"}});
         let documents =
             AgentDocuments { local_metadata: Some(metadata.to_string().into()), ..AgentDocuments::default() };
         self.fleet.add_agent(record, documents).await;
@@ -156,6 +156,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
         "/hosts/h-1",
         "/hosts/h-1/software",
         "/hosts/h-1/delete",
+        "/hosts/h-1/transfer",
         "/software",
         &software,
         &format!("/checks/{check}"),

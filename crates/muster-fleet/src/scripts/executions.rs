@@ -100,7 +100,10 @@ impl Scripts {
             last = batch.last().cloned();
             let is_full = batch.len() == BATCH as usize;
             // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
-            self.waiting.add(batch);
+            match run {
+                Some(run) => self.waiting.add_for(run.as_str(), batch),
+                None => self.waiting.add(batch),
+            }
             if !is_full {
                 return Ok(());
             }

@@ -143,8 +143,7 @@ async fn what_the_former_space_has_open_on_a_host_ends_and_its_manual_labels_are
         timeout: Duration::from_secs(60),
     };
     let query = server.fleet.live_queries().create(&context, query).await.expect("a live query").query;
-    let block =
-        json!({"node_key": osquery, "block_count": 1, "block_size": 3, "carve_size": 3, "carve_id": "c", "request_id": "r"});
+    let block = json!({"node_key": osquery, "block_count": 1, "block_size": 3, "carve_size": 3, "carve_id": "c", "request_id": "r"});
     assert_eq!(server.osquery("carve/begin", &block).await.status, 200);
     let pending = async || {
         let config = server.orbit("config", &json!({"orbit_node_key": orbit})).await.json();
@@ -203,10 +202,8 @@ async fn a_host_moves_only_with_privileges_in_both_spaces_and_a_dry_run_moves_no
     let forbidden = Err((ErrorKind::Forbidden, "forbidden"));
     assert_eq!(kind(with(&[Name::AgentsRead], &[Name::EnrollmentCreate]), "red").await, forbidden);
     assert_eq!(kind(with(&[Name::AgentsPurge], &[Name::AgentsPurge]), "red").await, forbidden);
-    let only_here = Entitlement {
-        privileges: PrivilegeSet::all(),
-        scope: BindingScope::Space(SpaceId::trusted("default")),
-    };
+    let only_here =
+        Entitlement { privileges: PrivilegeSet::all(), scope: BindingScope::Space(SpaceId::trusted("default")) };
     let only_here = OpContext::entitled(Actor::Local { uid: 7 }, [only_here]);
     assert_eq!(kind(only_here, "red").await, Err((ErrorKind::NotFound, "not_found")), "as if it did not exist");
     let part = Entitlement {

@@ -121,7 +121,11 @@ async fn a_transfer_moves_no_host_if_one_cannot_move() {
     let api = Api::new().await;
     let team = api.team("blue").await;
     let ids = [api.host("m-1", |_| {}).await, api.host("m-2", |_| {}).await];
-    let elastic = AgentRecord { host_id: Some(HostId::trusted("host-m-2")), ..online_agent("e", None, api.now()) };
+    let elastic = AgentRecord {
+        host_id: Some(HostId::trusted("host-m-2")),
+        hostname: "m-2.example".into(),
+        ..online_agent("e", None, api.now())
+    };
     api.add_agent(elastic, AgentDocuments::default()).await;
     let (name, reason) = api.post("/hosts/transfer", json!({"team_id": team, "hosts": ids})).await.refused(422);
     assert!(name == "hosts" && reason.contains("m-2.example cannot be transferred"), "{reason}");

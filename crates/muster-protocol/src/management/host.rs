@@ -39,6 +39,9 @@ pub struct Host {
     /// Host checks with its answers; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<AnsweredCheck>,
+    /// Scheduled queries that osqueryd does not run any more, because it crashed or was killed while it ran them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denylisted_queries: Vec<String>,
     /// Software that osquery found on it, by name; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub software: Vec<Software>,

@@ -151,6 +151,7 @@ const DETAILS: &[Column<Host>] = &[
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
     column("LABELS", |host| or_dash(Some(&host.labels.join(", ")))),
     column("SOFTWARE", software),
+    column("DENYLISTED", |host| or_dash(Some(&host.denylisted_queries.join(", ")))),
 ];
 
 const AGENTS: &[Column<HostAgent>] = &[
@@ -303,7 +304,11 @@ impl TransferArgs {
             return Ok(());
         }
         let remedy = done.items.iter().find_map(|host| host.refusal.as_ref()).map(|refusal| refusal.remedy.clone());
-        let failed = Failed::new(format!("{} of {} cannot be transferred", done.refused, counted(done.items.len() as u64, "host")));
+        let failed = Failed::new(format!(
+            "{} of {} cannot be transferred",
+            done.refused,
+            counted(done.items.len() as u64, "host")
+        ));
         Err(failed.remedy(remedy.unwrap_or_default()))
     }
 }

@@ -45,7 +45,8 @@ fn fl47_orbit_and_osqueryd_are_one_host_whose_deletion_ends_both_keys() {
 fn hosts_are_transferred_to_another_space_after_a_dry_run() {
     let key = json(&["enrollment-key", "create", "--family", "fleetd", "--name", "hosts to transfer"]);
     let uuid = "0D1E2F3A-4B5C-6D7E-8F90-A1B2C3D4E5F7";
-    let enroll = json!({"enroll_secret": key["api_key"], "hardware_uuid": uuid, "hostname": "laptop-t", "platform": "ubuntu"});
+    let enroll =
+        json!({"enroll_secret": key["api_key"], "hardware_uuid": uuid, "hostname": "laptop-t", "platform": "ubuntu"});
     let (status, orbit) = fleetd("/api/fleet/orbit/enroll", &enroll);
     assert_eq!(status, 200, "{orbit}");
     ok(&["space", "create", "finance"]);
