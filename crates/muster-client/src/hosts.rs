@@ -1,6 +1,6 @@
 //! Hosts.
 
-use muster_protocol::management::host::{DeletedHost, Host, ListHosts};
+use muster_protocol::management::host::{DeletedHost, Host, ListHosts, TransferHosts, TransferredHosts};
 use muster_protocol::management::{Empty, Item, Items};
 
 use crate::transport::DRY_RUN;
@@ -27,6 +27,16 @@ impl Client {
     /// Deletes a host and its agents.
     pub async fn delete_host(&self, id: &str) -> Result<DeletedHost> {
         self.delete(&[HOSTS, id], &()).await
+    }
+
+    /// Transfers hosts to another space.
+    pub async fn transfer_hosts(&self, hosts: &TransferHosts) -> Result<TransferredHosts> {
+        self.post(&[HOSTS, "_transfer"], hosts).await
+    }
+
+    /// Returns what [`Self::transfer_hosts`] would do.
+    pub async fn try_transfer_hosts(&self, hosts: &TransferHosts) -> Result<TransferredHosts> {
+        self.try_post(&[HOSTS, "_transfer"], hosts).await
     }
 
     /// Returns what [`Self::delete_host`] would delete.

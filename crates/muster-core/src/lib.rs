@@ -65,6 +65,7 @@ pub mod shell;
 pub mod signing;
 pub mod status;
 pub mod time;
+pub mod transfer;
 pub mod uninstall_token;
 pub mod upgrade;
 pub mod upgrade_details;

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::event::now_us;
 use crate::fault::{Fault, accepted};
-use crate::fleetd_push::Push;
+use crate::fleetd_push::{Hinted, Push};
 use crate::session::{Ask, Session, Shared};
 
 /// Version of osquery that hosts report.
@@ -130,8 +130,8 @@ impl FleetdHost {
         }
     }
 
-    /// Waits for a hint; returns false if the WebSocket must be opened. Without push, never ends.
-    pub async fn hinted(&mut self) -> bool {
+    /// Waits for a hint. Without push, never ends.
+    pub async fn hinted(&mut self) -> Hinted {
         match &mut self.push {
             Some(push) => push.hinted().await,
             None => std::future::pending().await,

@@ -13,6 +13,7 @@ use crate::check_in::Phase;
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::fleetd::{FleetdHost, Lines, Program};
+use crate::fleetd_push::Hinted;
 use crate::session::Shared;
 
 /// A request that a host repeats.
@@ -196,13 +197,15 @@ async fn repeat(
             () = tokio::time::sleep_until(due[next].into()) => None,
             hinted = host.hinted() => Some(hinted),
         };
-        match hinted {
-            None => {}
-            Some(true) => {
-                next = (0..due.len()).find(is_read).unwrap_or_default();
-                due[next] = Instant::now();
-            }
-            Some(false) => continue,
+        let hinted = match hinted {
+            None => None,
+            Some(Hinted::Read) => Some(Request::Read),
+            Some(Hinted::Config) => Some(Request::OrbitConfig),
+            Some(Hinted::Lost) => continue,
+        };
+        if let Some(request) = hinted {
+            next = INTERVALS.iter().position(|(known, _)| *known == request).unwrap_or_default();
+            due[next] = Instant::now();
         }
         let (request, interval) = INTERVALS[next];
         let program = request.program();

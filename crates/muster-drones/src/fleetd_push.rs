@@ -21,6 +21,17 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// Size of the buffers. There are thousands of connections.
 const BUFFER: usize = 512;
 
+/// What a host does next, by its WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hinted {
+    /// Read queries.
+    Read,
+    /// Request the configuration of orbit.
+    Config,
+    /// Connect: the connection is lost, or the pause before the next one is over.
+    Lost,
+}
+
 /// A connection that may not be open.
 #[derive(Default)]
 pub struct Push {
@@ -50,26 +61,31 @@ impl Push {
         Ok(())
     }
 
-    /// Waits for a hint to read queries; returns false if the connection is lost, or it is time to connect.
-    pub async fn hinted(&mut self) -> bool {
+    /// Waits for a hint.
+    pub async fn hinted(&mut self) -> Hinted {
         let Some(socket) = &mut self.socket else {
             let next = self.next.unwrap_or_else(Instant::now);
             tokio::time::sleep_until(next.into()).await;
-            return false;
+            return Hinted::Lost;
         };
         while let Some(Ok(message)) = socket.next().await {
-            if is_read(&message) {
-                return true;
+            if let Some(hinted) = hint(&message) {
+                return hinted;
             }
         }
         self.socket = None;
-        false
+        Hinted::Lost
     }
 }
 
-fn is_read(message: &Message) -> bool {
-    let Ok(text) = message.to_text() else { return false };
-    serde_json::from_str::<Value>(text).is_ok_and(|hint| hint["type"] == "distributed/read")
+/// Reads a message; `None` if it is of an unknown type, which orbit ignores.
+fn hint(message: &Message) -> Option<Hinted> {
+    let hint: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
+    match hint["type"].as_str()? {
+        "distributed/read" => Some(Hinted::Read),
+        "orbit/config" => Some(Hinted::Config),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -77,11 +93,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_hint_to_read_counts() {
-        assert!(is_read(&Message::text(r#"{"type":"distributed/read","reason":"detail"}"#)));
-        for other in [Message::text(r#"{"type":"orbit/config"}"#), Message::text("x"), Message::Ping(Vec::new().into())]
-        {
-            assert!(!is_read(&other), "{other:?}");
+    fn hints_of_an_unknown_type_are_ignored() {
+        let typed = |kind: &str| Message::text(format!(r#"{{"type":"{kind}","reason":"detail"}}"#));
+        assert_eq!(hint(&typed("distributed/read")), Some(Hinted::Read));
+        assert_eq!(hint(&typed("orbit/config")), Some(Hinted::Config));
+        for other in [typed("orbit/other"), Message::text("x"), Message::Ping(Vec::new().into())] {
+            assert_eq!(hint(&other), None, "{other:?}");
         }
     }
 }

@@ -187,8 +187,14 @@ impl ChangeFeed {
                     self.live_queries.reload().await?;
                     self.hints.work_changed();
                 }
-                Some(Change::DiskEscrow(id)) => self.disk_keys.escrow_changed(id),
-                Some(Change::ScriptRun(id)) => self.scripts.run_changed(id).await?,
+                Some(Change::DiskEscrow(id)) => {
+                    self.disk_keys.escrow_changed(id);
+                    self.hints.work_changed();
+                }
+                Some(Change::ScriptRun(id)) => {
+                    self.scripts.run_changed(id).await?;
+                    self.hints.work_changed();
+                }
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 Some(Change::Setting(name)) => {

@@ -138,16 +138,20 @@ impl ChangeLog {
     async fn seen(&self, context: &OpContext, rows: Vec<ChangeRow>) -> Result<Vec<SeenChange>, Error> {
         let mut known = HashSet::new();
         let mut latest = Vec::new();
-        // Backwards, so that the last change of an object is the one that is kept.
+        // Backwards, so that the last change of an object is the one that is kept. A deletion is kept beside it: an agent that moves to
+        // another space is deleted in the one and changed in the other, and nobody may read both.
         for ChangeRow { seq, change, deleted_from } in rows.into_iter().rev() {
-            if let Some(change) = change.filter(|change| known.insert(change.clone())) {
+            if let Some(change) = change.filter(|change| known.insert((change.clone(), deleted_from.clone()))) {
                 latest.push((seq, change, deleted_from));
             }
         }
         let agents = self.agents(context, &latest).await?;
-        let mut seen = Vec::with_capacity(latest.len());
-        // Forwards again: readers get the oldest first.
-        for (seq, change, deleted_from) in latest.into_iter().rev() {
+        let mut seen: Vec<SeenChange> = Vec::with_capacity(latest.len());
+        let mut told = HashSet::new();
+        for (seq, change, deleted_from) in latest {
+            if told.contains(&change) {
+                continue;
+            }
             let is_deleted = deleted_from.is_some();
             let is_seen = match (&change, &deleted_from) {
                 (change, Some(space)) => may_see_deletion(context, change, space),
@@ -157,8 +161,11 @@ impl ChangeLog {
             if is_seen {
                 let (kind, id) = name(&change);
                 seen.push(SeenChange { seq, kind, id, is_deleted });
+                told.insert(change);
             }
         }
+        // Forwards again: readers get the oldest first.
+        seen.reverse();
         Ok(seen)
     }
 

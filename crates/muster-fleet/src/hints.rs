@@ -1,7 +1,8 @@
-//! Hints to hosts that hold a WebSocket open: work is due for the osqueryd next to an orbit (FL §2.9).
+//! Hints to hosts that hold a WebSocket open: work is due for an orbit, or for the osqueryd next to it (FL §2.9).
 //!
 //! A hint carries nothing: the host fetches its work with the requests of hosts that poll. Hints are therefore neither stored
-//! nor queued. Each connection looks up what is due when it is woken, and repeats its hint until the work is done.
+//! nor queued. Each connection looks up what is due when it is woken. It repeats a hint to read queries until that is done; orbit requests
+//! its configuration every 30 seconds anyway, so that each change of it is announced once.
 
 mod channel;
 
@@ -16,11 +17,13 @@ use muster_core::time::Clock;
 use tokio::sync::Notify;
 
 pub use self::channel::{Event, HintChannel};
+use super::disk_keys::DiskKeys;
 use super::host_checks::HostChecks;
 use super::labels::Labels;
 use super::live_queries::LiveQueries;
 use super::records::Records;
 use super::registry::{AgentEntry, PollSlot, Registry};
+use super::scripts::Scripts;
 use super::shutdown::Shutdown;
 
 /// Number of connections that are woken at a time, and the pause between: a live query for ten thousand hosts must not delay
@@ -43,6 +46,22 @@ pub enum Reason {
     Policy,
     /// Labels.
     Label,
+    /// The configuration of orbit has changed: a script, or a request for the passphrase of the disk.
+    Config,
+}
+
+/// The newest work in the configuration of an orbit, by ascending numbers of its kinds; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Announced {
+    script: u64,
+    escrow: u64,
+}
+
+impl Announced {
+    /// Returns whether there is work that the orbit was not told of.
+    fn is_news_after(self, told: Self) -> bool {
+        self.script > told.script || self.escrow > told.escrow
+    }
 }
 
 impl fmt::Display for Reason {
@@ -52,6 +71,7 @@ impl fmt::Display for Reason {
             Self::Detail => f.write_str("detail"),
             Self::Policy => f.write_str("policy"),
             Self::Label => f.write_str("label"),
+            Self::Config => f.write_str("activity"),
         }
     }
 }
@@ -62,6 +82,8 @@ pub struct Hints {
     registry: Arc<Registry>,
     records: Arc<Records>,
     live_queries: Arc<LiveQueries>,
+    scripts: Arc<Scripts>,
+    disk_keys: Arc<DiskKeys>,
     host_checks: Arc<HostChecks>,
     labels: Arc<Labels>,
     shutdown: Arc<Shutdown>,
@@ -74,6 +96,8 @@ pub(crate) struct HintParts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Arc<Records>,
     pub(crate) live_queries: Arc<LiveQueries>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) disk_keys: Arc<DiskKeys>,
     pub(crate) host_checks: Arc<HostChecks>,
     pub(crate) labels: Arc<Labels>,
     pub(crate) shutdown: Arc<Shutdown>,
@@ -81,8 +105,10 @@ pub(crate) struct HintParts {
 
 impl Hints {
     pub(crate) fn new(parts: HintParts) -> Self {
-        let HintParts { clock, registry, records, live_queries, host_checks, labels, shutdown } = parts;
-        Self { clock, registry, records, live_queries, host_checks, labels, shutdown, changed: Notify::new() }
+        let HintParts { clock, registry, records, live_queries, scripts, disk_keys, host_checks, labels, shutdown } =
+            parts;
+        let changed = Notify::new();
+        Self { clock, registry, records, live_queries, scripts, disk_keys, host_checks, labels, shutdown, changed }
     }
 
     /// Opens a channel to an authenticated orbit. While it exists, the orbit counts as connected.
@@ -125,12 +151,20 @@ impl Hints {
 
     /// Returns false if nothing is due for an orbit's host. Does not read the agents in the store.
     async fn may_have_work(&self, orbit: &AgentEntry) -> bool {
+        if self.announced_to(orbit) != Announced::default() {
+            return true;
+        }
         // Until its connection has found it, there is no osqueryd.
         let Some(osquery) = orbit.osquery_beside() else { return false };
         match self.registry.get(&osquery) {
             Some(osquery) => self.due(&osquery).await.is_some(),
             None => true,
         }
+    }
+
+    /// Returns the newest work in the configuration of an orbit.
+    fn announced_to(&self, orbit: &AgentEntry) -> Announced {
+        Announced { script: self.scripts.newest_for(orbit.id()), escrow: self.disk_keys.newest_for(orbit.id()) }
     }
 
     /// Returns what is due for an osqueryd: the newest live query, else its details, else host checks, else labels.

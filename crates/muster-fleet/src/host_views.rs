@@ -61,8 +61,13 @@ impl HostView {
         self.agents.iter().filter_map(|agent| agent.last_checkin).max()
     }
 
+    /// Returns the names of the scheduled queries that osqueryd has denylisted, because it was killed or crashed while it ran them.
+    pub fn denylisted(&self) -> Vec<String> {
+        self.newest(|agent| Some(denylisted_of(agent)).filter(|names| !names.is_empty())).unwrap_or_default()
+    }
+
     /// Returns what the agent that was seen last reports. Reports of several agents differ for a while if one of them is gone.
-    fn newest(&self, wanted: impl Fn(&AgentView) -> Option<String>) -> Option<String> {
+    fn newest<T>(&self, wanted: impl Fn(&AgentView) -> Option<T>) -> Option<T> {
         let told = self.agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?)));
         told.max_by_key(|(seen, _)| *seen).map(|(_, told)| told)
     }
@@ -74,6 +79,20 @@ fn os_of(agent: &AgentView) -> Option<String> {
     let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
     let name = fact("name").or_else(|| fact("platform"))?;
     Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
+}
+
+/// Returns the denylisted queries in the metadata of an osqueryd, whose number the report limits.
+fn denylisted_of(agent: &AgentView) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some(raw) = agent.details.documents.local_metadata.as_deref()
+        && let Some(list) = raw_json::at(raw, &["osquery", "denylisted"])
+    {
+        raw_json::each_element(list, |name| {
+            names.extend(raw_json::as_text(name).map(std::borrow::Cow::into_owned));
+            true
+        });
+    }
+    names
 }
 
 /// Returns the agent that answers the host checks and reports the software: the latest osquery.

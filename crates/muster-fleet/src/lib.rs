@@ -99,6 +99,7 @@ pub mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;
+pub mod transfers;
 pub mod uninstall_tokens;
 mod update;
 pub mod upload_limits;
@@ -175,6 +176,7 @@ use self::shutdown::Shutdown;
 use self::software::SoftwareInventory;
 use self::space_settings::Settings;
 use self::status_timer::Statuses;
+use self::transfers::Transfers;
 use self::uninstall_tokens::UninstallTokens;
 use self::urls::ServerUrls;
 use self::watched_store::WatchedStore;
@@ -221,6 +223,7 @@ pub struct Fleet {
     files: Files,
     carves: Carves,
     disk_keys: Arc<DiskKeys>,
+    transfers: Transfers,
     scripts: Arc<Scripts>,
     audit: Audit,
     backups: Backups,
@@ -288,7 +291,7 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
         let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
-        let hints = Arc::new(wiring.hints(&live_queries));
+        let hints = Arc::new(wiring.hints(&live_queries, &scripts, &disk_keys));
         let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
@@ -322,6 +325,7 @@ impl Fleet {
             output_keys,
             files: wiring.files(),
             carves: wiring.carves(),
+            transfers: wiring.transfers(),
             audit: wiring.audit(),
             backups: wiring.backups(),
             restoration: Arc::clone(&wiring.restoration),

@@ -150,7 +150,7 @@ impl Scripts {
         self.store.commit(grant, vec![insert.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
         // This server need not wait for its own change; the others learn of the run from the change log.
         if !grant.is_dry_run() {
-            self.waiting.add(targets);
+            self.waiting.add_for(run.id.as_str(), targets);
         }
         Ok(run)
     }

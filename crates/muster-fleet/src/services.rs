@@ -56,6 +56,7 @@ use crate::server_status::ServerStatus;
 use crate::software::SoftwareInventory;
 use crate::space_settings::Settings;
 use crate::status_timer::Statuses;
+use crate::transfers::Transfers;
 use crate::uninstall_tokens::UninstallTokens;
 use crate::urls::ServerUrls;
 
@@ -151,6 +152,11 @@ impl Fleet {
     /// Disk keys.
     pub fn disk_keys(&self) -> &DiskKeys {
         &self.disk_keys
+    }
+
+    /// Transfers of hosts between spaces.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// Carves.

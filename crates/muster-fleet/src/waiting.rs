@@ -3,38 +3,62 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::id::AgentId;
 
 /// The agents, each with a number that tells when it was added.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    agents: Mutex<HashMap<AgentId, u64>>,
+    agents: Mutex<HashMap<AgentId, Listed>>,
     next: AtomicU64,
 }
 
+/// An agent that is listed.
+struct Listed {
+    number: u64,
+    /// What it was added for last, if that is known.
+    work: Option<Arc<str>>,
+}
+
 impl Waiting {
-    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, u64>> {
+    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, Listed>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds agents.
     pub(crate) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number();
         // A new number even for an agent that is listed: what it was added for now has not been looked up.
-        self.agents().extend(agents.into_iter().map(|agent| (agent, number)));
+        self.agents().extend(agents.into_iter().map(|agent| (agent, Listed { number, work: None })));
+    }
+
+    /// Adds agents for work that is stored. Those that are listed for it already keep their number: a server that has created the work
+    /// learns of it again from the change log, and must not announce it twice.
+    pub(crate) fn add_for(&self, work: &str, agents: impl IntoIterator<Item = AgentId>) {
+        let (number, work): (_, Arc<str>) = (self.next_number(), work.into());
+        let mut listed = self.agents();
+        for agent in agents {
+            if listed.get(&agent).is_none_or(|known| known.work.as_ref() != Some(&work)) {
+                listed.insert(agent, Listed { number, work: Some(Arc::clone(&work)) });
+            }
+        }
+    }
+
+    fn next_number(&self) -> u64 {
+        // From 1, so that 0 stands for an agent that is not listed.
+        1 + self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Returns the number of an agent that is listed, to be read before the store is.
     pub(crate) fn number_of(&self, agent: &AgentId) -> Option<u64> {
-        self.agents().get(agent).copied()
+        self.agents().get(agent).map(|listed| listed.number)
     }
 
     /// Removes an agent for which nothing was due, unless it was added again meanwhile.
     pub(crate) fn remove(&self, agent: &AgentId, number: u64) {
         let mut agents = self.agents();
-        if agents.get(agent) == Some(&number) {
+        if agents.get(agent).is_some_and(|listed| listed.number == number) {
             agents.remove(agent);
         }
     }
@@ -53,6 +77,20 @@ mod tests {
         waiting.remove(&agent, before);
         let after = waiting.number_of(&agent).unwrap();
         waiting.remove(&agent, after);
+        assert_eq!(waiting.number_of(&agent), None);
+    }
+
+    #[test]
+    fn an_agent_keeps_its_number_only_for_the_work_that_it_was_added_for_last() {
+        let (waiting, agent) = (Waiting::default(), AgentId::trusted("a"));
+        let added = |work: &str| {
+            waiting.add_for(work, [agent.clone()]);
+            waiting.number_of(&agent).unwrap()
+        };
+        let first = added("run-1");
+        assert_eq!(added("run-1"), first);
+        assert!(added("run-2") > first);
+        waiting.remove(&agent, added("run-2"));
         assert_eq!(waiting.number_of(&agent), None);
     }
 }

@@ -70,6 +70,7 @@ use super::signing_keys::SigningKeys;
 use super::software::SoftwareInventory;
 use super::space_settings::Settings;
 use super::status_timer::Statuses;
+use super::transfers::Transfers;
 use super::uninstall_tokens::UninstallTokens;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
@@ -408,6 +409,10 @@ impl Wiring {
         DiskKeys::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer), self.shutdown())
     }
 
+    pub(crate) fn transfers(&self) -> Transfers {
+        Transfers::new(self.store(), self.clock(), self.entropy(), self.registry())
+    }
+
     pub(crate) fn carves(&self) -> Carves {
         Carves::new(self.store(), self.clock(), self.entropy())
     }
@@ -424,12 +429,19 @@ impl Wiring {
         SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
     }
 
-    pub(crate) fn hints(&self, live_queries: &Arc<LiveQueries>) -> Hints {
+    pub(crate) fn hints(
+        &self,
+        live_queries: &Arc<LiveQueries>,
+        scripts: &Arc<Scripts>,
+        disk_keys: &Arc<DiskKeys>,
+    ) -> Hints {
         Hints::new(HintParts {
             clock: self.clock(),
             registry: self.registry(),
             records: self.records(),
             live_queries: Arc::clone(live_queries),
+            scripts: Arc::clone(scripts),
+            disk_keys: Arc::clone(disk_keys),
             host_checks: Arc::clone(&self.host_checks),
             labels: Arc::clone(&self.labels),
             shutdown: self.shutdown(),

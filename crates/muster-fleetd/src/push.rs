@@ -1,4 +1,4 @@
-//! Hints over WebSocket: orbit holds a connection, and fetches queries when it is told that some are due (FL §2.9).
+//! Hints over WebSocket: orbit holds a connection, and fetches queries, or its configuration, when it is told that some are due (FL §2.9).
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use muster_fleet::hints::{Event, HintChannel, Reason};
 use muster_listen::reply::Peer;
 use muster_listen::upgrade::{Stream, Upgrade};
 use muster_listen::websocket::{self, Limits, handshake};
-use muster_protocol::fleetd::{HINT_DISTRIBUTED_READ, Hint};
+use muster_protocol::fleetd::{HINT_DISTRIBUTED_READ, HINT_ORBIT_CONFIG, Hint};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -147,7 +147,8 @@ impl<S: Stream> Connection<S> {
 }
 
 fn hint(reason: &Reason) -> Message {
-    let hint = Hint { kind: HINT_DISTRIBUTED_READ, reason: &reason.to_string() };
+    let kind = if *reason == Reason::Config { HINT_ORBIT_CONFIG } else { HINT_DISTRIBUTED_READ };
+    let hint = Hint { kind, reason: &reason.to_string() };
     // Strings always serialize.
     Message::text(serde_json::to_string(&hint).unwrap_or_default())
 }

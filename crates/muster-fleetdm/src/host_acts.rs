@@ -1,6 +1,11 @@
 //! What changes hosts.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
+use muster_core::authorization::OpContext;
+use muster_core::id::SpaceId;
+use muster_fleet::transfers::HostsToMove;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -19,6 +24,8 @@ pub fn routes() -> Vec<Route> {
         Route::delete("/hosts/{id}", delete, "Delete a host, and reject the keys of its agents"),
         Route::post("/hosts/delete", delete_many, "Delete hosts by `ids` or by `filters`"),
         Route::post("/hosts/{id}/refetch", refetch, "Make a host report its details now"),
+        Route::post("/hosts/transfer", transfer, "Move hosts by id to a team, or to no team"),
+        Route::post("/hosts/transfer/filter", transfer_filter, "Move hosts by `filters` to a team, or to no team"),
     ]
 }
 
@@ -78,6 +85,58 @@ async fn delete_many(caller: Caller, Input(body): Input<DeleteHosts>) -> Answer 
     // Each deletion is a transaction of its own, with an audit event of its own.
     for host in &found {
         delete_one(&caller, host).await?;
+    }
+    Ok(Json(json!({})))
+}
+
+/// The body of a transfer. Without a team, hosts move to no team.
+#[derive(Deserialize)]
+struct TransferHosts {
+    #[serde(alias = "fleet_id")]
+    team_id: Option<u64>,
+    #[serde(default)]
+    hosts: Vec<u64>,
+}
+
+/// The same, with filters.
+#[derive(Deserialize)]
+struct TransferFilter {
+    #[serde(alias = "fleet_id")]
+    team_id: Option<u64>,
+    #[serde(default)]
+    filters: Filters,
+}
+
+async fn transfer(caller: Caller, Input(body): Input<TransferHosts>) -> Answer {
+    move_to(&caller, body.team_id, of_ids(&caller, &body.hosts).await?).await
+}
+
+async fn transfer_filter(caller: Caller, Input(body): Input<TransferFilter>) -> Answer {
+    move_to(&caller, body.team_id, of_filters(&caller, &body.filters).await?).await
+}
+
+/// Moves hosts to a team. Those that are in it stay.
+async fn move_to(caller: &Caller, team: Option<u64>, hosts: Vec<FoundHost>) -> Answer {
+    let to = caller.in_team(team).await?.space().clone();
+    let mut of_space: BTreeMap<SpaceId, (OpContext, Vec<String>)> = BTreeMap::new();
+    for host in hosts.iter().filter(|host| *host.context.space() != to) {
+        let of_space = of_space.entry(host.context.space().clone());
+        of_space.or_insert_with(|| (host.context.clone(), Vec::new())).1.push(host.id()?.to_string());
+    }
+    let groups: Vec<(OpContext, HostsToMove)> =
+        of_space.into_values().map(|(context, ids)| (context, HostsToMove::Named(ids))).collect();
+    let transfers = caller.fleet.transfers();
+    // This API has no result for each host, so that all are tried before one is moved.
+    for (context, ids) in &groups {
+        let tried = transfers.transfer(&context.clone().trying(true), ids, to.as_str()).await?;
+        let refused = tried.iter().find_map(|host| Some((host, host.outcome.as_ref().err()?)));
+        if let Some((host, refusal)) = refused {
+            let reason = format!("{} cannot be transferred: {refusal}; {}", host.hostname, refusal.remedy());
+            return Err(Failure::invalid("hosts", reason));
+        }
+    }
+    for (context, ids) in &groups {
+        transfers.transfer(context, ids, to.as_str()).await?;
     }
     Ok(Json(json!({})))
 }

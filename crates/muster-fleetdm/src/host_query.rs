@@ -1,5 +1,6 @@
 //! Which hosts a request is about: filters and order of lists, look-ups by number and by identifier.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -219,6 +220,7 @@ fn first_number(params: &Params, names: &[&str]) -> Result<Option<u64>, Failure>
 }
 
 /// A host that was found, and the rights of the caller in its team.
+#[derive(Clone)]
 pub struct FoundHost {
     /// The rights of the caller in the team of the host.
     pub context: OpContext,
@@ -227,6 +229,15 @@ pub struct FoundHost {
 }
 
 impl FoundHost {
+    /// Returns whether [`identified`] finds it by an identifier.
+    fn is_named(&self, identifier: &str) -> bool {
+        let record = &self.agent.details.record;
+        record.hostname.to_lowercase() == identifier.to_lowercase()
+            || record.id.as_str() == identifier
+            || record.host_id.as_ref().is_some_and(|host| host.as_str() == identifier)
+            || on_machine(identifier).as_ref() == Some(&record.id)
+    }
+
     /// Returns the id of the host in Muster.
     pub fn id(&self) -> Result<HostId, Failure> {
         let id = self.agent.details.record.host_id.clone();
@@ -285,20 +296,47 @@ fn ambiguous(host: &FoundHost) -> Failure {
 /// Finds a host by its name, its UUID, or the id of its osquery agent or of the host in Muster. Of several hosts with a name, the
 /// one that was seen last.
 pub async fn identified(caller: &Caller, identifier: &str) -> Result<FoundHost, Failure> {
-    let mut found = matching(caller, named(identifier), 1).await?;
+    let mut found = matching(caller, named(&[identifier]), 1).await?;
     let is_later = |found: &FoundHost| found.agent.last_checkin;
     found.sort_by_key(is_later);
     found.pop().ok_or_else(|| Failure::not_found("host", identifier))
 }
 
-/// Returns the condition of hosts with an identifier.
-pub fn named(identifier: &str) -> AgentCondition {
-    let by_machine = host::machine_id(identifier).map(|machine| host::agent_id(Family::Osquery, &machine));
+/// Finds hosts by their identifiers, as [`identified`] does, with one query for each team. Fails if one is missing.
+pub async fn all_identified(caller: &Caller, identifiers: &[String]) -> Result<Vec<FoundHost>, Failure> {
+    if identifiers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = matching(caller, named(identifiers), MAX_ROWS).await?;
+    // The one that was seen last comes first, also among those of different teams.
+    found.sort_by_key(|found| Reverse(found.agent.last_checkin));
+    let mut hosts = Vec::with_capacity(identifiers.len());
+    for identifier in identifiers {
+        hosts.push(match found.iter().find(|host| host.is_named(identifier)) {
+            Some(host) => host.clone(),
+            // It may be beyond the rows that were read, if many hosts have the other names.
+            None => identified(caller, identifier).await?,
+        });
+    }
+    Ok(hosts)
+}
+
+/// Returns the condition of hosts with one of these identifiers.
+fn named(identifiers: &[impl AsRef<str>]) -> AgentCondition {
+    let names = || identifiers.iter().map(AsRef::as_ref);
     // A UUID can be the id of an agent or of the hardware, so both are looked up.
-    let ids = AgentId::parse(identifier).ok().into_iter().chain(by_machine).collect();
-    let mut any = vec![AgentCondition::Hostnames(vec![identifier.to_owned()]), AgentCondition::Ids(ids)];
-    any.extend(HostId::parse(identifier).ok().map(|id| AgentCondition::Hosts(vec![id])));
-    AgentCondition::Any(any)
+    let ids = names().filter_map(|name| AgentId::parse(name).ok()).chain(names().filter_map(on_machine)).collect();
+    let hosts = names().filter_map(|name| HostId::parse(name).ok()).collect();
+    AgentCondition::Any(vec![
+        AgentCondition::Hostnames(names().map(str::to_owned).collect()),
+        AgentCondition::Ids(ids),
+        AgentCondition::Hosts(hosts),
+    ])
+}
+
+/// Returns the id of the osquery agent on a machine.
+fn on_machine(uuid: &str) -> Option<AgentId> {
+    host::machine_id(uuid).map(|machine| host::agent_id(Family::Osquery, &machine))
 }
 
 /// Returns up to `limit` hosts of each team that meet a condition, those seen last first.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
-use crate::host_query::{FoundHost, HostQuery, identified};
+use crate::host_query::{FoundHost, HostQuery, all_identified};
 use crate::hosts::list_of;
 use crate::params::{Input, Paging, Params, Path, names};
 use crate::routes::Route;
@@ -76,13 +76,7 @@ impl LabelBody {
             (Some(names), None) if names.len() > MAX_HOSTS as usize => {
                 return Err(Failure::invalid("hosts", format!("at most {MAX_HOSTS} hosts in one request")));
             }
-            (Some(names), None) => {
-                let mut found = Vec::new();
-                for name in names {
-                    found.push(identified(caller, name).await?);
-                }
-                found
-            }
+            (Some(names), None) => all_identified(caller, names).await?,
         };
         found.iter().map(|host| Ok(host.id()?.to_string())).collect::<Result<_, Failure>>().map(Some)
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::entry::Caller;
 use crate::failure::Failure;
 use crate::host_acts::{MAX_HOSTS, of_ids};
-use crate::host_query::{FoundHost, hosts_that, identified};
+use crate::host_query::{FoundHost, all_identified, hosts_that};
 use crate::labels;
 
 /// Maximum number of labels of one request. Each is looked up.
@@ -75,10 +75,7 @@ impl Targets {
         };
         let (names, labels) = (named(selected.hosts), named(selected.labels));
         check_lengths(names.len(), labels.len())?;
-        let mut hosts = Vec::new();
-        for name in names {
-            hosts.push(identified(caller, &name).await?);
-        }
+        let hosts = all_identified(caller, &names).await?;
         // Names of labels are unique only in a team: the one of the named hosts counts.
         let context = hosts.first().map_or_else(|| caller.context.clone(), |host| host.context.clone());
         let mut any = Vec::new();

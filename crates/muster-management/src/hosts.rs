@@ -7,10 +7,14 @@ use axum::extract::{Path, State};
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
-use muster_protocol::management::host::{DeletedHost, Host, HostAgent, ListHosts};
+use muster_fleet::transfers::{HostTransfer, HostsToMove};
+use muster_protocol::management::host::{
+    DeletedHost, Host, HostAgent, ListHosts, TransferHosts, TransferRefusal, TransferredHost, TransferredHosts,
+};
 use muster_protocol::management::{Empty, Item, Items};
 
 use super::answer::{Answer, item, page};
+use super::body::Body;
 use super::convert::{time, times};
 use super::endpoints::Endpoint;
 use super::entry::Caller;
@@ -18,8 +22,12 @@ use super::host_checks::answered;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use super::software::installed;
+use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_store::query::HostRows;
+
+/// Maximum bytes of the body of a transfer: the maximum number of ids fits, at their maximum length.
+const MAX_BODY: usize = 512 << 10;
 
 /// Endpoints for hosts.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -34,6 +42,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::delete("/hosts/{id}", delete)
             .about("Delete a host and its agents, and reject their keys")
             .needs(&[Name::AgentsPurge]),
+        Endpoint::post("/hosts/_transfer", transfer)
+            .about("Transfer hosts of fleetd to another space, which requires the privilege `enrollment.create` there")
+            .needs(&[Name::AgentsPurge])
+            .taking(MAX_BODY),
     ]
 }
 
@@ -67,8 +79,48 @@ async fn delete(
     Ok(Json(DeletedHost { agents: fleet.agents().delete_host(&context, &id).await? }))
 }
 
+async fn transfer(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<TransferHosts>,
+) -> Answer<TransferredHosts> {
+    let hosts = match body.kuery.as_deref().map(str::trim) {
+        None if !body.hosts.is_empty() => HostsToMove::Named(body.hosts),
+        // An empty filter, such as an unset variable of a script, must not move a whole space.
+        Some(kuery) if !kuery.is_empty() && body.hosts.is_empty() => {
+            HostsToMove::Matching(kql::compile(kuery, fleet.now())?.filter)
+        }
+        _ => return Err(Error::invalid("hosts", "either hosts or kuery is required").into()),
+    };
+    let done = fleet.transfers().transfer(&context, &hosts, &body.to_space).await?;
+    let moved = done.iter().filter(|host| host.outcome.is_ok()).count() as u64;
+    let refused = done.len() as u64 - moved;
+    Ok(Json(TransferredHosts { moved, refused, items: done.into_iter().map(transferred).collect() }))
+}
+
+fn transferred(done: HostTransfer) -> TransferredHost {
+    let (id, hostname) = (done.host.to_string(), done.hostname);
+    match done.outcome {
+        Ok(moved) => TransferredHost {
+            moved: true,
+            new_id: moved.host.map(|host| host.to_string()),
+            agents: moved.agents,
+            disk_key: moved.has_disk_key,
+            id,
+            hostname,
+            refusal: None,
+        },
+        Err(refusal) => {
+            let (code, remedy) = (refusal.code().into(), refusal.remedy().into());
+            let refusal = Some(TransferRefusal { code, message: refusal.to_string(), remedy });
+            TransferredHost { id, hostname, refusal, ..TransferredHost::default() }
+        }
+    }
+}
+
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let (hostname, os, last_seen) = (view.hostname(), view.os(), view.last_seen());
+    let (hostname, os, last_seen, denylisted_queries) =
+        (view.hostname(), view.os(), view.last_seen(), view.denylisted());
     let HostView { host, agents, checks, labels, software, failing } = view;
     Host {
         hostname,
@@ -78,6 +130,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         machine_id: host.machine_id,
         created_at: time(host.created_at),
         failing_checks: failing,
+        denylisted_queries,
         checks: checks.into_iter().map(answered).collect(),
         labels,
         software: software.software.into_iter().map(installed).collect(),

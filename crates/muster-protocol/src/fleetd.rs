@@ -218,6 +218,9 @@ pub struct FleetErrorReason<'a> {
 /// Type of a [`Hint`] that queries are due.
 pub const HINT_DISTRIBUTED_READ: &str = "distributed/read";
 
+/// Type of a [`Hint`] that the configuration of orbit has changed.
+pub const HINT_ORBIT_CONFIG: &str = "orbit/config";
+
 /// A message to orbit over its WebSocket (FL §2.9).
 #[derive(Debug, Serialize)]
 pub struct Hint<'a> {

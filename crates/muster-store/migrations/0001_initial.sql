@@ -221,9 +221,11 @@ CREATE TABLE saved_scripts (
 ) STRICT;
 CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, name_key);
 
--- Recovery keys of encrypted disks that orbit reports. An escrow is due until the host is told, and pending until it answers.
+-- Recovery keys of encrypted disks that orbit reports. An escrow is due until the host is told, and pending until it answers. The space
+-- is that of the agent: a key does not follow its agent to another one, unless it is handed over.
 CREATE TABLE disk_keys (
     agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    space TEXT NOT NULL,
     stored_at INTEGER,
     error TEXT,
     error_at INTEGER,

@@ -47,11 +47,15 @@ struct HostPage {
     seen: Option<Moment>,
     facts: Vec<(&'static str, String)>,
     agents: Vec<AgentRow>,
+    /// Whether it has agents of fleetd, which can move to another space.
+    has_fleetd: bool,
     /// Whether osquery runs on it, which answers checks and queries.
     has_osquery: bool,
     checks: Vec<CheckRow>,
     failing: usize,
     software: SoftwareRows,
+    /// Scheduled queries that osqueryd does not run any more.
+    denylisted: Vec<String>,
     lacks: Lacks,
     cli: String,
     api: String,
@@ -122,9 +126,11 @@ fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
         facts: facts(view),
         // Newest first: old enrollments of the host are below the one that is in use.
         agents: view.agents.iter().rev().map(|agent| agent_row(agent, now)).collect(),
+        has_fleetd: view.agents.iter().any(|agent| agent.details.record.family.is_one_per_machine()),
         has_osquery: view.failing.is_some(),
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
+        denylisted: view.denylisted().iter().map(|name| cut(name)).collect(),
         lacks: Lacks {
             refetch: visitor.lacks(PrivilegeName::DiagnosticsRequest),
             query: may_run_saved,
@@ -138,7 +144,8 @@ fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
     }
 }
 
-fn name_of(view: &HostView) -> String {
+/// Returns the name of a host for its pages.
+pub fn name_of(view: &HostView) -> String {
     name_or_id(&view.hostname(), view.host.id.as_str()).to_owned()
 }
 

@@ -10,6 +10,7 @@ mod list;
 mod mdm;
 mod queries;
 mod software;
+mod transfer;
 
 use axum::routing::{get, post};
 
@@ -26,6 +27,7 @@ pub fn pages() -> Vec<Route> {
         ("/hosts/{id}", get(host::show)),
         ("/hosts/{id}/software", get(host::software)),
         ("/hosts/{id}/refetch", post(host::refetch)),
+        ("/hosts/{id}/transfer", get(transfer::ask).post(transfer::send)),
         ("/hosts/{id}/delete", get(host::ask_to_delete).post(host::delete)),
         ("/software", get(software::list)),
         ("/software/{id}", get(software::show)),

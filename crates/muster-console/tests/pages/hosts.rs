@@ -30,7 +30,7 @@ impl Pages {
         (record.family, record.host_id) = (family, Some(HostId::trusted(host)));
         (record.hostname, record.os) = (hostname.to_owned(), os.to_owned());
         let metadata = json!({"host": {"hostname": hostname, "ip": ["10.0.0.7", hostname]},
-            "os": {"name": hostname, "version": "1"}, "hardware": {"vendor": hostname, "memory": "8589934592"}});
+            "os": {"name": hostname, "version": "1"}, "osquery": {"denylisted": [hostname]}, "hardware": {"vendor": hostname, "memory": "8589934592"}});
         let documents =
             AgentDocuments { local_metadata: Some(metadata.to_string().into()), ..AgentDocuments::default() };
         self.fleet.add_agent(record, documents).await;
@@ -156,6 +156,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
         "/hosts/h-1",
         "/hosts/h-1/software",
         "/hosts/h-1/delete",
+        "/hosts/h-1/transfer",
         "/software",
         &software,
         &format!("/checks/{check}"),
@@ -424,4 +425,32 @@ async fn what_a_person_may_not_do_with_hosts_is_shown_with_the_missing_privilege
     let auditor = pages.log_in("eve", "auditor").await;
     assert!(pages.page(&auditor, "/checks").await.html.contains("needs <code>osquery.write</code>"));
     assert!(pages.page(&auditor, "/fleetd").await.html.contains("readonly"));
+}
+
+#[tokio::test]
+async fn a_host_is_transferred_to_another_space_after_a_page_that_says_what_happens() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    pages.on_host("orbit-1", Family::Orbit, "h-1", "web-1", "ubuntu\ndebian").await;
+    pages.on_host("e-2", Family::Elastic, "h-2", "web-2", "ubuntu\ndebian").await;
+    let alone = pages.page(&cookie, "/hosts/h-1/transfer").await.html;
+    assert!(alone.contains("There is no other space") && alone.contains("disabled"), "{alone}");
+    pages.post(&cookie, "/settings/spaces/new", "id=red&name=Red+team&description=").await;
+    let host = pages.page(&cookie, "/hosts/h-1").await.html;
+    assert!(host.contains("href=\"/hosts/h-1/transfer\""), "{host}");
+    let ask = pages.page(&cookie, "/hosts/h-1/transfer").await.html;
+    assert!(ask.contains("<option value=\"red\" selected>Red team</option>") && ask.contains("1 agent of the host"));
+    assert!(ask.contains("muster host transfer h-1 --to-space red"), "{ask}");
+    let moved = pages.post(&cookie, "/hosts/h-1/transfer", "to_space=red").await;
+    assert_eq!(moved.status, 303, "{}", moved.html);
+    let there = moved.goes_to().to_owned();
+    assert!(there.starts_with("/s/red/hosts/"), "{there}");
+    assert_eq!(pages.page(&cookie, &there).await.status, 200);
+    assert_eq!(pages.page(&cookie, "/hosts/h-1").await.status, 404);
+    // A host with an agent that runs a policy stays, and the page says why.
+    assert!(!pages.page(&cookie, "/hosts/h-2").await.html.contains("/hosts/h-2/transfer"));
+    let refused = pages.post(&cookie, "/hosts/h-2/transfer", "to_space=red").await;
+    assert!(refused.html.contains("The host cannot be transferred"), "{}", refused.html);
+    let wrong = pages.post(&cookie, "/hosts/h-2/transfer", "to_space=nowhere").await;
+    assert!(wrong.status == 404 && wrong.html.contains("space nowhere not found"), "{}", wrong.html);
 }

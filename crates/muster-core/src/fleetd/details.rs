@@ -22,6 +22,8 @@ const JITTER_MINUTES: u8 = 6;
 /// Maximum length of a fact, bytes, and maximum number of addresses.
 const FACT_BYTES: usize = 256;
 const ADDRESSES: usize = 32;
+/// Maximum number of denylisted queries of a host that are stored.
+const DENYLISTED: usize = 50;
 
 /// A detail query.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +47,14 @@ pub const OSQUERY_INFO: &str = "fleet_detail_query_osquery_info";
 pub const ORBIT_INFO: &str = "fleet_detail_query_orbit_info";
 /// Name of the query for IP addresses.
 pub const ADDRESSES_OF_INTERFACES: &str = "fleet_detail_query_interface_addresses";
+/// Name of the query for scheduled queries that osqueryd does not run any more, because one of its processes died with them.
+pub const SCHEDULE: &str = "fleet_detail_query_osquery_schedule";
 
 /// Discovery of queries that every osquery can run.
 pub const ALWAYS: &str = "SELECT 1";
 
 /// All detail queries. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
-pub const QUERIES: [DetailQuery; 5] = [
+pub const QUERIES: [DetailQuery; 6] = [
     DetailQuery { name: SYSTEM_INFO, sql: "SELECT * FROM system_info LIMIT 1;", discovery: ALWAYS },
     DetailQuery { name: OS_VERSION, sql: "SELECT * FROM os_version LIMIT 1;", discovery: ALWAYS },
     DetailQuery {
@@ -68,6 +72,12 @@ pub const QUERIES: [DetailQuery; 5] = [
         name: ADDRESSES_OF_INTERFACES,
         sql: "SELECT DISTINCT address FROM interface_addresses WHERE address NOT IN ('127.0.0.1', '::1') ORDER BY address \
               LIMIT 32;",
+        discovery: ALWAYS,
+    },
+    DetailQuery {
+        name: SCHEDULE,
+        // Not how often and how long queries run, which changes all the time.
+        sql: "SELECT name FROM osquery_schedule WHERE denylisted = 1 ORDER BY name LIMIT 50;",
         discovery: ALWAYS,
     },
 ];
@@ -97,6 +107,8 @@ pub struct Details<'a> {
     pub orbit_info: Row<'a>,
     /// IP addresses.
     pub addresses: Vec<Row<'a>>,
+    /// Scheduled queries that are denylisted.
+    pub denylisted: Vec<Row<'a>>,
 }
 
 impl Details<'_> {
@@ -107,6 +119,8 @@ impl Details<'_> {
         let platform = first(&[(os, "platform")]);
         let addresses = self.addresses.iter().filter_map(|row| fact(row, "address")).take(ADDRESSES);
         let addresses: Vec<Value> = addresses.collect();
+        let denylisted = self.denylisted.iter().filter_map(|row| fact(row, "name")).take(DENYLISTED);
+        let denylisted: Vec<Value> = denylisted.collect();
         let host = object([
             ("hostname", first(&[(system, "hostname")])),
             ("name", first(&[(system, "computer_name"), (system, "hostname")])),
@@ -131,6 +145,7 @@ impl Details<'_> {
         let osquery = object([
             ("version", first(&[(&self.osquery_info, "version")])),
             ("instance_id", first(&[(&self.osquery_info, "instance_id")])),
+            ("denylisted", (!denylisted.is_empty()).then_some(Value::Array(denylisted))),
         ]);
         let orbit = object([
             ("version", first(&[(&self.orbit_info, "version")])),
@@ -264,6 +279,7 @@ mod tests {
             ),
             osquery_info: row(r#"{"version":"5.21.0","instance_id":"c1f0"}"#),
             addresses: vec![row(r#"{"address":"192.0.2.7"}"#), row("{}")],
+            denylisted: vec![row(r#"{"name":"pack/Global/files"}"#)],
             ..Details::default()
         }
     }
@@ -276,7 +292,7 @@ mod tests {
             "host": {"hostname": "web-7", "name": "web-7", "id": "4C4C", "architecture": "x86_64", "ip": ["192.0.2.7"]},
             "os": {"platform": "ubuntu", "family": "debian", "name": "Ubuntu", "version": "24.04.1 LTS"},
             "hardware": {"serial": "5JX82"},
-            "osquery": {"version": "5.21.0", "instance_id": "c1f0"},
+            "osquery": {"version": "5.21.0", "instance_id": "c1f0", "denylisted": ["pack/Global/files"]},
         });
         assert_eq!(value, expected);
         assert_eq!(metadata::hostname(&raw).as_deref(), Some("web-7"));
@@ -337,9 +353,10 @@ mod tests {
     proptest! {
         #[test]
         fn metadata_is_bounded_json(hostname in ".{0,600}", address in prop::collection::vec(".{0,300}", 0..64)) {
+            let denylisted = address.iter().map(|name| Row::from([("name".into(), name.clone().into())])).collect();
             let system_info = Row::from([("hostname".into(), hostname.into())]);
             let addresses = address.into_iter().map(|address| Row::from([("address".into(), address.into())])).collect();
-            let raw = Details { system_info, addresses, ..Details::default() }.metadata();
+            let raw = Details { system_info, addresses, denylisted, ..Details::default() }.metadata();
             prop_assert!(serde_json::from_str::<Value>(&raw).is_ok());
             prop_assert!(raw.len() < 64 * 1024);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use muster_core::error_chain::chain;
 use tokio::time::Instant;
 
-use super::{Hints, Reason};
+use super::{Announced, Hints, Reason};
 use crate::registry::{AgentEntry, PollSlot};
 
 /// Time after which a hint is repeated, while the work is still due (FL171). As often as hosts ask that poll.
@@ -41,12 +41,14 @@ pub struct HintChannel {
     /// Time of the next look for work.
     look_at: Instant,
     last: Option<(Reason, Instant)>,
+    /// What the orbit was told of its configuration.
+    told: Announced,
 }
 
 impl HintChannel {
     pub(super) fn new(hints: Arc<Hints>, slot: PollSlot) -> Self {
         let generation = slot.entry().generation();
-        Self { hints, slot, generation, look_at: Instant::now(), last: None }
+        Self { hints, slot, generation, look_at: Instant::now(), last: None, told: Announced::default() }
     }
 
     /// Returns the next event. If the future is dropped, nothing is lost.
@@ -106,6 +108,12 @@ impl HintChannel {
                 self.look_at = now + LOOK_FOR_OSQUERY;
                 return None;
             }
+            Found::Config(announced) => {
+                self.told = announced;
+                // Queries may be due as well, which the same look did not look for.
+                self.look_at = now;
+                return Some(Reason::Config);
+            }
             Found::Work(reason) => reason,
         };
         if let Some((last, at)) = &self.last
@@ -123,6 +131,10 @@ impl HintChannel {
     /// Looks up what is due. Boxed, so that a waiting channel does not reserve the space of the look-up's state.
     fn look(&self) -> Pin<Box<dyn Future<Output = Found> + Send + '_>> {
         Box::pin(async {
+            let announced = self.hints.announced_to(self.orbit());
+            if announced.is_news_after(self.told) {
+                return Found::Config(announced);
+            }
             match self.hints.records.osquery_beside(self.orbit()).await {
                 Ok(Some(osquery)) => self.hints.due(&osquery).await.map_or(Found::Nothing, Found::Work),
                 Ok(None) => Found::NoOsquery,
@@ -137,8 +149,10 @@ impl HintChannel {
 
 /// Result of a look-up.
 enum Found {
-    /// This work is due.
+    /// This work is due for osqueryd.
     Work(Reason),
+    /// The configuration of orbit has changed.
+    Config(Announced),
     /// No work is due.
     Nothing,
     /// The host has no osqueryd, or it can't be read now.

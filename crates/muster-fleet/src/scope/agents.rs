@@ -41,6 +41,11 @@ impl Scoped<'_> {
         self.store.host_list(&self.agents_that(filter), rows).await
     }
 
+    /// Returns the host of a machine in the space.
+    pub async fn host_by_machine(&self, machine_id: &str) -> Result<Option<Host>, StoreError> {
+        self.store.host_by_machine(self.space, machine_id).await
+    }
+
     /// Returns a page of matching agents.
     pub async fn agents(
         &self,

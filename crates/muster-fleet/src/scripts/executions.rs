@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::error_chain::chain;
-use muster_core::id::ScriptRunId;
+use muster_core::id::{AgentId, ScriptRunId};
 use muster_core::script::{MAX_ANNOUNCED, ScriptResult, ScriptRun};
 use muster_store::query::DueScript;
 use muster_store::{ScriptWrite, StoreError};
@@ -35,6 +35,11 @@ impl Scripts {
         }
         // The agent stays listed: once scripts are enabled again, it gets what has not expired.
         if self.are_disabled(entry).await? { Ok(Vec::new()) } else { Ok(due) }
+    }
+
+    /// Returns a number that rises with each script that may be due for an orbit; 0 if there is none. Reads nothing from the store.
+    pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
+        self.waiting.number_of(orbit).unwrap_or_default()
     }
 
     async fn are_disabled(&self, entry: &AgentEntry) -> Result<bool, Error> {
@@ -95,7 +100,10 @@ impl Scripts {
             last = batch.last().cloned();
             let is_full = batch.len() == BATCH as usize;
             // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
-            self.waiting.add(batch);
+            match run {
+                Some(run) => self.waiting.add_for(run.as_str(), batch),
+                None => self.waiting.add(batch),
+            }
             if !is_full {
                 return Ok(());
             }

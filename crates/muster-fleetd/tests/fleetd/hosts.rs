@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 use muster_core::agent::Family;
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::fleetd::details::SCHEDULE;
 use muster_core::id::{HostId, SpaceId};
 use muster_core::status::Status;
 use serde_json::{Value, json};
@@ -118,15 +120,15 @@ async fn fl24_fl26_fl161_a_host_is_asked_for_its_details_until_it_reports_them_a
         assert!(queries.values().chain(discovery.values()).all(|sql| sql.as_str().is_some_and(|sql| !sql.is_empty())));
         queries.len()
     };
-    // Five for facts, eight for software, and the one in place of host checks (FL29).
-    assert_eq!((read().await, read().await), (14, 14));
+    // Six for facts, eight for software, and the one in place of host checks (FL29).
+    assert_eq!((read().await, read().await), (15, 15));
     let got = server.osquery("distributed/write", &details(&key, "web-8")).await;
     assert_eq!((got.status, got.text.as_str()), (200, "{}"));
     assert_eq!(read().await, 0);
     let record = server.record(Family::Osquery, UUID).await.unwrap();
     assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("web-8", "5.22.0"));
     server.clock.advance(Duration::from_secs(3600 + 360));
-    assert_eq!(read().await, 14);
+    assert_eq!(read().await, 15);
 }
 
 #[tokio::test]
@@ -316,4 +318,26 @@ async fn a_detail_query_that_fails_drops_none_of_the_other_facts() {
     let metadata: Value = serde_json::from_str(documents.local_metadata.as_deref().unwrap()).unwrap();
     assert_eq!(metadata["os"]["name"], json!("Ubuntu"), "known from the enrollment");
     assert_eq!(metadata["host"]["ip"], json!(["192.0.2.7"]));
+}
+
+#[tokio::test]
+async fn denylisted_scheduled_queries_are_told_as_such_until_osqueryd_runs_them_again() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+    assert!(read["queries"][SCHEDULE].as_str().is_some_and(|sql| sql.contains("denylisted = 1")), "{read}");
+    let reported = async |rows: Value, status: u8| {
+        let mut write = details(&key, "web-7");
+        write["queries"][SCHEDULE] = rows;
+        write["statuses"][SCHEDULE] = json!(status);
+        assert_eq!(server.osquery("distributed/write", &write).await.status, 200);
+        let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+        server.fleet.agents().host(&grant, UUID).await.expect("a host").denylisted()
+    };
+    assert_eq!(reported(json!([{"name": "pack/Global/files"}]), 0).await, ["pack/Global/files"]);
+    let commits = server.commits();
+    reported(json!([{"name": "pack/Global/files"}]), 0).await;
+    assert_eq!(server.commits(), commits, "an equal report writes nothing");
+    assert!(reported(json!([]), 0).await.is_empty());
+    assert!(reported(json!([]), 1).await.is_empty(), "an osquery without the column");
 }

@@ -19,3 +19,4 @@ mod push;
 mod scripts;
 mod setting;
 mod software;
+mod transfers;

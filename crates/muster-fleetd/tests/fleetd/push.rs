@@ -9,8 +9,10 @@ use http::Method;
 use http::header::AUTHORIZATION;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::script::DEFAULT_EXPIRY;
 use muster_fleet::host_checks::CheckDraft;
 use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
+use muster_fleet::scripts::{NewScriptRun, ScriptSource};
 use muster_fleetd::FleetdApiOptions;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_listen::testing::{self, Setup, handler, until, within};
@@ -120,8 +122,10 @@ async fn hint(socket: &mut Socket) -> String {
 
 fn reason(message: &Message) -> String {
     let hint: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
-    assert_eq!(hint["type"], "distributed/read", "{hint}");
-    hint["reason"].as_str().unwrap().to_owned()
+    let reason = hint["reason"].as_str().unwrap();
+    let kind = if reason == "activity" { "orbit/config" } else { "distributed/read" };
+    assert_eq!(hint["type"], kind, "{hint}");
+    reason.to_owned()
 }
 
 /// Returns the code with which the server closes the connection; `None` if it cuts it.
@@ -193,6 +197,52 @@ async fn fl171_a_host_is_told_of_a_live_query_within_a_second_also_on_a_new_conn
     assert_eq!(read["queries"][&name], "SELECT 1;");
     let body = json!({"node_key": keys.orbit, "queries": {&name: []}, "statuses": {&name: 0}, "messages": {}});
     assert_eq!(pushing.osquery("distributed/write", &body).await.status, 200);
+    silent(&mut pushing.connected(&keys).await).await;
+}
+
+#[tokio::test]
+async fn a_host_is_told_within_a_second_that_it_has_a_script_to_run_and_once_for_each() {
+    let pushing = Pushing::start().await;
+    let keys = pushing.host(UUID).await;
+    let mut socket = pushing.connected(&keys).await;
+    silent(&mut socket).await;
+    let run = async || {
+        let new = NewScriptRun {
+            source: ScriptSource::Text { name: None, script: "echo".to_owned() },
+            hosts: Vec::new(),
+            filter: AgentFilter::default(),
+            expiry: DEFAULT_EXPIRY,
+            timeout: 60,
+        };
+        pushing.fleet.scripts().create(&root().grant().unwrap(), new).await.unwrap().id
+    };
+    let began = Instant::now();
+    let script = run().await;
+    assert_eq!(hint(&mut socket).await, "activity");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // orbit requests its configuration every 30 seconds, so that a lost hint is not repeated.
+    silent(&mut socket).await;
+    let config = pushing.orbit("config", &json!({"orbit_node_key": keys.orbit})).await.json();
+    assert_eq!(config["notifications"]["pending_script_execution_ids"], json!([script]));
+    run().await;
+    assert_eq!(hint(&mut socket).await, "activity", "for each");
+    let live = pushing.run().await;
+    assert_eq!(hint(&mut socket).await, format!("live-{live}"), "queries beside it");
+    let mut again = pushing.connected(&keys).await;
+    let both = [hint(&mut again).await, hint(&mut again).await];
+    assert_eq!(both, ["activity".to_owned(), format!("live-{live}")], "on a new connection");
+}
+
+#[tokio::test]
+async fn a_host_is_told_that_the_passphrase_of_its_disk_is_wanted() {
+    let pushing = Pushing::start().await;
+    let keys = pushing.host(UUID).await;
+    let mut socket = pushing.connected(&keys).await;
+    let found = pushing.fleet.disk_keys().find(&root(), &pushing.host_id(UUID).await).await.unwrap();
+    pushing.fleet.disk_keys().escrow(&found).await.unwrap();
+    assert_eq!(hint(&mut socket).await, "activity");
+    let config = pushing.orbit("config", &json!({"orbit_node_key": keys.orbit})).await.json();
+    assert_eq!(config["notifications"], json!({"run_disk_encryption_escrow": true}));
     silent(&mut pushing.connected(&keys).await).await;
 }
 

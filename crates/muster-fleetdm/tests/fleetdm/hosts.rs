@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::id::HostId;
 use muster_core::status::Status;
+use muster_core::testing::online_agent;
 use serde_json::{Value, json};
 
 use crate::setting::{Api, column, in_space};
@@ -87,6 +89,66 @@ async fn hosts_are_deleted_by_ids_or_filters_and_never_all_by_accident() {
     api.post("/hosts/delete", json!({"ids": [ids[0]]})).await.ok();
     api.post("/hosts/delete", json!({"filters": {"query": "m-2"}})).await.ok();
     assert_eq!(column(&api.get("/hosts").await.ok()["hosts"], "id"), [ids[2]]);
+}
+
+#[tokio::test]
+async fn hosts_are_transferred_by_ids_or_filters_and_keep_their_numbers() {
+    let api = Api::new().await;
+    let team = api.team("blue").await;
+    let mut ids = Vec::new();
+    for machine in ["m-1", "m-2", "m-3"] {
+        ids.push(api.host(machine, |_| {}).await);
+    }
+    let of_team = async |team: u64| column(&api.get(&format!("/hosts?team_id={team}")).await.ok()["hosts"], "id");
+    api.post("/hosts/transfer", json!({"team_id": team, "hosts": [ids[0], 7]})).await.refused(404);
+    api.post("/hosts/transfer/filter", json!({"team_id": team, "filters": {}})).await.refused(422);
+    api.post("/hosts/transfer", json!({"team_id": 7, "hosts": [ids[0]]})).await.refused(404);
+    assert_eq!(of_team(team).await, [] as [u64; 0], "nothing was moved");
+    assert_eq!(api.post("/hosts/transfer", json!({"team_id": team, "hosts": [ids[0]]})).await.ok(), json!({}));
+    api.post("/hosts/transfer/filter", json!({"fleet_id": team, "filters": {"query": "m-2"}})).await.ok();
+    assert_eq!(of_team(team).await, [ids[0], ids[1]]);
+    let moved = api.get(&format!("/hosts/{}", ids[0])).await.ok()["host"].clone();
+    assert_eq!((&moved["team_id"], &moved["team_name"]), (&json!(team), &json!("blue")));
+    // Those that are there already stay, and no team is the default space.
+    api.post("/hosts/transfer", json!({"team_id": null, "hosts": [ids[0], ids[2]]})).await.ok();
+    assert_eq!((of_team(0).await.len(), of_team(team).await), (2, vec![json!(ids[1])]));
+    let moves = api.audit().await.into_iter().filter(|action| action == "host.transfer").count();
+    assert_eq!(moves, 6, "one in either space");
+}
+
+#[tokio::test]
+async fn a_transfer_moves_no_host_if_one_cannot_move() {
+    let api = Api::new().await;
+    let team = api.team("blue").await;
+    let ids = [api.host("m-1", |_| {}).await, api.host("m-2", |_| {}).await];
+    let elastic = AgentRecord {
+        host_id: Some(HostId::trusted("host-m-2")),
+        hostname: "m-2.example".into(),
+        ..online_agent("e", None, api.now())
+    };
+    api.add_agent(elastic, AgentDocuments::default()).await;
+    let (name, reason) = api.post("/hosts/transfer", json!({"team_id": team, "hosts": ids})).await.refused(422);
+    assert!(name == "hosts" && reason.contains("m-2.example cannot be transferred"), "{reason}");
+    assert_eq!(api.get("/hosts/count?team_id=0").await.ok()["count"], 2);
+}
+
+#[tokio::test]
+async fn a_list_of_names_is_one_query_and_of_equal_names_the_host_seen_last_counts() {
+    let api = Api::new().await;
+    let named = |name: &'static str, minutes: i64| {
+        let seen = api.now().plus(Duration::from_secs(60 * minutes.unsigned_abs()));
+        move |record: &mut AgentRecord| (record.hostname, record.last_checkin) = (name.into(), Some(seen))
+    };
+    api.host("m-1", named("twin", 1)).await;
+    api.host("m-2", named("twin", 5)).await;
+    api.host("m-3", named("other", 1)).await;
+    let label = json!({"name": "chosen", "hosts": ["TWIN", "m-3"]});
+    let made = api.post("/labels", label).await.ok()["label"].clone();
+    let hosts = api.get(&format!("/labels/{}/hosts", made["id"])).await.ok()["hosts"].clone();
+    let mut uuids = column(&hosts, "uuid");
+    uuids.sort_by_key(ToString::to_string);
+    assert_eq!(uuids, ["m-2", "m-3"]);
+    api.post("/labels", json!({"name": "wrong", "hosts": ["twin", "nobody"]})).await.refused(404);
 }
 
 #[tokio::test]

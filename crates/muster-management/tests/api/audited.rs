@@ -11,10 +11,11 @@ use muster_core::carve::{Announced, Carve, CarveState};
 use muster_core::credential::SecretHash;
 use muster_core::disk_key::DiskSecret;
 use muster_core::file::{FileStatus, Upload};
+use muster_core::host::Host;
 use muster_core::id::{ActionId, AgentId, FileId, HostId, SpaceId};
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::endpoints;
-use muster_store::{CarveWrite, FileWrite, Write};
+use muster_store::{AgentWrite, CarveWrite, FileWrite, Write};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api};
@@ -330,6 +331,17 @@ async fn scripts_and_carves(script: &mut Script) {
     let host = disk_key(&script.api).await;
     script.call("POST /hosts/{id}/disk_key/reveal", &host, Value::Null).await;
     script.call("POST /hosts/{id}/disk_key/escrow", &host, Value::Null).await;
+    let known = Host {
+        id: HostId::trusted(host.as_str()),
+        space: SpaceId::default(),
+        machine_id: None,
+        hostname: String::new(),
+        created_at: script.api.now(),
+    };
+    script.api.fleet.commit(vec![Write::Agent(AgentWrite::PutHost(known))]).await.unwrap();
+    script.api.v1(Method::POST, "/spaces", json!({"id": "elsewhere"})).await.ok();
+    script.skip().await;
+    script.call("POST /hosts/_transfer", "", json!({"to_space": "elsewhere", "hosts": [host]})).await;
     carve(&script.api).await;
     script.call("DELETE /v1/carves/{id}", "carve-1", Value::Null).await;
 }

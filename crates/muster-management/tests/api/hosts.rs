@@ -1,6 +1,8 @@
 //! Hosts: the machines that agents run on.
 
-use muster_core::id::AgentId;
+use http::Method;
+use muster_core::agent::{AgentRecord, Family};
+use muster_core::id::{AgentId, HostId};
 use serde_json::json;
 
 use crate::support::{Api, column};
@@ -54,4 +56,41 @@ async fn a_host_of_another_space_is_not_found() {
         api.get(&format!("/hosts/{bad}")).await.refused(404);
     }
     api.get(&format!("/hosts/{host}")).await.ok();
+}
+
+#[tokio::test]
+async fn hosts_are_transferred_one_by_one_and_those_that_stay_have_a_reason() {
+    let api = Api::new();
+    api.v1(Method::POST, "/spaces", json!({"id": "red"})).await.ok();
+    agent(&api, "m-1", "web-1").await;
+    agent(&api, "m-2", "web-2").await;
+    let hosts = column(&api.get("/hosts").await.ok(), "/id");
+    let orbit = |record: &mut AgentRecord| {
+        (record.family, record.host_id) = (Family::Orbit, hosts[1].as_str().map(HostId::trusted));
+    };
+    api.agent_with("orbit-2", None, orbit).await;
+    for body in [
+        json!({"to_space": "red"}),
+        json!({"to_space": "red", "hosts": hosts, "kuery": "status:*"}),
+        json!({"to_space": "red", "kuery": "  "}),
+        json!({"to_space": "default", "hosts": hosts}),
+        json!({"to_space": "red", "hosts": hosts, "force": true}),
+    ] {
+        api.post("/hosts/_transfer", body).await.refused(400);
+    }
+    api.post("/hosts/_transfer", json!({"to_space": "blue", "hosts": hosts})).await.refused(404);
+    let body = json!({"to_space": "red", "kuery": "status:* or not status:*"});
+    let tried = api.post("/hosts/_transfer?dryRun=true", body.clone()).await.ok();
+    assert_eq!((&tried["moved"], &tried["refused"]), (&json!(0), &json!(2)), "{tried}");
+    let refusal = &tried["items"][0]["refusal"];
+    assert_eq!((&refusal["code"], &tried["items"][0]["moved"]), (&json!("no_fleetd"), &json!(false)), "{tried}");
+    assert_eq!(tried["items"][1]["refusal"]["code"], "other_agents");
+    let elastic = column(&api.get("/agents?kuery=family:elastic and hostname:web-2").await.ok(), "/id");
+    api.delete(&format!("/agents/{}", elastic[0].as_str().unwrap())).await.ok();
+    let done = api.post("/hosts/_transfer", body).await.ok();
+    assert_eq!((&done["moved"], &done["refused"]), (&json!(1), &json!(1)), "{done}");
+    let moved = &done["items"][1];
+    assert_eq!((&moved["id"], &moved["agents"], &moved["disk_key"]), (&hosts[1], &json!(1), &json!(false)));
+    assert!(moved["new_id"].is_string() && moved["new_id"] != hosts[1], "{done}");
+    assert_eq!(column(&api.get("/hosts").await.ok(), "/id"), [hosts[0].clone()]);
 }

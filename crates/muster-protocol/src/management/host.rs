@@ -39,6 +39,9 @@ pub struct Host {
     /// Host checks with its answers; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<AnsweredCheck>,
+    /// Scheduled queries that osqueryd does not run any more, because it crashed or was killed while it ran them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denylisted_queries: Vec<String>,
     /// Software that osquery found on it, by name; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub software: Vec<Software>,
@@ -72,6 +75,65 @@ pub struct HostAgent {
 pub struct DeletedHost {
     /// Number of deleted agents, or in a dry run of those that would be.
     pub agents: u64,
+}
+
+/// `POST /hosts/_transfer`. Either `hosts` or `kuery` is required.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferHosts {
+    /// Id of the space that the hosts move to.
+    pub to_space: String,
+    /// Ids or hardware UUIDs of hosts, at most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// KQL over agents: hosts with an agent that matches, at most 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kuery: Option<String>,
+}
+
+/// Result of a transfer. A dry run returns the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct TransferredHosts {
+    /// Number of hosts that moved.
+    pub moved: u64,
+    /// Number of hosts that did not, because of their agents or the caller's privileges.
+    pub refused: u64,
+    /// The hosts.
+    pub items: Vec<TransferredHost>,
+}
+
+/// A host in the result of a transfer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct TransferredHost {
+    /// Its id in the former space.
+    pub id: String,
+    /// Its name.
+    pub hostname: String,
+    /// Whether it moved.
+    pub moved: bool,
+    /// Its id in the new space; absent in a dry run, unless its machine is a host there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_id: Option<String>,
+    /// Number of its agents that moved.
+    #[serde(default)]
+    pub agents: u64,
+    /// Whether its disk key moved, which can then be revealed in the new space.
+    #[serde(default)]
+    pub disk_key: bool,
+    /// Why it did not move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<TransferRefusal>,
+}
+
+/// Why a host was not transferred.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct TransferRefusal {
+    /// Code: `no_fleetd`, `other_agents` or `disk_key`.
+    pub code: String,
+    /// The reason.
+    pub message: String,
+    /// What can be done about it.
+    pub remedy: String,
 }
 
 list_query! {

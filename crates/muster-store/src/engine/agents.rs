@@ -101,15 +101,23 @@ pub(super) fn update(
         leave_host(connection, before.host_id.as_ref())?;
     }
     if before.space != after.space {
-        software::mark(connection, &after.id)?;
-        // People of the new space must not read what the host has reported to the former one.
-        disk_keys::delete(connection, &after.id)?;
+        change_space(connection, after)?;
     }
     if before.tags != after.tags {
         send(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
         insert_tags(connection, after)?;
     }
     Ok(())
+}
+
+/// Ends what an agent has open in the space that it leaves. Results stay there, with the space that asked for them.
+fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
+    let id = &after.id;
+    software::mark(connection, id)?;
+    // People of the new space must not read what the host has reported to the former one.
+    disk_keys::delete_outside(connection, id, &after.space)?;
+    scripts::forget_agent(connection, id, after.updated_at)?;
+    carves::end_open(connection, id, after.updated_at)
 }
 
 /// Fails unless the record has this version, which it keeps until the end of the transaction.

@@ -16,6 +16,9 @@ const REPLACED: &str = "the host began another carve";
 /// Reason of a carve whose last block did not come.
 const LATE: &str = "the last block did not arrive in time";
 
+/// Reason of a carve whose host has moved to another space.
+const MOVED: &str = "the host has moved to another space";
+
 /// Applies a change of carves.
 pub(super) fn apply(connection: &Connection, write: &CarveWrite) -> std::result::Result<(), Failure> {
     match write {
@@ -78,6 +81,12 @@ fn begin(connection: &Connection, carve: &Carve, max_bytes: u64) -> std::result:
         return Err(Precondition::Exists(format!("carve {}", carve.id)).into());
     }
     Ok(())
+}
+
+/// Ends the carve of an agent that is in progress, because the agent has moved to another space.
+pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    send(connection, sql::DELETE_CHUNKS_OF_OPEN, [agent.as_str()])?;
+    send(connection, sql::FAIL_OPEN, params![MOVED, now.as_micros(), agent.as_str()])
 }
 
 /// Returns a number as it is stored. All of them are limited far below the maximum.

@@ -1,7 +1,7 @@
 //! Recovery keys of encrypted disks.
 
 use muster_core::disk_key::DiskKey;
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, SpaceId};
 
 use super::error::Failure;
 use super::row::{Columns, Result, affects, all, first, send};
@@ -25,12 +25,15 @@ pub(super) fn apply(connection: &Connection, write: &DiskKeyWrite) -> std::resul
             }
             Err(Precondition::Missing(format!("escrow that is due for {agent}")).into())
         }
+        DiskKeyWrite::HandOver { agent, space } => {
+            Ok(send(connection, sql::HAND_OVER, [space.as_str(), agent.as_str()])?)
+        }
     }
 }
 
-/// Deletes the key of an agent, and what it was to be told.
-pub(super) fn delete(connection: &Connection, agent: &AgentId) -> Result<()> {
-    send(connection, sql::DELETE, [agent.as_str()])
+/// Deletes the key of an agent that is now in `space`, and what it was to be told, unless the key was handed over to this space.
+pub(super) fn delete_outside(connection: &Connection, agent: &AgentId, space: &SpaceId) -> Result<()> {
+    send(connection, sql::DELETE_OUTSIDE, [agent.as_str(), space.as_str()])
 }
 
 /// Selects the key of an agent.

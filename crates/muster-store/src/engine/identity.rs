@@ -46,6 +46,7 @@ pub(super) fn apply(c: &Connection, write: &IdentityWrite) -> std::result::Resul
         IdentityWrite::InsertSpace(space) => spaces::insert(c, space),
         IdentityWrite::UpdateSpace(space) => spaces::update(c, space),
         IdentityWrite::DeleteSpace { id } => spaces::delete(c, id),
+        IdentityWrite::HasSpace { id } => spaces::hold(c, id),
         IdentityWrite::InsertProvider(provider) => log_ins::insert_provider(c, provider),
         IdentityWrite::UpdateProvider(provider) => log_ins::update_provider(c, provider),
         IdentityWrite::DeleteProvider { id, issuer, now } => log_ins::delete_provider(c, id, issuer, *now),

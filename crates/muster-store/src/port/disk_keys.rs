@@ -1,7 +1,7 @@
 //! Recovery keys of encrypted disks.
 
 use muster_core::disk_key::DiskKey;
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::reads::reads;
@@ -37,6 +37,14 @@ pub enum DiskKeyWrite {
     EscrowTold {
         /// Its orbit.
         agent: AgentId,
+    },
+    /// Keeps the key, if there is one, when a later write of the commit moves the agent to another space. Without this, the move
+    /// deletes it.
+    HandOver {
+        /// The orbit that reported it.
+        agent: AgentId,
+        /// The space that the agent moves to.
+        space: SpaceId,
     },
 }
 

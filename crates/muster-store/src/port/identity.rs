@@ -94,6 +94,11 @@ pub enum IdentityWrite {
         /// The space.
         id: SpaceId,
     },
+    /// A precondition only: the space exists, and is not deleted before the end of the commit. Fails with `Missing`.
+    HasSpace {
+        /// The space.
+        id: SpaceId,
+    },
     /// Inserts an OpenID provider. Fails with `Exists`.
     InsertProvider(Box<OidcProvider>),
     /// Updates an OpenID provider, except its issuer, from the version before. Fails with `Changed`.

@@ -45,8 +45,9 @@ statements! {
     /// Selects targets that have not answered.
     PENDING = "SELECT agent_id FROM live_query_targets WHERE query_id = $1 AND answered_at IS NULL AND agent_id > $2 \
         ORDER BY agent_id LIMIT $3";
-    /// Counts the targets that have not answered and are not connected, or are gone.
-    ABSENT = "SELECT count(*) FROM live_query_targets AS t LEFT JOIN agents AS a ON a.id = t.agent_id \
+    /// Counts the targets that have not answered and are not connected, or are gone or in another space.
+    ABSENT = "SELECT count(*) FROM live_query_targets AS t JOIN live_queries AS q ON q.id = t.query_id \
+        LEFT JOIN agents AS a ON a.id = t.agent_id AND a.space = q.space \
         WHERE t.query_id = $1 AND t.answered_at IS NULL \
         AND (a.id IS NULL OR a.status IN ('offline', 'inactive', 'unenrolled', 'uninstalled', 'orphaned'))";
     /// Selects the answers after one: at least one, and no more than fit in `$3` bytes.

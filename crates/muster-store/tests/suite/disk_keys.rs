@@ -80,3 +80,21 @@ pub async fn a_disk_key_does_not_follow_its_agent_to_another_space(store: &impl 
     assert_eq!(stored(store).await, None);
     assert_eq!(store.disk_escrows_due(None, 9).await.unwrap(), []);
 }
+
+pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl Store) {
+    begun(store).await;
+    let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) };
+    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    let move_to = async |space: &str, handed_over: bool| {
+        let before = store.agent(&agent_id("a")).await.unwrap().unwrap();
+        let mut moved = before.clone();
+        (moved.version, moved.space) = (before.version + 1, SpaceId::trusted(space));
+        let hand_over = DiskKeyWrite::HandOver { agent: agent_id("a"), space: moved.space.clone() };
+        let hand_over = handed_over.then(|| hand_over.into());
+        commit(store, hand_over.into_iter().chain([update(&before, &moved)]).collect()).await;
+        stored(store).await
+    };
+    let key = move_to("other", true).await.unwrap();
+    assert_eq!((key.sealed, key.is_escrow_due, key.is_escrow_pending), (Some(vec![1]), false, false));
+    assert_eq!(move_to("third", false).await, None);
+}

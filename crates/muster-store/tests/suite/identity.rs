@@ -349,12 +349,16 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     commit(store, vec![muster_store::PolicyWrite::Insert(Box::new(inside)).into()]).await;
     let delete = || vec![W::DeleteSpace { id: blue.id.clone() }.into()];
     assert!(matches!(refused(store, delete()).await, Precondition::InUse(_)));
+    let there = |id: &SpaceId| vec![W::HasSpace { id: id.clone() }.into()];
+    commit(store, there(&blue.id)).await;
+    commit(store, there(&SpaceId::default())).await;
     commit(store, vec![muster_store::PolicyWrite::Delete { id: PolicyId::trusted("p") }.into()]).await;
     let query = LiveQuery { space: blue.id.clone(), ..super::live_queries::query("q", 0) };
     let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: Vec::new() };
     let run = ScriptRun { space: blue.id.clone(), ..super::scripts::run("r", 5, 0) };
     commit(store, vec![insert.into(), super::scripts::insert_run(&run, &[])]).await;
     commit(store, delete()).await;
+    assert!(matches!(refused(store, there(&blue.id)).await, Precondition::Missing(_)));
     assert_eq!(store.script_run_in(&blue.id, &run.id).await.unwrap(), None, "nor scripts");
     let inherited = store.live_query_in(&blue.id, &query.id).await.unwrap();
     assert_eq!(inherited, None, "a new space with this id must not have it");

@@ -1,10 +1,10 @@
 //! `muster host …`
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::disk_key::{DiskKey, DiskKeyStatus};
-use muster_protocol::management::host::{Host, HostAgent, ListHosts};
+use muster_protocol::management::host::{Host, HostAgent, ListHosts, TransferHosts, TransferredHost};
 use muster_protocol::management::host_check::AnsweredCheck;
 use muster_protocol::management::software::Software;
 
@@ -39,6 +39,16 @@ pub enum HostCommand {
     /// With --request, makes a Linux host ask its user for the disk passphrase.
     #[command(after_help = "Examples:\n  muster host disk-key web-7\n  muster host disk-key web-7 --request")]
     DiskKey(DiskKeyArgs),
+    /// Transfer hosts to another space
+    ///
+    /// orbit and osqueryd keep their keys. Tags and manual labels, pending scripts and live queries
+    /// end; the configuration, checks and labels of the other space apply within a minute. Disk keys
+    /// go with the hosts, which requires the privilege disk_keys.reveal. Hosts with agents of other
+    /// families are refused.
+    #[command(
+        after_help = "Examples:\n  muster host transfer web-7 web-8 --to-space finance\n  muster host transfer --filter 'hostname:lab-*' --to-space lab --dry-run"
+    )]
+    Transfer(TransferArgs),
     /// Delete a host and its agents
     ///
     /// The keys of its agents are rejected immediately. orbit and osqueryd enroll again
@@ -94,6 +104,25 @@ pub struct RefetchArgs {
     host: String,
 }
 
+/// Flags of `transfer`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("which hosts").required(true).args(["hosts", "filter"]))]
+pub struct TransferArgs {
+    /// Hosts, by id, hardware UUID or name
+    #[arg(value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Hosts with an agent that matches
+    #[arg(long, value_name = "KQL")]
+    filter: Option<String>,
+    /// Space that the hosts move to, by id
+    #[arg(long, value_name = "SPACE")]
+    to_space: String,
+    #[command(flatten)]
+    care: Care,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
 /// Flags of `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
@@ -122,6 +151,7 @@ const DETAILS: &[Column<Host>] = &[
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
     column("LABELS", |host| or_dash(Some(&host.labels.join(", ")))),
     column("SOFTWARE", software),
+    column("DENYLISTED", |host| or_dash(Some(&host.denylisted_queries.join(", ")))),
 ];
 
 const AGENTS: &[Column<HostAgent>] = &[
@@ -147,6 +177,16 @@ const SOFTWARE: &[Column<Software>] = &[
     column("SOFTWARE", |software| software.name.clone()),
     column("VERSION", |software| or_dash(Some(&software.version))),
     column("SOURCE", |software| software.source.clone()),
+];
+
+const TRANSFERRED: &[Column<TransferredHost>] = &[
+    column("HOST", |host| or_dash(Some(&host.hostname))),
+    column("RESULT", |host| if host.moved { "moves" } else { "stays" }.into()),
+    column("NEW ID", |host| or_dash(host.new_id.as_deref())),
+    column("REASON", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.message.as_str()))),
+    wide("ID", |host| host.id.clone()),
+    wide("DISK KEY", |host| if host.disk_key { "moves" } else { "-" }.into()),
+    wide("REMEDY", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.remedy.as_str()))),
 ];
 
 /// Formats the number of packages on a host.
@@ -175,6 +215,7 @@ impl HostCommand {
             Self::Show(args) => args.run(client).await,
             Self::Refetch(args) => args.run(client).await,
             Self::DiskKey(args) => args.run(client).await,
+            Self::Transfer(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
     }
@@ -239,6 +280,36 @@ impl ShowArgs {
             }
         }
         Ok(())
+    }
+}
+
+impl TransferArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut request = TransferHosts { to_space: self.to_space, kuery: self.filter, hosts: Vec::new() };
+        for named in &self.hosts {
+            request.hosts.push(find(client, named).await?.id);
+        }
+        // Also before the confirmation, which tells how many hosts will move.
+        let mut done = client.try_transfer_hosts(&request).await?;
+        if !self.care.dry_run && done.moved > 0 {
+            let hosts = counted(done.moved, "host");
+            let stay = if done.refused > 0 { format!("; {} cannot move", done.refused) } else { String::new() };
+            self.care.confirm(&format!("Transfer {hosts} to the space {}{stay}?", request.to_space))?;
+            done = client.transfer_hosts(&request).await?;
+        }
+        print_list(&done.items, self.output.output, TRANSFERRED, |host| {
+            host.new_id.clone().unwrap_or_else(|| host.id.clone())
+        })?;
+        if done.refused == 0 {
+            return Ok(());
+        }
+        let remedy = done.items.iter().find_map(|host| host.refusal.as_ref()).map(|refusal| refusal.remedy.clone());
+        let failed = Failed::new(format!(
+            "{} of {} cannot be transferred",
+            done.refused,
+            counted(done.items.len() as u64, "host")
+        ));
+        Err(failed.remedy(remedy.unwrap_or_default()))
     }
 }
 

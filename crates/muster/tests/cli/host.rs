@@ -40,3 +40,32 @@ fn fl47_orbit_and_osqueryd_are_one_host_whose_deletion_ends_both_keys() {
     assert_eq!((status, refused.get("node_invalid")), (401, None));
     fails(3, &["host", "show", "laptop-9"]);
 }
+
+#[test]
+fn hosts_are_transferred_to_another_space_after_a_dry_run() {
+    let key = json(&["enrollment-key", "create", "--family", "fleetd", "--name", "hosts to transfer"]);
+    let uuid = "0D1E2F3A-4B5C-6D7E-8F90-A1B2C3D4E5F7";
+    let enroll =
+        json!({"enroll_secret": key["api_key"], "hardware_uuid": uuid, "hostname": "laptop-t", "platform": "ubuntu"});
+    let (status, orbit) = fleetd("/api/fleet/orbit/enroll", &enroll);
+    assert_eq!(status, 200, "{orbit}");
+    ok(&["space", "create", "finance"]);
+    let transfer = ["host", "transfer", "laptop-t", "--to-space", "finance"];
+    let tried = json(&[&transfer[..], &["--dry-run"]].concat());
+    assert_eq!((&tried[0]["moved"], tried[0].get("new_id")), (&json!(true), None), "{tried}");
+    assert!(fails(2, &transfer).contains("Transfer 1 host to the space finance?"));
+    ok(&["host", "show", "laptop-t"]);
+    let moved = ok(&[&transfer[..], &["--yes"]].concat());
+    assert!(moved.contains("laptop-t") && moved.contains("moves"), "{moved}");
+    fails(3, &["host", "show", "laptop-t"]);
+    ok(&["--space", "finance", "host", "show", "laptop-t"]);
+    let (status, _) = fleetd("/api/fleet/orbit/config", &json!({"orbit_node_key": orbit["orbit_node_key"]}));
+    assert_eq!(status, 200, "it keeps its key");
+    fails(2, &["host", "transfer", "--to-space", "finance"]);
+    fails(3, &["host", "transfer", "--filter", "family:orbit", "--to-space", "no-such-space", "--yes"]);
+    let back = ["--space", "finance", "host", "transfer", "--filter", "hostname:laptop-t", "--to-space", "default"];
+    let back = ok(&[&back[..], &["--yes", "--output", "name"]].concat());
+    assert_eq!(json(&["host", "show", "laptop-t"])["id"], json!(back.trim()));
+    ok(&["host", "delete", "laptop-t", "--yes"]);
+    ok(&["space", "delete", "finance", "--yes"]);
+}

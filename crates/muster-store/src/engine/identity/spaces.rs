@@ -73,6 +73,12 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     if run(c, sql::DELETE_SPACE, [id.as_str()])? == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 
+/// Fails unless the space exists, and keeps it until the end of the transaction.
+pub(super) fn hold(c: &Connection, id: &SpaceId) -> Applied {
+    c.lock_shared(Rule::References)?;
+    check(c, id)
+}
+
 /// Fails unless the space exists.
 pub(super) fn check(c: &Connection, id: &SpaceId) -> Applied {
     if *id == SpaceId::default() || space(c, id)?.is_some() { Ok(()) } else { Err(missing(id).into()) }
