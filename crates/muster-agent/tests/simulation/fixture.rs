@@ -429,6 +429,7 @@ impl Agent {
             upgrades: self.upgrades.clone(),
             privileges: self.host.clone(),
             connect: Arc::new(connect),
+            memory: self.releases.clone(),
             settings: self.settings.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);
