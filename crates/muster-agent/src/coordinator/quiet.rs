@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Coordinator, Event};
+use super::{Coordinator, Event, Poll};
 
 /// Time without work after which memory is given back.
 pub const QUIET: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ impl Coordinator {
             Event::Worked(_) | Event::BackgroundDone(_) | Event::Upgraded(Some(_)) | Event::Joined(..) => {
                 self.release_at = Some(now + QUIET);
             }
-            Event::Polled(_) if self.last_check_in.is_none() => self.release_at = Some(now + QUIET),
+            Event::Polled(Poll::Answered(_)) if self.last_check_in.is_none() => self.release_at = Some(now + QUIET),
             _ if self.release_at.is_some_and(|at| at <= now) => {
                 self.release_at = None;
                 self.deps.memory.release();
