@@ -8,63 +8,79 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{MmapAdvise, madvise};
 
-/// Gives back the memory of program code and constant data, of this program and of its libraries. What is used afterwards
-/// is mapped again, from the kernel's cache of the files, which other processes share.
+/// Gives back the memory of code and constant data of this program and of the C library. What is used afterwards is mapped
+/// again, from the kernel's cache of the files, which other processes share.
 ///
 /// The kernel maps 64 KiB around each page that is used once, and unmaps them only when the host is short of memory. After
 /// the start of a program that then waits for hours, most of this is never used again.
 pub fn release_program_pages() -> io::Result<()> {
-    for mapping in unmodified_files(BufReader::new(File::open("/proc/self/smaps")?))? {
+    // One function of each: both files are mapped before `main` and until the end.
+    let own = release_program_pages as *const () as usize;
+    let library = nix::libc::madvise as *const () as usize;
+    for mapping in unmodified(BufReader::new(File::open("/proc/self/smaps")?), &[own, library])? {
         discard(&mapping)?;
     }
     Ok(())
 }
 
-/// Returns the private mappings of files that cannot be written, and of which no page was ever written, in the format of
+/// A private mapping of a file that cannot be written.
+struct Mapping {
+    addresses: Range<usize>,
+    /// Device and inode.
+    file: (String, String),
+    /// Whether no page was ever written: neither in memory nor in swap.
+    unwritten: [bool; 2],
+}
+
+/// Returns the read-only mappings, without written pages, of the files that contain these functions. The format is that of
 /// `/proc/PID/smaps`.
-fn unmodified_files(smaps: impl BufRead) -> io::Result<Vec<Range<usize>>> {
-    let mut found = Vec::new();
-    // The mapping whose lines are being read, and how many of its counts of written pages were zero.
-    let mut current: Option<(Range<usize>, usize)> = None;
+fn unmodified(smaps: impl BufRead, functions: &[usize]) -> io::Result<Vec<Range<usize>>> {
+    let mut mappings: Vec<Mapping> = Vec::new();
+    let mut is_relevant = false;
     for line in smaps.lines() {
         let line = line?;
-        match line.split_once(' ') {
-            Some((head, rest)) if !head.ends_with(':') => current = read_only_file(head, rest).map(|range| (range, 0)),
-            // Pages that were written and then protected, such as those with relocations, are kept, as are those in swap.
-            Some(("Anonymous:" | "Swap:", size)) if size.trim() == "0 kB" => {
-                if let Some((range, zeros)) = &mut current {
-                    *zeros += 1;
-                    if *zeros == 2 {
-                        found.push(range.clone());
-                    }
-                }
+        let Some((head, rest)) = line.split_once(' ') else { continue };
+        if !head.ends_with(':') {
+            let mapping = read_only_file(head, rest);
+            is_relevant = mapping.is_some();
+            mappings.extend(mapping);
+        } else if let Some(mapping) = mappings.last_mut().filter(|_| is_relevant) {
+            // Pages that were written and then protected, such as those with relocations, must be kept.
+            let is_none = rest.trim() == "0 kB";
+            match head {
+                "Anonymous:" => mapping.unwritten[0] = is_none,
+                "Swap:" => mapping.unwritten[1] = is_none,
+                _ => {}
             }
-            _ => {}
         }
     }
-    Ok(found)
+    let contains = |mapping: &&Mapping| functions.iter().any(|function| mapping.addresses.contains(function));
+    let files: Vec<_> = mappings.iter().filter(contains).map(|mapping| mapping.file.clone()).collect();
+    let released = mappings.into_iter().filter(|mapping| mapping.unwritten == [true; 2]);
+    Ok(released.filter(|mapping| files.contains(&mapping.file)).map(|mapping| mapping.addresses).collect())
 }
 
 /// Parses the first line of a mapping: `START-END PERMISSIONS OFFSET DEVICE INODE PATH`.
-fn read_only_file(range: &str, rest: &str) -> Option<Range<usize>> {
+fn read_only_file(range: &str, rest: &str) -> Option<Mapping> {
     let mut fields = rest.split_ascii_whitespace();
     let is_private = matches!(fields.next()?, "r--p" | "r-xp");
-    let is_file = fields.nth(2)? != "0";
+    let (device, inode) = (fields.nth(1)?, fields.next()?);
     let (start, end) = range.split_once('-')?;
     let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16));
-    (is_private && is_file).then_some(start.ok()?..end.ok()?)
+    let file = (device.to_owned(), inode.to_owned());
+    (is_private && inode != "0").then_some(Mapping { addresses: start.ok()?..end.ok()?, file, unwritten: [false; 2] })
 }
 
-/// Unmaps the pages of a mapping that [`unmodified_files`] returned.
+/// Unmaps the pages of a mapping that [`unmodified`] returned.
 fn discard(mapping: &Range<usize>) -> io::Result<()> {
     let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut::<c_void>(mapping.start)) else {
         return Ok(());
     };
     #[allow(unsafe_code, reason = "no library has a safe function for this")]
     // SAFETY: The mapping is private, of a file, and has no page of its own, so that every later access reads the same bytes
-    // from the same file again. It cannot be written, and the program never makes such a mapping writable, so that
-    // this cannot have changed since it was read. Unmapped meanwhile, the address is an error; and the loader
-    // alone, which is not used after the start, would put another mapping there.
+    // from the same file again. It belongs to the program or to the C library. The loader maps these, and protects
+    // what it has written, before `main`; nothing unmaps them or makes them writable later, so that the mapping is
+    // still the one that was read.
     unsafe {
         madvise(start, mapping.len(), MmapAdvise::MADV_DONTNEED)?;
     }
@@ -80,16 +96,20 @@ mod tests {
         5800-5900 r--p 00059000 fe:00 42 /opt/a program\nAnonymous:  4 kB\nSwap:  0 kB\n\
         5900-5a00 r--p 0005a000 fe:00 42 /opt/a program\nAnonymous:  0 kB\nSwap:  4 kB\n\
         5a00-5b00 rw-p 0005a000 fe:00 42 /opt/a program\nAnonymous:  0 kB\nSwap:  0 kB\n\
-        5b00-5c00 r--s 0005a000 fe:00 43 /shared\nAnonymous:  0 kB\nSwap:  0 kB\n\
-        5c00-5d00 r--p 00000000 00:00 0\nAnonymous:  0 kB\nSwap:  0 kB\n\
+        5b00-5c00 r--s 0005a000 fe:00 42 /opt/a program\nAnonymous:  0 kB\nSwap:  0 kB\n\
+        5c00-5d00 r--p 00000000 fe:00 42 /opt/a program\nAnonymous:  0 kB\nSwap:  0 kB\n\
         5d00-5e00 r--p 00000000 00:00 0  [vvar]\nAnonymous:  0 kB\nSwap:  0 kB\n\
-        5e00-5f00 r--p 00000000 fe:00 44 /unknown kernel\n\
-        6000-6100 r--p 00000000 fe:00 44 /lib/c\nAnonymous:  0 kB\nSwap:  0 kB\n";
+        5e00-5f00 r--p 00000000 fe:00 42 /opt/a program of an unknown kernel\n\
+        6000-6100 r-xp 00000000 fe:00 43 /lib/c\nAnonymous:  0 kB\nSwap:  0 kB\n\
+        6100-6200 r--p 00000000 fe:00 44 /lib/loaded later\nAnonymous:  0 kB\nSwap:  0 kB\n\
+        6200-6300 r--p 00000000 fe:01 42 /lib/on another device\nAnonymous:  0 kB\nSwap:  0 kB\n";
 
     #[test]
-    fn only_files_without_a_written_page_are_released() {
-        let found = unmodified_files(SMAPS.as_bytes()).unwrap();
-        assert_eq!(found, [0x5600..0x5800, 0x6000..0x6100]);
+    fn only_own_files_without_a_written_page_are_released() {
+        let found = |functions: &[usize]| unmodified(SMAPS.as_bytes(), functions).unwrap();
+        assert_eq!(found(&[0x5700, 0x6000]), [0x5600..0x5800, 0x5c00..0x5d00, 0x6000..0x6100]);
+        assert_eq!(found(&[0x6050]).len(), 1);
+        assert_eq!(found(&[0x100, 0x6300]), []);
     }
 
     #[test]
