@@ -2,7 +2,7 @@
 //!
 //! The targets are in `fuzz/`, in one program. The feature `fuzzer` compiles libFuzzer into it (which requires a C++
 //! compiler), and the pinned Rust compiler adds the instrumentation, so that nothing has to be installed. The address
-//! sanitizer is not used, because our code has no `unsafe` and checks bounds and overflows anyway.
+//! sanitizer is not used, because the parsers have no `unsafe` and check bounds and overflows anyway.
 
 use std::process::Command;
 

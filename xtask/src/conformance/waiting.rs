@@ -34,20 +34,36 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "the agent stores its acks until they are delivered, and has no reason to repeat them at each start",
         &[159],
     ),
-    (List::Ag, "a unit that was left behind is replaced on hosts with systemd only; not tested", &[155]),
-    (List::Ag, "all inputs come from a server: without one, the agent is installed and waits for its enrollment", &[7]),
+    (
+        List::Ag,
+        "a unit that was left behind is replaced on hosts with systemd, which `cargo xtask systemd-test` checks",
+        &[155],
+    ),
+    (
+        List::Ag,
+        "there is no standalone mode: all inputs come from a server, and without an enrollment the agent is installed, but not started",
+        &[7],
+    ),
     (
         List::Ag,
         "a managed agent may be upgraded by hand, because no option skips the signature of a trusted release key",
         &[21],
     ),
-    (List::Ag, "the control protocol is Muster's own, and its clients poll the status", &[51]),
+    (
+        List::Ag,
+        "the control protocol is Muster's own and has no stream: each request returns the state of that moment",
+        &[51],
+    ),
     (
         List::Ag,
         "until the enrollment, the server is a child of the command, and there is no daemon that could report a state of it; under the daemon, its component is HEALTHY when it listens",
         &[99],
     ),
-    (List::Ag, "the rush in the test is of 16 hosts, with several hundred check-ins a second", &[106]),
+    (
+        List::Ag,
+        "the rush in the test is of 16 hosts, which check in until the local agent has run five actions: several thousand times, not 10,000",
+        &[106],
+    ),
     (
         List::Ag,
         "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check",

@@ -69,12 +69,16 @@ fn conflict_marker(path: &Path, text: &str) -> Option<String> {
     Some(format!("{}:{}: conflict marker of a merge", path.display(), at + 1))
 }
 
+/// The only crate that may contain unsafe code.
+pub const UNSAFE: &str = "crates/muster-platform";
+
 /// Checks that a member inherits the lints and has a description.
 fn member(path: &Path, text: &str) -> anyhow::Result<Vec<String>> {
     let manifest: toml::Table = text.parse().with_context(|| path.display().to_string())?;
     let at = |section: &str, key: &str| manifest.get(section).and_then(|section| section.get(key)).cloned();
     let mut stops = Vec::new();
-    if at("lints", "workspace") != Some(toml::Value::Boolean(true)) {
+    // A crate with unsafe code cannot inherit the lint that forbids it.
+    if at("lints", "workspace") != Some(toml::Value::Boolean(true)) && !path.starts_with(UNSAFE) {
         stops.push(format!("{}: lints.workspace = true is missing", path.display()));
     }
     let description = at("package", "description");
@@ -171,6 +175,9 @@ mod tests {
         assert_eq!(stops.len(), 2);
         let whole = "[package]\ndescription = \"Simulated agents for load.\"\n[lints]\nworkspace = true";
         assert!(member(Path::new("a"), whole).unwrap().is_empty());
+        let own = "[package]\ndescription = \"The crate with unsafe code.\"\n";
+        assert_eq!(member(Path::new("crates/a/Cargo.toml"), own).unwrap().len(), 1);
+        assert!(member(&Path::new(UNSAFE).join("Cargo.toml"), own).unwrap().is_empty());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
 use crate::components::{Components, Host, child, orphans};
 use crate::control::server::{self, Control};
+use crate::coordinator::quiet::Memory;
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use crate::enroll::delayed;
 use crate::enroll::plan::Plan;
@@ -183,6 +184,17 @@ struct Parts<'a> {
     runs_server: bool,
 }
 
+/// The memory of this process: what the start and policies have used is mostly program code.
+struct ProgramMemory;
+
+impl Memory for ProgramMemory {
+    fn release(&self) {
+        if let Err(error) = muster_platform::memory::release_program_pages() {
+            tracing::debug!(%error, "unused program code stays in memory");
+        }
+    }
+}
+
 /// Prepares this host for components.
 async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
     let socket = layout.component_socket();
@@ -228,6 +240,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             upgrades: parts.upgrades.clone(),
             privileges: Arc::new(HostPrivileges(parts.layout.clone())),
             connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
+            memory: Arc::new(ProgramMemory),
             settings: settings_for(&enrollment, &parts.settings),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {

@@ -29,11 +29,14 @@ impl Coordinator {
             Ending::Reload => return ending,
             Ending::Stopped | Ending::Restart | Ending::Unprivileged => {
                 self.deps.components.halt().await;
+                // Afterwards: what only the leader of a cluster may run must have ended when another agent becomes the leader.
+                self.deps.variables.stop().await;
                 return ending;
             }
             Ending::Unenrolled => self.components.clear(&self.deps),
         }
         self.deps.components.settled().await;
+        self.deps.variables.stop().await;
         let mut fault = None;
         // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.
         if reply.is_some() {

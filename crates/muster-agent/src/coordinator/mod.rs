@@ -18,6 +18,7 @@ mod outcome;
 pub mod planner;
 pub mod poll_length;
 mod proxied;
+pub mod quiet;
 mod recovery;
 pub mod refusal;
 pub mod report;
@@ -58,6 +59,7 @@ use background::{Background, Finished};
 use migrate::Connect;
 use planner::{Situation, Step};
 use poll_length::PollLength;
+use quiet::{Memory, QUIET};
 use recovery::Recovery;
 use refusal::Refusals;
 use report::Snapshot;
@@ -100,6 +102,8 @@ pub struct Deps {
     pub privileges: Arc<dyn Privileges>,
     /// Connects to the server of a migration.
     pub connect: Connect,
+    /// The memory of the process.
+    pub memory: Arc<dyn Memory>,
     /// Settings.
     pub settings: Settings,
 }
@@ -228,6 +232,8 @@ pub struct Coordinator {
     lost_state: bool,
     policy_log_level: Option<String>,
     components: Wanted,
+    /// When memory is given back, if no work is done until then.
+    release_at: Option<Instant>,
     /// The policy whose variables were waited for.
     prepared: Option<String>,
     leaving: Option<(Ending, Option<oneshot::Sender<Option<String>>>)>,
@@ -285,6 +291,7 @@ impl Coordinator {
             lost_state,
             policy_log_level: None,
             components: Wanted::default(),
+            release_at: Some(now + QUIET),
             prepared: None,
             leaving: None,
             deps,
@@ -310,6 +317,7 @@ impl Coordinator {
                 return self.leave(ending, reply).await;
             }
             let event = self.next_event(commands).await;
+            self.watch_for_quiet(&event);
             self.handle(event);
         }
     }
@@ -371,7 +379,7 @@ impl Coordinator {
         if self.poll.is_some() && (self.trial.is_some() || self.reports_rollback()) {
             wake = wake.min(now + trial::EXAMINE);
         }
-        if let Some(due) = self.components.due() {
+        for due in self.components.due().into_iter().chain(self.release_at) {
             wake = wake.min(due);
         }
         // No action starts while a policy is being applied.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::board::Board;
 use super::docker;
@@ -30,14 +31,17 @@ pub struct Background {
 
 /// A provider that runs.
 struct Running {
-    task: AbortHandle,
+    task: JoinHandle<()>,
+    /// The provider ends when this is dropped, after it has given back what it holds.
+    _stop: oneshot::Sender<()>,
     /// The secrets that it reads.
     secrets: BTreeSet<Reference>,
 }
 
-impl Drop for Running {
+/// After a reload, other providers go on with what these hold, so that nothing is given back.
+impl Drop for Background {
     fn drop(&mut self) {
-        self.task.abort();
+        self.running().values().for_each(|running| running.task.abort());
     }
 }
 
@@ -69,8 +73,7 @@ impl Background {
             // A provider that reads other secrets starts anew; until it has, the values of the former ones stay.
             if running.get(provider).is_none_or(|former| former.secrets != secrets) {
                 self.board.await_again(provider);
-                let task = self.start(provider, &secrets);
-                running.insert(provider, Running { task, secrets });
+                running.insert(provider, self.start(provider, secrets));
             }
         }
     }
@@ -85,6 +88,19 @@ impl Background {
         let names = self.names();
         // After this time, the policy is applied with the values that are there; the others cause a new model later.
         let _ = tokio::time::timeout(PATIENCE, self.board.ready(&names)).await;
+    }
+
+    /// Stops all providers, and waits a limited time until they have given back what they hold.
+    pub async fn stop(&self) {
+        let running = std::mem::take(&mut *self.running());
+        let tasks: Vec<_> = running.into_values().map(|running| running.task).collect();
+        let ended = async {
+            for task in tasks {
+                // A provider that has panicked has ended as well.
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, ended).await;
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -117,22 +133,39 @@ impl Background {
             .collect()
     }
 
-    fn start(&self, provider: &'static str, references: &BTreeSet<Reference>) -> AbortHandle {
+    fn start(&self, provider: &'static str, secrets: BTreeSet<Reference>) -> Running {
         tracing::info!(provider, "finding variables");
         let (settings, board) = (self.settings.clone(), self.board.clone());
-        // As one type: each type of task has code of its own.
-        let task: Pin<Box<dyn Future<Output = ()> + Send>> = match provider {
-            docker::PROVIDER => Box::pin(docker::run(settings.docker, board)),
-            objects::PROVIDER => Box::pin(pods::run(settings.kubernetes, board)),
-            secrets::PROVIDER => Box::pin(secrets::run(settings.kubernetes_secrets, references.clone(), board)),
-            _ => Box::pin(leader::run(settings.kubernetes_leaderelection, self.agent_id.clone(), board)),
+        let (stop, stopped) = oneshot::channel();
+        let task = match provider {
+            docker::PROVIDER => until(stopped, Box::pin(docker::run(settings.docker, board))),
+            objects::PROVIDER => until(stopped, Box::pin(pods::run(settings.kubernetes, board))),
+            secrets::PROVIDER => {
+                until(stopped, Box::pin(secrets::run(settings.kubernetes_secrets, secrets.clone(), board)))
+            }
+            _ => Box::pin(leader::run(settings.kubernetes_leaderelection, self.agent_id.clone(), board, stopped)),
         };
-        tokio::spawn(task).abort_handle()
+        Running { task: tokio::spawn(task), _stop: stop, secrets }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<&'static str, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As one type: each type of task has code of its own.
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs a provider that holds nothing until it is stopped.
+fn until(stopped: oneshot::Receiver<()>, provider: Task) -> Task {
+    Box::pin(async {
+        tokio::select! {
+            // First, so that a stopped provider publishes nothing more.
+            biased;
+            _ = stopped => {}
+            () = provider => {}
+        }
+    })
 }
 
 /// Collects all texts of a tree.

@@ -109,6 +109,10 @@ impl Variables for HostVariables {
         self.background.ready().await;
     }
 
+    async fn stop(&self) {
+        self.background.stop().await;
+    }
+
     fn faults(&self) -> Vec<String> {
         self.background.board().faults()
     }

@@ -109,6 +109,14 @@ fn half(key: &str) -> String {
     pair.split_once(':').unwrap().1.to_owned()
 }
 
+/// Returns the limits of a process for core files. With a limit of one byte, the kernel neither writes a file nor pipes one to
+/// a program.
+fn core_limits(process: &Path) -> Vec<String> {
+    let limits = std::fs::read_to_string(process.join("limits")).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    cores.split_whitespace().skip(4).take(2).map(str::to_owned).collect()
+}
+
 /// Starts an agent that may write a core file into its working directory.
 fn run_with_cores(host: &Host, directory: &Path) -> Daemon {
     let mut command = Command::new("/bin/sh");
@@ -161,9 +169,24 @@ fn ag9_ag39_ag40_ag147_secrets_are_in_no_log_argument_environment_bundle_core_or
     host.muster(&[&["agent", "diagnostics", agent], &wait[..]].concat());
     let enrolled = remote.enrollment();
 
-    // A crash with the secrets in memory.
+    for command in ["status", "inspect", "logs"] {
+        let (_, text) = output(&mut remote.command(command));
+        std::fs::write(left.path().join(command), text).unwrap();
+    }
+
+    // A crash with the secrets in memory, of an agent and of a program that must not leave any memory behind.
+    assert_eq!(core_limits(&Path::new("/proc").join(status["pid"].to_string())), ["1", "1"]);
+    let sleepers = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let sleepers: Vec<_> = sleepers.filter(|path| process(path, &[POLICY_SECRET.to_owned()]).is_some()).collect();
+    assert!(!sleepers.is_empty(), "the program has the secret");
+    for sleeper in sleepers {
+        assert_eq!(core_limits(&sleeper), ["1", "1"]);
+    }
     daemon.signal(nix::sys::signal::Signal::SIGABRT);
     daemon.wait();
+    let bundle = left.path().join("bundle of the dead agent");
+    let (code, text) = output(remote.command("diagnostics").arg("--file").arg(&bundle));
+    assert_eq!(code, 0, "{text}");
     let mut daemon = run_with_cores(&remote, left.path());
     remote.until_healthy();
     let (code, text) = output(remote.command("unenroll").args(["--uninstall-token", &file("uninstall", uninstall)]));

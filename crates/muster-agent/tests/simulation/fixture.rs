@@ -10,6 +10,7 @@ use muster_agent::components::supervisor::Supervisor;
 use muster_agent::components::{
     ComponentState, Components, Health, InputAction, Launch, ProxiedAction, Reporter, Runtime,
 };
+use muster_agent::coordinator::quiet::Memory;
 use muster_agent::coordinator::report::Snapshot;
 use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
@@ -235,6 +236,8 @@ pub struct FakeVariables {
     observed: Mutex<Used>,
     late: Mutex<Option<(Duration, Value)>>,
     unknown: AtomicBool,
+    /// Whether nothing is looked for any more.
+    pub stopped: AtomicBool,
 }
 
 impl FakeVariables {
@@ -290,6 +293,10 @@ impl Variables for FakeVariables {
         *self.observed.lock().unwrap() = used.clone();
     }
 
+    async fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
     fn is_ready(&self) -> bool {
         !self.unknown.load(Ordering::Relaxed)
     }
@@ -300,6 +307,16 @@ impl Variables for FakeVariables {
             tokio::time::sleep(after).await;
             self.set("late", value);
         }
+    }
+}
+
+/// When memory was given back.
+#[derive(Default)]
+pub struct Releases(pub Mutex<Vec<Instant>>);
+
+impl Memory for Releases {
+    fn release(&self) {
+        self.0.lock().unwrap().push(Instant::now());
     }
 }
 
@@ -361,6 +378,7 @@ pub struct Agent {
     pub variables: Arc<FakeVariables>,
     pub settings: Settings,
     pub upgrades: Arc<dyn Upgrades>,
+    pub memory: Arc<Releases>,
     /// The server of a migration.
     pub other: FakeServer,
     /// Whether other connections lead to that server, or else in another way to the first one.
@@ -389,6 +407,7 @@ impl Agent {
             journal,
             settings: Settings::default(),
             upgrades: Arc::new(NotInstalled),
+            memory: Arc::default(),
             other: FakeServer::default(),
             migrates: false,
             is_cut_off: false,
@@ -429,6 +448,7 @@ impl Agent {
             upgrades: self.upgrades.clone(),
             privileges: self.host.clone(),
             connect: Arc::new(connect),
+            memory: self.memory.clone(),
             settings: self.settings.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);

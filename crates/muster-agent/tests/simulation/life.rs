@@ -27,6 +27,47 @@ async fn the_policy_is_applied_before_actions_and_acks_go_in_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn memory_is_given_back_after_the_start_and_after_work_but_not_while_idle() {
+    let mut agent = Agent::new(4);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    let released = |agent: &Agent| agent.memory.0.lock().unwrap().len();
+    agent.pass(SECOND * 9).await;
+    assert_eq!(released(&agent), 0, "the start may take longer");
+    agent.pass(SECOND * 6).await;
+    assert_eq!(released(&agent), 1);
+    agent.pass(HOUR * 24).await;
+    assert_eq!(released(&agent), 1, "what idle check-ins use stays in memory");
+    agent.server.change(|server| server.policy = Some(policy(2, "next")));
+    agent.pass(MINUTE).await;
+    assert_eq!(released(&agent), 2);
+    agent.kill().await;
+
+    // Without a server, the first check-in comes late, and is work of its own.
+    let mut agent = Agent::new(5);
+    agent.server.change(|server| server.always = Some(("", Fault::LoseRequest)));
+    agent.start();
+    agent.pass(HOUR).await;
+    assert_eq!(released(&agent), 1);
+    agent.server.change(|server| server.always = None);
+    agent.pass(HOUR).await;
+    assert_eq!(released(&agent), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_stops_gives_back_what_its_variables_hold() {
+    for command in [Command::Stop, Command::Restart, Command::Reload] {
+        let keeps = matches!(command, Command::Reload);
+        let mut agent = Agent::new(6);
+        agent.start();
+        agent.pass(SECOND * 5).await;
+        agent.commands.send(command).await.unwrap();
+        agent.ended(MINUTE).await;
+        assert_ne!(agent.variables.stopped.load(std::sync::atomic::Ordering::Relaxed), keeps);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_in_reports_policy_and_components() {
     let mut agent = Agent::new(2);
     agent.server.change(|server| server.policy = Some(policy(3, "web")));

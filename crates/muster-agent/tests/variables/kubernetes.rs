@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_agent::state::enrollment::Secret;
-use muster_agent::variables::Variables as _;
 use muster_agent::variables::providers::HostVariables;
+use muster_agent::variables::{VariableSets, Variables as _};
 use serde_json::{Value, json};
 
 use crate::api::{Api, HANGS};
@@ -165,6 +165,54 @@ async fn of_the_agents_of_a_cluster_one_is_the_leader() {
         (&lease["spec"]["holderIdentity"], &lease["spec"]["leaseTransitions"]),
         (&"elastic-agent-leader-other".into(), &json!(1))
     );
+}
+
+#[tokio::test]
+async fn a_leader_that_stops_or_is_not_needed_releases_its_lease() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let api = Api::new();
+    let more = ", leader_leaseduration: 60s, leader_renewdeadline: 40s, leader_retryperiod: 50ms";
+    let mut agents = Vec::new();
+    for (directory, id) in directories.iter().zip(["agent-1", "agent-2"]) {
+        kube_config(&api, directory.path()).await;
+        let config = directory.path().join("kubeconfig");
+        let text = format!("providers: {{kubernetes_leaderelection: {{kube_config: '{}'{more}}}}}", config.display());
+        agents.push(crate::providers_of(directory.path(), &text, id));
+    }
+    let holder = || api.document(LEASE)["spec"]["holderIdentity"].as_str().unwrap().to_owned();
+    let policy = used(&format!("${{{LEADER}}}"));
+    let leads = |sets: &VariableSets| sets.context().get(LEADER) == Some(&json!(true));
+
+    agents[0].observe(&policy);
+    until(&agents[0], leads).await;
+    agents[1].observe(&policy);
+    agents[1].ready().await;
+    agents[1].stop().await;
+    assert_eq!(holder(), "elastic-agent-leader-agent-1", "only the leader releases the lease");
+
+    agents[1].observe(&policy);
+    let stopped = Instant::now();
+    agents[0].stop().await;
+    until(&agents[1], leads).await;
+    assert!(stopped.elapsed() < Duration::from_secs(20), "{:?}", stopped.elapsed());
+    let lease = api.document(LEASE);
+    assert_eq!((holder().as_str(), &lease["spec"]["leaseTransitions"]), ("elastic-agent-leader-agent-2", &json!(1)));
+
+    agents[1].observe(&used("x"));
+    while !holder().is_empty() {
+        assert!(stopped.elapsed() < Duration::from_secs(20), "{}", api.document(LEASE));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(api.document(LEASE)["spec"]["leaseDurationSeconds"], 1);
+    // It takes part again, with a lease that nobody has.
+    agents[1].observe(&policy);
+    until(&agents[1], leads).await;
+
+    // A cluster that does not answer does not keep the agent from stopping.
+    api.fail(LEASE, HANGS, api.document(LEASE));
+    let stopped = Instant::now();
+    agents[1].stop().await;
+    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use muster_core::time::Clock as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Cluster;
@@ -21,6 +22,8 @@ use crate::variables::settings::LeaderElection;
 pub const PROVIDER: &str = "kubernetes_leaderelection";
 /// Delay before another try if there is no cluster.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Maximum time for the release of the lease.
+const RELEASE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -65,18 +68,29 @@ fn decide(spec: &Spec, own: &str, unchanged: Duration, own_duration: Duration) -
     }
 }
 
-/// Takes part in the election until it is aborted. The lease then ends by itself.
-pub async fn run(settings: LeaderElection, agent_id: String, board: Arc<Board>) {
+/// Takes part in the election until the sender of `stopped` is dropped. Then releases the lease, if this agent is the leader.
+/// If the task is aborted instead, the lease ends by itself.
+pub async fn run(settings: LeaderElection, agent_id: String, board: Arc<Board>, mut stopped: oneshot::Receiver<()>) {
     // As other agents name themselves, so that people find the leader.
     let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or(agent_id);
     let own = format!("elastic-agent-leader-{name}");
     loop {
         match Cluster::find(settings.kube_config.as_deref()) {
             Ok(None) => board.set_context(PROVIDER, json!({"leader": false})),
-            Ok(Some(cluster)) => Candidate::new(&cluster, &settings, &own).run(&board).await,
+            Ok(Some(cluster)) => {
+                let mut candidate = Candidate::new(&cluster, &settings, &own);
+                tokio::select! {
+                    biased;
+                    _ = &mut stopped => return candidate.release().await,
+                    () = candidate.run(&board) => {}
+                }
+            }
             Err(reason) => board.set_fault(PROVIDER, Some(reason)),
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::select! {
+            _ = &mut stopped => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
     }
 }
 
@@ -90,13 +104,15 @@ struct Candidate<'a> {
     /// The lease that was seen last, and when it was seen first.
     seen: Spec,
     since: Instant,
+    /// The lease as this agent has written it last, while it is the leader.
+    held: Option<Lease>,
 }
 
 impl<'a> Candidate<'a> {
     fn new(cluster: &'a Cluster, settings: &'a LeaderElection, own: &'a str) -> Self {
         let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", cluster.namespace());
         let lease = format!("{leases}/{}", encoded(&settings.leader_lease));
-        Self { cluster, settings, own, leases, lease, seen: Spec::default(), since: Instant::now() }
+        Self { cluster, settings, own, leases, lease, seen: Spec::default(), since: Instant::now(), held: None }
     }
 
     /// Takes part until the cluster cannot be used any more.
@@ -144,26 +160,44 @@ impl<'a> Candidate<'a> {
         };
         let Some(Lease { metadata, spec }) = found else {
             let lease = self.written(&Spec::default(), None);
-            return self.write(Method::POST, &self.leases, lease).await;
+            self.held = self.write(Method::POST, &self.leases, lease).await?;
+            return Ok(self.held.is_some());
         };
         // Measured on this host's clock, from the moment at which the change was seen.
         if spec != self.seen {
             (self.seen, self.since) = (spec.clone(), Instant::now());
         }
         match decide(&spec, self.own, self.since.elapsed(), self.settings.leader_leaseduration) {
-            Next::Wait => Ok(false),
+            Next::Wait => self.held = None,
             Next::Renew | Next::Take => {
                 let lease = self.written(&spec, Some(&metadata));
-                self.write(Method::PUT, &self.lease, lease).await
+                self.held = self.write(Method::PUT, &self.lease, lease).await?;
             }
+        }
+        Ok(self.held.is_some())
+    }
+
+    /// Releases the lease, so that another agent need not wait until it ends.
+    async fn release(&self) {
+        let Some(Lease { metadata, spec }) = &self.held else { return };
+        let mut lease = self.written(spec, Some(metadata));
+        // As other clients release a lease: without a holder, and with the shortest valid duration.
+        lease["spec"]["holderIdentity"] = "".into();
+        lease["spec"]["leaseDurationSeconds"] = 1.into();
+        let outcome = tokio::time::timeout(RELEASE, self.write(Method::PUT, &self.lease, lease)).await;
+        match outcome {
+            // A conflict: it has another holder, or this agent takes part anew and has renewed it.
+            Ok(Ok(released)) => tracing::info!(released = released.is_some(), "no longer the leader"),
+            Ok(Err(error)) => tracing::warn!(%error, "the lease of the leader is not released, and ends by itself"),
+            Err(_) => tracing::warn!("the lease of the leader is not released in time, and ends by itself"),
         }
     }
 
-    /// Writes the lease. If somebody else was faster, that is no error.
-    async fn write(&self, method: Method, path: &str, lease: Value) -> Result<bool, ApiError> {
-        match self.cluster.send::<Lease>(method, path, Some(lease)).await {
-            Err(error) if error.is(StatusCode::CONFLICT) => Ok(false),
-            other => other.map(|_| true),
+    /// Writes the lease, and returns it as it is stored. If somebody else was faster, that is no error.
+    async fn write(&self, method: Method, path: &str, lease: Value) -> Result<Option<Lease>, ApiError> {
+        match self.cluster.send(method, path, Some(lease)).await {
+            Err(error) if error.is(StatusCode::CONFLICT) => Ok(None),
+            other => other.map(Some),
         }
     }
 
