@@ -61,6 +61,11 @@ impl HostView {
         self.agents.iter().filter_map(|agent| agent.last_checkin).max()
     }
 
+    /// Returns the platform of the osquery that gets checks and packs, which can be unknown; `None` if there is no osquery.
+    pub(crate) fn osquery_platform(&self) -> Option<Option<Platform>> {
+        asked(&self.agents).map(Platform::of)
+    }
+
     /// Returns what the agent that was seen last reports. Reports of several agents differ for a while if one of them is gone.
     fn newest(&self, wanted: impl Fn(&AgentView) -> Option<String>) -> Option<String> {
         let told = self.agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?)));
