@@ -51,6 +51,10 @@ pub struct Members {
     pub is_behind: bool,
     /// Link to the list of hosts with this label.
     pub all: String,
+    /// Link to the form of a live query on them.
+    pub query: String,
+    /// The privilege that is missing for one; empty if none is.
+    pub lacks_query: &'static str,
     /// What was typed into the form that adds hosts.
     pub typed: String,
     /// The privilege that is missing to see hosts; empty if none is.
@@ -87,6 +91,8 @@ impl Members {
             next: String::new(),
             is_behind: !asked.after.is_empty(),
             all: with_label.link(&visitor.base, TAB, &[]),
+            query: format!("{}/queries/run?label={}", visitor.base, encoded(&view.label.name)),
+            lacks_query: visitor.lacks(PrivilegeName::QueriesRunSaved),
             typed: String::new(),
             lacks: visitor.lacks(PrivilegeName::AgentsRead),
         };

@@ -6,7 +6,7 @@ mod export;
 mod facts;
 mod fleetd;
 mod host;
-mod label_hosts;
+pub mod label_hosts;
 mod labels;
 mod list;
 mod mdm;
