@@ -83,7 +83,8 @@ mod tests {
         fleet.commit(added.collect()).await;
         let context = OpContext::administrator(Actor::Local { uid: 0 });
         let grant = context.grant().unwrap();
-        let is_old = |action: &Action, _: &ActionProgress| action.data.as_deref().is_some_and(|data| data.contains("old"));
+        let is_old =
+            |action: &Action, _: &ActionProgress| action.data.as_deref().is_some_and(|data| data.contains("old"));
         let actions = fleet.fleet.actions();
         let first = actions.search(&grant, &ActionListQuery::default(), 3, is_old).await.unwrap();
         assert!(first.items.is_empty() && first.is_cut);

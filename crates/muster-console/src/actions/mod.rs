@@ -200,19 +200,16 @@ pub async fn show(
     }
 }
 
-async fn read<'a>(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    asked: &'a Asked,
-    newest: i64,
-) -> Result<ActionsPage<'a>, Error> {
+async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i64) -> Result<ActionsPage<'a>, Error> {
     let grant = visitor.context.grant::<AgentsRead>()?;
     let wanted = asked.wanted(fleet, visitor).await?;
     let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
     let question =
         ActionListQuery { errors: ERRORS, after: cursor::action(after, None)?, ..ActionListQuery::default() };
     let found = match wanted {
-        Some(wanted) => fleet.actions().search(&grant, &question, ROWS as usize, |one, how| wanted.fits(one, how)).await?,
+        Some(wanted) => {
+            fleet.actions().search(&grant, &question, ROWS as usize, |one, how| wanted.fits(one, how)).await?
+        }
         None => {
             let items = fleet.actions().list(&grant, &question, Page { offset: 0, limit: ROWS }).await?.items;
             let last = items.last().filter(|_| items.len() == ROWS as usize);

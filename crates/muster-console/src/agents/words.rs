@@ -102,7 +102,8 @@ mod tests {
             let text = of_event(&event(*kind));
             assert!(text.contains(' ') || text.chars().next().is_some_and(char::is_uppercase), "{text}");
         }
-        let offline = Event { before: Some("online".into()), after: Some("offline".into()), ..event(EventKind::AgentOffline) };
+        let offline =
+            Event { before: Some("online".into()), after: Some("offline".into()), ..event(EventKind::AgentOffline) };
         assert_eq!(of_event(&offline), "Went offline: online to offline");
         assert_eq!(of_event(&event(EventKind::AgentPolicyFailed)), "Could not apply revision 7 of its policy");
     }

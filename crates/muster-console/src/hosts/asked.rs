@@ -155,7 +155,10 @@ mod tests {
     fn the_filters_are_one_query_that_compiles() {
         let checks = ["c-1".to_owned(), "c-2".to_owned()];
         let query = asked().query(&checks);
-        assert!(query.starts_with("(tags:a or tags:b) and not ") && query.ends_with("(c-1 or c-2) and labels:\"a \\\"b\\\"\""));
+        assert!(
+            query.starts_with("(tags:a or tags:b) and not ")
+                && query.ends_with("(c-1 or c-2) and labels:\"a \\\"b\\\"\"")
+        );
         let now = Timestamp::from_micros(0);
         assert_eq!(asked().filter(&checks, now).unwrap().conditions.len(), 6, "{query}");
         for (word, ..) in PLATFORMS {

@@ -216,7 +216,11 @@ pub struct OneLabel {
 }
 
 /// Adds a manual label to a host, or removes one from it.
-pub async fn change_one(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, form): Posted<OneLabel>) -> Response {
+pub async fn change_one(
+    State(fleet): State<Arc<Fleet>>,
+    Id(id): Id,
+    Posted(visitor, form): Posted<OneLabel>,
+) -> Response {
     let made = async {
         let (grant, host) = (visitor.context.grant()?, [id.clone()]);
         let text = if form.remove.is_empty() {

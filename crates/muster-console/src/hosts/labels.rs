@@ -252,7 +252,9 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
     match made.await {
         Ok(view) => {
             let text = match kind {
-                LabelKind::Dynamic => format!("The label {} is created. Hosts answer it within seconds.", view.label.name),
+                LabelKind::Dynamic => {
+                    format!("The label {} is created. Hosts answer it within seconds.", view.label.name)
+                }
                 _ => format!("The label {} is created, with {}.", view.label.name, counted(view.hosts, "host")),
             };
             notice::redirect(visitor.base.link(format_args!("{PATH}/{}", view.label.id)), &text)

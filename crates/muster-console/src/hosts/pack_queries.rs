@@ -102,7 +102,8 @@ impl Fields {
 
     /// Returns the scheduled query. Other members of one that it replaces are kept.
     fn apply(&self, before: Option<&Value>) -> Result<Value, Error> {
-        let seconds: i64 = self.interval.trim().parse().map_err(|_| Error::invalid("interval", "must be a number of seconds"))?;
+        let seconds: i64 =
+            self.interval.trim().parse().map_err(|_| Error::invalid("interval", "must be a number of seconds"))?;
         let mut query = before.and_then(Value::as_object).cloned().unwrap_or_default();
         query.retain(|name, _| !["snapshot", "removed", "platform"].contains(&name.as_str()));
         query.insert("query".into(), self.query.trim().into());
@@ -122,7 +123,9 @@ impl Fields {
     fn change(&self, queries: &mut Map<String, Value>) -> Result<(), Error> {
         if !self.remove.is_empty() {
             let removed = queries.remove(&self.remove);
-            return removed.map(drop).ok_or_else(|| Error::not_found("scheduled query", format_args!("{:?}", self.remove)));
+            return removed
+                .map(drop)
+                .ok_or_else(|| Error::not_found("scheduled query", format_args!("{:?}", self.remove)));
         }
         let name = self.name.trim();
         if name.is_empty() {
@@ -162,7 +165,9 @@ async fn save(fleet: &Fleet, visitor: &Visitor, one: &ScopedPack, form: &Fields)
     let pack = &one.pack;
     if form.version != pack.version.to_string() {
         let message = "somebody else has changed the pack since you opened it; its queries are shown as they are now";
-        return Err(Error::new(ErrorKind::Conflict, "pack_changed", message).remedy("repeat the change if it is still needed"));
+        return Err(
+            Error::new(ErrorKind::Conflict, "pack_changed", message).remedy("repeat the change if it is still needed")
+        );
     }
     let mut document = pack.document.clone();
     if document.get("queries").is_none() {
@@ -215,7 +220,10 @@ mod tests {
             "b": {"query": "y", "interval": 90, "snapshot": true, "platform": "linux"}}});
         let found = rows(&document);
         assert_eq!((found[0].interval.as_str(), found[0].kind, found[0].platform.as_str()), ("2 h", "changes", "all"));
-        assert_eq!((found[1].interval.as_str(), found[1].kind, found[1].platform.as_str()), ("90 s", "snapshot", "linux"));
+        assert_eq!(
+            (found[1].interval.as_str(), found[1].kind, found[1].platform.as_str()),
+            ("90 s", "snapshot", "linux")
+        );
         assert_eq!(interval(600), "10 min");
         assert!(rows(&json!({})).is_empty());
     }

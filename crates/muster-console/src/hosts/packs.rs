@@ -324,11 +324,7 @@ impl Edit for Fields {
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, one: &Self::Record) -> Result<Response, Error> {
-        let draft = PackDraft {
-            name: one.pack.name.clone(),
-            is_of_all: one.is_of_all,
-            ..self.draft(one.pack.version)
-        };
+        let draft = PackDraft { name: one.pack.name.clone(), is_of_all: one.is_of_all, ..self.draft(one.pack.version) };
         let after = fleet.packs().save(&visitor.context, draft).await.map_err(at_field)?;
         Ok(saved(visitor, &after))
     }

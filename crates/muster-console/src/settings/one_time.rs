@@ -195,7 +195,8 @@ fn form_page(visitor: &Visitor, fields: Fields, error: Option<Error>) -> Respons
         ("--serial", "serial", &fields.serial),
         ("--expires", "expiration", &fields.expiration),
     ];
-    for (flag, member, value) in typed.into_iter().filter_map(|(flag, member, text)| Some((flag, member, given(text)?))) {
+    for (flag, member, value) in typed.into_iter().filter_map(|(flag, member, text)| Some((flag, member, given(text)?)))
+    {
         command += &format!(" {}", shell::option(flag, &value));
         body[member] = value.into();
     }

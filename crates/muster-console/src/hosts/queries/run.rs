@@ -18,10 +18,10 @@ use muster_management::kql::agents::visible;
 use serde::Deserialize;
 
 use super::{API, PATH, TAB};
-use crate::hosts::label_hosts::names;
-use crate::hosts::packs::choices;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::hosts::label_hosts::names;
+use crate::hosts::packs::choices;
 use crate::request::Posted;
 use crate::settings::{given, lines};
 use crate::visitor::{Params, Visitor};
