@@ -93,9 +93,12 @@ impl Row {
 pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
     let made = async {
         let found = fleet.labels().list(&visitor.context.grant()?).await?;
+        let mut rows: Vec<Row> = found.into_iter().map(Row::new).collect();
+        // What people have made comes first: the built-in labels never change.
+        rows.sort_by_key(Row::is_built_in);
         Ok(LabelsPage {
             frame: Frame::new(&visitor, "Labels", TAB),
-            rows: found.into_iter().map(Row::new).collect(),
+            rows,
             lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
             cli: cli(&visitor, "label list"),
             api: curl(&visitor, "GET", API, ""),

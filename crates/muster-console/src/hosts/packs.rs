@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{OsqueryRead, OsqueryWrite, PrivilegeName};
 use muster_core::fleetd::platform::Platform;
-use muster_core::plural::counted;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::packs::{PackDraft, ScopedPack};
@@ -345,10 +344,13 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let title = format!("Delete the pack {}?", one.pack.name);
         let (action, back) =
             (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
-        let queries = counted(rows(&one.pack.document).len(), "scheduled query");
+        let queries = match rows(&one.pack.document).len() {
+            1 => "its scheduled query".to_owned(),
+            number => format!("its {number} scheduled queries"),
+        };
         let of_all = if one.is_of_all { " in all spaces" } else { "" };
         Ok(Confirm {
-            text: vec![format!("Hosts{of_all} no longer run its {queries}. This cannot be undone.")],
+            text: vec![format!("Hosts{of_all} no longer run {queries}. This cannot be undone.")],
             button: "Delete the pack",
             cli: cli(&visitor, &format!("pack delete {}", shell::argument(&one.pack.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{}", one.pack.id), ""),

@@ -186,7 +186,7 @@ async fn a_live_query_runs_on_the_hosts_with_a_label() {
     let counted = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60&labels=pilot").await.html;
     assert!(counted.contains("<strong>2 hosts</strong>") && counted.contains("--label=pilot"), "{counted}");
     let sealed = between(&counted, "name=\"confirmed\" value=\"", "\"");
-    let other = format!("sql=SELECT+1&timeout=60&labels=macOS&confirmed={sealed}");
+    let other = format!("sql=SELECT+1&timeout=60&labels=All+Hosts&confirmed={sealed}");
     assert_eq!(pages.post(&cookie, "/queries/run", &other).await.status, 200, "other labels are counted again");
     let run =
         pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60&labels=pilot&confirmed={sealed}")).await;
