@@ -72,6 +72,17 @@ impl Asked {
         &KINDS
     }
 
+    /// Returns the state and the type as a query, which the command and the API accept. They cannot search for text.
+    pub fn kuery(&self) -> String {
+        let state = match self.state.as_str() {
+            "expired" => "status:(EXPIRED or ROLLOUT_PASSED)".to_owned(),
+            state => format!("status:{}", state.to_uppercase()),
+        };
+        let parts = [(&self.kind, format!("type:{}", self.kind)), (&self.state, state)];
+        let parts: Vec<String> = parts.into_iter().filter(|(given, _)| !given.is_empty()).map(|(_, part)| part).collect();
+        parts.join(" and ")
+    }
+
     /// Returns the link to the list with these filters, behind a cursor.
     pub fn link(&self, base: &Base, after: &str, seen: Option<i64>) -> String {
         let kept = [("state", self.state.as_str()), ("kind", &self.kind), ("q", &self.q), ("after", after)];

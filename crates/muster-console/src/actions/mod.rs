@@ -10,7 +10,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use muster_core::Error;
+use muster_core::{Error, shell};
 use muster_core::action::{Action, ActionType, TargetState};
 use muster_core::action_request::{ActionProgress, ActionStatus};
 use muster_core::authorization::{AgentsRead, PoliciesRead};
@@ -24,6 +24,8 @@ use serde_json::Value;
 
 use self::asked::Asked;
 use crate::agents::agent::name_or_id;
+use crate::agents::asked::encoded;
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
@@ -33,6 +35,8 @@ use crate::visitor::{Params, Visitor};
 
 /// Path of the page.
 pub const TAB: &str = "/actions";
+/// Path of the list in the API.
+const API: &str = "/api/fleet/agents/action_status";
 /// Number of actions on a page.
 const ROWS: u32 = 50;
 /// Number of errors that are shown for an action of the list.
@@ -49,6 +53,8 @@ struct ActionsPage<'a> {
     searched: usize,
     next: String,
     live: String,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -225,12 +231,20 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
         let by = people.name(&view.action.created_by).await;
         rows.push(row(view, title_of(&view.action, &names), by, now));
     }
+    let (command, api) = match asked.kuery().as_str() {
+        "" => ("action list".to_owned(), API.to_owned()),
+        query => {
+            (format!("action list {}", shell::option("--filter", query)), format!("{API}?kuery={}", encoded(query)))
+        }
+    };
     Ok(ActionsPage {
         frame: Frame::new(visitor, "Actions", TAB),
         is_first: after.is_none(),
         searched: if found.is_cut { MAX_SEARCHED } else { 0 },
         next: found.next.map(|next| asked.link(&visitor.base, &cursor::of_action(&next), None)).unwrap_or_default(),
         live: asked.link(&visitor.base, &asked.after, Some(newest)),
+        cli: cli(visitor, &command),
+        api: curl(visitor, "GET", &api, ""),
         rows,
         asked,
     })

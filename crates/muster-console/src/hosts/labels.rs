@@ -19,7 +19,7 @@ use super::TAB;
 use super::facts::cut;
 use super::label_hosts::{Asked, Members};
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, commands, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::{given, lines, shown};
@@ -185,15 +185,18 @@ fn render(shown: &LabelPage) -> Response {
 }
 
 fn form_page(visitor: &Visitor, label: Option<Row>, fields: Fields, error: Option<Error>) -> LabelPage {
-    let (title, command, method, path) = match &label {
-        None => ("Create a label".to_owned(), command("create", "NAME", &fields), "POST", API.to_owned()),
+    let (title, all, method, path) = match &label {
+        None => ("Create a label".to_owned(), vec![command("create", "NAME", &fields)], "POST", API.to_owned()),
         Some(row) => {
-            let command = match row.is_built_in() {
-                true => format!("label show {}", shell::argument(&row.name)),
-                false => command("update", &row.name, &fields),
+            let name = shell::argument(&row.name);
+            let (all, method) = match row.kind {
+                LabelKind::BuiltIn => (vec![format!("label show {name}")], "GET"),
+                LabelKind::Dynamic => (vec![command("update", &row.name, &fields)], "PUT"),
+                LabelKind::Manual => {
+                    (vec![command("update", &row.name, &fields), format!("label add-hosts {name} HOST")], "PUT")
+                }
             };
-            let method = if row.is_built_in() { "GET" } else { "PUT" };
-            (format!("Label {}", cut(&row.name)), command, method, format!("{API}/{}", row.id))
+            (format!("Label {}", cut(&row.name)), all, method, format!("{API}/{}", row.id))
         }
     };
     let body = match method {
@@ -206,7 +209,7 @@ fn form_page(visitor: &Visitor, label: Option<Row>, fields: Fields, error: Optio
         members: None,
         platforms: Platform::NAMES,
         lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
-        cli: cli(visitor, &command),
+        cli: commands(visitor, &all),
         api: curl(visitor, method, &path, &body),
         label,
         fields,

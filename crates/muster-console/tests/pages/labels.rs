@@ -246,6 +246,8 @@ async fn actions_are_filtered_by_state_type_and_text() {
     let form = pages.page(&cookie, "/actions?kind=UPGRADE&q=9.9").await.html;
     assert!(form.contains("value=\"UPGRADE\" selected") && form.contains("value=\"9.9\""), "{form}");
     assert!(form.contains("/actions?kind=UPGRADE&#38;q=9%2E9&#38;seen="), "{form}");
+    let copied = pages.page(&cookie, "/actions?kind=UPGRADE&state=expired").await.html;
+    assert!(copied.contains("--filter=&#39;type:UPGRADE and status:(EXPIRED or ROLLOUT_PASSED)&#39;"), "{copied}");
     assert!(pages.page(&cookie, "/actions?q=nothing").await.html.contains("No action matches."));
     assert_eq!(pages.page(&cookie, "/actions?state=odd").await.status, 400);
 }

@@ -35,6 +35,7 @@ fn a_host_gets_a_label_a_pack_and_a_live_query_by_keyboard() {
     press(&browser, "Add the label to these hosts");
     browser.wait(SOON, "return document.querySelector('#problem-hosts') !== null");
     assert_eq!(browser.run("return document.querySelector('textarea[name=add]').value"), json!("nowhere"));
+    assert!(browser.console_errors().iter().all(|text| text.contains("404")), "the form that has failed");
     browser.fill("textarea[name=add]", "drone-771");
     press(&browser, "Add the label to these hosts");
     browser.wait(SOON, "return document.body.innerText.includes('The label is added to 1 host.')");
