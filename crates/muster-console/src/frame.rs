@@ -40,6 +40,9 @@ const TABS: [Tab; 10] = [
     Tab { name: "Settings", path: "/settings" },
 ];
 
+/// Beginnings of the paths of hosts' pages that are not below `/hosts`.
+const OF_HOSTS: [&str; 6] = ["/checks", "/fleetd", "/labels", "/packs", "/queries", "/software"];
+
 /// A space to which the person can change.
 pub struct SpaceLink {
     /// Name.
@@ -145,6 +148,9 @@ fn spaces(visitor: &Visitor) -> Vec<SpaceLink> {
 /// Returns the tab to which a requested path belongs; empty if it belongs to none.
 pub fn tab_of(path: &str) -> &'static str {
     let inner = path.strip_prefix("/s/").and_then(|rest| rest.find('/').map(|slash| &rest[slash..])).unwrap_or(path);
+    if OF_HOSTS.iter().any(|path| inner.starts_with(path)) {
+        return "/hosts";
+    }
     let is_below = |tab: &&Tab| tab.path != "/" && inner.starts_with(tab.path);
     TABS.iter().find(is_below).map_or("", |tab| tab.path)
 }

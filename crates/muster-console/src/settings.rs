@@ -8,6 +8,7 @@ pub mod keys;
 #[cfg(debug_assertions)]
 mod kit;
 mod objects;
+mod one_time;
 mod providers;
 mod roles;
 mod servers;
@@ -43,6 +44,8 @@ pub fn pages() -> Vec<Route> {
     let mut pages = vec![
         ("/keys", get(keys::list)),
         ("/keys/new", get(keys::ask).post(keys::create)),
+        ("/keys/one-time", get(one_time::list)),
+        ("/keys/one-time/new", get(one_time::ask).post(one_time::create)),
         ("/keys/{id}", get(keys::show)),
         ("/keys/{id}/reveal", post(keys::reveal)),
         ("/keys/{id}/replace", get(keys::ask_to_replace).post(keys::replace)),

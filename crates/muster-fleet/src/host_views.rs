@@ -66,6 +66,11 @@ impl HostView {
         self.newest(|agent| Some(denylisted_of(agent)).filter(|names| !names.is_empty())).unwrap_or_default()
     }
 
+    /// Returns the platform of the osquery that gets checks and packs, which can be unknown; `None` if there is no osquery.
+    pub(crate) fn osquery_platform(&self) -> Option<Option<Platform>> {
+        asked(&self.agents).map(Platform::of)
+    }
+
     /// Returns what the agent that was seen last reports. Reports of several agents differ for a while if one of them is gone.
     fn newest<T>(&self, wanted: impl Fn(&AgentView) -> Option<T>) -> Option<T> {
         let told = self.agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?)));

@@ -192,6 +192,15 @@ impl EnrollmentKeys {
         Ok(self.store.seen_by(grant).enrollment_keys(policy, page).await?)
     }
 
+    /// Returns a page of the one-time secrets, newest first.
+    pub async fn list_one_time(
+        &self,
+        grant: &Grant<EnrollmentRead>,
+        page: Page,
+    ) -> Result<Listed<EnrollmentKey>, Error> {
+        Ok(self.store.seen_by(grant).one_time_secrets(page).await?)
+    }
+
     /// Returns the keys after the one with this creation time and id, newest first, of one policy or of all.
     pub async fn list_after(
         &self,

@@ -4,6 +4,7 @@
 //! neither HTTP nor SQL.
 
 mod acknowledge;
+pub mod action_search;
 pub mod action_views;
 pub mod actions;
 pub mod agent_history;

@@ -6,7 +6,7 @@ use muster_core::authorization::{Grant, OpContext, OsqueryRead, OsqueryWrite, Pr
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
-use muster_core::fleetd::labels::name_key;
+use muster_core::fleetd::labels::{is_among, name_key};
 use muster_core::fleetd::packs::{Pack, check_all, parse};
 use muster_core::id::{PackId, SpaceId};
 use muster_core::time::Clock;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::audit::{audit_line, with_changes};
 use super::fleetd_options::FleetdOptions;
+use super::host_views::HostView;
 use super::labels;
 use super::watched_store::WatchedStore;
 
@@ -37,6 +38,8 @@ pub struct PackDraft {
     pub document: String,
     /// Whether it is for the hosts of all spaces.
     pub is_of_all: bool,
+    /// The version that the caller has seen: 0 for a pack that must be new. `None` replaces any.
+    pub expected: Option<i64>,
 }
 
 /// A pack, and whether it is for the hosts of all spaces.
@@ -77,6 +80,14 @@ impl Packs {
         Ok(all)
     }
 
+    /// Returns the packs that a host gets, as far as the server decides it: `discovery` and `shard` are evaluated by osquery.
+    pub async fn of_host(&self, grant: &Grant<OsqueryRead>, host: &HostView) -> Result<Vec<ScopedPack>, Error> {
+        let Some(platform) = host.osquery_platform() else { return Ok(Vec::new()) };
+        let mut packs = self.list(grant).await?;
+        packs.retain(|one| one.pack.applies_to(platform) && is_among(&one.pack.labels, &host.labels));
+        Ok(packs)
+    }
+
     /// Finds a pack by id, or by name ignoring case.
     pub async fn find(&self, grant: &Grant<OsqueryRead>, named: &str) -> Result<ScopedPack, Error> {
         let is_named = |pack: &Pack| pack.id.as_str() == named || name_key(&pack.name) == name_key(named);
@@ -93,6 +104,7 @@ impl Packs {
         let name = draft.name.trim().to_owned();
         let at = packs.iter().position(|pack| name_key(&pack.name) == name_key(&name));
         let before = at.map(|at| packs.swap_remove(at));
+        check_expected(draft.expected, before.as_ref())?;
         let mut after = Pack {
             id: before.as_ref().map_or_else(|| self.new_id(), |before| before.id.clone()),
             version: before.as_ref().map_or(1, |before| before.version),
@@ -230,6 +242,22 @@ fn described(pack: Option<&Pack>) -> Value {
         "version": pack.version,
         "queries": queries,
     })
+}
+
+/// Rejects a change of another version than the caller has seen. The commit rejects those that are made meanwhile.
+fn check_expected(expected: Option<i64>, before: Option<&Pack>) -> Result<(), Error> {
+    let version = before.map_or(0, |pack| pack.version);
+    match (expected, before) {
+        (Some(0), Some(pack)) => {
+            let message = format!("there is already a pack named {:?}", pack.name);
+            Err(Error { field: Some("name".into()), ..Error::conflict("pack_exists", message) })
+        }
+        (Some(expected), _) if expected != version => {
+            let error = Error::conflict("pack_changed", "the pack has changed in the meantime");
+            Err(error.remedy("read it again, and repeat the change"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unknown(named: &str) -> Error {

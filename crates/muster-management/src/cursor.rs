@@ -42,7 +42,12 @@ pub fn action(text: Option<&str>, page: Option<u32>) -> Result<Option<ActionCurs
 
 /// Formats the cursor behind an action for `nextSearchAfter`.
 pub fn behind_action(action: &Action) -> String {
-    let ActionCursor { at, seq, revision: (policy, revision) } = ActionCursor::behind(action);
+    of_action(&ActionCursor::behind(action))
+}
+
+/// Formats a cursor of the list of actions.
+pub fn of_action(cursor: &ActionCursor) -> String {
+    let ActionCursor { at, seq, revision: (policy, revision) } = cursor;
     json!([at.as_micros(), seq, policy, revision]).to_string()
 }
 

@@ -53,7 +53,8 @@ async fn save(
     Body(body): Body<SavePack>,
 ) -> Answer<Item<Pack>> {
     let SavePack { name, description, platforms, labels, all_spaces, pack } = body;
-    let draft = PackDraft { name, description, platforms, labels, document: pack, is_of_all: all_spaces };
+    let draft =
+        PackDraft { name, description, platforms, labels, document: pack, is_of_all: all_spaces, expected: None };
     Ok(item(converted(fleet.packs().save(&context, draft).await?)))
 }
 

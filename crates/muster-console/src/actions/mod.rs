@@ -1,6 +1,7 @@
 //! `/actions`: what was requested of agents, the newest first, with its progress.
 
 pub mod action;
+mod asked;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,20 +10,22 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use muster_core::Error;
+use muster_core::{Error, shell};
 use muster_core::action::{Action, ActionType, TargetState};
 use muster_core::action_request::{ActionProgress, ActionStatus};
 use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
+use muster_fleet::action_search::{FoundActions, MAX_SEARCHED};
 use muster_fleet::action_views::{ActionListQuery, ActionView, AgentResult};
 use muster_management::cursor;
-use muster_store::query::Page;
-use serde::Deserialize;
+use muster_store::query::{ActionCursor, Page};
 use serde_json::Value;
 
+use self::asked::Asked;
 use crate::agents::agent::name_or_id;
-use crate::agents::asked::{encoded, with_query};
+use crate::agents::asked::encoded;
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
@@ -32,29 +35,26 @@ use crate::visitor::{Params, Visitor};
 
 /// Path of the page.
 pub const TAB: &str = "/actions";
+/// Path of the list in the API.
+const API: &str = "/api/fleet/agents/action_status";
 /// Number of actions on a page.
 const ROWS: u32 = 50;
 /// Number of errors that are shown for an action of the list.
 const ERRORS: u32 = 3;
 
-/// Parameters of the page.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub struct Asked {
-    /// Cursor: the last action of the previous page.
-    after: String,
-    /// The newest change that the browser has seen. Only in requests that renew the rows.
-    seen: Option<i64>,
-}
-
 #[derive(Template)]
 #[template(path = "actions/actions.html")]
-struct ActionsPage {
+struct ActionsPage<'a> {
     frame: Frame,
+    asked: &'a Asked,
     rows: Vec<Row>,
     is_first: bool,
+    /// Number of actions that were searched without finding enough; 0 if the search is complete or there was none.
+    searched: usize,
     next: String,
     live: String,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -206,29 +206,47 @@ pub async fn show(
     }
 }
 
-async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> Result<ActionsPage, Error> {
+async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i64) -> Result<ActionsPage<'a>, Error> {
     let grant = visitor.context.grant::<AgentsRead>()?;
+    let wanted = asked.wanted(fleet, visitor).await?;
     let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
     let question =
         ActionListQuery { errors: ERRORS, after: cursor::action(after, None)?, ..ActionListQuery::default() };
-    let found = fleet.actions().list(&grant, &question, Page { offset: 0, limit: ROWS }).await?.items;
-    let path = format!("{}{TAB}", visitor.base);
-    let is_full = found.len() == ROWS as usize;
-    let last = found.last().filter(|_| is_full).map(|last| encoded(&cursor::behind_action(&last.action)));
+    let found = match wanted {
+        Some(wanted) => {
+            fleet.actions().search(&grant, &question, ROWS as usize, |one, how| wanted.fits(one, how)).await?
+        }
+        None => {
+            let items = fleet.actions().list(&grant, &question, Page { offset: 0, limit: ROWS }).await?.items;
+            let last = items.last().filter(|_| items.len() == ROWS as usize);
+            FoundActions { next: last.map(|last| ActionCursor::behind(&last.action)), items, is_cut: false }
+        }
+    };
     let now = fleet.now();
     let mut people = People::new(fleet, visitor);
-    let mut rows = Vec::with_capacity(found.len());
-    let names = policy_names(fleet, visitor, &found.iter().map(|view| &view.action).collect::<Vec<_>>()).await?;
-    for view in found {
+    let mut rows = Vec::with_capacity(found.items.len());
+    let actions: Vec<&Action> = found.items.iter().map(|view| &view.action).collect();
+    let names = policy_names(fleet, visitor, &actions).await?;
+    for view in &found.items {
         let by = people.name(&view.action.created_by).await;
-        rows.push(row(&view, title_of(&view.action, &names), by, now));
+        rows.push(row(view, title_of(&view.action, &names), by, now));
     }
+    let (command, api) = match asked.kuery().as_str() {
+        "" => ("action list".to_owned(), API.to_owned()),
+        query => {
+            (format!("action list {}", shell::option("--filter", query)), format!("{API}?kuery={}", encoded(query)))
+        }
+    };
     Ok(ActionsPage {
         frame: Frame::new(visitor, "Actions", TAB),
         is_first: after.is_none(),
-        next: last.map(|last| format!("{path}?after={last}")).unwrap_or_default(),
-        live: with_query(&path, &format!("after={}&seen={newest}", encoded(&asked.after))),
+        searched: if found.is_cut { MAX_SEARCHED } else { 0 },
+        next: found.next.map(|next| asked.link(&visitor.base, &cursor::of_action(&next), None)).unwrap_or_default(),
+        live: asked.link(&visitor.base, &asked.after, Some(newest)),
+        cli: cli(visitor, &command),
+        api: curl(visitor, "GET", &api, ""),
         rows,
+        asked,
     })
 }
 

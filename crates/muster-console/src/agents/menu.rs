@@ -17,6 +17,7 @@ use muster_store::query::{AgentFilter, Page};
 use super::asked::{Asked, TAB, quoted, toggled};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::hosts::label_hosts::names as label_names;
 use crate::visitor::{Params, Visitor};
 
 /// Maximum number of values.
@@ -114,6 +115,10 @@ pub async fn values(fleet: &Fleet, visitor: &Visitor, kind: &str) -> Result<Vec<
             let untagged = Known { name: "no tags".into(), condition: "not tags:*".into(), number: None };
             let tags = tags.into_iter().map(|tag| of("tags", tag.clone(), &tag, None));
             std::iter::once(untagged).chain(tags).collect()
+        }
+        "label" => {
+            let names = label_names(fleet, visitor).await?;
+            names.into_iter().map(|name| of("labels", name.clone(), &name, None)).collect()
         }
         "version" => versions(fleet, visitor, &kql::visible("", false, fleet.now())?).await?,
         _ => {

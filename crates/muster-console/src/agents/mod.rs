@@ -17,6 +17,7 @@ mod sentence;
 pub mod suggest;
 pub mod timeline;
 pub mod views;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;

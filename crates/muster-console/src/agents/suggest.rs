@@ -23,9 +23,10 @@ const SUGGESTIONS: usize = 20;
 const MAX_QUERY: usize = 2_000;
 
 /// Fields of queries, as people use them.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "status",
     "tags",
+    "labels",
     "policy_id",
     "hostname",
     "version",
@@ -75,6 +76,7 @@ async fn suggestions(fleet: &Fleet, visitor: &Visitor, query: &str) -> Result<Ve
         "status" => words(&mut Status::ALL.iter().map(|status| status.as_str())),
         "family" => words(&mut Family::ALL.iter().map(|family| family.as_str())),
         "tags" => known(fleet, visitor, "tag").await,
+        "labels" => known(fleet, visitor, "label").await,
         "policy_id" => known(fleet, visitor, "policy").await,
         "version" => known(fleet, visitor, "version").await,
         "enrollment_key_id" => known(fleet, visitor, "key").await,

@@ -22,7 +22,8 @@ use serde::Deserialize;
 use super::agent::name_of;
 use super::asked::TAB;
 use super::report::SHORT;
-use crate::actions::state_text;
+use super::words;
+use crate::actions::{policy_names, state_text, title_of};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
@@ -59,6 +60,8 @@ struct Entry {
     at: Timestamp,
     moment: Moment,
     text: String,
+    /// Its code in filters, in the API and in alerts; empty if it has none.
+    code: String,
     detail: String,
     link: String,
 }
@@ -112,19 +115,10 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, kind: &str) -> Result<
 async fn events(fleet: &Fleet, agent: &Authorized<AgentRecord, AgentsRead>) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let entry = |(_, event): (i64, Event)| {
-        let change = match (&event.before, &event.after) {
-            (Some(before), Some(after)) => format!(", from {before} to {after}"),
-            _ => String::new(),
-        };
         let message = event.detail["message"].as_str().or(event.detail["reason"].as_str()).unwrap_or_default();
-        entry(
-            "event",
-            event.at,
-            now,
-            format!("{}{change}", event.kind),
-            shortened_to(message, SHORT).into_owned(),
-            String::new(),
-        )
+        let detail = shortened_to(message, SHORT).into_owned();
+        let entry = entry("event", event.at, now, words::of_event(&event), detail, String::new());
+        Entry { code: event.kind.as_str().to_owned(), ..entry }
     };
     Ok(fleet.agents().events_of(agent, None, ENTRIES).await?.into_iter().map(entry).collect())
 }
@@ -148,7 +142,7 @@ async fn revisions(
     let revisions = fleet.policies().revisions(&policy).await?.into_iter();
     let since_then = revisions.filter(|(_, at, _)| *at >= agent.enrolled_at).take(ENTRIES as usize);
     for (revision, at, by) in since_then {
-        let text = format!("Revision {revision} of the policy {}", policy.name);
+        let text = format!("Policy {} changed to revision {revision}", policy.name);
         entries.push(entry("policy", at, now, text, format!("by {}", people.name(&by).await), link.clone()));
     }
     Ok(entries)
@@ -162,12 +156,15 @@ async fn actions(
 ) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let found = fleet.actions().of_agent(agent, ENTRIES).await?;
+    let names = policy_names(fleet, visitor, &found.iter().map(|one| &one.action).collect::<Vec<_>>()).await?;
     let mut entries = Vec::new();
     for one in found {
-        let text = format!("{}: {}", one.action.kind.as_str(), state_text(one.state));
+        let title = shortened_to(&title_of(&one.action, &names), SHORT).into_owned();
+        let text = format!("{title}: {}", state_text(one.state));
         let link = format!("{}/actions/{}", visitor.base, one.action.id);
         let by = format!("by {}", people.name(&one.action.created_by).await);
-        entries.push(entry("action", one.action.created_at, now, text, by, link));
+        let entry = entry("action", one.action.created_at, now, text, by, link);
+        entries.push(Entry { code: one.action.kind.as_str().to_owned(), ..entry });
     }
     Ok(entries)
 }
@@ -187,13 +184,15 @@ async fn audit(
     let mut entries = Vec::new();
     for line in fleet.audit().list(log, &question).await?.lines {
         let event = line.event;
+        let text = shortened_to(&words::of_audit(&event), SHORT).into_owned();
         let reason = event.reason.map(|reason| format!("{reason} ")).unwrap_or_default();
         let by = format!("{reason}by {}", people.name(&event.actor).await);
-        entries.push(entry("audit", event.at, now, event.action, by, link.clone()));
+        let entry = entry("audit", event.at, now, text, by, link.clone());
+        entries.push(Entry { code: event.action, ..entry });
     }
     Ok(entries)
 }
 
 fn entry(kind: &'static str, at: Timestamp, now: Timestamp, text: String, detail: String, link: String) -> Entry {
-    Entry { kind, at, moment: Moment::new(at, now), text, detail, link }
+    Entry { kind, at, moment: Moment::new(at, now), text, code: String::new(), detail, link }
 }

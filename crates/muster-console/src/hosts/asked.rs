@@ -33,6 +33,8 @@ pub struct Asked {
     pub platform: String,
     /// Id of a host check that the host fails, or `any`.
     pub check: String,
+    /// Name of a label that the host has.
+    pub label: String,
     /// Cursor: the last row of the previous page.
     pub after: String,
     /// The newest change that the browser has seen. Only in requests that renew the rows.
@@ -57,7 +59,7 @@ impl Asked {
 
     /// Returns whether the list is filtered.
     pub fn is_filtered(&self) -> bool {
-        [&self.q, &self.status, &self.platform, &self.check].iter().any(|one| !one.is_empty())
+        [&self.q, &self.status, &self.platform, &self.check, &self.label].iter().any(|one| !one.is_empty())
     }
 
     fn platform_condition(&self) -> Option<&'static str> {
@@ -77,6 +79,9 @@ impl Asked {
             ANY if checks.is_empty() => parts.push("failing_checks:none".to_owned()),
             ANY => parts.push(format!("failing_checks:({})", checks.join(" or "))),
             id => parts.push(format!("failing_checks:{}", quoted(id))),
+        }
+        if !self.label.is_empty() {
+            parts.push(format!("labels:{}", quoted(&self.label)));
         }
         match (self.q.trim(), parts.is_empty()) {
             ("", _) => {}
@@ -113,7 +118,13 @@ impl Asked {
 
     /// Returns the URL of the list, or of another form of it, with some parameters added.
     pub fn link(&self, base: &Base, path: &str, more: &[(&str, &str)]) -> String {
-        let kept = [("q", &self.q), ("status", &self.status), ("platform", &self.platform), ("check", &self.check)];
+        let kept = [
+            ("q", &self.q),
+            ("status", &self.status),
+            ("platform", &self.platform),
+            ("check", &self.check),
+            ("label", &self.label),
+        ];
         let kept = kept.into_iter().map(|(name, value)| (name, value.as_str()));
         let pairs = kept.chain(more.iter().copied()).filter(|(_, value)| !value.is_empty());
         let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
@@ -122,9 +133,13 @@ impl Asked {
 
     /// Returns the link to the page behind a row.
     pub fn behind(&self, base: &Base, last: &HostCursor) -> String {
-        let after = serde_json::json!([last.name, last.id.as_str()]).to_string();
-        self.link(base, TAB, &[("after", &after)])
+        self.link(base, TAB, &[("after", &cursor_text(last))])
     }
+}
+
+/// Returns a cursor as the parameter `after` has it.
+pub fn cursor_text(last: &HostCursor) -> String {
+    serde_json::json!([last.name, last.id.as_str()]).to_string()
 }
 
 #[cfg(test)]
@@ -132,16 +147,20 @@ mod tests {
     use super::*;
 
     fn asked() -> Asked {
-        Asked { q: "tags:a or tags:b".into(), platform: "linux".into(), check: ANY.into(), ..Asked::default() }
+        let label = "a \"b\"".into();
+        Asked { q: "tags:a or tags:b".into(), platform: "linux".into(), check: ANY.into(), label, ..Asked::default() }
     }
 
     #[test]
     fn the_filters_are_one_query_that_compiles() {
         let checks = ["c-1".to_owned(), "c-2".to_owned()];
         let query = asked().query(&checks);
-        assert!(query.starts_with("(tags:a or tags:b) and not ") && query.ends_with("failing_checks:(c-1 or c-2)"));
+        assert!(
+            query.starts_with("(tags:a or tags:b) and not ")
+                && query.ends_with("(c-1 or c-2) and labels:\"a \\\"b\\\"\"")
+        );
         let now = Timestamp::from_micros(0);
-        assert_eq!(asked().filter(&checks, now).unwrap().conditions.len(), 5, "{query}");
+        assert_eq!(asked().filter(&checks, now).unwrap().conditions.len(), 6, "{query}");
         for (word, ..) in PLATFORMS {
             let one = Asked { platform: word.into(), check: "x\" or y".into(), ..Asked::default() };
             assert!(one.filter(&[], now).is_ok(), "{word}");
@@ -157,7 +176,7 @@ mod tests {
         let (path, query) = link.split_once('?').unwrap();
         assert_eq!(path, "/s/shop/hosts");
         let read: Asked = muster_management::form::parameters(&format!("/?{query}").parse().unwrap()).unwrap();
-        assert_eq!((read.cursor(), read.platform.as_str()), (Some(last), "linux"));
+        assert_eq!((read.cursor(), read.platform.as_str(), read.label.as_str()), (Some(last), "linux", "a \"b\""));
         assert!(read.check().is_ok());
         assert!(Asked { after: "[1]".into(), ..Asked::default() }.check().is_err());
         assert!(Asked { status: "odd".into(), ..Asked::default() }.check().is_err());

@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::facts::{cut, facts};
+use super::label_hosts::OfHost;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
 use crate::confirm::Confirm;
@@ -56,6 +57,8 @@ struct HostPage {
     software: SoftwareRows,
     /// Scheduled queries that osqueryd does not run any more.
     denylisted: Vec<String>,
+    /// Labels and packs, which `templates/hosts/labels.html` shows.
+    labels: OfHost,
     lacks: Lacks,
     cli: String,
     api: String,
@@ -107,12 +110,13 @@ struct Package {
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
-        Ok(content(&visitor, &view, fleet.now()))
+        let labels = OfHost::of(&fleet, &visitor, &view).await?;
+        Ok(content(&visitor, &view, labels, fleet.now()))
     };
     shown(&visitor, TAB, made.await)
 }
 
-fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
+fn content(visitor: &Visitor, view: &HostView, labels: OfHost, now: Timestamp) -> HostPage {
     let id = view.host.id.to_string();
     let name = cut(&name_of(view));
     let may_run_saved = visitor.lacks(PrivilegeName::QueriesRunSaved);
@@ -138,6 +142,7 @@ fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
         },
         cli: cli(visitor, &format!("host show {}", shell::argument(&id))),
         api: curl(visitor, "GET", &format!("{API}/{id}"), ""),
+        labels,
         checks,
         name,
         id,

@@ -18,6 +18,7 @@ use muster_store::query::HostCursor;
 use super::TAB;
 use super::asked::{Asked, PLATFORMS};
 use super::facts::cut;
+use super::label_hosts;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
 use crate::elsewhere::{cli, curl};
@@ -40,6 +41,8 @@ struct HostsPage<'a> {
     platforms: Vec<(&'static str, &'static str)>,
     /// The host checks: id and name.
     checks: Vec<(String, String)>,
+    /// Names of the labels.
+    labels: Vec<String>,
     rows: Vec<Row>,
     total: u64,
     /// Whether the space has no host at all.
@@ -109,6 +112,7 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
     let checks = checks(fleet, visitor).await?;
     let ids = ids(&checks);
     let mut shown = empty_page(visitor, asked, newest, checks);
+    shown.labels = label_hosts::names(fleet, visitor).await?;
     // An error of the filter is shown on the page, where it can be corrected, and not in place of it.
     let filter = match asked.check().and_then(|()| asked.filter(&ids, fleet.now())) {
         Ok(filter) => filter,
@@ -143,6 +147,7 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, checks: Vec<
         statuses: Status::ALL.map(Status::as_str).into(),
         platforms: PLATFORMS.map(|(word, name, _)| (word, name)).into(),
         checks,
+        labels: Vec::new(),
         rows: Vec::new(),
         total: 0,
         is_empty: false,

@@ -1,4 +1,4 @@
-//! Hosts, and what osquery tells about them: live and saved queries, software, host checks, the configuration of fleetd.
+//! Hosts, and what osquery tells about them: live and saved queries, software, host checks, labels, packs, the configuration of fleetd.
 
 mod asked;
 mod checks;
@@ -6,8 +6,12 @@ mod export;
 mod facts;
 mod fleetd;
 mod host;
+pub mod label_hosts;
+mod labels;
 mod list;
 mod mdm;
+mod pack_queries;
+mod packs;
 mod queries;
 mod software;
 mod transfer;
@@ -29,6 +33,17 @@ pub fn pages() -> Vec<Route> {
         ("/hosts/{id}/refetch", post(host::refetch)),
         ("/hosts/{id}/transfer", get(transfer::ask).post(transfer::send)),
         ("/hosts/{id}/delete", get(host::ask_to_delete).post(host::delete)),
+        ("/hosts/{id}/labels", post(label_hosts::change_one)),
+        ("/labels", get(labels::list)),
+        ("/labels/new", get(labels::ask).post(labels::create)),
+        ("/labels/{id}", get(labels::show).post(labels::update)),
+        ("/labels/{id}/delete", get(labels::ask_to_delete).post(labels::delete)),
+        ("/labels/{id}/hosts", post(label_hosts::change)),
+        ("/packs", get(packs::list)),
+        ("/packs/new", get(packs::ask).post(packs::create)),
+        ("/packs/{id}", get(packs::show).post(packs::update)),
+        ("/packs/{id}/delete", get(packs::ask_to_delete).post(packs::delete)),
+        ("/packs/{id}/queries", post(pack_queries::change)),
         ("/software", get(software::list)),
         ("/software/{id}", get(software::show)),
         ("/checks", get(checks::list)),

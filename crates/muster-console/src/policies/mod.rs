@@ -11,7 +11,7 @@ mod hints;
 mod policy;
 mod review;
 mod settings;
-mod text;
+pub mod text;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -12,10 +12,11 @@ pub fn text_of(policy: &Policy) -> String {
 
 /// Returns a file with these fields, in their order.
 pub fn of_fields(fields: &[(&'static str, Value)]) -> String {
-    fields.iter().map(|(name, value)| section(&json!({ *name: value }))).collect()
+    fields.iter().map(|(name, value)| of_object(&json!({ *name: value }))).collect()
 }
 
-fn section(value: &Value) -> String {
+/// Returns an object as YAML that is read back as the same object.
+pub fn of_object(value: &Value) -> String {
     let text = plain(value);
     // The reader of policy files is stricter than YAML. What it would read differently is written as JSON, which is YAML too.
     let is_same = yaml::parse_value(&text).is_ok_and(|read| read == *value);
@@ -27,7 +28,7 @@ pub fn plain(value: &Value) -> String {
     serde_saphyr::to_string(value).unwrap_or_else(|_| value.to_string())
 }
 
-/// Returns an object with one member as JSON without its braces, without any character that a page would not show.
+/// Returns an object as JSON without its braces, without any character that a page would not show.
 fn escaped(value: &Value) -> String {
     let members = value.as_object().into_iter().flatten();
     let json: String = members.map(|(name, value)| format!("{}: {value:#}\n", json!(name))).collect();

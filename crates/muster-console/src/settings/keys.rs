@@ -21,6 +21,7 @@ use muster_management::error::status_of;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde::Deserialize;
 
+use super::one_time::{OneTimeFacts, state_of};
 use super::{PolicyName, given, lines, policy_names, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
@@ -34,7 +35,7 @@ use crate::{failure, notice, terraform};
 /// Path of the page.
 pub const TAB: &str = "/keys";
 /// Path of the keys in the API.
-const API: &str = "/api/fleet/enrollment_api_keys";
+pub const API: &str = "/api/fleet/enrollment_api_keys";
 /// Number of keys on a page.
 const ROWS: u32 = 50;
 
@@ -74,6 +75,8 @@ struct Row {
     last_used: Option<Moment>,
     is_usable: bool,
     is_retrievable: bool,
+    /// Of a one-time secret.
+    one_time: Option<OneTimeFacts>,
 }
 
 impl Row {
@@ -86,6 +89,10 @@ impl Row {
             policy,
             family: key.family.as_str(),
             state: match usable {
+                Ok(()) if let Some(one) = &key.one_time => {
+                    let (class, sign, text) = state_of(one, now);
+                    (class, sign, text.to_owned())
+                }
                 Ok(()) => ("good", "●", "active".to_owned()),
                 Err(reason @ Unusable::Revoked) => ("quiet", "–", reason.to_string()),
                 Err(reason) => ("warn", "▲", reason.to_string()),
@@ -97,6 +104,7 @@ impl Row {
             last_used: Moment::of(key.last_used_at, now),
             is_usable: usable.is_ok(),
             is_retrievable: key.sealed_token.is_some(),
+            one_time: key.one_time.as_ref().map(|one| OneTimeFacts::new(one, now)),
             name: key.name,
             id: key.id.to_string(),
         }
@@ -131,7 +139,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked) -> Result<KeysPage
 
 #[derive(Template)]
 #[template(path = "settings/key.html")]
-struct KeyPage {
+pub struct KeyPage {
     frame: Frame,
     key: Row,
     created_by: String,
@@ -156,7 +164,8 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
     shown(&visitor, TAB, made.await)
 }
 
-async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: String) -> Result<KeyPage, Error> {
+/// Returns the page of a key, with its token if it may be shown.
+pub async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: String) -> Result<KeyPage, Error> {
     let agents = match visitor.context.grant::<AgentsRead>() {
         Ok(grant) => Some(came_in(fleet, &grant, &key.id).await?),
         Err(_) => None,

@@ -175,7 +175,14 @@ async fn a_response_to_a_compromise_is_previewed_and_carried_out() {
     let audit = pages.page(&cookie, "/audit?action=agent.respond").await.html;
     assert!(audit.contains("stolen") && audit.contains("agent:a-1"), "{audit}");
     let timeline = pages.page(&cookie, "/agents/a-1/timeline").await.html;
-    for part in ["agent.unenrolled", "agent.respond", "FORCE_UNENROLL"] {
+    for part in [
+        "Unenrolled, and its access key revoked",
+        "agent.unenrolled",
+        "Response to a compromise",
+        "agent.respond",
+        "Revoke immediately: done",
+        "FORCE_UNENROLL",
+    ] {
         assert!(timeline.contains(part), "{part} is missing in {timeline}");
     }
     let events = pages.page(&cookie, "/agents/a-1/timeline?kind=event").await.html;

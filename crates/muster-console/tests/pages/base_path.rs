@@ -84,6 +84,8 @@ async fn furnish(pages: &Pages, cookie: &str) {
         ("/policies/new", "name=db&template=logs"),
         ("/checks/new", "name=disks&query=SELECT+1"),
         ("/queries/saved/new", "name=who&sql=SELECT+1"),
+        ("/labels/new", "name=pilot"),
+        ("/packs/new", "name=it&document=queries%3A+%7B%7D"),
         ("/settings/providers/new", "id=corp&issuer=https%3A%2F%2Fid.example&client_id=m&url=https%3A%2F%2Fm.example"),
         ("/s/shop/policies/new", "name=till"),
         ("/agents/views", "name=own&query=status%3Donline"),
@@ -182,6 +184,9 @@ async fn no_link_form_asset_redirect_or_cookie_leaves_the_base_path() {
         "/stop",
         "/refetch",
         "/resume",
+        "/hosts/{id}/labels",
+        "/labels/{id}/hosts",
+        "/packs/{id}/queries",
     ];
     let unvisited: Vec<_> = unvisited.iter().filter(|one| !only_posted.iter().any(|end| one.ends_with(end))).collect();
     assert!(unvisited.is_empty(), "no link leads to {unvisited:?}");

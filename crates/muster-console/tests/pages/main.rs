@@ -5,6 +5,7 @@ mod agents;
 mod base_path;
 mod browsing;
 mod hosts;
+mod labels;
 mod policies;
 mod reports;
 mod rollouts;

@@ -15,7 +15,7 @@ pub fn between<'h>(html: &'h str, before: &str, after: &str) -> &'h str {
 /// Returns the path of the first link of a page that begins so.
 pub fn link<'h>(html: &'h str, beginning: &str) -> &'h str {
     let found = html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let ends = ["/new", "/verify"];
+    let ends = ["/new", "/verify", "/one-time"];
     let mut found = found.filter(|path| path.len() > beginning.len() && !ends.iter().any(|end| path.ends_with(end)));
     found.find(|path| path.starts_with(beginning)).unwrap_or_else(|| panic!("no link to {beginning}: {html}"))
 }

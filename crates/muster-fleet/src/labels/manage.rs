@@ -38,6 +38,13 @@ pub enum LabelKind {
     Manual,
 }
 
+impl LabelKind {
+    /// Returns that of a stored label.
+    fn of(label: &Label) -> Self {
+        if label.is_dynamic() { Self::Dynamic } else { Self::Manual }
+    }
+}
+
 /// A label with the number of its hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelView {
@@ -51,8 +58,7 @@ pub struct LabelView {
 
 impl LabelView {
     fn stored(label: Label, hosts: u64) -> Self {
-        let kind = if label.is_dynamic() { LabelKind::Dynamic } else { LabelKind::Manual };
-        Self { label, kind, hosts }
+        Self { kind: LabelKind::of(&label), label, hosts }
     }
 }
 
@@ -92,8 +98,21 @@ impl Labels {
         let osquery = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery])]);
         // One grouped statement for all built-in labels, instead of a count for each.
         let systems = seen.agents_by_os(&osquery, MAX_SYSTEMS).await?;
-        let built_in = |one: BuiltIn| LabelView {
-            label: Label {
+        let mut counts: HashMap<LabelId, u64> = seen.label_counts().await?.into_iter().collect();
+        let counted = |(label, kind): (Label, LabelKind)| {
+            let hosts = match BuiltIn::parse(label.id.as_str()).filter(|_| kind == LabelKind::BuiltIn) {
+                Some(one) => systems.iter().filter(|(os, _)| one.has(os)).map(|(_, hosts)| hosts).sum(),
+                None => counts.remove(&label.id).unwrap_or_default(),
+            };
+            LabelView { label, kind, hosts }
+        };
+        Ok(self.known(grant).await?.into_iter().map(counted).collect())
+    }
+
+    /// Returns the labels of the grant's space like [`Labels::list`], without counting their hosts.
+    pub async fn known(&self, grant: &Grant<OsqueryRead>) -> Result<Vec<(Label, LabelKind)>, Error> {
+        let built_in = |one: BuiltIn| {
+            let label = Label {
                 id: LabelId::trusted(one.id()),
                 space: grant.space().clone(),
                 version: 0,
@@ -102,17 +121,14 @@ impl Labels {
                 query: None,
                 platforms: Vec::new(),
                 created_at: Timestamp::default(),
-            },
-            kind: LabelKind::BuiltIn,
-            hosts: systems.iter().filter(|(os, _)| one.has(os)).map(|(_, hosts)| hosts).sum(),
+            };
+            (label, LabelKind::BuiltIn)
         };
-        let mut counts: HashMap<LabelId, u64> = seen.label_counts().await?.into_iter().collect();
-        let mut stored = |label: Label| {
-            let hosts = counts.remove(&label.id).unwrap_or_default();
-            LabelView::stored(label, hosts)
-        };
-        let labels = seen.labels().await?;
-        Ok(BuiltIn::ALL.into_iter().map(built_in).chain(labels.into_iter().map(&mut stored)).collect())
+        let stored = self.store.seen_by(grant).labels().await?.into_iter().map(|label| {
+            let kind = LabelKind::of(&label);
+            (label, kind)
+        });
+        Ok(BuiltIn::ALL.into_iter().map(built_in).chain(stored).collect())
     }
 
     /// Returns a label by id, or by name ignoring case.

@@ -236,6 +236,14 @@ impl Scoped<'_> {
         Ok(Listed { items, total, unreadable: 0 })
     }
 
+    /// Returns a page of the one-time secrets, newest first. They have no policy, so a part of a space has none.
+    pub async fn one_time_secrets(&self, page: Page) -> Result<Listed<EnrollmentKey>, StoreError> {
+        match self.is_whole() {
+            true => self.store.one_time_secrets(self.space, page).await,
+            false => Ok(Listed { items: Vec::new(), total: 0, unreadable: 0 }),
+        }
+    }
+
     /// Returns the enrollment keys after the one with this creation time and id, newest first.
     pub async fn enrollment_keys_after(
         &self,

@@ -95,6 +95,24 @@ async fn packs_reach_hosts_with_their_platform_and_labels() {
 }
 
 #[tokio::test]
+async fn a_pack_replaces_only_the_version_that_the_caller_has_seen() {
+    let server = Server::start().await;
+    let context = administrator("default");
+    let expecting = |expected: i64, sql: &str| PackDraft {
+        document: QUERIES.replace("listening_ports", sql),
+        expected: Some(expected),
+        ..pack("p")
+    };
+    save(&server, "default", expecting(0, "a")).await;
+    let code = async |draft: PackDraft| server.fleet.packs().save(&context, draft).await.expect_err("refused").code;
+    assert_eq!(code(expecting(0, "b")).await, "pack_exists");
+    assert_eq!(save(&server, "default", expecting(1, "b")).await.pack.version, 2);
+    assert_eq!(code(expecting(1, "c")).await, "pack_changed");
+    assert_eq!(code(PackDraft { expected: Some(1), ..pack("gone") }).await, "pack_changed");
+    assert_eq!(save(&server, "default", PackDraft { expected: None, ..expecting(1, "c") }).await.pack.version, 3);
+}
+
+#[tokio::test]
 async fn a_pack_of_all_spaces_requires_the_privilege_in_all_of_them() {
     let server = Server::start().await;
     let privileges: PrivilegeSet = [PrivilegeName::OsqueryRead, PrivilegeName::OsqueryWrite].into_iter().collect();

@@ -202,6 +202,13 @@ pub(super) fn after(
     }
 }
 
+/// Returns a page of the one-time secrets of a space.
+pub(super) fn one_time(connection: &Connection, space: &SpaceId, page: Page) -> Result<Listed<EnrollmentKey>> {
+    let (space, Page { limit, offset }) = (space.as_str(), page);
+    let found = readable_page(connection, KEYS, sql::ONE_TIME, params![space, UNLIMITED, offset], limit, read)?;
+    Ok(found.of(count(connection, sql::COUNT_ONE_TIME, [space])?))
+}
+
 /// Returns a page of the keys of a space, or of one policy in it.
 pub(super) fn page(
     connection: &Connection,

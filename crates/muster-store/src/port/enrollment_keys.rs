@@ -97,6 +97,8 @@ reads! {
             after: (Timestamp, &EnrollmentKeyId),
             limit: u32,
         ) -> Result<Readable<EnrollmentKey>, StoreError>;
+        /// Returns a page of the one-time secrets of a space, newest first.
+        async fn one_time_secrets(&self, space: &SpaceId, page: Page) -> Result<Listed<EnrollmentKey>, StoreError>;
         /// Selects ids of keys that expired before a time, oldest first, at most `limit`; revoked ones included.
         async fn enrollment_keys_expired_before(
             &self,

@@ -62,6 +62,13 @@ statements! {
     );
     /// Counts the keys of a space.
     COUNT = "SELECT count(*) FROM enrollment_keys WHERE space = $1";
+    /// Selects the one-time secrets of a space, newest first.
+    ONE_TIME = concat!(
+        "SELECT ", columns!(),
+        " FROM enrollment_keys WHERE space = $1 AND one_time = 1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
+    );
+    /// Counts the one-time secrets of a space.
+    COUNT_ONE_TIME = "SELECT count(*) FROM enrollment_keys WHERE space = $1 AND one_time = 1";
     /// Selects the keys of a space after one, newest first.
     LIST_AFTER = concat!(
         "SELECT ", columns!(),

@@ -207,6 +207,14 @@ pub async fn keys_are_listed_newest_first(store: &impl Store) {
     assert!(behind(None, 1, "a", 9).await.is_empty());
     let of_p = store.enrollment_keys(&SpaceId::default(), Some(&p), ALL).await.unwrap();
     assert_eq!((ids(of_p.items), of_p.total), (vec!["c".into(), "a".into()], 2));
+    let mut once = one_time("o");
+    once.created_at = at(4);
+    commit(store, vec![put(&once)]).await;
+    let page = |offset| Page { offset, limit: 1 };
+    let secrets = store.one_time_secrets(&SpaceId::default(), page(0)).await.unwrap();
+    assert_eq!((ids(secrets.items), secrets.total), (vec!["o".into()], 1));
+    assert!(store.one_time_secrets(&SpaceId::default(), page(1)).await.unwrap().items.is_empty());
+    assert_eq!(store.one_time_secrets(&SpaceId::trusted("red"), page(0)).await.unwrap().total, 0);
 }
 
 fn one_time(id: &str) -> EnrollmentKey {

@@ -43,6 +43,7 @@ mod web_agents;
 mod web_all_pages;
 mod web_base_path;
 mod web_hosts;
+mod web_labels;
 mod web_pages;
 mod web_policies;
 mod web_settings;

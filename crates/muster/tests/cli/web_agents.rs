@@ -110,7 +110,7 @@ fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_rev
     browser.wait(AGENT, "return document.querySelector('#bundles a[download]') !== null");
 
     browser.open(&format!("{site}/agents/{id}/timeline"));
-    assert!(browser.text().contains("REQUEST_DIAGNOSTICS: done"), "{}", browser.text());
+    assert!(browser.text().contains("Request diagnostics: done"), "{}", browser.text());
     browser.open(&format!("{site}/agents/{id}"));
     browser.click("a.danger");
     browser.wait(SOON, "return document.body.innerText.includes('Nothing has been done yet.')");

@@ -87,12 +87,24 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
         names.iter().filter(|name| !is_detail(name)).map(|name| (name.clone(), rows(name))).collect();
     let statuses: serde_json::Map<String, Value> = answered.keys().map(|name| (name.clone(), json!(0))).collect();
     osquery("distributed/write", &json!({"node_key": key, "queries": answered, "statuses": statuses}));
+    furnish_labels(world);
     // The index of software follows a few seconds later.
     let is_indexed = (0..150).any(|_| {
         std::thread::sleep(Duration::from_millis(200));
         world.json(&["software", "list"]).as_array().is_some_and(|found| !found.is_empty())
     });
     assert!(is_indexed);
+}
+
+/// Creates a label with a wide name that a host has, a pack for it, and a one-time secret.
+fn furnish_labels(world: &World) {
+    let label = "very-long-label-name".repeat(10);
+    let hosts = world.json(&["host", "list", "--filter", "family:osquery"]);
+    world.ok(&["label", "create", &label, "--host", hosts[0]["id"].as_str().unwrap()]);
+    world.ok(&["label", "create", "furnished", "--query", "SELECT 1", "--platform", "linux"]);
+    let (_directory, pack) = file("furnished-pack.yml", "queries:\n  users: {query: SELECT 1, interval: 60}\n");
+    world.ok(&["pack", "apply", "furnished", "-f", &pack, "--label", &label]);
+    world.ok(&["enrollment-key", "create", "--one-time", "--name", "furnished-once"]);
 }
 
 /// Whether a query is about the host itself, whose facts were reported with the enrollment.

@@ -20,8 +20,10 @@ use serde::Deserialize;
 use super::{API, PATH, TAB};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::hosts::label_hosts::names;
+use crate::hosts::packs::choices;
 use crate::request::Posted;
-use crate::settings::lines;
+use crate::settings::{given, lines};
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -38,6 +40,8 @@ pub struct Asked {
     again: String,
     /// A host.
     host: String,
+    /// A label.
+    label: String,
 }
 
 /// The form.
@@ -50,6 +54,8 @@ pub struct Fields {
     /// Names or ids of hosts, one in each line.
     hosts: String,
     kuery: String,
+    /// Names of labels, of which the hosts have one.
+    labels: Vec<String>,
     timeout: String,
     /// What was confirmed: [`Fields::seal`] of the form that was shown.
     confirmed: String,
@@ -59,7 +65,7 @@ impl Fields {
     /// Returns what a confirmation stands for: the number of hosts, and the fields from which it was counted.
     fn seal(&self, hosts: u64) -> String {
         let mut hasher = DefaultHasher::new();
-        (&self.sql, &self.saved, &self.hosts, &self.kuery, &self.timeout).hash(&mut hasher);
+        (&self.sql, &self.saved, &self.hosts, &self.kuery, &self.labels, &self.timeout).hash(&mut hasher);
         format!("{hosts}-{:x}", hasher.finish())
     }
 
@@ -79,6 +85,8 @@ struct RunPage {
     saved_sql: String,
     /// Number of hosts on which it will run, once it was counted, and the confirmation of it.
     counted: Option<(u64, String)>,
+    /// The labels to choose from: name, and whether it is chosen.
+    labels: Vec<(String, bool)>,
     error: Option<Error>,
     /// The privilege that SQL of one's own needs, if the person lacks it.
     lacks: &'static str,
@@ -91,6 +99,7 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked
     let mut fields = Fields {
         saved: asked.saved,
         hosts: asked.host,
+        labels: given(&asked.label).into_iter().collect(),
         timeout: DEFAULT_TIMEOUT.as_secs().to_string(),
         ..Fields::default()
     };
@@ -116,6 +125,10 @@ async fn form_page(
         // Those who may not run queries, and saved queries that are gone.
         Err(error) => return failure::inside(visitor, &error, TAB),
     };
+    let labels = match names(fleet, visitor).await {
+        Ok(known) => choices(known, &fields.labels),
+        Err(error) => return failure::inside(visitor, &error, TAB),
+    };
     let (saved_name, saved_sql) = saved.map(|saved| (saved.name, saved.sql)).unwrap_or_default();
     let shown = RunPage {
         frame: Frame::new(visitor, "Run a query", TAB),
@@ -124,6 +137,7 @@ async fn form_page(
         lacks: if saved_name.is_empty() { visitor.lacks(PrivilegeName::QueriesRun) } else { "" },
         saved_name,
         saved_sql,
+        labels,
         counted: counted.map(|number| (number, fields.seal(number))),
         fields,
         error,
@@ -139,7 +153,10 @@ fn command(fields: &Fields, saved: &str) -> String {
     for host in fields.hosts() {
         command += &format!(" {}", shell::option("--host", &host));
     }
-    match (fields.kuery.trim(), fields.hosts().is_empty()) {
+    for label in &fields.labels {
+        command += &format!(" {}", shell::option("--label", label));
+    }
+    match (fields.kuery.trim(), fields.hosts().is_empty() && fields.labels.is_empty()) {
         ("", true) => command += " --all",
         ("", false) => {}
         (kuery, _) => command += &format!(" {}", shell::option("--filter", kuery)),
@@ -152,6 +169,9 @@ fn body(fields: &Fields) -> serde_json::Value {
     match fields.saved.as_str() {
         "" => body["sql"] = fields.sql.trim().into(),
         saved => body["saved"] = saved.into(),
+    }
+    if !fields.labels.is_empty() {
+        body["labels"] = fields.labels.clone().into();
     }
     if !fields.kuery.trim().is_empty() {
         body["kuery"] = fields.kuery.trim().into();
@@ -173,7 +193,7 @@ async fn new_query(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<
     Ok(NewLiveQuery {
         sql: source(fleet, visitor, fields).await?,
         hosts: fields.hosts(),
-        labels: Vec::new(),
+        labels: fields.labels.clone(),
         filter: visible(&fields.kuery, false, fleet.now())?,
         timeout: Duration::from_secs(seconds),
     })
@@ -214,6 +234,10 @@ mod tests {
         assert_ne!(fields("a").seal(2), fields("b").seal(2));
         assert_ne!(fields("a").seal(2), fields("a").seal(3));
         assert_eq!(command(&fields("a,b\n"), ""), "query run 'SELECT 1' --host=a --host=b");
+        let labels = vec!["docker hosts".to_owned()];
+        let labelled = Fields { labels, ..fields("") };
+        assert_eq!(command(&labelled, ""), "query run 'SELECT 1' --label='docker hosts'");
+        assert_ne!(labelled.seal(2), fields("").seal(2));
         assert_eq!(command(&fields(""), "who is in"), "query run --saved='who is in' --all");
     }
 }

@@ -71,6 +71,11 @@ impl EnrollmentKeyStore for SqlStore {
         self.lists.read(move |c| enrollment_keys::after(c, &space, policy.as_ref(), (created_at, &id), limit)).await
     }
 
+    async fn one_time_secrets(&self, space: &SpaceId, page: Page) -> Result<Listed<EnrollmentKey>, StoreError> {
+        let space = space.clone();
+        self.lists.snapshot(move |c| enrollment_keys::one_time(c, &space, page)).await
+    }
+
     async fn enrollment_keys_expired_before(
         &self,
         before: Timestamp,

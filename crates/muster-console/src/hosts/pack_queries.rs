@@ -1,0 +1,230 @@
+//! The scheduled queries of a pack, one at a time: a form adds or replaces one in the pack's document, a button removes one.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use muster_core::authorization::OsqueryWrite;
+use muster_core::{Error, ErrorKind};
+use muster_fleet::Fleet;
+use muster_fleet::packs::{PackDraft, ScopedPack};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::TAB;
+use super::facts::cut;
+use super::packs::{MAX_FORM, after_failure, find, saved};
+use crate::failure;
+use crate::request::{Id, Posted};
+use crate::visitor::Visitor;
+
+/// What osquery logs of a scheduled query: the word in the form, and what it means.
+const KINDS: [(&str, &str); 3] = [
+    ("changes", "rows that were added or removed since the last run"),
+    ("added", "rows that were added since the last run"),
+    ("snapshot", "all rows of each run"),
+];
+
+/// A scheduled query in the table.
+pub struct QueryRow {
+    /// Its name in the pack.
+    pub name: String,
+    /// The SQL, truncated.
+    pub sql: String,
+    /// How often it runs.
+    pub interval: String,
+    /// Platforms, as osquery names them.
+    pub platform: String,
+    /// What osquery logs.
+    pub kind: &'static str,
+}
+
+/// Returns the scheduled queries of a document.
+pub fn rows(document: &Value) -> Vec<QueryRow> {
+    let queries = document["queries"].as_object().into_iter().flatten();
+    let row = |(name, query): (&String, &Value)| QueryRow {
+        name: name.clone(),
+        sql: cut(query["query"].as_str().unwrap_or_default()),
+        interval: interval(query["interval"].as_u64().unwrap_or_default()),
+        platform: cut(query["platform"].as_str().unwrap_or("all")),
+        kind: kind_of(query),
+    };
+    queries.map(row).collect()
+}
+
+fn kind_of(query: &Value) -> &'static str {
+    match (query["snapshot"] == true, query["removed"] == false) {
+        (true, _) => "snapshot",
+        (false, true) => "added",
+        (false, false) => "changes",
+    }
+}
+
+/// Formats a number of seconds with the largest unit that divides it.
+fn interval(seconds: u64) -> String {
+    match seconds {
+        seconds if seconds > 0 && seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
+        seconds if seconds > 0 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
+/// The form of a scheduled query.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    /// Name in the pack.
+    pub name: String,
+    /// SQL.
+    pub query: String,
+    /// Seconds between two runs.
+    pub interval: String,
+    /// Platforms, as osquery names them; empty for all.
+    pub platform: String,
+    /// What osquery logs: a word of [`KINDS`].
+    pub kind: String,
+    /// Name of the query to remove instead.
+    pub remove: String,
+    /// The version of the pack that the form was made from.
+    pub version: String,
+}
+
+impl Fields {
+    /// Creates an empty form.
+    pub fn new(version: String) -> Self {
+        Self { interval: "3600".to_owned(), version, ..Self::default() }
+    }
+
+    /// What can be logged.
+    pub fn kinds(&self) -> [(&'static str, &'static str); 3] {
+        KINDS
+    }
+
+    /// Returns the scheduled query. Other members of one that it replaces are kept.
+    fn apply(&self, before: Option<&Value>) -> Result<Value, Error> {
+        let seconds: i64 =
+            self.interval.trim().parse().map_err(|_| Error::invalid("interval", "must be a number of seconds"))?;
+        let mut query = before.and_then(Value::as_object).cloned().unwrap_or_default();
+        query.retain(|name, _| !["snapshot", "removed", "platform"].contains(&name.as_str()));
+        query.insert("query".into(), self.query.trim().into());
+        query.insert("interval".into(), seconds.into());
+        match self.kind.as_str() {
+            "snapshot" => query.insert("snapshot".into(), true.into()),
+            "added" => query.insert("removed".into(), false.into()),
+            _ => None,
+        };
+        if !self.platform.trim().is_empty() {
+            query.insert("platform".into(), self.platform.trim().into());
+        }
+        Ok(Value::Object(query))
+    }
+
+    /// Changes the queries of a pack.
+    fn change(&self, queries: &mut Map<String, Value>) -> Result<(), Error> {
+        if !self.remove.is_empty() {
+            let removed = queries.remove(&self.remove);
+            return removed
+                .map(drop)
+                .ok_or_else(|| Error::not_found("scheduled query", format_args!("{:?}", self.remove)));
+        }
+        let name = self.name.trim();
+        if name.is_empty() {
+            return Err(Error::invalid("query_name", "must not be empty"));
+        }
+        let query = self.apply(queries.get(name))?;
+        queries.insert(name.to_owned(), query);
+        Ok(())
+    }
+}
+
+/// Adds, replaces or removes a scheduled query.
+pub async fn change(
+    State(fleet): State<Arc<Fleet>>,
+    Id(id): Id,
+    Posted(visitor, mut form): Posted<Fields, MAX_FORM>,
+) -> Response {
+    let found = async {
+        visitor.context.grant::<OsqueryWrite>()?;
+        find(&fleet, &visitor, &id).await
+    };
+    let one = match found.await {
+        Ok(one) => one,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    match save(&fleet, &visitor, &one, &form).await {
+        Ok(after) => saved(&visitor, &after),
+        Err(error) => {
+            // The page shows the pack as it is now, so that the next attempt is about this version.
+            form.version = one.pack.version.to_string();
+            after_failure(&fleet, &visitor, &one, form, at_field(error)).await
+        }
+    }
+}
+
+async fn save(fleet: &Fleet, visitor: &Visitor, one: &ScopedPack, form: &Fields) -> Result<ScopedPack, Error> {
+    let pack = &one.pack;
+    if form.version != pack.version.to_string() {
+        let message = "somebody else has changed the pack since you opened it; its queries are shown as they are now";
+        return Err(
+            Error::new(ErrorKind::Conflict, "pack_changed", message).remedy("repeat the change if it is still needed")
+        );
+    }
+    let mut document = pack.document.clone();
+    if document.get("queries").is_none() {
+        document["queries"] = json!({});
+    }
+    if let Some(queries) = document["queries"].as_object_mut() {
+        form.change(queries)?;
+    }
+    let draft = PackDraft {
+        name: pack.name.clone(),
+        description: pack.description.clone(),
+        platforms: pack.platforms.clone(),
+        labels: pack.labels.clone(),
+        document: document.to_string(),
+        is_of_all: one.is_of_all,
+        expected: Some(pack.version),
+    };
+    fleet.packs().save(&visitor.context, draft).await
+}
+
+/// Shows the first problem of the document at its field: the form has only this query.
+fn at_field(error: Error) -> Error {
+    let Some(problem) = error.problems.as_ref().and_then(|problems| problems.0.first()) else { return error };
+    let member = problem.path.rsplit('.').next().unwrap_or_default();
+    let field = ["query", "interval", "platform"].into_iter().find(|field| *field == member);
+    Error { field: field.map(Into::into), message: problem.reason.clone(), ..error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_replaces_what_it_has_and_keeps_the_rest() {
+        let mut queries = Map::new();
+        queries.insert("a".into(), json!({"query": "x", "interval": 1, "snapshot": true, "shard": 5}));
+        let form = Fields { name: " a ".into(), query: "y".into(), kind: "added".into(), ..Fields::new("1".into()) };
+        form.change(&mut queries).unwrap();
+        assert_eq!(queries["a"], json!({"query": "y", "interval": 3600, "removed": false, "shard": 5}));
+        let gone = Fields { remove: "a".into(), ..Fields::default() };
+        gone.change(&mut queries).unwrap();
+        assert!(queries.is_empty() && gone.change(&mut queries).is_err());
+        let unnamed = Fields { name: String::new(), ..form };
+        assert_eq!(unnamed.change(&mut queries).unwrap_err().field.as_deref(), Some("query_name"));
+    }
+
+    #[test]
+    fn rows_say_how_often_a_query_runs_and_what_is_logged() {
+        let document = json!({"queries": {"a": {"query": "x", "interval": 7200},
+            "b": {"query": "y", "interval": 90, "snapshot": true, "platform": "linux"}}});
+        let found = rows(&document);
+        assert_eq!((found[0].interval.as_str(), found[0].kind, found[0].platform.as_str()), ("2 h", "changes", "all"));
+        assert_eq!(
+            (found[1].interval.as_str(), found[1].kind, found[1].platform.as_str()),
+            ("90 s", "snapshot", "linux")
+        );
+        assert_eq!(interval(600), "10 min");
+        assert!(rows(&json!({})).is_empty());
+    }
+}
