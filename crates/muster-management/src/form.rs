@@ -38,6 +38,34 @@ pub async fn read_up_to<T: DeserializeOwned>(max: usize, headers: &HeaderMap, bo
     credentials::check_same_origin(headers)?;
     let malformed = || Error::invalid("form", format!("must be a form of at most {max} bytes"));
     // It may contain a password: nothing of it stays in memory.
-    let bytes = to_bytes(body, max).await.map(|bytes| Zeroizing::new(bytes.to_vec())).map_err(|_| malformed())?;
+    let bytes = to_bytes(body, max).await.map(|bytes| with_plain_lines(&bytes)).map_err(|_| malformed())?;
     serde_html_form::from_bytes(&bytes).map_err(|_| malformed())
+}
+
+/// Replaces the line breaks of forms, which are always CR and LF (URL Standard §5.2), with those of all other texts.
+fn with_plain_lines(form: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(form.len()));
+    let mut rest = form;
+    while let Some((first, others)) = rest.split_first() {
+        let is_break = rest.get(..6).is_some_and(|six| six.eq_ignore_ascii_case(b"%0D%0A"));
+        if is_break {
+            rest = &rest[3..];
+            continue;
+        }
+        plain.push(*first);
+        rest = others;
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_breaks_of_forms_become_plain_ones() {
+        let plain = |form: &str| String::from_utf8(with_plain_lines(form.as_bytes()).to_vec()).unwrap();
+        assert_eq!(plain("sql=SELECT+1%0D%0AFROM%0d%0ax%0D%0A&b=%0D"), "sql=SELECT+1%0AFROM%0ax%0A&b=%0D");
+        assert_eq!(plain("a=%0D%0D%0A%0"), "a=%0D%0A%0");
+    }
 }

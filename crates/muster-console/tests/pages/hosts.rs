@@ -197,10 +197,11 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
     for id in ["1", "2", "3"] {
         pages.on_host(&format!("o-{id}"), Family::Osquery, &format!("h-{id}"), &format!("web-{id}"), "ubuntu").await;
     }
-    let form = "sql=SELECT+pid+FROM+processes&timeout=60&hosts=web-1%0D%0Aweb-2";
+    // Browsers send CR and LF for each line break of a text area.
+    let form = "sql=SELECT+pid%0D%0AFROM+processes&timeout=60&hosts=web-1%0D%0Aweb-2";
     let counted = pages.post(&cookie, "/queries/run", form).await;
     assert!(counted.status == 200 && counted.html.contains("<strong>2 hosts</strong>"), "{}", counted.html);
-    assert!(counted.html.contains("SELECT pid FROM processes</textarea>"), "what was typed stays");
+    assert!(counted.html.contains("SELECT pid\nFROM processes</textarea>"), "what was typed stays: {}", counted.html);
     let sealed = between(&counted.html, "name=\"confirmed\" value=\"", "\"").to_owned();
     let changed = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+2&timeout=60&confirmed={sealed}")).await;
     assert!(
@@ -238,7 +239,7 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
     assert_eq!((&file[0]["rows"][0]["pid"], &file[1]["error"]), (&json!("7"), &json!("no such table")));
     assert!(pages.page(&cookie, "/queries").await.html.contains("2 of 2"));
     let again = pages.page(&cookie, &format!("/queries/run?again={id}&host=web-3")).await.html;
-    assert!(again.contains("SELECT pid FROM processes</textarea>") && again.contains("web-3</textarea>"), "{again}");
+    assert!(again.contains("SELECT pid\nFROM processes</textarea>") && again.contains("web-3</textarea>"), "{again}");
 
     let counted = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60").await.html;
     let sealed = between(&counted, "name=\"confirmed\" value=\"", "\"");
