@@ -79,6 +79,7 @@ pub mod rollouts;
 pub mod saved_queries;
 pub mod saved_views;
 pub mod scope;
+pub mod installs;
 pub mod scripts;
 mod sealed_fields;
 pub mod secrets;
@@ -169,6 +170,7 @@ use self::respond::Responses;
 use self::restoration::Restoration;
 use self::rollouts::Rollouts;
 use self::saved_queries::SavedQueries;
+use self::installs::Installs;
 use self::scripts::Scripts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
@@ -222,6 +224,7 @@ pub struct Fleet {
     carves: Carves,
     disk_keys: Arc<DiskKeys>,
     scripts: Arc<Scripts>,
+    installs: Arc<Installs>,
     audit: Audit,
     backups: Backups,
     restoration: Arc<Restoration>,
@@ -288,8 +291,9 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
         let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
+        let installs = Arc::new(wiring.installs());
         let hints = Arc::new(wiring.hints(&live_queries));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, (&scripts, &installs, &disk_keys), &hints));
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));
@@ -346,6 +350,7 @@ impl Fleet {
             policies,
             live_queries,
             scripts,
+            installs,
             disk_keys,
             hints,
             statuses,

@@ -51,6 +51,7 @@ use crate::respond::Responses;
 use crate::restoration::Restoration;
 use crate::rollouts::Rollouts;
 use crate::saved_queries::SavedQueries;
+use crate::installs::Installs;
 use crate::scripts::Scripts;
 use crate::server_status::ServerStatus;
 use crate::software::SoftwareInventory;
@@ -141,6 +142,11 @@ impl Fleet {
     /// Returns the service of labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// Installs of software, and installers.
+    pub fn installs(&self) -> &Installs {
+        &self.installs
     }
 
     /// Scripts.

@@ -62,6 +62,7 @@ use super::respond::Responses;
 use super::restoration::Restoration;
 use super::rollouts::Rollouts;
 use super::saved_queries::SavedQueries;
+use super::installs::Installs;
 use super::scripts::Scripts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
@@ -404,6 +405,10 @@ impl Wiring {
         Scripts::new(self.store(), self.clock(), self.entropy(), self.shutdown())
     }
 
+    pub(crate) fn installs(&self) -> Installs {
+        Installs::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
     pub(crate) fn disk_keys(&self) -> DiskKeys {
         DiskKeys::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer), self.shutdown())
     }
@@ -440,8 +445,7 @@ impl Wiring {
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
-        scripts: &Arc<Scripts>,
-        disk_keys: &Arc<DiskKeys>,
+        (scripts, installs, disk_keys): (&Arc<Scripts>, &Arc<Installs>, &Arc<DiskKeys>),
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
@@ -452,6 +456,7 @@ impl Wiring {
             policies,
             live_queries: Arc::clone(live_queries),
             scripts: Arc::clone(scripts),
+            installs: Arc::clone(installs),
             disk_keys: Arc::clone(disk_keys),
             statuses,
             urls: Arc::clone(&self.urls),

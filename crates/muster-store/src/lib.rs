@@ -21,7 +21,7 @@ pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AlertStore, AlertWrite, AuditLink, AuditStore, CarveStore,
     CarveWrite, ChangeRow, ChangeStore, Committed, Currency, DiskKeyStore, DiskKeyWrite, EnrollmentKeyStore,
     EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, HostCheckStore, HostCheckWrite, INSTALLATION,
-    IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, KeyedRequest, LabelStore, LabelWrite, LeaseName,
+    IdempotencyStore, IdempotencyWrite, IdentityStore, InstallStore, InstallWrite, IdentityWrite, KeyedRequest, LabelStore, LabelWrite, LeaseName,
     LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode, MOST_RECEIVERS, NetworkObjectStore,
     NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore,
     OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED, Resources,

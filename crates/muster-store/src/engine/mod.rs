@@ -39,6 +39,7 @@ pub(crate) mod reader;
 pub(crate) mod recent;
 mod rollouts;
 mod row;
+mod installs;
 mod scripts;
 pub(crate) mod session;
 mod settings;

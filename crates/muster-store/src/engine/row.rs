@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
     ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, KeyId, LabelId, LiveQueryId,
-    NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SavedScriptId, ScriptRunId, SecretId, SpaceId,
+    InstallRunId, InstallerId, NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SavedScriptId, ScriptRunId, SecretId, SpaceId,
     TokenId, UninstallTokenId, UserId,
 };
 use muster_core::identity::UserCode;
@@ -68,6 +68,8 @@ stored_ids!(
     RoleId,
     SavedScriptId,
     ScriptRunId,
+    InstallerId,
+    InstallRunId,
     SecretId,
     SpaceId,
     TokenId,

@@ -21,6 +21,7 @@ mod output_keys;
 mod outputs;
 mod policies;
 mod rollouts;
+mod installs;
 mod scripts;
 mod secrets;
 mod settings;

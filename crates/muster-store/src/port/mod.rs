@@ -40,6 +40,7 @@ mod outputs;
 mod policies;
 mod reads;
 mod rollouts;
+mod installs;
 mod scripts;
 mod secrets;
 mod settings;
@@ -77,6 +78,7 @@ pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
+pub use self::installs::{InstallStore, InstallWrite};
 pub use self::scripts::{ScriptStore, ScriptWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
@@ -242,6 +244,8 @@ pub enum Write {
     File(FileWrite),
     /// Of scripts, their runs and executions.
     Script(ScriptWrite),
+    /// Of installers, and of runs that install and uninstall software.
+    Install(InstallWrite),
     /// Of disk keys.
     DiskKey(DiskKeyWrite),
     /// Of carves.
@@ -299,6 +303,7 @@ pub trait Resources:
     + HostCheckStore
     + IdempotencyStore
     + IdentityStore
+    + InstallStore
     + LabelStore
     + LeaseStore
     + LiveQueryStore
@@ -329,6 +334,7 @@ impl<T> Resources for T where
         + HostCheckStore
         + IdempotencyStore
         + IdentityStore
+        + InstallStore
         + LabelStore
         + LeaseStore
         + LiveQueryStore

@@ -28,6 +28,7 @@ pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod rollouts;
+pub(crate) mod installs;
 pub(crate) mod scripts;
 pub(crate) mod settings;
 pub(crate) mod software;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         output_keys::ALL,
         policies::ALL,
         rollouts::ALL,
+        installs::ALL,
         scripts::ALL,
         settings::ALL,
         software::ALL,
