@@ -3,7 +3,9 @@
 //! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
 //! to read a row twice, or late, and rows never contain secrets.
 
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, InstallRunId, LiveQueryId, NetworkObjectId, OutputId, PolicyId, ScriptRunId};
+use crate::id::{
+    ActionId, AgentId, EnrollmentKeyId, InstallRunId, LiveQueryId, NetworkObjectId, OutputId, PolicyId, ScriptRunId,
+};
 use crate::network_object::NetworkObjectKind;
 
 /// Kind and subject of a row.

@@ -296,7 +296,8 @@ mod tests {
 
     fn result(condition: Option<&str>, script: Option<i64>, post: Option<i64>, retries: u64) -> InstallResult {
         let (script, post_install) = (StepResult::new(script, "out"), StepResult::new(post, ""));
-        InstallResult { script, post_install, retries_remaining: retries, ..Default::default() }.with_condition(condition)
+        InstallResult { script, post_install, retries_remaining: retries, ..Default::default() }
+            .with_condition(condition)
     }
 
     fn run(kind: InstallKind) -> InstallRun {

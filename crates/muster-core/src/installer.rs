@@ -141,7 +141,8 @@ fn is_package_name(name: &str) -> bool {
 /// be empty.
 pub fn named_in(file_name: &str) -> (String, String) {
     let Some(format) = Format::of_file(file_name) else { return Default::default() };
-    let extension = if file_name.to_ascii_lowercase().ends_with(".tgz") { ".tgz".len() } else { format.as_str().len() + 1 };
+    let extension =
+        if file_name.to_ascii_lowercase().ends_with(".tgz") { ".tgz".len() } else { format.as_str().len() + 1 };
     let stem = &file_name[..file_name.len() - extension];
     let parts = match format {
         Format::Deb => stem.split_once('_').map(|(name, rest)| (name, rest.split('_').next().unwrap_or_default())),
@@ -210,7 +211,8 @@ impl Installer {
         if !(1..=MAX_BYTES).contains(&self.size) {
             return Err(Error::invalid("size", format!("must be from 1 to {MAX_BYTES} bytes")));
         }
-        let is_hash = self.sha256.len() == 64 && self.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hash =
+            self.sha256.len() == 64 && self.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !self.sha256.is_empty() && !is_hash {
             return Err(Error::invalid("sha256", "must have 64 hexadecimal digits, in lower case"));
         }

@@ -19,8 +19,8 @@ use muster_core::carve;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::live_query;
-use muster_core::{install, installer, script};
 use muster_core::time::{Clock, Timestamp};
+use muster_core::{install, installer, script};
 use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, Write};
 use serde_json::json;
 

@@ -116,8 +116,11 @@ impl Installs {
     pub async fn create(&self, grant: &Grant<SoftwareInstall>, new: NewInstall) -> Result<InstallRun, Error> {
         let seen = self.store.seen_by(grant);
         if space_settings::of(seen).await?.scripts_disabled {
-            return Err(Error::conflict("scripts_disabled", "scripts are disabled in this space, also those of installers")
-                .remedy("enable them with `muster script settings --enable`"));
+            return Err(Error::conflict(
+                "scripts_disabled",
+                "scripts are disabled in this space, also those of installers",
+            )
+            .remedy("enable them with `muster script settings --enable`"));
         }
         // Read again in the view of this grant: the caller may have found the installer in another space.
         let installer = seen.installer(&new.installer.id).await?.ok_or_else(|| unknown_installer(&new.installer.id))?;
@@ -188,11 +191,7 @@ impl Installs {
     }
 
     /// Returns the newest runs on a host that the caller may see, newest first. The caller must have found the host.
-    pub async fn of_host(
-        &self,
-        context: &OpContext,
-        host: &HostId,
-    ) -> Result<Vec<(InstallRun, HostInstall)>, Error> {
+    pub async fn of_host(&self, context: &OpContext, host: &HostId) -> Result<Vec<(InstallRun, HostInstall)>, Error> {
         let reader = Reader::of(context)?;
         let mut found = self.seen_by(&reader).installs_of_host(host, OF_HOST).await?;
         found.retain(|(run, _)| reader.sees(context, run));

@@ -47,7 +47,11 @@ impl Default for Downloads {
 impl Downloads {
     /// Fails while no further download can begin.
     pub fn check_room(&self) -> Result<(), Failure> {
-        if self.slots.available_permits() == 0 { Err(too_many("the server sends packages to other hosts")) } else { Ok(()) }
+        if self.slots.available_permits() == 0 {
+            Err(too_many("the server sends packages to other hosts"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Begins a download of an agent, which can have one at a time.

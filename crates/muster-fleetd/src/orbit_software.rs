@@ -24,8 +24,7 @@ impl Inner {
         let entry = self.seen(&call, wire.key(), Family::Orbit).await?;
         // Here and not at the download: orbit asks again with its next configuration, but takes a refused download for a failed install.
         self.downloads.check_room()?;
-        let (run, installer) =
-            self.fleet.installs().details(&entry, &wire.install_uuid, InstallKind::Install).await?;
+        let (run, installer) = self.fleet.installs().details(&entry, &wire.install_uuid, InstallKind::Install).await?;
         json(&OrbitInstallDetails {
             install_id: run.id.as_str(),
             installer_id: numbers::of(installer.id.as_str()),

@@ -5,8 +5,8 @@ use super::session::Connection;
 use super::error::Failure;
 use super::transaction::Pending;
 use super::{
-    actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, idempotency, identity, labels,
-    installs, live_queries, network_objects, nodes, output_keys, policies, rollouts, scripts, settings, software,
+    actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, idempotency, identity, installs,
+    labels, live_queries, network_objects, nodes, output_keys, policies, rollouts, scripts, settings, software,
     uninstall_tokens,
 };
 use crate::port::{

@@ -39,7 +39,11 @@ pub(super) fn apply(connection: &Connection, write: &InstallWrite) -> Applied {
 pub(super) fn weight(write: &InstallWrite) -> usize {
     match write {
         InstallWrite::InsertInstaller(one) => {
-            one.install_script.len() + one.post_install_script.len() + one.uninstall_script.len() + one.condition.len() + 1024
+            one.install_script.len()
+                + one.post_install_script.len()
+                + one.uninstall_script.len()
+                + one.condition.len()
+                + 1024
         }
         InstallWrite::CompleteInstaller { blocks, .. } => blocks.len() * size_of::<ChunkInfo>(),
         InstallWrite::InsertRun { targets, .. } => targets.len() * 64 + 1024,

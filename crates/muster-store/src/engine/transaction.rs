@@ -12,7 +12,9 @@ use super::error::{Cause, EngineError, Failure};
 use super::log::Changes;
 use super::recent::{Batch, Recent};
 use super::session::{Connection, Pace, Uncommitted};
-use crate::port::{ActionWrite, AgentWrite, InstallWrite, LiveQueryWrite, Precondition, ScriptWrite, StoreError, Write};
+use crate::port::{
+    ActionWrite, AgentWrite, InstallWrite, LiveQueryWrite, Precondition, ScriptWrite, StoreError, Write,
+};
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.

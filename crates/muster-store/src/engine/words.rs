@@ -6,14 +6,14 @@ use muster_core::carve::CarveState;
 use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
+use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software::Source;
 use muster_core::identity::UserKind;
+use muster_core::install::{InstallKind, InstallState};
+use muster_core::installer::Format;
 use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
-use muster_core::fleetd::platform::Platform;
-use muster_core::install::{InstallKind, InstallState};
-use muster_core::installer::Format;
 use muster_core::script::ExecutionState;
 use muster_core::status::Status;
 
