@@ -6,6 +6,7 @@ mod export;
 mod facts;
 mod fleetd;
 mod host;
+mod installs;
 mod list;
 mod mdm;
 mod queries;
@@ -38,5 +39,6 @@ pub fn pages() -> Vec<Route> {
         ("/fleetd/mdm", get(mdm::show).post(mdm::send)),
     ];
     pages.extend(queries::pages());
+    pages.extend(installs::pages());
     pages
 }

@@ -2,13 +2,10 @@
 //!
 //! orbit asks for its configuration every 30 seconds, which must not read the store ([`Waiting`](crate::waiting::Waiting)).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use muster_core::Error;
-use muster_core::error_chain::chain;
 use muster_core::fleetd::numbers;
-use muster_core::id::InstallRunId;
+use muster_core::id::{AgentId, InstallRunId};
 use muster_core::install::{InstallKind, InstallResult, InstallRun, MAX_ANNOUNCED, RESULT_WITHIN};
 use muster_core::installer::Installer;
 use muster_store::{InstallWrite, StoreError};
@@ -18,14 +15,11 @@ use super::Installs;
 use crate::authority::System;
 use crate::files::{Slice, send};
 use crate::registry::AgentEntry;
-use crate::space_settings;
+use crate::space_settings::are_scripts_disabled;
+use crate::waiting::{self, BATCH};
 
-/// Agents per read.
-const BATCH: u32 = 5_000;
 /// Maximum number of runs in which the one is sought that a download is for.
 const MAX_OPEN: u32 = 100;
-/// Pause before a failed read is repeated.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// What an orbit has yet to do. One of the lists is empty, because orbit installs and runs scripts at the same time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,13 +56,11 @@ impl Installs {
             return Ok(DueInstalls::default());
         }
         // The agent stays listed: once scripts are enabled again, it gets what has not expired.
-        if self.are_scripts_disabled(entry).await? { Ok(DueInstalls::default()) } else { Ok(DueInstalls::of(&due)) }
-    }
-
-    async fn are_scripts_disabled(&self, entry: &AgentEntry) -> Result<bool, Error> {
-        let Some(record) = entry.record() else { return Ok(true) };
-        let text = self.store.everywhere(entry).setting(&space_settings::setting_name(&record.space)).await?;
-        Ok(space_settings::parse(text.as_deref())?.scripts_disabled)
+        if are_scripts_disabled(&self.store, entry).await? {
+            Ok(DueInstalls::default())
+        } else {
+            Ok(DueInstalls::of(&due))
+        }
     }
 
     /// Returns what an orbit needs to install or to uninstall. Fails for a run of the other kind or of another host (FL61).
@@ -86,7 +78,7 @@ impl Installs {
         let (found, now) = (store.install_run_in(&record.space, &run).await?, self.clock.now());
         let run = found.filter(|run| run.kind == kind && now < run.expires_at).ok_or_else(unknown)?;
         let installer = store.installer_in(&record.space, &run.installer).await?.ok_or_else(unknown)?;
-        if self.are_scripts_disabled(entry).await? {
+        if are_scripts_disabled(&self.store, entry).await? {
             return Err(unknown());
         }
         // The write checks in the same statement that the agent is a target without a result.
@@ -150,27 +142,14 @@ impl Installs {
     }
 
     async fn read_waiting(&self, run: Option<&InstallRunId>) -> Result<(), Error> {
-        let (now, mut last) = (self.clock.now(), None);
-        loop {
-            let batch = self.store.everywhere(&System).installs_waiting(run, now, last.as_ref(), BATCH).await?;
-            last = batch.last().cloned();
-            let is_full = batch.len() == BATCH as usize;
-            // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
-            self.waiting.add(batch);
-            if !is_full {
-                return Ok(());
-            }
-        }
+        let (now, store) = (self.clock.now(), self.store.everywhere(&System));
+        let read =
+            |after: Option<AgentId>| async move { store.installs_waiting(run, now, after.as_ref(), BATCH).await };
+        self.waiting.fill(read).await
     }
 
-    /// Reloads what hosts have yet to do: at startup, and when changes may have been missed.
+    /// Reloads what hosts have yet to do.
     pub(crate) async fn start_over(&self) {
-        while let Err(error) = self.read_waiting(None).await {
-            tracing::warn!(error = %chain(&error), "failed to read the software to install; retrying");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.shutdown.wait() => return,
-            }
-        }
+        waiting::insist("software", &self.shutdown, || self.read_waiting(None)).await;
     }
 }
