@@ -151,7 +151,7 @@ impl ScriptResult {
 }
 
 /// Returns the last characters of an output (FL60).
-fn last_of(output: &str) -> &str {
+pub(crate) fn last_of(output: &str) -> &str {
     let start = output.char_indices().rev().nth(MAX_OUTPUT - 1).map_or(0, |(at, _)| at);
     &output[start..]
 }

@@ -4,8 +4,19 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use muster_core::Error;
+use muster_core::error_chain::chain;
 use muster_core::id::AgentId;
+use muster_store::StoreError;
+
+use super::shutdown::Shutdown;
+
+/// Agents per read.
+pub(crate) const BATCH: u32 = 5_000;
+/// Pause before a failed read is repeated.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// The agents, each with a number that tells when it was added.
 #[derive(Default)]
@@ -50,6 +61,28 @@ impl Waiting {
         1 + self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Adds the agents that the store lists, for some work or for any, batch by batch. `read` returns at most [`BATCH`] after an
+    /// agent, sorted.
+    pub(crate) async fn fill<F>(&self, work: Option<&str>, read: impl Fn(Option<AgentId>) -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Vec<AgentId>, StoreError>>,
+    {
+        let mut last = None;
+        loop {
+            let batch = read(last).await?;
+            last = batch.last().cloned();
+            let is_full = batch.len() == BATCH as usize;
+            // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
+            match work {
+                Some(work) => self.add_for(work, batch),
+                None => self.add(batch),
+            }
+            if !is_full {
+                return Ok(());
+            }
+        }
+    }
+
     /// Returns the number of an agent that is listed, to be read before the store is.
     pub(crate) fn number_of(&self, agent: &AgentId) -> Option<u64> {
         self.agents().get(agent).map(|listed| listed.number)
@@ -60,6 +93,20 @@ impl Waiting {
         let mut agents = self.agents();
         if agents.get(agent).is_some_and(|listed| listed.number == number) {
             agents.remove(agent);
+        }
+    }
+}
+
+/// Repeats a read of what is waiting until it succeeds: at startup, and when changes may have been missed.
+pub(crate) async fn insist<F>(what: &str, shutdown: &Shutdown, read: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    while let Err(error) = read().await {
+        tracing::warn!(error = %chain(&error), what, "failed to read what hosts have yet to do; retrying");
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.wait() => return,
         }
     }
 }

@@ -36,6 +36,8 @@ mod host_checks;
 mod hosts;
 mod idempotency;
 mod identity;
+mod installers;
+mod installs;
 pub mod kql;
 mod labels;
 mod live_queries;

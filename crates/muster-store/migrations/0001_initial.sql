@@ -221,6 +221,71 @@ CREATE TABLE saved_scripts (
 ) STRICT;
 CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, name_key);
 
+-- Packages with their scripts. The blocks of a package are in chunks, under its id. name_key is the name in lower case.
+CREATE TABLE installers (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL,
+    version TEXT NOT NULL,
+    format TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    file_name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    uploaded_at INTEGER,
+    condition TEXT NOT NULL,
+    install_script TEXT NOT NULL,
+    post_install_script TEXT NOT NULL,
+    uninstall_script TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX installers_by_name ON installers (space, name_key, version, platform);
+CREATE INDEX installers_unfinished ON installers (created_at) WHERE uploaded_at IS NULL;
+
+-- Runs that install or uninstall software on hosts. They outlive their installer. expires_at: no host begins after it.
+CREATE TABLE install_runs (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    installer_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    cancelled_at INTEGER,
+    targets INTEGER NOT NULL,
+    finished INTEGER NOT NULL,
+    failed INTEGER NOT NULL
+) STRICT;
+CREATE INDEX install_runs_by_space ON install_runs (space, created_at, id);
+CREATE INDEX install_runs_by_installer ON install_runs (installer_id, created_at, id);
+CREATE INDEX install_runs_by_expiry ON install_runs (expires_at);
+
+-- What became of them on hosts. They outlive the agents. An absent exit code is a step that did not run.
+CREATE TABLE host_installs (
+    run_id TEXT NOT NULL REFERENCES install_runs (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    host_id TEXT,
+    hostname TEXT NOT NULL,
+    state TEXT NOT NULL,
+    sent_at INTEGER,
+    ended_at INTEGER,
+    attempts INTEGER NOT NULL,
+    retries_remaining INTEGER NOT NULL,
+    condition TEXT,
+    exit_code INTEGER,
+    output TEXT,
+    post_install_exit_code INTEGER,
+    post_install_output TEXT,
+    PRIMARY KEY (run_id, agent_id)
+) STRICT;
+CREATE INDEX host_installs_open ON host_installs (agent_id) WHERE state IN ('pending', 'sent');
+CREATE INDEX host_installs_by_host ON host_installs (host_id);
+
 -- Recovery keys of encrypted disks that orbit reports. An escrow is due until the host is told, and pending until it answers. The space
 -- is that of the agent: a key does not follow its agent to another one, unless it is handed over.
 CREATE TABLE disk_keys (

@@ -106,7 +106,8 @@ fn row(view: UploadView, base: &Base, now: Timestamp) -> Row {
     }
 }
 
-fn size(bytes: i64) -> String {
+/// Returns a length in bytes, kilobytes or megabytes.
+pub fn size(bytes: i64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} bytes"),
         1_000..1_000_000 => format!("{} kB", bytes / 1_000),

@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::facts::{cut, facts};
+use super::installs::on_host::OnHost;
 use super::label_hosts::OfHost;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
@@ -59,6 +60,7 @@ struct HostPage {
     denylisted: Vec<String>,
     /// Labels and packs, which `templates/hosts/labels.html` shows.
     labels: OfHost,
+    installs: OnHost,
     lacks: Lacks,
     cli: String,
     api: String,
@@ -111,12 +113,13 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
     let made = async {
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
         let labels = OfHost::of(&fleet, &visitor, &view).await?;
-        Ok(content(&visitor, &view, labels, fleet.now()))
+        let installs = OnHost::of(&fleet, &visitor, &view).await?;
+        Ok(content(&visitor, &view, labels, installs, fleet.now()))
     };
     shown(&visitor, TAB, made.await)
 }
 
-fn content(visitor: &Visitor, view: &HostView, labels: OfHost, now: Timestamp) -> HostPage {
+fn content(visitor: &Visitor, view: &HostView, labels: OfHost, installs: OnHost, now: Timestamp) -> HostPage {
     let id = view.host.id.to_string();
     let name = cut(&name_of(view));
     let may_run_saved = visitor.lacks(PrivilegeName::QueriesRunSaved);
@@ -135,6 +138,7 @@ fn content(visitor: &Visitor, view: &HostView, labels: OfHost, now: Timestamp) -
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
         denylisted: view.denylisted().iter().map(|name| cut(name)).collect(),
+        installs,
         lacks: Lacks {
             refetch: visitor.lacks(PrivilegeName::DiagnosticsRequest),
             query: may_run_saved,

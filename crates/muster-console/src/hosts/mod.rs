@@ -6,6 +6,7 @@ mod export;
 mod facts;
 mod fleetd;
 mod host;
+mod installs;
 pub mod label_hosts;
 mod labels;
 mod list;
@@ -55,5 +56,6 @@ pub fn pages() -> Vec<Route> {
         ("/fleetd/mdm", get(mdm::show).post(mdm::send)),
     ];
     pages.extend(queries::pages());
+    pages.extend(installs::pages());
     pages
 }

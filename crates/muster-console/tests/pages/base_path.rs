@@ -121,6 +121,9 @@ async fn furnish_host(pages: &Pages, cookie: &str) {
     let id = started.goes_to().rsplit('/').next().unwrap();
     let answer = HostAnswer { rows: r#"[{"a":"1"}]"#.to_owned(), row_count: 1, ..HostAnswer::default() };
     fleet.live_queries().answer(&entry, id, answer).await.unwrap();
+    pages.on_host("b-1", Family::Orbit, "h-1", "web-1", "ubuntu\ndebian").await;
+    let installer = pages.installer("tool").await;
+    pages.install(cookie, BASE, &installer, "kind=&hosts=").await;
 }
 
 /// Returns the path of the router that an address belongs to, and whether it is a page of a space.

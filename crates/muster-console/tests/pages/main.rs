@@ -5,6 +5,7 @@ mod agents;
 mod base_path;
 mod browsing;
 mod hosts;
+mod installs;
 mod labels;
 mod policies;
 mod reports;

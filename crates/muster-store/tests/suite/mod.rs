@@ -21,6 +21,7 @@ pub mod files;
 pub mod host_checks;
 pub mod idempotency;
 pub mod identity;
+pub mod installs;
 pub mod labels;
 pub mod lists;
 pub mod live_queries;
@@ -174,6 +175,14 @@ macro_rules! run_for {
             the_executions_of_a_deleted_host_end,
             runs_are_limited_and_old_ones_deleted_with_their_results,
             scripts_are_saved_replaced_and_deleted,
+        ]);
+        suite::run_for!(@module $make, installs: [
+            a_package_is_complete_with_the_blocks_that_were_verified,
+            installers_are_unique_limited_and_deleted_with_their_blocks,
+            fl63_an_install_is_due_until_its_last_result_comes,
+            agents_with_something_to_install_are_found,
+            installs_of_a_host_are_newest_first_and_end_with_it,
+            install_runs_are_limited_and_old_ones_deleted,
         ]);
         suite::run_for!(@module $make, disk_keys: [
             fl64_an_error_keeps_the_key_and_a_key_clears_the_error,

@@ -330,7 +330,8 @@ impl DeleteArgs {
 }
 
 /// Finds a host by id, or by its name if only one has it.
-async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
+/// Finds a host by its name, id, machine id or an agent's id.
+pub async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
     if let Some(host) = if_there(client.host(named).await)? {
         return Ok(host);
     }

@@ -21,6 +21,7 @@ mod exit_codes;
 mod flags;
 mod host;
 mod identity;
+mod install;
 mod leaks;
 mod live;
 mod mdm;

@@ -88,6 +88,7 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
     let statuses: serde_json::Map<String, Value> = answered.keys().map(|name| (name.clone(), json!(0))).collect();
     osquery("distributed/write", &json!({"node_key": key, "queries": answered, "statuses": statuses}));
     furnish_labels(world);
+    furnish_installs(world, &secret["api_key"]);
     // The index of software follows a few seconds later.
     let is_indexed = (0..150).any(|_| {
         std::thread::sleep(Duration::from_millis(200));
@@ -105,6 +106,18 @@ fn furnish_labels(world: &World) {
     let (_directory, pack) = file("furnished-pack.yml", "queries:\n  users: {query: SELECT 1, interval: 60}\n");
     world.ok(&["pack", "apply", "furnished", "-f", &pack, "--label", &label]);
     world.ok(&["enrollment-key", "create", "--one-time", "--name", "furnished-once"]);
+}
+
+/// Creates an installer, and an install on a host with orbit.
+fn furnish_installs(world: &World, secret: &Value) {
+    let name = "very-long-orbit-name".repeat(20);
+    let enroll =
+        json!({"enroll_secret": secret, "hardware_uuid": "furnished-orbit", "hostname": name, "platform": "ubuntu"});
+    let (status, text) = answered_by(world, "/api/fleet/orbit/enroll", "-", "orbit", &enroll);
+    assert_eq!(status, 200, "{text}");
+    let (_directory, package) = file("furnished_1.0_all.deb", "!<arch>\n");
+    world.ok(&["software", "installer", "add", &package, "--condition", &"SELECT 1 ".repeat(50)]);
+    world.ok(&["software", "install", "furnished", "--all", "--yes", "--no-wait"]);
 }
 
 /// Whether a query is about the host itself, whose facts were reported with the enrollment.
