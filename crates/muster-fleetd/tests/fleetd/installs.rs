@@ -94,7 +94,8 @@ async fn report(server: &Server, key: &str, run: &InstallRun, result: Value) -> 
     server.orbit("software_install/result", &body).await
 }
 
-async fn only(server: &Server, run: &InstallRun) -> (HostInstall, &'static str) {
+/// Returns what became of a run on its only host.
+pub async fn only(server: &Server, run: &InstallRun) -> (HostInstall, &'static str) {
     let found = server.fleet.installs().find(&root(), run.id.as_str()).await.expect("as expected");
     let mut all = server.fleet.installs().hosts(&found, None, 100).await.expect("as expected");
     assert_eq!(all.len(), 1);
