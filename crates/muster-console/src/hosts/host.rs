@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::facts::{cut, facts};
+use super::runs::Runs;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
 use crate::confirm::Confirm;
@@ -52,6 +53,7 @@ struct HostPage {
     checks: Vec<CheckRow>,
     failing: usize,
     software: SoftwareRows,
+    runs: Runs,
     lacks: Lacks,
     cli: String,
     api: String,
@@ -103,12 +105,13 @@ struct Package {
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
-        Ok(content(&visitor, &view, fleet.now()))
+        let runs = Runs::of(&fleet, &visitor, &view).await?;
+        Ok(content(&visitor, &view, runs, fleet.now()))
     };
     shown(&visitor, TAB, made.await)
 }
 
-fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
+fn content(visitor: &Visitor, view: &HostView, runs: Runs, now: Timestamp) -> HostPage {
     let id = view.host.id.to_string();
     let name = cut(&name_of(view));
     let may_run_saved = visitor.lacks(PrivilegeName::QueriesRunSaved);
@@ -125,6 +128,7 @@ fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
         has_osquery: view.failing.is_some(),
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
+        runs,
         lacks: Lacks {
             refetch: visitor.lacks(PrivilegeName::DiagnosticsRequest),
             query: may_run_saved,
@@ -138,7 +142,7 @@ fn content(visitor: &Visitor, view: &HostView, now: Timestamp) -> HostPage {
     }
 }
 
-fn name_of(view: &HostView) -> String {
+pub fn name_of(view: &HostView) -> String {
     name_or_id(&view.hostname(), view.host.id.as_str()).to_owned()
 }
 

@@ -1,7 +1,9 @@
 //! Hosts, and what osquery tells about them: live and saved queries, software, host checks, the configuration of fleetd.
 
 mod asked;
+mod carves;
 mod checks;
+mod disk_key;
 mod export;
 mod facts;
 mod fleetd;
@@ -9,6 +11,8 @@ mod host;
 mod list;
 mod mdm;
 mod queries;
+mod runs;
+mod scripts;
 mod software;
 
 use axum::routing::{get, post};
@@ -27,6 +31,13 @@ pub fn pages() -> Vec<Route> {
         ("/hosts/{id}/software", get(host::software)),
         ("/hosts/{id}/refetch", post(host::refetch)),
         ("/hosts/{id}/delete", get(host::ask_to_delete).post(host::delete)),
+        ("/hosts/{id}/disk-key", get(disk_key::show)),
+        ("/hosts/{id}/disk-key/reveal", get(disk_key::ask_to_reveal).post(disk_key::reveal)),
+        ("/hosts/{id}/disk-key/request", get(disk_key::ask_to_request).post(disk_key::request)),
+        ("/carves", get(carves::list)),
+        ("/carves/new", get(carves::request::ask).post(carves::request::run)),
+        ("/carves/{id}", get(carves::show)),
+        ("/carves/{id}/delete", get(carves::ask_to_delete).post(carves::delete)),
         ("/software", get(software::list)),
         ("/software/{id}", get(software::show)),
         ("/checks", get(checks::list)),
@@ -38,5 +49,6 @@ pub fn pages() -> Vec<Route> {
         ("/fleetd/mdm", get(mdm::show).post(mdm::send)),
     ];
     pages.extend(queries::pages());
+    pages.extend(scripts::pages());
     pages
 }

@@ -25,7 +25,7 @@ impl Scripts {
     /// Returns what an orbit has yet to execute, the oldest first. Reads the store only if there may be something.
     pub async fn due(&self, entry: &AgentEntry) -> Result<Vec<DueScript>, Error> {
         // Before the read: what is added during it must not be removed.
-        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(Vec::new()) };
+        let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else { return Ok(Vec::new()) };
         let Some(record) = entry.record() else { return Ok(Vec::new()) };
         let store = self.store.everywhere(entry);
         let due = store.scripts_due(entry.id(), &record.space, self.clock.now(), MAX_ANNOUNCED).await?;

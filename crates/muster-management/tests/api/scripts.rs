@@ -141,7 +141,7 @@ async fn a_caller_with_a_limited_scope_runs_scripts_on_its_hosts_and_sees_its_ow
     let seen = scripts.find(&both, made["id"].as_str().unwrap()).await.unwrap();
     assert_eq!(scripts.stop(&both, &seen).await.unwrap_err().code, "not_own_run");
     let draft = SavedScriptDraft { name: "s".into(), script: "x".into(), ..SavedScriptDraft::default() };
-    scripts.save(&OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap(), draft).await.unwrap();
+    scripts.save(&OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap(), draft, None).await.unwrap();
     assert_eq!(scripts.show_saved(&both, "S").await.unwrap().script, "x");
     assert_eq!(scripts.show_saved(&caller, "S").await.unwrap().script, "", "only its running");
     assert_eq!(scripts.find_saved(&caller, "S").await.unwrap().script, "x");
