@@ -8,6 +8,7 @@ mod hosts;
 mod policies;
 mod reports;
 mod rollouts;
+mod runs;
 mod settings;
 
 use axum::http::Method;

@@ -169,6 +169,22 @@ async fn scripts_are_saved_run_and_deleted() {
 }
 
 #[tokio::test]
+async fn two_editors_of_a_saved_script_do_not_overwrite_each_other() {
+    let api = Api::new();
+    let save = async |version: &str, script: &str| {
+        api.v1_if("/scripts", version, json!({"name": "clean", "script": script})).await
+    };
+    assert_eq!(save("1", "exit 1").await.refused(409)["code"], "saved_script_changed", "there is none");
+    assert_eq!(save("0", "exit 1").await.ok()["item"]["version"], 1);
+    assert_eq!(save("0", "exit 2").await.refused(409)["code"], "saved_script_exists");
+    assert_eq!(save("\"1\"", "exit 2").await.ok()["item"]["version"], 2);
+    assert_eq!(save("\"1\"", "exit 3").await.refused(409)["code"], "saved_script_changed");
+    assert_eq!(save("*", "exit 3").await.ok()["item"]["version"], 3);
+    assert_eq!(save("3", "exit 3").await.ok()["item"]["version"], 3, "nothing changed");
+    assert_eq!(api.audit().await, ["saved_script.save"; 3]);
+}
+
+#[tokio::test]
 async fn carves_are_listed_downloaded_and_deleted() {
     let api = Api::new();
     host(&api, "q", Family::Osquery, "web").await;
@@ -232,4 +248,5 @@ async fn a_dry_run_does_not_reveal_a_disk_key() {
     api.post(&format!("{path}/escrow"), json!({})).await.ok();
     let status = api.get(&path).await.ok()["item"].clone();
     assert_eq!((&status["stored"], &status["escrow_pending"]), (&json!(true), &json!(true)));
+    assert!(status.get("escrow_requests").is_none(), "the host was not told yet");
 }

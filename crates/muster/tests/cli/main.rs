@@ -45,5 +45,6 @@ mod web_base_path;
 mod web_hosts;
 mod web_pages;
 mod web_policies;
+mod web_scripts;
 mod web_settings;
 mod world;

@@ -13,10 +13,10 @@ use crate::world::{command, json as muster, ok, world};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A host with orbit and osqueryd, until it is dropped.
-struct SimulatedHost(Child);
+pub struct SimulatedHost(Child);
 
 impl SimulatedHost {
-    fn start(secret: &str, number: &str) -> Self {
+    pub fn start(secret: &str, number: &str) -> Self {
         let (url, ca) = (format!("https://{}", world().agents), world().data().join("ca.crt"));
         let to = ["drones", "--url", &url, "--ca", ca.to_str().unwrap(), "--enrollment-token", secret];
         let host = ["--family", "fleetd", "--count", "1", "--first", number, "--interval", "0.5"];
