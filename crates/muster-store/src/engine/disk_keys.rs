@@ -24,7 +24,7 @@ pub(super) fn apply(connection: &Connection, write: &DiskKeyWrite) -> std::resul
             Ok(send(connection, sql::ESCROW, params![agent.as_str(), now.as_micros()])?)
         }
         DiskKeyWrite::EscrowTold { agent, now, again_at } => {
-            let values = params![agent.as_str(), again_at.as_micros(), now.as_micros()];
+            let values = params![again_at.as_micros(), agent.as_str(), now.as_micros()];
             if affects(connection, sql::ESCROW_TOLD, values)? {
                 return Ok(send(connection, sql::ESCROW_LAST, params![agent.as_str(), MAX_ASKED])?);
             }

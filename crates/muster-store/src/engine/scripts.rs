@@ -94,8 +94,6 @@ fn save(connection: &Connection, script: &SavedScript) -> std::result::Result<()
         return Err(Precondition::TooMany(format!("saved scripts: a space has at most {MAX_SAVED}")).into());
     }
     let values = params![
-        script.id.as_str(),
-        space,
         script.name,
         name_key,
         script.description,
@@ -104,6 +102,8 @@ fn save(connection: &Connection, script: &SavedScript) -> std::result::Result<()
         script.version,
         script.updated_by,
         script.updated_at.as_micros(),
+        script.id.as_str(),
+        space,
     ];
     if run(connection, if is_new { sql::SAVE } else { sql::CHANGE_SAVED }, values)? == 0 {
         return Err(Precondition::Changed(format!("saved script {:?}", script.name)).into());

@@ -17,9 +17,9 @@ statements! {
         ON CONFLICT (agent_id) DO UPDATE SET escrow_asked = 0, escrow_due_at = excluded.escrow_due_at";
     /// Deletes the key of an agent.
     DELETE = "DELETE FROM disk_keys WHERE agent_id = $1";
-    /// Records that the host is told to do so, and is told again from `$2`. Changes nothing unless it is due at `$3`.
-    ESCROW_TOLD = "UPDATE disk_keys SET escrow_asked = escrow_asked + 1, escrow_due_at = $2 \
-        WHERE agent_id = $1 AND escrow_due_at <= $3";
+    /// Records that the host is told to do so, and is told again from `$1`. Changes nothing unless it is due at `$3`.
+    ESCROW_TOLD = "UPDATE disk_keys SET escrow_asked = escrow_asked + 1, escrow_due_at = $1 \
+        WHERE agent_id = $2 AND escrow_due_at <= $3";
     /// Ends the repetitions after the last time.
     ESCROW_LAST = "UPDATE disk_keys SET escrow_due_at = NULL WHERE agent_id = $1 AND escrow_asked >= $2";
     /// Selects the key of an agent.

@@ -112,7 +112,8 @@ fn furnish_runs(world: &World, secret: &str, osquery: &Value) {
     world.ok(&["script", "save", "furnished", &script, "--description", &"description".repeat(30)]);
     let run = world.json(&["script", "run", "--saved", "furnished", "--all", "--yes", "--no-wait"]);
     let output = "<b>a line that is wider than a phone</b> ".repeat(200);
-    let result = json!({"orbit_node_key": key, "execution_id": run["id"], "output": output, "runtime": 1, "exit_code": 7});
+    let result =
+        json!({"orbit_node_key": key, "execution_id": run["id"], "output": output, "runtime": 1, "exit_code": 7});
     call("/api/fleet/orbit/scripts/result", result.to_string());
     world.ok(&["script", "run", &script, "--all", "--yes", "--no-wait"]);
     let disk = json!({"orbit_node_key": key, "passphrase": "correct horse", "salt": "s", "key_slot": 1});

@@ -14,7 +14,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_simulated_host_runs_a_script_and_uploads_files_while_the_pages_wait() {
-    let secret = muster(&["enrollment-key", "create", "--family", "fleetd", "--name", "web scripts"])["api_key"].clone();
+    let secret =
+        muster(&["enrollment-key", "create", "--family", "fleetd", "--name", "web scripts"])["api_key"].clone();
     let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-scripts");
