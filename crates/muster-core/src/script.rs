@@ -213,6 +213,8 @@ pub struct SavedScript {
     pub script: String,
     /// SHA-256 of the script, in hexadecimal digits.
     pub sha256: String,
+    /// Number of changes, from 1.
+    pub version: i64,
     /// The actor that changed it last.
     pub updated_by: String,
     /// Time of the last change.

@@ -56,7 +56,7 @@ mod refused;
 mod respond;
 mod rollouts;
 mod saved_queries;
-mod scripts;
+pub mod scripts;
 pub mod selector;
 pub mod server_status;
 mod settings;

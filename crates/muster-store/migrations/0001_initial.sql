@@ -205,6 +205,7 @@ CREATE TABLE script_executions (
     output TEXT,
     PRIMARY KEY (run_id, agent_id)
 ) STRICT;
+CREATE INDEX script_executions_by_agent ON script_executions (agent_id);
 CREATE INDEX script_executions_open ON script_executions (agent_id) WHERE state IN ('pending', 'fetched');
 
 -- name_key is the name in lower case.
@@ -215,6 +216,7 @@ CREATE TABLE saved_scripts (
     name_key TEXT NOT NULL,
     description TEXT NOT NULL,
     sha256 TEXT NOT NULL,
+    version INTEGER NOT NULL,
     updated_by TEXT NOT NULL,
     updated_at INTEGER NOT NULL,
     script TEXT NOT NULL
@@ -286,19 +288,20 @@ CREATE TABLE host_installs (
 CREATE INDEX host_installs_open ON host_installs (agent_id) WHERE state IN ('pending', 'sent');
 CREATE INDEX host_installs_by_host ON host_installs (host_id);
 
--- Recovery keys of encrypted disks that orbit reports. An escrow is due until the host is told, and pending until it answers. The space
--- is that of the agent: a key does not follow its agent to another one, unless it is handed over.
+-- Recovery keys of encrypted disks that orbit reports. The space is that of the agent: a key does not follow its agent to another one, unless
+-- it is handed over. escrow_asked: how often the host was told of the request for its passphrase that it has not answered; NULL without such
+-- a request. escrow_due_at: from when it is told again; NULL after the last time.
 CREATE TABLE disk_keys (
     agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
     space TEXT NOT NULL,
     stored_at INTEGER,
     error TEXT,
     error_at INTEGER,
-    is_escrow_due INTEGER NOT NULL,
-    is_escrow_pending INTEGER NOT NULL,
+    escrow_asked INTEGER,
+    escrow_due_at INTEGER,
     sealed BLOB
 ) STRICT;
-CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE is_escrow_due = 1;
+CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE escrow_due_at IS NOT NULL;
 
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
 -- host has any more is deleted a week later.

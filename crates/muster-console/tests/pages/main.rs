@@ -10,6 +10,7 @@ mod labels;
 mod policies;
 mod reports;
 mod rollouts;
+mod runs;
 mod settings;
 
 use axum::http::Method;

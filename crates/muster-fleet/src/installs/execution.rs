@@ -47,7 +47,7 @@ impl Installs {
     /// Returns what an orbit has yet to do, the oldest first. Reads the store only if there may be something.
     pub async fn due(&self, entry: &AgentEntry) -> Result<DueInstalls, Error> {
         // Before the read: what is added during it must not be removed.
-        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(DueInstalls::default()) };
+        let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else { return Ok(DueInstalls::default()) };
         let Some(record) = entry.record() else { return Ok(DueInstalls::default()) };
         let store = self.store.everywhere(entry);
         let due = store.installs_due(entry.id(), &record.space, self.clock.now(), MAX_ANNOUNCED).await?;
@@ -138,7 +138,7 @@ impl Installs {
 
     /// Returns a number that rises with each install that may be due for an orbit; 0 if there is none. Reads nothing from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.number_of(orbit).unwrap_or_default()
+        self.waiting.newest_for(orbit)
     }
 
     /// Adds the targets of a run that may be new.

@@ -18,7 +18,7 @@ impl Scripts {
     /// Returns what an orbit has yet to execute, the oldest first. Reads the store only if there may be something.
     pub async fn due(&self, entry: &AgentEntry) -> Result<Vec<DueScript>, Error> {
         // Before the read: what is added during it must not be removed.
-        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(Vec::new()) };
+        let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else { return Ok(Vec::new()) };
         let Some(record) = entry.record() else { return Ok(Vec::new()) };
         let store = self.store.everywhere(entry);
         let due = store.scripts_due(entry.id(), &record.space, self.clock.now(), MAX_ANNOUNCED).await?;
@@ -32,7 +32,7 @@ impl Scripts {
 
     /// Returns a number that rises with each script that may be due for an orbit; 0 if there is none. Reads nothing from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.number_of(orbit).unwrap_or_default()
+        self.waiting.newest_for(orbit)
     }
 
     /// Returns the script of an execution that an orbit has yet to report. Fails for that of another host (FL59).

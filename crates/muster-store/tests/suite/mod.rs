@@ -186,7 +186,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, disk_keys: [
             fl64_an_error_keeps_the_key_and_a_key_clears_the_error,
-            fl56_a_host_is_told_once_to_report_its_key,
+            fl56_a_host_is_told_to_report_its_key_until_it_answers,
             a_disk_key_does_not_follow_its_agent_to_another_space,
             a_disk_key_that_is_handed_over_follows_its_agent_once,
         ]);

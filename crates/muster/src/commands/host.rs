@@ -233,7 +233,11 @@ const DISK_KEY_STATUS: &[Column<DiskKeyStatus>] = &[
     column("REPORTED", |status| or_dash(status.stored_at.as_deref())),
     column("ERROR", |status| or_dash(status.error.as_deref())),
     column("ERROR AT", |status| or_dash(status.error_at.as_deref())),
-    column("ESCROW", |status| if status.escrow_pending { "pending" } else { "-" }.to_owned()),
+    column("ESCROW", |status| match (status.escrow_pending, status.escrow_requests) {
+        (false, _) => "-".to_owned(),
+        (true, 0) => "pending".to_owned(),
+        (true, times) => format!("pending, asked {}", counted(times, "time")),
+    }),
 ];
 
 impl DiskKeyArgs {

@@ -47,5 +47,6 @@ mod web_hosts;
 mod web_labels;
 mod web_pages;
 mod web_policies;
+mod web_scripts;
 mod web_settings;
 mod world;

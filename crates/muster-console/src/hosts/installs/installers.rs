@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{INSTALLERS, INSTALLERS_API, RunRow};
 use crate::agents::asked::encoded;
-use crate::agents::diagnostics::size;
+use crate::text::size;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
@@ -70,7 +70,7 @@ impl Row {
             version: one.version.clone(),
             platform: one.platform.as_str(),
             file_name: one.file_name.clone(),
-            size: size(i64::try_from(one.size).unwrap_or(i64::MAX)),
+            size: size(one.size),
             created: Moment::new(one.created_at, now),
             created_by: one.created_by.clone(),
             is_ready: one.uploaded_at.is_some(),

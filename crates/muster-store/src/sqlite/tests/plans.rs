@@ -80,6 +80,7 @@ fn reads_of_a_check_in_search_an_index() {
         scripts::DUE,
         scripts::COUNT_GONE,
         scripts::EXECUTIONS,
+        scripts::CHANGE_SAVED,
         installs::SENT,
         installs::TAKE_RESULT,
         installs::DUE,
