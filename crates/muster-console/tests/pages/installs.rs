@@ -43,7 +43,7 @@ impl Pages {
         made.goes_to().to_owned()
     }
 
-    async fn report(&self, agent: &str, run: &str, code: i64, output: &str) {
+    async fn report_install(&self, agent: &str, run: &str, code: i64, output: &str) {
         let entry = self.fleet.fleet.entry(&AgentId::trusted(agent)).await.unwrap();
         let script = StepResult::new(Some(code), output);
         let result = InstallResult { script, ..InstallResult::default() }.with_condition(Some("[{\"1\":\"1\"}]"));
@@ -76,8 +76,8 @@ async fn software_is_installed_after_a_review_and_its_results_are_shown() {
     assert!(nobody.status == 404 && nobody.html.contains("nobody</textarea>"), "{}", nobody.html);
     let run = pages.install(&cookie, "", &id, "kind=&hosts=&retries=2").await;
     let run_id = run.rsplit('/').next().unwrap();
-    pages.report("b-1", run_id, 0, "fine").await;
-    pages.report("b-2", run_id, 100, &format!("{CANARY}\n")).await;
+    pages.report_install("b-1", run_id, 0, "fine").await;
+    pages.report_install("b-2", run_id, 100, &format!("{CANARY}\n")).await;
     let shown = pages.page(&cookie, &run).await.html;
     assert!(shown.contains("complete, 1 failed") && shown.contains("the install script"), "{shown}");
     assert!(shown.contains("exit code 100") && !shown.contains("<script>alert"), "{shown}");

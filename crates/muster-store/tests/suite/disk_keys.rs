@@ -92,7 +92,7 @@ pub async fn a_disk_key_does_not_follow_its_agent_to_another_space(store: &impl 
 pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl Store) {
     begun(store).await;
     let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) };
-    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a"), now: at(1) }.into()]).await;
     let move_to = async |space: &str, handed_over: bool| {
         let before = store.agent(&agent_id("a")).await.unwrap().unwrap();
         let mut moved = before.clone();
@@ -103,6 +103,6 @@ pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl 
         stored(store).await
     };
     let key = move_to("other", true).await.unwrap();
-    assert_eq!((key.sealed, key.is_escrow_due, key.is_escrow_pending), (Some(vec![1]), false, false));
+    assert_eq!((key.sealed, key.escrow), (Some(vec![1]), None));
     assert_eq!(move_to("third", false).await, None);
 }
