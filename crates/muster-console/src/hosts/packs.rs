@@ -217,7 +217,10 @@ pub fn choices(known: Vec<String>, chosen: &[String]) -> Vec<(String, bool)> {
         let is_chosen = chosen.iter().any(|one| is_same(one, &name));
         (name, is_chosen)
     });
-    known.chain(missing).collect()
+    let mut all: Vec<_> = known.chain(missing).collect();
+    // Chosen ones first: the list can be longer than what is visible of it.
+    all.sort_by_key(|(_, is_chosen)| !is_chosen);
+    all
 }
 
 fn command(fields: &Fields) -> String {
@@ -377,6 +380,6 @@ mod tests {
     fn chosen_labels_that_do_not_exist_stay_in_the_form() {
         let chosen = ["PILOT".to_owned(), "gone".to_owned()];
         let offered = choices(vec!["macOS".into(), "pilot".into()], &chosen);
-        assert_eq!(offered, [("macOS".into(), false), ("pilot".into(), true), ("gone".into(), true)]);
+        assert_eq!(offered, [("pilot".into(), true), ("gone".into(), true), ("macOS".into(), false)]);
     }
 }
