@@ -61,7 +61,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (
         List::Ag,
-        "the rush in the test is of 16 hosts, which check in until the local agent has run five actions: several thousand times, not 10,000",
+        "the rush in the test is of 16 hosts for as long as five actions of the local agent take, not of 10,000 check-ins",
         &[106],
     ),
     (
