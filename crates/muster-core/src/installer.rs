@@ -80,7 +80,7 @@ impl Format {
         }
     }
 
-    /// Returns whether a file begins as those of the format do. Programs of `MZ`, archives of gzip, and so on.
+    /// Returns whether a file begins with the signature of the format.
     pub fn matches(self, beginning: &[u8]) -> bool {
         let magic: &[u8] = match self {
             Self::Deb => b"!<arch>\n",

@@ -1,13 +1,12 @@
 //! The service of disk keys: what orbit reports, and what people reveal (FL §2.6).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use muster_core::agent::Family;
 use muster_core::authorization::{DiskKeysReveal, Grant, OpContext};
 use muster_core::change::Change;
 use muster_core::disk_key::{ASK_AGAIN, AgentDiskKey, DiskSecret, error_of};
-use muster_core::error_chain::{SharedError, chain};
+use muster_core::error_chain::SharedError;
 use muster_core::id::{AgentId, HostId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::time::Clock;
@@ -20,13 +19,8 @@ use super::audit::{audit_line, commit_disclosure};
 use super::authority::{Authorized, System};
 use super::registry::AgentEntry;
 use super::shutdown::Shutdown;
-use super::waiting::Waiting;
+use super::waiting::{self, BATCH, Waiting};
 use super::watched_store::WatchedStore;
-
-/// Agents per read.
-const BATCH: u32 = 5_000;
-/// Pause before a failed read is repeated.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// The service of disk keys.
 pub struct DiskKeys {
@@ -157,25 +151,12 @@ impl DiskKeys {
 
     /// Reloads the pending requests: at startup, and when changes may have been missed.
     pub(crate) async fn start_over(&self) {
-        while let Err(error) = self.read_waiting().await {
-            tracing::warn!(error = %chain(&error), "failed to read the disk keys to ask for; retrying");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.shutdown.wait() => return,
-            }
-        }
+        waiting::insist("disk keys", &self.shutdown, || self.read_waiting()).await;
     }
 
     async fn read_waiting(&self) -> Result<(), Error> {
-        let mut last = None;
-        loop {
-            let batch = self.store.everywhere(&System).disk_escrows_due(last.as_ref(), BATCH).await?;
-            last = batch.last().cloned();
-            let is_full = batch.len() == BATCH as usize;
-            self.waiting.add(batch);
-            if !is_full {
-                return Ok(());
-            }
-        }
+        let store = self.store.everywhere(&System);
+        let read = |after: Option<AgentId>| async move { store.disk_escrows_due(after.as_ref(), BATCH).await };
+        self.waiting.fill(read).await
     }
 }

@@ -64,9 +64,15 @@ impl Inner {
         Ok(no_content())
     }
 
-    /// Returns the script of an uninstall, which orbit executes like any other script.
-    pub(super) async fn uninstall_script(&self, entry: &AgentEntry, id: &str) -> Result<Reply, Failure> {
-        let (run, installer) = self.fleet.installs().details(entry, id, InstallKind::Uninstall).await?;
+    /// Returns the script of an uninstall, which orbit executes like any other script. Fails with `unknown` if there is none.
+    pub(super) async fn uninstall_script(
+        &self,
+        entry: &AgentEntry,
+        id: &str,
+        unknown: Error,
+    ) -> Result<Reply, Failure> {
+        let details = self.fleet.installs().details(entry, id, InstallKind::Uninstall).await;
+        let (run, installer) = details.map_err(|error| if is_unknown(&error) { unknown } else { error })?;
         json(&OrbitScript {
             host_id: 0,
             execution_id: run.id.as_str(),
@@ -78,15 +84,17 @@ impl Inner {
         })
     }
 
-    /// Takes the result of an uninstall.
+    /// Takes the result of an uninstall. Fails with `unknown` if there is none.
     pub(super) async fn uninstall_result(
         &self,
         entry: &AgentEntry,
         wire: &OrbitScriptResult<'_>,
+        unknown: Error,
     ) -> Result<(), Failure> {
         let script = StepResult::new(Some(wire.exit_code), &wire.output);
         let result = InstallResult { script, ..InstallResult::default() };
-        Ok(self.fleet.installs().report(entry, &wire.execution_id, result).await?)
+        let stored = self.fleet.installs().report(entry, &wire.execution_id, result).await;
+        Ok(stored.map_err(|error| if is_unknown(&error) { unknown } else { error })?)
     }
 }
 

@@ -41,7 +41,9 @@ impl Inner {
         let wire: OrbitScriptRequest<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
         let run = match self.fleet.scripts().fetch(&entry, &wire.execution_id).await {
-            Err(error) if is_unknown(&error) => return self.uninstall_script(&entry, &wire.execution_id).await,
+            Err(error) if is_unknown(&error) => {
+                return self.uninstall_script(&entry, &wire.execution_id, error).await;
+            }
             found => found?,
         };
         json(&OrbitScript {
@@ -61,7 +63,7 @@ impl Inner {
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
         let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
         match self.fleet.scripts().report(&entry, &wire.execution_id, result).await {
-            Err(error) if is_unknown(&error) => self.uninstall_result(&entry, &wire).await?,
+            Err(error) if is_unknown(&error) => self.uninstall_result(&entry, &wire, error).await?,
             stored => stored?,
         }
         json(&Nothing {})

@@ -198,6 +198,7 @@ async fn no_link_form_asset_redirect_or_cookie_leaves_the_base_path() {
         "/end",
         "/save",
         "/stop",
+        "/cancel",
         "/refetch",
         "/resume",
         "/hosts/{id}/labels",

@@ -62,7 +62,7 @@ async fn software_is_installed_after_a_review_and_its_results_are_shown() {
     }
     let id = pages.installer("zsh").await;
     let list = pages.page(&cookie, "/software/installers?host=h-1").await.html;
-    assert!(list.contains(&format!("/software/installers/{id}/install?host=h-1")), "{list}");
+    assert!(list.contains(&format!("/software/installers/{id}/install?host=h%2D1")), "{list}");
     let one = pages.page(&cookie, &format!("/software/installers/{id}")).await.html;
     assert!(one.contains("INSTALLER_PATH") && one.contains("kind=uninstall") && one.contains("SELECT 1"), "{one}");
     let form = pages.page(&cookie, &format!("/software/installers/{id}/install?host=h-1")).await.html;

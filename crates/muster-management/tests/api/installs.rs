@@ -4,9 +4,11 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, PrivilegeName, Selector};
+use muster_core::host::Host;
 use muster_core::id::{AgentId, HostId, SpaceId};
 use muster_core::install::{InstallResult, StepResult};
 use muster_core::installer::BLOCK;
+use muster_store::{AgentWrite, Write};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, administrator};
@@ -18,6 +20,14 @@ async fn host(api: &Api, id: &str, os: &str, tag: &str) {
         (agent.family, agent.hostname, agent.tags) = (Family::Orbit, format!("{id}.example"), vec![tag.to_owned()]);
         (agent.os, agent.host_id) = (os.into(), Some(HostId::trusted(format!("host-{id}"))));
     };
+    let machine = Host {
+        id: HostId::trusted(format!("host-{id}")),
+        space: SpaceId::default(),
+        machine_id: None,
+        hostname: format!("{id}.example"),
+        created_at: api.now(),
+    };
+    api.fleet.store().commit(vec![Write::Agent(AgentWrite::PutHost(machine))]).await.unwrap();
     api.agent_with(id, None, change).await;
 }
 
