@@ -85,7 +85,8 @@ impl DiskKeys {
         Ok(is_due)
     }
 
-    /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing from the store.
+    /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing
+    /// from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
         self.waiting.number_of(orbit).unwrap_or_default()
     }
