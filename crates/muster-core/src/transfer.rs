@@ -59,11 +59,14 @@ impl fmt::Display for Refusal {
 /// Returns the agents that move with their host, out of all on it. Unenrolled agents of other families stay behind.
 pub fn moving(agents: Vec<AgentRecord>) -> Result<Vec<AgentRecord>, Refusal> {
     let (fleetd, others): (Vec<_>, Vec<_>) = agents.into_iter().partition(|agent| agent.family.is_one_per_machine());
-    // Half a host must not move unnoticed: the other half would still be shown, and act, in the space that it seems to have left.
-    if let Some(other) = others.iter().find(|agent| agent.active) {
-        return Err(Refusal::OtherFamily(other.family));
+    if !fleetd.iter().any(|agent| agent.active) {
+        return Err(Refusal::NoFleetd);
     }
-    if fleetd.iter().any(|agent| agent.active) { Ok(fleetd) } else { Err(Refusal::NoFleetd) }
+    // Half a host must not move unnoticed: the other half would still be shown, and act, in the space that it seems to have left.
+    match others.iter().find(|agent| agent.active) {
+        Some(other) => Err(Refusal::OtherFamily(other.family)),
+        None => Ok(fleetd),
+    }
 }
 
 /// Returns the record of an agent after its transfer to `host`, in the host's space. Its credentials stay valid. It loses what the former

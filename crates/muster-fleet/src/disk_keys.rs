@@ -86,7 +86,8 @@ impl DiskKeys {
         Ok(is_due)
     }
 
-    /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing from the store.
+    /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing
+    /// from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
         self.waiting.newest_for(orbit)
     }
