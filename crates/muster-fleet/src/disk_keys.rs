@@ -158,6 +158,6 @@ impl DiskKeys {
     async fn read_waiting(&self) -> Result<(), Error> {
         let store = self.store.everywhere(&System);
         let read = |after: Option<AgentId>| async move { store.disk_escrows_due(after.as_ref(), BATCH).await };
-        self.waiting.fill(read).await
+        self.waiting.fill(None, read).await
     }
 }

@@ -109,10 +109,32 @@ pub(crate) struct HintParts {
 
 impl Hints {
     pub(crate) fn new(parts: HintParts) -> Self {
-        let HintParts { clock, registry, records, live_queries, scripts, installs, disk_keys, host_checks, labels, shutdown } =
-            parts;
+        let HintParts {
+            clock,
+            registry,
+            records,
+            live_queries,
+            scripts,
+            installs,
+            disk_keys,
+            host_checks,
+            labels,
+            shutdown,
+        } = parts;
         let changed = Notify::new();
-        Self { clock, registry, records, live_queries, scripts, installs, disk_keys, host_checks, labels, shutdown, changed }
+        Self {
+            clock,
+            registry,
+            records,
+            live_queries,
+            scripts,
+            installs,
+            disk_keys,
+            host_checks,
+            labels,
+            shutdown,
+            changed,
+        }
     }
 
     /// Opens a channel to an authenticated orbit. While it exists, the orbit counts as connected.

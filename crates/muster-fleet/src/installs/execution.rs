@@ -47,7 +47,9 @@ impl Installs {
     /// Returns what an orbit has yet to do, the oldest first. Reads the store only if there may be something.
     pub async fn due(&self, entry: &AgentEntry) -> Result<DueInstalls, Error> {
         // Before the read: what is added during it must not be removed.
-        let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else { return Ok(DueInstalls::default()) };
+        let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else {
+            return Ok(DueInstalls::default());
+        };
         let Some(record) = entry.record() else { return Ok(DueInstalls::default()) };
         let store = self.store.everywhere(entry);
         let due = store.installs_due(entry.id(), &record.space, self.clock.now(), MAX_ANNOUNCED).await?;

@@ -14,7 +14,6 @@ use serde::Deserialize;
 
 use super::{INSTALLERS, INSTALLERS_API, RunRow};
 use crate::agents::asked::encoded;
-use crate::text::size;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
@@ -22,6 +21,7 @@ use crate::hosts::TAB;
 use crate::request::{Id, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
+use crate::text::size;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
