@@ -415,6 +415,7 @@ CREATE TABLE enrollment_keys (
 CREATE UNIQUE INDEX enrollment_keys_by_name ON enrollment_keys (space, coalesce(policy_id, ''), name) WHERE revoked_at IS NULL;
 CREATE INDEX enrollment_keys_by_policy ON enrollment_keys (policy_id);
 CREATE INDEX enrollment_keys_by_creation ON enrollment_keys (space, created_at, id);
+CREATE INDEX enrollment_keys_one_time ON enrollment_keys (space, created_at, id) WHERE one_time = 1;
 CREATE INDEX enrollment_keys_by_expiration ON enrollment_keys (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE policies (

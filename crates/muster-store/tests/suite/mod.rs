@@ -278,6 +278,7 @@ macro_rules! run_for {
         suite::run_for!(@module $make, host_checks: [
             results_are_put_replaced_removed_and_counted,
             results_are_deleted_with_their_agent,
+            results_stay_behind_when_their_agent_moves_to_another_space,
         ]);
         suite::run_for!(@module $make, software: [
             software_is_found_by_name_in_its_space_after_it_was_indexed,

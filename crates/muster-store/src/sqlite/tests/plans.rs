@@ -66,6 +66,8 @@ fn reads_of_a_check_in_search_an_index() {
         enrollment_keys::EXPIRED_BEFORE,
         enrollment_keys::LIST,
         enrollment_keys::LIST_AFTER,
+        enrollment_keys::ONE_TIME,
+        enrollment_keys::COUNT_ONE_TIME,
         policies::BY_NAME,
         policies::HEAD,
         policies::DEFAULT_HEAD,
