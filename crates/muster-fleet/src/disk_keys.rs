@@ -70,20 +70,24 @@ impl DiskKeys {
         let now = self.clock.now();
         let Some(number) = self.waiting.number_of(entry.id(), now) else { return Ok(false) };
         // The write fails unless a request is due: of several servers, one tells the host.
-        let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone(), now, again_at: now.plus(ASK_AGAIN) };
-        let is_due = match self.store.commit(entry, vec![told.into()]).await {
-            Ok(_) => true,
-            // The host has answered, or another server has told it.
-            Err(StoreError::Conflict(_)) => false,
+        let again_at = now.plus(ASK_AGAIN);
+        let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone(), now, again_at };
+        match self.store.commit(entry, vec![told.into()]).await {
+            Ok(_) => {
+                // The response may not reach the host, so it stays listed until it has answered.
+                self.waiting.postpone(entry.id(), number, again_at);
+                return Ok(true);
+            }
+            Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
-        };
-        // The response may not reach the host, so it stays listed until it has answered.
+        }
+        // The host has answered, was told often enough, or was told by another server, which may not live to tell it again.
         let request = self.store.everywhere(entry).disk_key(entry.id()).await?.and_then(|key| key.escrow);
         match request.and_then(|request| request.due_at) {
             Some(due_at) => self.waiting.postpone(entry.id(), number, due_at),
             None => self.waiting.remove(entry.id(), number),
         }
-        Ok(is_due)
+        Ok(false)
     }
 
     /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing

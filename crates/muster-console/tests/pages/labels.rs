@@ -35,7 +35,7 @@ async fn a_manual_label_is_created_given_to_hosts_taken_from_them_and_filtered_b
     let path = pages.label(&cookie, "name=pilot+group&description=Early&hosts=web-1").await;
     let list = pages.page(&cookie, "/labels").await.html;
     assert!(
-        list.contains("href=\"/hosts?label=pilot%20group\"") && list.contains("1 hosts with the label pilot group"),
+        list.contains("href=\"/hosts?label=pilot%20group\"") && list.contains("1 host with the label pilot group"),
         "{list}"
     );
     assert!(list.contains("All Hosts") && list.contains("built-in") && list.contains("manual"), "{list}");

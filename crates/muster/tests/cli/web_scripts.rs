@@ -23,7 +23,9 @@ fn a_simulated_host_runs_a_script_and_uploads_files_while_the_pages_wait() {
     browser.open(&format!("{site}/hosts?q=hostname%3Adrone-780"));
     browser.wait(SOON, "return document.querySelector('#list')?.innerText.includes('drone-780')");
     browser.wait(SOON, "return document.querySelector('#list').innerText.includes('orbit')");
-    press(&browser, "drone-780");
+    // The list is renewed while the host reports, so the keyboard would lose its place.
+    let host = browser.run("return document.querySelector('#list td a').href");
+    browser.open(host.as_str().unwrap());
     heading(&browser, "drone-780");
 
     press(&browser, "Run a script");
