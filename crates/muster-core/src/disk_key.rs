@@ -16,7 +16,7 @@ const MAX_KEY: usize = 1024;
 const MAX_ERROR: usize = 1024;
 /// Number of times that a host is told to ask its user for the passphrase, until it answers.
 pub const MAX_ASKED: u32 = 3;
-/// Time for which the answer is waited for before the host is told again. orbit's dialog is open for a minute.
+/// Time to wait for the answer before the host is told again. orbit's dialog is open for a minute.
 pub const ASK_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// The secret part of a disk key.

@@ -33,7 +33,7 @@ pub const EXPIRIES: std::ops::RangeInclusive<Duration> =
 pub const DEFAULT_TIMEOUT: u64 = 300;
 /// Range of maximum durations, seconds.
 pub const TIMEOUTS: std::ops::RangeInclusive<u64> = 1..=3600;
-/// Time after its maximum duration for which the result of a script is waited for.
+/// Time to wait for the result of a script after its maximum duration.
 pub const GRACE: Duration = Duration::from_secs(10 * 60);
 /// Maximum length of a name and of a description, bytes.
 const MAX_NAME: usize = 255;

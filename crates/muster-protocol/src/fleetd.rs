@@ -260,7 +260,7 @@ pub struct OrbitNotifications {
     /// Software to install, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending_software_installer_ids: Vec<String>,
-    /// Whether to ask the user for the passphrase of the disk; sent once (FL56).
+    /// Whether to ask the user for the passphrase of the disk; sent up to three times (FL56).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub run_disk_encryption_escrow: bool,
 }

@@ -333,7 +333,10 @@ impl Edit for Fields {
 
     async fn again(self, fleet: &Fleet, visitor: &Visitor, one: &Self::Record, error: Error) -> Response {
         let current = (error.code == CHANGED).then(|| Fields::of(one));
-        let made = form_page(fleet, visitor, Some(one), self, Some(error)).await;
+        // The form of a pack that exists does not send what cannot be changed.
+        let is_of_all = one.is_of_all.then(|| "1".to_owned());
+        let fields = Self { name: one.pack.name.clone(), is_of_all, ..self };
+        let made = form_page(fleet, visitor, Some(one), fields, Some(error)).await;
         render(made.map(|shown| PackPage { current, ..shown }), visitor)
     }
 }

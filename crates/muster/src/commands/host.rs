@@ -41,10 +41,10 @@ pub enum HostCommand {
     DiskKey(DiskKeyArgs),
     /// Transfer hosts to another space
     ///
-    /// orbit and osqueryd keep their keys. Tags and manual labels, pending scripts and live queries
-    /// end; the configuration, checks and labels of the other space apply within a minute. Disk keys
-    /// go with the hosts, which requires the privilege disk_keys.reveal. Hosts with agents of other
-    /// families are refused.
+    /// orbit and osqueryd keep their keys. Hosts lose their tags and manual labels. Pending scripts
+    /// and installs, unanswered live queries and carves in progress are ended. The configuration,
+    /// checks and labels of the other space apply within a minute. Disk keys go with the hosts, which
+    /// requires the privilege disk_keys.reveal. Hosts with agents of other families are refused.
     #[command(
         after_help = "Examples:\n  muster host transfer web-7 web-8 --to-space finance\n  muster host transfer --filter 'hostname:lab-*' --to-space lab --dry-run"
     )]
@@ -181,11 +181,11 @@ const SOFTWARE: &[Column<Software>] = &[
 
 const TRANSFERRED: &[Column<TransferredHost>] = &[
     column("HOST", |host| or_dash(Some(&host.hostname))),
-    column("RESULT", |host| if host.moved { "moves" } else { "stays" }.into()),
+    column("RESULT", |host| if host.moved { "moved" } else { "not moved" }.into()),
     column("NEW ID", |host| or_dash(host.new_id.as_deref())),
     column("REASON", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.message.as_str()))),
     wide("ID", |host| host.id.clone()),
-    wide("DISK KEY", |host| if host.disk_key { "moves" } else { "-" }.into()),
+    wide("DISK KEY", |host| if host.disk_key { "moved" } else { "-" }.into()),
     wide("REMEDY", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.remedy.as_str()))),
 ];
 

@@ -100,7 +100,7 @@ fn form_page(visitor: &Visitor, id: &str, fields: Fields, error: Option<Error>) 
         frame: Frame::new(visitor, title, TAB),
         id: id.to_owned(),
         current: None,
-        // Who cannot see the script would overwrite it with nothing.
+        // Without read access, saving would replace the script with an empty one.
         lacks: match visitor.lacks(PrivilegeName::ScriptsWrite) {
             "" => lacks_read,
             lacks => lacks,
