@@ -72,8 +72,9 @@ async fn fl56_a_host_is_told_to_ask_for_the_passphrase_until_it_answers() {
     server.fleet.disk_keys().escrow(&found).await.expect("as expected");
     let told = json!({"run_disk_encryption_escrow": true});
     assert_eq!(config().await, told);
-    let (reads, commits) = (server.reads(), server.commits());
     assert_eq!(config().await, json!({}), "its user is being asked");
+    let (reads, commits) = (server.reads(), server.commits());
+    assert_eq!(config().await, json!({}));
     assert_eq!((server.reads(), server.commits()), (reads, commits), "a configuration without work reads nothing");
     // The response did not reach the host, or its user has closed the dialog.
     for _ in 1..MAX_ASKED {

@@ -137,8 +137,9 @@ fn software_is_uploaded_installed_and_uninstalled() {
     assert!(listed.as_array().unwrap().iter().any(|run| run["id"] == made["id"]), "{listed}");
     let of_host = json(&["software", "installs", "--host", "install-1"]);
     assert_eq!(of_host.as_array().map(Vec::len), Some(4), "{of_host}");
-    installer(&["delete", "cli-tool", "--yes"]);
-    fails(3, &["software", "installer", "show", "cli-tool"]);
     fails(2, &["software", "install", "cli-tool"]);
     fails(2, &["software", "install", "cli-tool", "--all"]);
+    installer(&["delete", "cli-tool", "--yes"]);
+    fails(3, &["software", "install", "cli-tool", "--all", "--yes"]);
+    fails(3, &["software", "installer", "show", "cli-tool"]);
 }
