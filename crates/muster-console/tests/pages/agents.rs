@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 use muster_core::action::ActionType;
-use muster_core::agent::AgentDocuments;
+use muster_core::agent::{AgentDocuments, Family};
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
 
@@ -63,6 +63,25 @@ async fn mg185_disabled_acts_say_why_and_how_many_agents_are_eligible() {
     assert!(refused.status == 403 && refused.html.contains("agents.upgrade"), "{}", refused.html);
     assert_eq!(pages.page(&admin, "/agents/bulk").await.status, 400, "nothing is selected");
     assert_eq!(pages.page(&admin, "/agents/bulk?agent=a-1&act=nonsense").await.status, 400);
+}
+
+#[tokio::test]
+async fn programs_without_actions_are_not_eligible_for_them() {
+    let pages = several().await;
+    pages.agent("o-1", |record| (record.family, record.policy_id) = (Family::Osquery, None)).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let html = pages.page(&cookie, "/agents/bulk?agent=o-1").await.html;
+    for (act, is_possible) in
+        [("tag", true), ("assign", false), ("diagnostics", false), ("log-level", false), ("unenroll", false), ("revoke", true)]
+    {
+        let item = between(&html, &format!("value=\"{act}\""), "</li>");
+        assert_eq!(item.contains("osquery does not support this"), !is_possible, "{act}: {item}");
+        assert_eq!(item.contains(" disabled"), !is_possible, "{act}: {item}");
+    }
+    let own = pages.page(&cookie, "/agents/o-1").await.html;
+    assert!(own.contains("Set the log level: osquery does not support this."), "{own}");
+    let preview = pages.page(&cookie, "/agents/bulk?agent=a-1&agent=o-1&act=log-level&preview=1&level=debug").await.html;
+    assert!(preview.contains(">host-o-1</a>") && preview.contains("1 agent"), "examples have names: {preview}");
 }
 
 #[tokio::test]

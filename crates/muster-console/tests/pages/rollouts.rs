@@ -2,6 +2,7 @@
 
 use axum::http::Method;
 use axum::http::header::SET_COOKIE;
+use muster_core::agent::Family;
 
 use crate::browsing::{Answer, Pages};
 use crate::policies::{CHANGED, form, hidden};
@@ -92,6 +93,11 @@ async fn an_upgrade_is_planned_for_the_agents_of_a_query() {
     let fields = form(&[("q", "hostname:host-a-1"), ("upgrade", "99.0.0"), ("members", "100"), ("soak", "1h")]);
     let drawn = pages.post(&cookie, "/rollouts/new", &fields).await;
     assert!(drawn.html.contains("99.0.0") && drawn.html.contains("hostname:host-a-1"), "{}", drawn.html);
+    pages.agent("o-1", |record| record.family = Family::Osquery).await;
+    let fields = form(&[("q", "hostname:host-*"), ("upgrade", "99.0.0"), ("members", "100"), ("soak", "1h")]);
+    let mixed = pages.post(&cookie, "/rollouts/new", &fields).await.html;
+    assert!(mixed.contains("In no wave: 1 agent") && mixed.contains("Waves: 2 agents"), "{mixed}");
+    assert!(mixed.contains(">host-a-1</a>: agent cannot upgrade itself"), "agents have names: {mixed}");
     let bad = form(&[("q", "hostname::"), ("upgrade", "99.0.0")]);
     let bad = pages.post(&cookie, "/rollouts/new", &bad).await;
     assert!(bad.status == 400 && bad.html.contains("role=\"alert\""), "{}", bad.html);
