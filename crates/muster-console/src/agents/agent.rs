@@ -11,6 +11,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
 use muster_core::id::AgentId;
 use muster_core::policy::Policy;
+use muster_core::reported::is_visible;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
@@ -106,10 +107,10 @@ pub fn name_of(record: &AgentRecord) -> String {
     name_or_id(&record.hostname, record.id.as_str()).to_owned()
 }
 
-/// Returns the name of something that an agent reports about; its id if the name is empty or blank, so that a link to it is
-/// never invisible.
+/// Returns the name of something that an agent reports about; its id if the name has no visible character, so that a link
+/// to it can be seen.
 pub fn name_or_id<'a>(name: &'a str, id: &'a str) -> &'a str {
-    if name.trim().is_empty() { id } else { name }
+    if is_visible(name) { name } else { id }
 }
 
 /// Returns the names of agents, in the order of their ids; the id of one that the person may not see.

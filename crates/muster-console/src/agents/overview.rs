@@ -9,6 +9,7 @@ use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, AlertsRead, Grant, PoliciesRead, RefusalsRead, Scope};
 use muster_core::event::{Event, Severity};
+use muster_core::reported::is_visible;
 use muster_core::rollout::{Rollout, State as RolloutState};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -134,7 +135,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor) -> Result<Overview, Error> {
     let shown = kql::visible("", false, fleet.now())?;
     let found = fleet.agents().platforms(&grant, &shown).await?.into_iter().map(|(platform, number)| Known {
         condition: format!("local_metadata.os.platform:{}", super::asked::quoted(&platform)),
-        name: if platform.is_empty() { "unknown".into() } else { platform },
+        name: if is_visible(&platform) { platform } else { "unknown".into() },
         number: Some(number),
     });
     Ok(Overview {
