@@ -39,7 +39,7 @@ use muster_management::kql::{agents as kql, place};
 use muster_store::query::Page;
 
 use self::agent::name_of;
-use self::asked::{Asked, TAB, toggled, with_query};
+use self::asked::{Asked, TAB, has, toggled, with_query};
 use self::columns::{Around, Cell, Column};
 use crate::failure;
 use crate::frame::{Frame, page};
@@ -181,15 +181,17 @@ async fn read<'a>(
         }
     };
     let counts = fleet.agents().count(&grant, &all).await?;
+    // One more than is shown: without it, there is no next page.
     let rows = match cursor::parse(&asked.after, sort) {
-        Some(cursor) => Rows::After(cursor, ROWS),
-        None => Rows::Page(Page { offset: 0, limit: ROWS }),
+        Some(cursor) => Rows::After(cursor, ROWS + 1),
+        None => Rows::Page(Page { offset: 0, limit: ROWS + 1 }),
     };
     let question = AgentListQuery { filter, sort, descending: asked.is_descending(sort), rows };
-    let found = fleet.agents().list(&grant, &question).await?;
-    let is_full = found.items.len() == ROWS as usize;
+    let mut found = fleet.agents().list(&grant, &question).await?;
+    let has_more = found.items.len() > ROWS as usize;
+    found.items.truncate(ROWS as usize);
     let base = shown.frame.base.clone();
-    if let Some(last) = found.items.last().filter(|_| is_full) {
+    if let Some(last) = found.items.last().filter(|_| has_more) {
         shown.next = asked.link(&base, &[("after", &cursor::write(&sort.cursor(&last.details.record)))]);
     }
     let around = Around { policies: policies(fleet, visitor, &found.items).await?, now: fleet.now() };
@@ -244,7 +246,7 @@ fn marked(query: &str) -> Option<(&str, &str, &str)> {
 
 fn question(asked: &Asked, name: &'static str, condition: &str, base: &Base) -> Question {
     let link = asked.link(base, &[("q", &toggled(&asked.q, condition))]);
-    Question { name, link, is_chosen: asked.q.contains(condition) }
+    Question { name, link, is_chosen: has(&asked.q, condition) }
 }
 
 fn headings(asked: &Asked, base: &Base) -> Vec<Heading> {

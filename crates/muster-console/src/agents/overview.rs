@@ -9,7 +9,7 @@ use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, AlertsRead, Grant, PoliciesRead, RefusalsRead, Scope};
 use muster_core::event::{Event, Severity};
-use muster_core::reported::is_visible;
+use muster_core::reported::{is_visible, shortened_to};
 use muster_core::rollout::{Rollout, State as RolloutState};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -32,6 +32,8 @@ use crate::visitor::Visitor;
 const TAB: &str = "/";
 /// Number of rows in each of its tables.
 const ROWS: usize = 5;
+/// Maximum length of the name of a version or a platform, bytes.
+const NAME: usize = 120;
 /// Hours of the trend.
 const HOURS: i64 = 7 * 24;
 
@@ -170,7 +172,7 @@ fn shares(mut known: Vec<Known>, base: &Base) -> Vec<Share> {
     let share = |one: Known| {
         let count = one.number.unwrap_or(0);
         let link = format!("{base}/agents?q={}", encoded(&one.condition));
-        Share { name: one.name, count, percent: (count * 100).div_ceil(longest), link }
+        Share { name: shortened_to(&one.name, NAME).into_owned(), count, percent: (count * 100).div_ceil(longest), link }
     };
     known.into_iter().map(share).collect()
 }

@@ -230,6 +230,36 @@ async fn whoever_has_rights_in_one_space_only_is_sent_there() {
 }
 
 #[tokio::test]
+async fn whoever_has_no_role_is_told_to_ask_for_one() {
+    let pages = Pages::new().await;
+    pages.prepare("/v1/users", &format!(r#"{{"name":"bob","password":"{PASSWORD}"}}"#)).await;
+    let form = "username=bob&password=correct+horse+battery";
+    let answer = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
+    let cookie = answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let refused = pages.page(&cookie, "/").await;
+    assert!(refused.status == 403 && refused.html.contains("You have no role in this space yet."), "{}", refused.html);
+    assert!(refused.html.contains("Ask an administrator") && !refused.html.contains("Go to the overview"));
+}
+
+#[tokio::test]
+async fn helpdesk_sees_what_it_may_request_and_why_it_may_not_do_the_rest() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    let admin = pages.log_in("ann", "administrator").await;
+    let cookie = pages.log_in("bob", "helpdesk").await;
+    for path in ["/", "/agents", "/hosts"] {
+        let html = pages.page(&cookie, path).await.html;
+        assert!(html.contains("disabled aria-describedby=\"add-why\">Add an agent</button>"), "{path}: {html}");
+        assert!(html.contains("needs <code>enrollment.create</code>"), "{path}: {html}");
+        assert!(!html.contains("href=\"/add-agent\""), "{path}: {html}");
+        assert!(pages.page(&admin, path).await.html.contains("href=\"/add-agent\""), "{path}");
+    }
+    let diagnostics = pages.page(&cookie, "/agents/a-1/diagnostics").await;
+    assert_eq!(diagnostics.status, 200, "{}", diagnostics.html);
+    assert!(diagnostics.html.contains("value=\"diagnostics\">Request diagnostics") && diagnostics.html.contains("diagnostics.download"));
+}
+
+#[tokio::test]
 async fn the_overview_names_the_privilege_for_what_it_does_not_show() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "helpdesk").await;
@@ -248,7 +278,14 @@ async fn unknown_values_of_parameters_are_explained() {
     for path in ["/agents?q=a&q=b", "/audit?before=x", "/policies/web?revision=x"] {
         let page = pages.page(&cookie, path).await;
         assert!(page.status == 400 && page.html.contains("Invalid request"), "{path}: {}", page.html);
+        assert!(page.html.contains("This address has a parameter that cannot be read"), "{path}: {}", page.html);
+        assert!(page.html.contains("aria-label=\"Main\""), "with the navigation: {path}: {}", page.html);
     }
+    let after = pages.page(&cookie, "/actions?after=zzz").await;
+    assert!(after.status == 400 && after.html.contains("link to this page of the list is damaged"), "{}", after.html);
+    let long = pages.page(&cookie, &format!("/agents/{}", "x".repeat(5_000))).await;
+    assert!(long.status == 404 && !long.html.contains(&"x".repeat(1_000)), "{}", long.html);
+    assert!(long.html.contains("Agent xxx"), "a message begins with a capital letter: {}", long.html);
 }
 
 #[tokio::test]
@@ -293,7 +330,7 @@ async fn an_unknown_id_with_invisible_characters_is_legible() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "auditor").await;
     let page = pages.page(&cookie, "/policies/a%00%E2%80%AE").await;
-    assert!(page.status == 404 && page.html.contains(r"policy a\u{0}\u{202e} not found"), "{}", page.html);
+    assert!(page.status == 404 && page.html.contains(r"Policy a\u{0}\u{202e} not found"), "{}", page.html);
 }
 
 #[tokio::test]
