@@ -95,7 +95,16 @@ impl Frame {
     /// Creates the frame of a page for people who are not logged in.
     pub fn outside(title: impl Into<String>) -> Self {
         let [user, space, notice] = [const { String::new() }; 3];
-        Self { title: title.into(), base: Base::root(), user, space, spaces: Vec::new(), notice, lacks_to_add: "", tab: "" }
+        Self {
+            title: title.into(),
+            base: Base::root(),
+            user,
+            space,
+            spaces: Vec::new(),
+            notice,
+            lacks_to_add: "",
+            tab: "",
+        }
     }
 
     /// The navigation.

@@ -52,10 +52,13 @@ async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -
 async fn no_page(mut parts: Parts, fleet: &Arc<Fleet>) -> Response {
     let error = Error::not_found("page", parts.uri.path());
     let space = space_of(parts.uri.path()).map(str::to_owned);
-    match Visitor::of(&mut parts, fleet, space.as_deref()).await {
-        Ok(visitor) => failure::inside(&visitor, &error, visitor.tab),
-        Err(_) => failure::outside(&error),
+    // A space that does not exist has no navigation; that of the default space leads out of it.
+    for space in [space.as_deref(), None] {
+        if let Ok(visitor) = Visitor::of(&mut parts, fleet, space).await {
+            return failure::inside(&visitor, &error, visitor.tab);
+        }
     }
+    failure::outside(&error)
 }
 
 /// Returns the link to the page whose path was asked for with a slash at its end; `None` if there was none.

@@ -86,8 +86,12 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Fleet>> for Params<T> {
 /// Says in words that a parameter of the address cannot be read.
 fn unreadable(error: &Error) -> Error {
     let reason = error.message.strip_prefix("parameters: ").unwrap_or(&error.message);
-    Error::new(ErrorKind::Invalid, "invalid_parameters", format!("this address has a parameter that cannot be read ({reason})"))
-        .remedy("the link may have been cut; open the page from the navigation")
+    Error::new(
+        ErrorKind::Invalid,
+        "invalid_parameters",
+        format!("this address has a parameter that cannot be read ({reason})"),
+    )
+    .remedy("the link may have been cut; open the page from the navigation")
 }
 
 impl FromRequestParts<Arc<Fleet>> for Visitor {

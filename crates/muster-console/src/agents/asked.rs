@@ -50,6 +50,15 @@ impl Asked {
         Ok(filter)
     }
 
+    /// Returns the query and the status as one query, which the command and the API accept.
+    pub fn kuery(&self) -> String {
+        match (self.q.as_str(), self.status.as_str()) {
+            (query, "") => query.to_owned(),
+            ("", status) => format!("status:{status}"),
+            (query, status) => format!("({query}) and status:{status}"),
+        }
+    }
+
     /// Checks the order, the columns and the position. What is wrong with them is not typed by people: the link was cut or is of
     /// another version. Showing the first page instead would pass for what was asked for.
     pub fn check(&self) -> Result<(), Error> {
@@ -176,7 +185,8 @@ fn inside_parentheses(text: &str) -> Option<&str> {
 
 /// Returns the conditions of a query that all have to hold; `None` if some of them are alternatives.
 fn conjuncts(query: &str) -> Option<Vec<&str>> {
-    let begins = |at: usize, word: &str| query[at..].get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
+    let begins =
+        |at: usize, word: &str| query[at..].get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
     let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, c) in query.char_indices() {

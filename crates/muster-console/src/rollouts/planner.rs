@@ -19,7 +19,7 @@ use muster_management::kql::agents::visible;
 use serde::Deserialize;
 
 use super::TAB;
-use super::plan::{DrawnWave, PlanForm, draw as drawn};
+use super::plan::{DrawnWave, PlanForm, draw as drawn, in_words};
 use crate::agents::agent::names;
 use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
@@ -168,7 +168,8 @@ async fn planner(fleet: &Fleet, visitor: &Visitor, draft: &Draft, error: Option<
         }
         Err(error) => return failure::inside(visitor, &error, TAB),
     };
-    let error = error.or(found.as_ref());
+    let error = error.or(found.as_ref()).map(in_words);
+    let error = error.as_ref();
     let status = error.map_or(StatusCode::OK, |error| status_of(error.kind));
     match planner_page(fleet, visitor, draft, kind, form, preview, error).await {
         Ok(shown) => page(status, &shown),

@@ -69,8 +69,7 @@ impl Rollouts {
             return Err(Error::invalid("agents", reason).remedy("use several rollouts"));
         }
         // Checks the version and the agents as an upgrade of all of them would.
-        let of_waves =
-            Selection { ids: agents.clone(), unknown: selection.unknown.clone(), ..Selection::default() };
+        let of_waves = Selection { ids: agents.clone(), unknown: selection.unknown.clone(), ..Selection::default() };
         let of_waves = Authorized::new(of_waves, grant.clone());
         let checked = self.actions.try_upgrade(&of_waves, &request(&new)).await?;
         let concerned = AgentCondition::Ids(agents.clone());
