@@ -267,7 +267,7 @@ async fn whoever_has_no_role_is_told_to_ask_for_one() {
     let answer = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
     let cookie = answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
     let refused = pages.page(&cookie, "/").await;
-    assert!(refused.status == 403 && refused.html.contains("You have no role in this space yet."), "{}", refused.html);
+    assert!(refused.status == 403 && refused.html.contains("You have no role in this space yet<"), "{}", refused.html);
     assert!(refused.html.contains("Ask an administrator") && !refused.html.contains("Go to the overview"));
 }
 
@@ -382,7 +382,7 @@ async fn an_unknown_id_with_invisible_characters_is_legible() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "auditor").await;
     let page = pages.page(&cookie, "/policies/a%00%E2%80%AE").await;
-    assert!(page.status == 404 && page.html.contains(r"Policy a\u{0}\u{202e} not found"), "{}", page.html);
+    assert!(page.status == 404 && page.html.contains(r"Agent policy a\u{0}\u{202e} not found"), "{}", page.html);
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ async fn an_upgrade_is_planned_for_the_agents_of_a_query() {
     let fields = form(&[("q", "hostname:host-*"), ("upgrade", "99.0.0"), ("members", "100"), ("soak", "1h")]);
     let mixed = pages.post(&cookie, "/rollouts/new", &fields).await.html;
     assert!(mixed.contains("In no wave: 1 agent") && mixed.contains("Waves: 2 agents"), "{mixed}");
-    assert!(mixed.contains(">host-a-1</a>: agent cannot upgrade itself"), "agents have names: {mixed}");
+    assert!(mixed.contains(">host-a-1</a>: this server does not serve"), "agents have names: {mixed}");
     let bad = form(&[("q", "hostname::"), ("upgrade", "99.0.0")]);
     let bad = pages.post(&cookie, "/rollouts/new", &bad).await;
     assert!(bad.status == 400 && bad.html.contains("role=\"alert\""), "{}", bad.html);
