@@ -79,7 +79,8 @@ impl Asked {
             state => format!("status:{}", state.to_uppercase()),
         };
         let parts = [(&self.kind, format!("type:{}", self.kind)), (&self.state, state)];
-        let parts: Vec<String> = parts.into_iter().filter(|(given, _)| !given.is_empty()).map(|(_, part)| part).collect();
+        let parts: Vec<String> =
+            parts.into_iter().filter(|(given, _)| !given.is_empty()).map(|(_, part)| part).collect();
         parts.join(" and ")
     }
 

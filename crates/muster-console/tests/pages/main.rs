@@ -4,6 +4,7 @@
 mod agents;
 mod base_path;
 mod browsing;
+mod forms;
 mod hosts;
 mod labels;
 mod policies;

@@ -103,7 +103,17 @@ impl Follower {
         fleet.live_queries().find(&context, &id).await?;
         let viewer = Viewer::open(fleet, context, credentials)?;
         let now = Instant::now();
-        Ok(Self { viewer, id, position, told: None, told_at: now, sent: now, has_caught_up: false, has_ended: false, only })
+        Ok(Self {
+            viewer,
+            id,
+            position,
+            told: None,
+            told_at: now,
+            sent: now,
+            has_caught_up: false,
+            has_ended: false,
+            only,
+        })
     }
 
     /// Returns the next events, none for a heartbeat; `None` at the end.
