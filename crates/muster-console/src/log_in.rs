@@ -72,6 +72,11 @@ pub async fn instead_of_a_form(fleet: &Fleet, return_to: &str) -> Response {
     ask(fleet, "", return_to, Some(&error), true).await
 }
 
+/// Shows the page with the reason why a login at a provider has failed.
+pub async fn refused(fleet: &Fleet, return_to: &str, error: &Error) -> Response {
+    ask(fleet, "", return_to, Some(error), false).await
+}
+
 async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Error>, is_after_form: bool) -> Response {
     let choices = match fleet.providers().choices().await {
         Ok(choices) => choices,

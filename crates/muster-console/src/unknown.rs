@@ -1,25 +1,37 @@
-//! Responses to unknown paths and methods: pages for browsers, JSON for clients of the API.
+//! Responses to unknown paths and methods, and to logins that fail at a provider: pages for browsers, JSON for clients of
+//! the API.
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use muster_core::{Error, ErrorKind};
+use muster_fleet::Fleet;
+use muster_management::identity::log_in::LogInRefused;
 
-use crate::failure;
+use crate::{failure, log_in, preferences};
 
-/// Makes a router of pages and of the API answer browsers with pages, where it has neither.
-pub fn in_html(router: Router) -> Router {
-    router.layer(from_fn(answer))
+/// Makes a router of pages and of the API answer browsers with pages, where it has neither, and where a login fails.
+pub fn in_html(fleet: Arc<Fleet>, router: Router) -> Router {
+    router.layer(from_fn_with_state(fleet, answer)).layer(from_fn(preferences::apply))
 }
 
-async fn answer(request: Request, next: Next) -> Response {
+async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let is_browser = !is_api(&path) && wants_html(request.headers());
-    let response = next.run(request).await;
+    let is_browser = wants_html(request.headers());
+    let mut response = next.run(request).await;
     if !is_browser || is_html(response.headers()) {
+        return response;
+    }
+    // Browsers come to these addresses of the API by links and redirects.
+    if let Some(LogInRefused { error, return_to }) = response.extensions_mut().remove() {
+        return log_in::refused(&fleet, &return_to, &error).await;
+    }
+    if is_api(&path) {
         return response;
     }
     match response.status() {

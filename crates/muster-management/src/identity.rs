@@ -5,7 +5,7 @@ mod browser;
 pub mod device_page;
 mod devices;
 mod html;
-mod log_in;
+pub mod log_in;
 mod providers;
 mod roles;
 pub mod session;

@@ -35,7 +35,7 @@ pub mod form;
 mod host_checks;
 mod hosts;
 mod idempotency;
-mod identity;
+pub mod identity;
 pub mod kql;
 mod labels;
 mod live_queries;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
+
 use crate::browsing::Pages;
 use crate::settings::between;
 
@@ -49,4 +51,58 @@ async fn a_conflict_shows_every_field_that_differs_and_when_it_was_changed() {
     assert_eq!(stale.status, 409, "{}", stale.html);
     assert!(stale.html.contains("scopes: openid email") && stale.html.contains("claim with the groups: roles"));
     assert!(stale.html.contains("type the secret again") && !stale.html.contains("hush"), "{}", stale.html);
+}
+
+#[tokio::test]
+async fn the_editor_says_which_secrets_have_to_be_entered_again() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let editor = pages.page(&cookie, "/policies/web/edit").await.html;
+    let version = between(&editor, "name=\"version\" value=\"", "\"").to_owned();
+    let form = |host: &str, secrets: &str| {
+        let config =
+            format!("config:%0A++inputs:%0A++-+type:+x%0A++++host:+{host}%0A++++a:+%24co.elastic.secret%7BPW%7D%0A");
+        format!("text=name:+web%0Anamespace:+default%0A{config}&version={version}&{secrets}")
+    };
+    let again = "Enter the value again: pages do not keep secrets.";
+    let typed = "secret_name=PW&secret_value=hush";
+    // Without a value, the remedy is one of this page.
+    let unknown = pages.post(&cookie, "/policies/web/edit", &form("h", "secret_name=PW&secret_value=")).await.html;
+    assert!(unknown.contains("Enter its value below, under Secrets") && !unknown.contains("--secret"), "{unknown}");
+    assert!(!unknown.contains(again), "{unknown}");
+    let invalid = pages.post(&cookie, "/policies/web/edit", &form("h%0A++b:+[", typed)).await.html;
+    assert!(invalid.contains(again) && !invalid.contains("hush"), "{invalid}");
+    assert!(invalid.contains("name=\"secret_again\" value=\"PW\""), "{invalid}");
+    let reviewed = pages.post(&cookie, "/policies/web/edit", &form("h", typed)).await.html;
+    assert!(
+        reviewed.contains("name=\"secret_again\" value=\"PW\"") && !reviewed.contains("lost-secrets"),
+        "{reviewed}"
+    );
+    let back = form("h", "secret_again=PW&secret_name=PW&secret_value=&step=edit");
+    assert!(pages.post(&cookie, "/policies/web/edit", &back).await.html.contains(again));
+    assert_eq!(pages.post(&cookie, "/policies/web/save", &form("h", typed)).await.status, 303);
+    let editor = pages.page(&cookie, "/policies/web/edit").await.html;
+    let stored = form("other", "secret_again=PW&secret_name=PW&secret_value=");
+    let stored = stored.replace(&version, between(&editor, "name=\"version\" value=\"", "\""));
+    let kept = pages.post(&cookie, "/policies/web/edit", &stored).await.html;
+    assert!(kept.contains("Their stored values are kept") && kept.contains("<li><code>PW</code></li>"), "{kept}");
+}
+
+#[tokio::test]
+async fn a_login_that_fails_at_a_provider_is_explained_on_the_login_page() {
+    let pages = Pages::new().await;
+    let provider = r#"{"id":"corp","issuer":"https://id.example","client_id":"muster","url":"https://m.example"}"#;
+    pages.prepare("/v1/oidc_providers", provider).await;
+    let browser = [("accept", "text/html,*/*;q=0.8")];
+    let begin = "/api/v1/login/oidc/corp?return_to=%2Fagents%3Fq%3Dx";
+    let failed = pages.browse(Method::GET, begin, &browser, "").await;
+    assert_eq!(failed.status, 503, "{}", failed.html);
+    assert!(failed.html.contains("<h1>Log in</h1>") && failed.html.contains("role=\"alert\""), "{}", failed.html);
+    assert!(failed.html.contains("name=\"return_to\" value=\"/agents?q=x\""), "{}", failed.html);
+    let rejected = "/api/v1/login/oidc/corp/callback?error=access_denied&state=x";
+    let failed = pages.browse(Method::GET, rejected, &browser, "").await;
+    assert!(failed.status == 401 && failed.html.contains("<h1>Log in</h1>"), "{}", failed.html);
+    assert!(failed.html.contains("href=\"/api/v1/login/oidc/corp?return_to=%2F\""), "{}", failed.html);
+    let client = pages.browse(Method::GET, rejected, &[("accept", "application/json")], "").await;
+    assert!(client.status == 401 && client.html.contains("\"code\":\"log_in_unknown\""), "{}", client.html);
 }

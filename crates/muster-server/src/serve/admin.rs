@@ -94,7 +94,8 @@ impl AdminHandler {
             .with_state(watched);
         let pages = console_router(Arc::clone(fleet), trust);
         let api = fleetdm_router(fleet);
-        let router = in_html(management_router(Arc::clone(fleet)).merge(pages)).merge(api).merge(watch);
+        let pages = in_html(Arc::clone(fleet), management_router(Arc::clone(fleet)).merge(pages));
+        let router = pages.merge(api).merge(watch);
         Self {
             router,
             fleet: Arc::clone(fleet),
