@@ -103,3 +103,10 @@ const fit = () => {
 addEventListener("resize", fit);
 document.addEventListener("htmx:afterSwap", fit);
 fit();
+
+// A page that shows what a form has created comes in answer to the form. It gets an address of its own, which can be reloaded
+// and shared; reloading never creates another key or token.
+{
+  const address = document.querySelector("[data-address]")?.dataset.address;
+  if (address) history.replaceState(null, "", address);
+}

@@ -106,3 +106,26 @@ async fn a_login_that_fails_at_a_provider_is_explained_on_the_login_page() {
     let client = pages.browse(Method::GET, rejected, &[("accept", "application/json")], "").await;
     assert!(client.status == 401 && client.html.contains("\"code\":\"log_in_unknown\""), "{}", client.html);
 }
+
+#[tokio::test]
+async fn a_page_that_shows_a_secret_has_another_address_so_that_a_reload_creates_nothing() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let address = async |path: &str, form: &str| {
+        let shown = pages.post(&cookie, path, form).await;
+        assert!(shown.status == 200 && shown.html.contains("class=\"secret\""), "{path}: {}", shown.html);
+        between(&shown.html, "data-address=\"", "\"").to_owned()
+    };
+    let created = address("/keys/new", "name=").await;
+    let replaced = address(&format!("{created}/replace"), "").await;
+    assert_ne!(created, replaced);
+    let one_time = address("/keys/one-time/new", "expiration=24h").await;
+    assert_eq!(address("/settings/tokens/new", "name=ci&expiration=30d").await, "/settings/tokens");
+    let webhook = address("/alerts/new", "name=hook&kind=webhook&url=https%3A%2F%2Fhooks.example%2Fx&is_enabled=1").await;
+    for path in [&created, &replaced, &one_time, &webhook] {
+        let again = pages.page(&cookie, path).await;
+        assert!(again.status == 200 && !again.html.contains("class=\"secret\""), "{path}: {}", again.html);
+    }
+    let offered = pages.page(&cookie, &replaced).await.html;
+    assert!(offered.contains(&format!("action=\"{replaced}/reveal\"")), "{offered}");
+}
