@@ -129,3 +129,19 @@ async fn a_page_that_shows_a_secret_has_another_address_so_that_a_reload_creates
     let offered = pages.page(&cookie, &replaced).await.html;
     assert!(offered.contains(&format!("action=\"{replaced}/reveal\"")), "{offered}");
 }
+
+#[tokio::test]
+async fn the_settings_of_an_output_are_tested_from_its_form_without_saving_them() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    assert!(pages.page(&cookie, "/settings/outputs/new").await.html.contains("value=\"test\">Test the connection"));
+    let form = "name=logs&kind=elasticsearch&yaml=hosts%3A%0A-%20https%3A%2F%2Fe.example%3A9200&step=test";
+    let tested = pages.post(&cookie, "/settings/outputs/new", form).await;
+    assert!(tested.status == 200 && tested.html.contains("The test has failed"), "{}", tested.html);
+    assert!(tested.html.contains("https://e.example:9200") && tested.html.contains("value=\"logs\""), "{}", tested.html);
+    assert!(!pages.page(&cookie, "/settings/outputs").await.html.contains("e.example"), "it is not created");
+    let other = form.replace("kind=elasticsearch", "kind=kafka");
+    let refused = pages.post(&cookie, "/settings/outputs/new", &other).await;
+    assert_eq!(refused.status, 400, "{}", refused.html);
+    assert!(!pages.page(&cookie, "/settings/proxies/new").await.html.contains("Test the connection"));
+}
