@@ -110,3 +110,6 @@ fit();
   const address = document.querySelector("[data-address]")?.dataset.address;
   if (address) history.replaceState(null, "", address);
 }
+
+// After a form was rejected, the focus is on the field that is wrong; without one, the message above the form has it.
+document.querySelector("main [aria-invalid=true]:not([type=hidden])")?.focus();

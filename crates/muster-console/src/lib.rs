@@ -12,6 +12,7 @@ mod confirm;
 mod download;
 mod elsewhere;
 mod failure;
+mod fields;
 mod frame;
 mod hosts;
 mod links;

@@ -121,7 +121,8 @@ async fn a_page_that_shows_a_secret_has_another_address_so_that_a_reload_creates
     assert_ne!(created, replaced);
     let one_time = address("/keys/one-time/new", "expiration=24h").await;
     assert_eq!(address("/settings/tokens/new", "name=ci&expiration=30d").await, "/settings/tokens");
-    let webhook = address("/alerts/new", "name=hook&kind=webhook&url=https%3A%2F%2Fhooks.example%2Fx&is_enabled=1").await;
+    let webhook =
+        address("/alerts/new", "name=hook&kind=webhook&url=https%3A%2F%2Fhooks.example%2Fx&is_enabled=1").await;
     for path in [&created, &replaced, &one_time, &webhook] {
         let again = pages.page(&cookie, path).await;
         assert!(again.status == 200 && !again.html.contains("class=\"secret\""), "{path}: {}", again.html);
@@ -138,10 +139,49 @@ async fn the_settings_of_an_output_are_tested_from_its_form_without_saving_them(
     let form = "name=logs&kind=elasticsearch&yaml=hosts%3A%0A-%20https%3A%2F%2Fe.example%3A9200&step=test";
     let tested = pages.post(&cookie, "/settings/outputs/new", form).await;
     assert!(tested.status == 200 && tested.html.contains("The test has failed"), "{}", tested.html);
-    assert!(tested.html.contains("https://e.example:9200") && tested.html.contains("value=\"logs\""), "{}", tested.html);
+    assert!(
+        tested.html.contains("https://e.example:9200") && tested.html.contains("value=\"logs\""),
+        "{}",
+        tested.html
+    );
     assert!(!pages.page(&cookie, "/settings/outputs").await.html.contains("e.example"), "it is not created");
     let other = form.replace("kind=elasticsearch", "kind=kafka");
     let refused = pages.post(&cookie, "/settings/outputs/new", &other).await;
     assert_eq!(refused.status, 400, "{}", refused.html);
     assert!(!pages.page(&cookie, "/settings/proxies/new").await.html.contains("Test the connection"));
+}
+
+#[tokio::test]
+async fn errors_without_a_field_of_their_own_are_shown_at_the_field_they_are_about() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    for (path, form, field) in [
+        ("/settings/users/new", "name=ann", "name"),
+        ("/keys/new", "name=k&tags=a,b,%01", "tags"),
+        ("/settings/bindings", "group=g&role=auditor&space=nowhere", "space"),
+        ("/settings/bindings", "group=g&role=nobody", "role"),
+        ("/checks/new", "name=c&query=SELECT+1&labels=nowhere", "labels"),
+    ] {
+        let failed = pages.post(&cookie, path, form).await.html;
+        assert!(failed.contains(&format!("aria-describedby=\"problem-{field}\"")), "{path}: {failed}");
+        assert!(failed.contains(&format!("id=\"problem-{field}\"")), "{path}: {failed}");
+        assert!(failed.contains("role=\"alert\" tabindex=\"-1\" autofocus"), "{path}: {failed}");
+    }
+    let failed = pages.post(&cookie, "/settings/account/zone", "zone=Mars%2FOlympus").await.html;
+    assert!(failed.contains("name=\"zone\" value=\"Mars/Olympus\""), "{failed}");
+}
+
+#[tokio::test]
+async fn a_setting_of_a_policy_is_called_what_the_form_calls_it() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let settings = pages.page(&cookie, "/policies/web/settings").await.html;
+    let version = between(&settings, "name=\"version\" value=\"", "\"");
+    let form = |name: &str, timeout: &str| {
+        format!("name={name}&namespace=default&inactivity_timeout={timeout}&duplicate_hosts=warn&version={version}")
+    };
+    let failed = pages.post(&cookie, "/policies/web/settings", &form("web", "soon")).await.html;
+    assert!(failed.contains("<p>Seconds until an agent is inactive: &#34;soon&#34; is not a number"), "{failed}");
+    let review = pages.post(&cookie, "/policies/web/settings", &form("www", "60")).await.html;
+    assert!(review.contains("<dt>Name <code>/name</code>"), "{review}");
 }
