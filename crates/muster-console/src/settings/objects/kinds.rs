@@ -254,7 +254,7 @@ macro_rules! network_kinds {
 network_kinds! {
     /// Fleet Server hosts.
     Hosts: ServerHosts, server_hosts {
-        "hosts", "Server hosts", "Create a server host", "The server host", "URLs at which agents reach the fleet.",
+        "hosts", "Fleet Server hosts", "Create a Fleet Server host", "The Fleet Server host", "URLs at which agents reach the fleet.",
         "server-host", "fleet_server_hosts", "elasticstack_fleet_server_host", ["hosts" = "host_urls"], ["default"], true, "host_urls:\n- https://fleet.example:8220\n"
     }
     /// Proxies.
