@@ -10,7 +10,7 @@ const LABELS: [(&str, &str); 16] = [
     ("download_source_id", "Download source"),
     ("duplicate_hosts", "Clones of a host"),
     ("expiration", "Expires"),
-    ("fleet_server_host_id", "Server host"),
+    ("fleet_server_host_id", "Fleet Server host"),
     ("inactivity_timeout", "Seconds until an agent is inactive"),
     ("is_default", "Default"),
     ("is_managed", "Managed"),
@@ -29,7 +29,7 @@ pub fn concerns(error: &Error, field: &str) -> bool {
     match error.field.as_deref() {
         Some(named) => named.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('[')),
         // The store finds out that another object has the name, and knows no fields.
-        None => field == "name" && error.code.ends_with("name_taken"),
+        None => field == "name" && (error.code.ends_with("name_taken") || error.message.starts_with("the name ")),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{failure, notice, set_up};
 /// Path of the list.
 pub const PATH: &str = "/settings/users";
 const API: &str = "/api/v1/users";
+const SERVICE_API: &str = "/api/v1/service_accounts";
 /// Number of users on a page.
 const ROWS: u32 = 50;
 /// Maximum number of bindings that the page of a user shows; a user has at most 100.
@@ -58,6 +59,8 @@ struct UsersPage {
     previous: String,
     next: String,
     lacks: &'static str,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -106,6 +109,8 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
             previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
             next: if u64::from(offset + ROWS) < found.total { link(asked.page + 1) } else { String::new() },
             lacks: visitor.lacks(PrivilegeName::UsersWrite),
+            cli: cli(&visitor, if is_service { "user list --service-accounts" } else { "user list" }),
+            api: curl(&visitor, "GET", if is_service { SERVICE_API } else { API }, ""),
         })
     };
     shown(&visitor, TAB, made.await)

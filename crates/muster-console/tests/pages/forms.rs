@@ -57,34 +57,29 @@ async fn a_conflict_shows_every_field_that_differs_and_when_it_was_changed() {
 async fn the_editor_says_which_secrets_have_to_be_entered_again() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    let editor = pages.page(&cookie, "/policies/web/edit").await.html;
-    let version = between(&editor, "name=\"version\" value=\"", "\"").to_owned();
-    let form = |host: &str, secrets: &str| {
-        let config =
-            format!("config:%0A++inputs:%0A++-+type:+x%0A++++host:+{host}%0A++++a:+%24co.elastic.secret%7BPW%7D%0A");
-        format!("text=name:+web%0Anamespace:+default%0A{config}&version={version}&{secrets}")
+    let text = |host: &str| {
+        let output = format!("{{type: kafka, hosts: [\"{host}:9092\"], password: \"$co.elastic.secret{{PW}}\"}}");
+        format!("name: web\nconfig:\n  outputs:\n    default: {output}\n")
     };
+    let send = async |path: &str, text: &str, more: &[(&str, &str)]| pages.send_text(&cookie, path, text, more).await;
     let again = "Enter the value again: pages do not keep secrets.";
-    let typed = "secret_name=PW&secret_value=hush";
+    let (edit, save) = ("/policies/web/edit", "/policies/web/save");
+    let (typed, empty) =
+        ([("secret_name", "PW"), ("secret_value", "hush")], [("secret_name", "PW"), ("secret_value", "")]);
     // Without a value, the remedy is one of this page.
-    let unknown = pages.post(&cookie, "/policies/web/edit", &form("h", "secret_name=PW&secret_value=")).await.html;
+    let unknown = send(edit, &text("k"), &empty).await.html;
     assert!(unknown.contains("Enter its value below, under Secrets") && !unknown.contains("--secret"), "{unknown}");
     assert!(!unknown.contains(again), "{unknown}");
-    let invalid = pages.post(&cookie, "/policies/web/edit", &form("h%0A++b:+[", typed)).await.html;
+    let invalid = send(edit, &(text("k") + "nonsense: 1\n"), &typed).await.html;
     assert!(invalid.contains(again) && !invalid.contains("hush"), "{invalid}");
     assert!(invalid.contains("name=\"secret_again\" value=\"PW\""), "{invalid}");
-    let reviewed = pages.post(&cookie, "/policies/web/edit", &form("h", typed)).await.html;
-    assert!(
-        reviewed.contains("name=\"secret_again\" value=\"PW\"") && !reviewed.contains("lost-secrets"),
-        "{reviewed}"
-    );
-    let back = form("h", "secret_again=PW&secret_name=PW&secret_value=&step=edit");
-    assert!(pages.post(&cookie, "/policies/web/edit", &back).await.html.contains(again));
-    assert_eq!(pages.post(&cookie, "/policies/web/save", &form("h", typed)).await.status, 303);
-    let editor = pages.page(&cookie, "/policies/web/edit").await.html;
-    let stored = form("other", "secret_again=PW&secret_name=PW&secret_value=");
-    let stored = stored.replace(&version, between(&editor, "name=\"version\" value=\"", "\""));
-    let kept = pages.post(&cookie, "/policies/web/edit", &stored).await.html;
+    let reviewed = send(edit, &text("k"), &typed).await.html;
+    assert!(reviewed.contains("id=\"save\"") && reviewed.contains("name=\"secret_again\""), "{reviewed}");
+    assert!(!reviewed.contains("lost-secrets"), "{reviewed}");
+    let lost = [&empty[..], &[("secret_again", "PW")]].concat();
+    assert!(send(edit, &text("k"), &[&lost[..], &[("step", "edit")]].concat()).await.html.contains(again));
+    assert_eq!(send(save, &text("k"), &typed).await.status, 303);
+    let kept = send(edit, &text("other"), &lost).await.html;
     assert!(kept.contains("Their stored values are kept") && kept.contains("<li><code>PW</code></li>"), "{kept}");
 }
 
@@ -184,4 +179,52 @@ async fn a_setting_of_a_policy_is_called_what_the_form_calls_it() {
     assert!(failed.contains("<p>Seconds until an agent is inactive: &#34;soon&#34; is not a number"), "{failed}");
     let review = pages.post(&cookie, "/policies/web/settings", &form("www", "60")).await.html;
     assert!(review.contains("<dt>Name <code>/name</code>"), "{review}");
+}
+
+#[tokio::test]
+async fn lists_offer_their_filter_as_a_command_and_a_request() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    for (path, command, request) in [
+        ("/policies", "muster policy list", "/api/fleet/agent_policies"),
+        ("/policies/web/settings", "muster policy apply -f web.yml", "-X PUT"),
+        (
+            "/keys?policy=web",
+            "muster enrollment-key list --filter=&#39;policy_id:&#34;web&#34;&#39;",
+            "kuery=policy%5Fid",
+        ),
+        ("/settings/tokens?of=all", "muster token list --all", "/api/v1/tokens?owner=*"),
+        ("/settings/users?kind=service", "muster user list --service-accounts", "/api/v1/service_accounts"),
+        ("/alerts", "muster alert list", "/api/fleet/alerts"),
+        (
+            "/audit?action=policy.update&since=2026-01-31",
+            "muster audit list --action=policy.update --since=2026-01-31T00:00:00Z",
+            "audit?action=policy%2Eupdate&#38;since=2026",
+        ),
+    ] {
+        let html = pages.page(&cookie, path).await.html;
+        assert!(
+            html.contains("class=\"copy-as\"") && html.contains(command) && html.contains(request),
+            "{path}: {html}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_behind_the_last_one_leads_back_to_the_first() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    for (path, first) in [
+        ("/keys?page=99", "/keys"),
+        ("/keys?policy=web&page=99", "/keys?policy=web"),
+        ("/keys/one-time?page=99", "/keys/one-time"),
+        ("/uninstall-tokens?page=99", "/uninstall-tokens"),
+        ("/settings/users?kind=service&page=99", "/settings/users?kind=service"),
+        ("/settings/tokens?page=99", "/settings/tokens"),
+        ("/settings/bindings?page=99", "/settings/bindings"),
+    ] {
+        let html = pages.page(&cookie, path).await.html;
+        assert!(html.contains("There are no more "), "{path}: {html}");
+        assert!(html.contains(&format!("href=\"{first}\">First page</a>")), "{path}: {html}");
+    }
 }
