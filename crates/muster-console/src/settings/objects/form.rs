@@ -19,7 +19,7 @@ use super::{Draft, Kind, Record};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
-use crate::versioned::{Edit, update_to};
+use crate::versioned::{Edit, Field, by_somebody, update_to};
 use crate::visitor::Visitor;
 use crate::{failure, notice, terraform};
 
@@ -271,8 +271,24 @@ impl<K: Kind> Edit for OfKind<K> {
         &mut self.0.seen
     }
 
-    fn changed(_: &Fleet, _: &Record) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed it since you opened this page; the current version is below".to_owned())
+    fn changed(fleet: &Fleet, record: &Record) -> (&'static str, String) {
+        let what = format!("{} {:?}", K::THE.trim_start_matches("The "), record.name);
+        (CHANGED, by_somebody(&what, record.updated_at, fleet.now()) + "; the current version is below")
+    }
+
+    fn fields(&self, record: &Record) -> Vec<Field> {
+        let flag = |is_set: bool| if is_set { "yes" } else { "no" }.to_owned();
+        let (typed, stored) = (&self.0, fields_of(record));
+        vec![
+            ("name", typed.name.clone(), stored.name),
+            ("type", typed.kind.clone(), stored.kind),
+            ("default", flag(typed.is_default.is_some()), flag(record.is_default)),
+            (
+                "default for monitoring data",
+                flag(typed.is_default_monitoring.is_some()),
+                flag(record.is_default_monitoring),
+            ),
+        ]
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, before: &Record) -> Result<Response, Error> {
