@@ -64,7 +64,7 @@ struct EditPage<'a> {
 /// The field of a secret.
 struct SecretField {
     name: String,
-    /// Whether a value was entered, which the page does not keep.
+    /// Whether a value has to be entered again, because the page does not keep it.
     is_lost: bool,
 }
 
@@ -136,7 +136,7 @@ async fn editor<'a>(
         active: ActiveRollout::of(fleet, &policy).await?,
         frame: Frame::new(visitor, format!("Edit {}", policy.name), TAB),
         agents: super::agents(agents_on(fleet, visitor, &policy).await?),
-        secrets: secrets(&policy, draft),
+        secrets: secrets(&policy, draft, error),
         id: policy.id.to_string(),
         is_managed: policy.is_managed,
         cannot_update: visitor.lacks(PrivilegeName::PoliciesUpdate),
@@ -167,12 +167,14 @@ pub fn problems(error: &Error) -> Vec<ProblemRow> {
 }
 
 /// Returns the names of the secrets for which the page has a field.
-fn secrets(policy: &Policy, draft: &Draft) -> Vec<SecretField> {
+fn secrets(policy: &Policy, draft: &Draft, error: Option<&Error>) -> Vec<SecretField> {
     // What was written into the configuration itself is changed there.
     let stored = policy.secrets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with("inline."));
     let referred = draft.text.split(REFERENCE).skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name));
     let referred = referred.filter(|name| !name.starts_with("inline.") && name.len() <= 64 && !name.contains('\n'));
-    let lost = draft.entered_secrets();
+    let mut lost = draft.entered_secrets();
+    // An output with another destination needs its secrets again.
+    lost.extend(error.and_then(|error| error.field.as_deref()?.strip_prefix("secrets.")).map(str::to_owned));
     let entered = draft.secret_name.iter().chain(&lost).map(|name| name.trim()).filter(|name| !name.is_empty());
     let names: BTreeSet<&str> = entered.chain(referred).chain(stored).take(SECRETS).collect();
     names.into_iter().map(|name| SecretField { name: name.to_owned(), is_lost: lost.contains(name) }).collect()
