@@ -3,16 +3,21 @@
 
 use std::sync::Arc;
 
+use askama::Template;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
+use muster_management::identity::device_page;
+use muster_management::identity::html::Content;
 use muster_management::identity::log_in::LogInRefused;
 
+use crate::frame::{Frame, page};
+use crate::visitor::Visitor;
 use crate::{failure, log_in, preferences};
 
 /// Makes a router of pages and of the API answer browsers with pages, where it has neither, and where a login fails.
@@ -23,6 +28,9 @@ pub fn in_html(fleet: Arc<Fleet>, router: Router) -> Router {
 async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let is_browser = wants_html(request.headers());
+    if is_browser && path == device_page::PATH {
+        return framed(&fleet, request, next).await;
+    }
     let mut response = next.run(request).await;
     if !is_browser || is_html(response.headers()) {
         return response;
@@ -47,6 +55,25 @@ async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -
         }
         _ => response,
     }
+}
+
+/// A page of the API in the frame of the pages.
+#[derive(Template)]
+#[template(path = "content.html")]
+struct Framed {
+    frame: Frame,
+    /// HTML, in which everything that comes from others is escaped.
+    content: String,
+}
+
+/// Answers with a page of the API in the frame of the pages: with the navigation, if somebody is logged in.
+async fn framed(fleet: &Arc<Fleet>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let visitor = Visitor::from_request_parts(&mut parts, fleet).await.ok();
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let Some(Content { title, html }) = response.extensions_mut().remove() else { return response };
+    let frame = visitor.map_or_else(|| Frame::outside(title), |visitor| Frame::new(&visitor, title, ""));
+    page(response.status(), &Framed { frame, content: html })
 }
 
 /// Returns whether a path is one of the API, in any space.

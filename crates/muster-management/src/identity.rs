@@ -4,7 +4,7 @@ mod bindings;
 mod browser;
 pub mod device_page;
 mod devices;
-mod html;
+pub mod html;
 pub mod log_in;
 mod providers;
 mod roles;

@@ -79,7 +79,9 @@ async fn the_editor_says_which_secrets_have_to_be_entered_again() {
     let lost = [&empty[..], &[("secret_again", "PW")]].concat();
     assert!(send(edit, &text("k"), &[&lost[..], &[("step", "edit")]].concat()).await.html.contains(again));
     assert_eq!(send(save, &text("k"), &typed).await.status, 303);
-    let kept = send(edit, &text("other"), &lost).await.html;
+    let moved = send(edit, &text("elsewhere"), &empty).await.html;
+    assert!(moved.contains("is required") && moved.contains(again), "{moved}");
+    let kept = send(edit, &(text("k") + "description: other\n"), &lost).await.html;
     assert!(kept.contains("Their stored values are kept") && kept.contains("<li><code>PW</code></li>"), "{kept}");
 }
 
@@ -227,4 +229,19 @@ async fn a_page_behind_the_last_one_leads_back_to_the_first() {
         assert!(html.contains("There are no more "), "{path}: {html}");
         assert!(html.contains(&format!("href=\"{first}\">First page</a>")), "{path}: {html}");
     }
+}
+
+#[tokio::test]
+async fn the_page_that_approves_a_device_is_one_of_the_pages() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let accept = ("accept", "text/html,*/*;q=0.8");
+    let outside = pages.browse(Method::GET, "/device", &[accept], "").await.html;
+    assert!(outside.contains("rel=\"stylesheet\"") && outside.contains("Log in to approve a device."), "{outside}");
+    let inside = pages.browse(Method::GET, "/device", &[accept, ("cookie", &cookie)], "").await;
+    assert!(inside.status == 200 && inside.html.contains("href=\"/agents\""), "{}", inside.html);
+    assert!(inside.html.contains("name=\"user_code\"") && inside.html.contains("<h1>Log in a device</h1>"));
+    let unknown = pages.browse(Method::GET, "/device?user_code=%3Cb%3E", &[accept, ("cookie", &cookie)], "").await;
+    assert!(unknown.status.is_client_error() && unknown.html.contains("role=\"alert\""), "{}", unknown.html);
+    assert!(!unknown.html.contains("<b>"), "{}", unknown.html);
 }
