@@ -12,6 +12,7 @@ use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software;
 use muster_core::fleetd::software::version::{self, Conditions};
 use muster_core::id::HostCheckId;
+use muster_core::install;
 use muster_core::poll::GoDuration;
 use muster_core::script::{self, ScriptResult};
 use muster_core::time::Timestamp;
@@ -19,6 +20,7 @@ use muster_core::{documents, policy, raw_json, reported, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, json, upgrade};
 use muster_fleetd::carve_block::{self, Beginning, BlockHead};
+use muster_fleetd::orbit_software::install_result_of;
 use muster_fleetd::{osquery, parse};
 use muster_fleetdm::params::{self, MAX_ROWS, Params};
 use muster_fleetdm::websocket::Received;
@@ -34,6 +36,7 @@ use muster_protocol::fleetd::{
     CarveBegin, CarveBlock, DistributedWrite, OrbitDiskKey, OrbitEnroll, OrbitLuks, OrbitRequest, OrbitScriptRequest,
     OrbitScriptResult, OsqueryEnroll, OsqueryLog, OsqueryRequest,
 };
+use muster_protocol::fleetd_software::{OrbitInstallRequest, OrbitInstallResult, OrbitPackageRequest};
 use muster_server::config::{self, Layers};
 use serde_json::value::RawValue;
 
@@ -228,6 +231,7 @@ pub fn fleetd_request(data: &[u8]) {
         let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
         assert!(result.output.chars().count() <= script::MAX_OUTPUT && !result.output.contains('\0'));
     }
+    fleetd_software(&text);
     let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
     let Some(kind) = LogType::parse(&log.log_type) else { return };
     let from = Sender { space: "default", host: "h", agent: "a" };
@@ -237,6 +241,22 @@ pub fn fleetd_request(data: &[u8]) {
         assert!(serde_json::from_str::<&RawValue>(line).is_ok(), "{line}");
         assert_eq!(raw_json::text(line, &["agent_id"]).as_deref(), Some("a"), "{line}");
     }
+}
+
+/// The bodies of orbit's requests that install software.
+fn fleetd_software(text: &str) {
+    if let Ok(wire) = parse::<OrbitInstallRequest<'_>>(text) {
+        assert!(!wire.key().is_empty() || wire.orbot_node_key.is_empty(), "either spelling counts");
+    }
+    let _ = parse::<OrbitPackageRequest<'_>>(text);
+    let Ok(wire) = parse::<OrbitInstallResult<'_>>(text) else { return };
+    let result = install_result_of(&wire);
+    assert_eq!(result.script.is_some(), wire.install_script_exit_code.is_some());
+    for step in [&result.script, &result.post_install].into_iter().flatten() {
+        assert!(step.output.chars().count() <= script::MAX_OUTPUT && !step.output.contains('\0'));
+    }
+    let condition = result.condition.as_deref().unwrap_or_default();
+    assert!(condition.chars().count() <= install::MAX_CONDITION_OUTPUT && !condition.contains('\0'));
 }
 
 /// fleetd options.

@@ -20,6 +20,7 @@ mod fleetd_options;
 mod host_checks;
 mod hosts;
 mod identity;
+mod installs;
 mod labels;
 mod live_queries;
 mod log_in;

@@ -85,6 +85,17 @@ pub fn grouped(number: impl ToString + Copy) -> String {
     text
 }
 
+/// Returns a number of bytes as people read it.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        1 => "1 byte".to_owned(),
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes % 1_000_000_000 / 100_000_000),
+    }
+}
+
 /// Returns the message of an error as a sentence of a page: with a capital letter, unless it begins with the name of a field.
 pub fn sentence(message: &str) -> String {
     let first = message.split(' ').next().unwrap_or_default();

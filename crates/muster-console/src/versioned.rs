@@ -66,21 +66,32 @@ pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut 
         Ok(record) => record,
         Err(error) => return failure::inside(visitor, &error, visitor.tab),
     };
-    let version = E::version_of(&record);
-    // A comparison of the pages only; the service compares again when it writes.
-    if *form.version() != version {
-        let (code, now) = E::changed(fleet, &record);
-        let now = with_differences(now, &form.fields(&record));
-        let error = Error::new(ErrorKind::Conflict, code, now).remedy("save again to overwrite that");
-        // The next attempt overwrites the version that the page shows now.
-        *form.version() = version;
-        return form.again(fleet, visitor, &record, error).await;
+    if *form.version() != E::version_of(&record) {
+        return conflict(fleet, visitor, form, &record).await;
     }
-    match form.save(fleet, visitor, &record).await {
-        Ok(response) => response,
-        // What was typed is never lost to an error: the form comes back with it.
-        Err(error) => form.again(fleet, visitor, &record, error).await,
+    let error = match form.save(fleet, visitor, &record).await {
+        Ok(response) => return response,
+        Err(error) => error,
+    };
+    // The service compares again when it writes: somebody else may have saved since the record was read.
+    if error.kind == ErrorKind::Conflict
+        && let Ok(now) = E::find(fleet, visitor, id).await
+        && *form.version() != E::version_of(&now)
+    {
+        return conflict(fleet, visitor, form, &now).await;
     }
+    // What was typed is never lost to an error: the form comes back with it.
+    form.again(fleet, visitor, &record, error).await
+}
+
+/// Shows a form whose record somebody else has changed.
+async fn conflict<E: Edit>(fleet: &Fleet, visitor: &Visitor, mut form: E, record: &E::Record) -> Response {
+    let (code, now) = E::changed(fleet, record);
+    let now = with_differences(now, &form.fields(record));
+    let error = Error::new(ErrorKind::Conflict, code, now).remedy("save again to overwrite that");
+    // The next attempt overwrites the version that the page shows now.
+    *form.version() = E::version_of(record);
+    form.again(fleet, visitor, record, error).await
 }
 
 /// Compares the fields of a form with those of a record, which stand under the same names.

@@ -186,6 +186,29 @@ impl Carve {
     }
 }
 
+/// Maximum number of paths of a carve that is requested, and length of each, bytes.
+const MAX_PATHS: usize = 20;
+const MAX_PATH: usize = 1024;
+
+/// Returns the SQL of a query that makes osqueryd upload the files with some paths as one archive. `%` in a path matches any part of a name,
+/// and `%%` at the end everything below a directory.
+pub fn query_of(paths: &[String]) -> Result<String, Error> {
+    if paths.is_empty() || paths.len() > MAX_PATHS {
+        return Err(Error::invalid("paths", format!("name 1 to {MAX_PATHS} paths, one per line")));
+    }
+    if let Some(bad) = paths.iter().find(|path| path.len() > MAX_PATH || path.chars().any(char::is_control)) {
+        let begin: String = bad.chars().take(40).collect();
+        let reason = format!("{begin:?}: at most {MAX_PATH} bytes, without control characters");
+        return Err(Error::invalid("paths", reason));
+    }
+    let condition = |path: &String| {
+        let operator = if path.contains('%') { "LIKE" } else { "=" };
+        format!("path {operator} '{}'", path.replace('\'', "''"))
+    };
+    let conditions: Vec<String> = paths.iter().map(condition).collect();
+    Ok(format!("SELECT path, carve(path) FROM file WHERE {}", conditions.join(" OR ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,5 +294,18 @@ mod tests {
             assert_eq!(CarveState::parse(state.as_str()), Some(state));
         }
         assert_eq!(CarveState::parse("x"), None);
+    }
+
+    #[test]
+    fn a_carve_of_paths_is_one_query_without_injection() {
+        let paths = |all: &[&str]| all.iter().map(|&path| path.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            query_of(&paths(&["/etc/hosts", "/var/log/it's/%"])).unwrap(),
+            "SELECT path, carve(path) FROM file WHERE path = '/etc/hosts' OR path LIKE '/var/log/it''s/%'"
+        );
+        let long = "/".repeat(2000);
+        for bad in [&[][..], &["a\0"], &[long.as_str()], &["/a"; 21]] {
+            assert_eq!(query_of(&paths(bad)).unwrap_err().field.as_deref(), Some("paths"));
+        }
     }
 }

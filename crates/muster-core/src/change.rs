@@ -3,7 +3,9 @@
 //! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
 //! to read a row twice, or late, and rows never contain secrets.
 
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, LiveQueryId, NetworkObjectId, OutputId, PolicyId, ScriptRunId};
+use crate::id::{
+    ActionId, AgentId, EnrollmentKeyId, InstallRunId, LiveQueryId, NetworkObjectId, OutputId, PolicyId, ScriptRunId,
+};
 use crate::network_object::NetworkObjectKind;
 
 /// Kind and subject of a row.
@@ -27,6 +29,8 @@ pub enum Change {
     LiveQuery(LiveQueryId),
     /// A run of a script was created or stopped.
     ScriptRun(ScriptRunId),
+    /// A run that installs or uninstalls software was created or cancelled.
+    InstallRun(InstallRunId),
     /// The agent's host must ask its user for the passphrase of the disk.
     DiskEscrow(AgentId),
     /// The setting of that name changed.
@@ -48,6 +52,7 @@ impl Change {
             Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
             Self::LiveQuery(id) => ("live_query", id.as_str()),
             Self::ScriptRun(id) => ("script_run", id.as_str()),
+            Self::InstallRun(id) => ("install_run", id.as_str()),
             Self::DiskEscrow(id) => ("disk_escrow", id.as_str()),
             Self::Setting(name) => ("setting", name),
             Self::Refetch(id) => ("refetch", id.as_str()),
@@ -65,6 +70,7 @@ impl Change {
             "output" => Self::Output(OutputId::trusted(subject)),
             "live_query" => Self::LiveQuery(LiveQueryId::trusted(subject)),
             "script_run" => Self::ScriptRun(ScriptRunId::trusted(subject)),
+            "install_run" => Self::InstallRun(InstallRunId::trusted(subject)),
             "disk_escrow" => Self::DiskEscrow(AgentId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
             "refetch" => Self::Refetch(AgentId::trusted(subject)),

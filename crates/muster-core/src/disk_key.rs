@@ -1,5 +1,7 @@
 //! Recovery keys of encrypted disks, which orbit reports (FL §2.6). They are stored encrypted.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -12,6 +14,10 @@ use crate::time::Timestamp;
 const MAX_KEY: usize = 1024;
 /// Maximum length of an error of the host, bytes.
 const MAX_ERROR: usize = 1024;
+/// Number of times that a host is told to ask its user for the passphrase, until it answers.
+pub const MAX_ASKED: u32 = 3;
+/// Time to wait for the answer before the host is told again. orbit's dialog is open for a minute.
+pub const ASK_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// The secret part of a disk key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,10 +69,25 @@ pub struct DiskKey {
     pub error: Option<String>,
     /// Time of the error.
     pub error_at: Option<Timestamp>,
-    /// Whether the host is to ask its user for the passphrase, and has not been told yet (FL56).
-    pub is_escrow_due: bool,
-    /// Whether the host has not answered the last request for the passphrase. It stays true if the answer or the request was lost.
-    pub is_escrow_pending: bool,
+    /// The request for the passphrase that the host has not answered (FL56).
+    pub escrow: Option<Escrow>,
+}
+
+/// A request for the passphrase of a disk. The response that tells the host of it can be lost, and orbit reports nothing if the
+/// user closes the dialog. The host is therefore told again, until it answers or was told [`MAX_ASKED`] times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Escrow {
+    /// Number of times that the host was told.
+    pub asked: u32,
+    /// Time from which the host is to be told; `None` after the last time.
+    pub due_at: Option<Timestamp>,
+}
+
+impl Escrow {
+    /// Returns whether the host has not answered although it was told the last time long ago.
+    pub const fn is_given_up(&self) -> bool {
+        self.due_at.is_none()
+    }
 }
 
 /// A disk key with its agent.

@@ -237,6 +237,14 @@ id_type!(
     /// Id of a saved script.
     SavedScriptId
 );
+id_type!(
+    /// Id of an installer.
+    InstallerId
+);
+id_type!(
+    /// Id of a run that installs or uninstalls software, by which each of its hosts knows it.
+    InstallRunId
+);
 
 id_type!(
     /// Id of a receiver of alerts.

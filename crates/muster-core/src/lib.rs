@@ -41,6 +41,8 @@ pub mod hex;
 pub mod host;
 pub mod id;
 pub mod identity;
+pub mod install;
+pub mod installer;
 pub mod lifecycle;
 pub mod live_query;
 pub mod network_object;

@@ -33,7 +33,7 @@ pub const EXPIRIES: std::ops::RangeInclusive<Duration> =
 pub const DEFAULT_TIMEOUT: u64 = 300;
 /// Range of maximum durations, seconds.
 pub const TIMEOUTS: std::ops::RangeInclusive<u64> = 1..=3600;
-/// Time after its maximum duration for which the result of a script is waited for.
+/// Time to wait for the result of a script after its maximum duration.
 pub const GRACE: Duration = Duration::from_secs(10 * 60);
 /// Maximum length of a name and of a description, bytes.
 const MAX_NAME: usize = 255;
@@ -151,7 +151,7 @@ impl ScriptResult {
 }
 
 /// Returns the last characters of an output (FL60).
-fn last_of(output: &str) -> &str {
+pub(crate) fn last_of(output: &str) -> &str {
     let start = output.char_indices().rev().nth(MAX_OUTPUT - 1).map_or(0, |(at, _)| at);
     &output[start..]
 }
@@ -213,6 +213,8 @@ pub struct SavedScript {
     pub script: String,
     /// SHA-256 of the script, in hexadecimal digits.
     pub sha256: String,
+    /// Number of changes, from 1.
+    pub version: i64,
     /// The actor that changed it last.
     pub updated_by: String,
     /// Time of the last change.

@@ -22,6 +22,10 @@ pub enum Refusal {
     OtherFamily(Family),
     /// It has a disk key, which the caller may not reveal.
     DiskKey,
+    /// Its agents changed at the same time, several times in a row.
+    Busy,
+    /// The store failed. Hosts before it have moved.
+    Failed,
 }
 
 impl Refusal {
@@ -31,6 +35,8 @@ impl Refusal {
             Self::NoFleetd => "no_fleetd",
             Self::OtherFamily(_) => "other_agents",
             Self::DiskKey => "disk_key",
+            Self::Busy => "host_busy",
+            Self::Failed => "failed",
         }
     }
 
@@ -42,6 +48,8 @@ impl Refusal {
                 "unenroll this agent first, or enroll it with a key of the other space; a policy belongs to one space"
             }
             Self::DiskKey => "the privilege disk_keys.reveal is required, because the key goes with the host",
+            Self::Busy => "retry",
+            Self::Failed => "retry; the log of the server contains the reason",
         }
     }
 }
@@ -52,6 +60,8 @@ impl fmt::Display for Refusal {
             Self::NoFleetd => f.write_str("neither orbit nor osquery is enrolled on it"),
             Self::OtherFamily(family) => write!(f, "an agent of the family {} is enrolled on it", family.as_str()),
             Self::DiskKey => f.write_str("its disk key is stored"),
+            Self::Busy => f.write_str("its agents keep changing"),
+            Self::Failed => f.write_str("the store failed"),
         }
     }
 }
@@ -59,11 +69,14 @@ impl fmt::Display for Refusal {
 /// Returns the agents that move with their host, out of all on it. Unenrolled agents of other families stay behind.
 pub fn moving(agents: Vec<AgentRecord>) -> Result<Vec<AgentRecord>, Refusal> {
     let (fleetd, others): (Vec<_>, Vec<_>) = agents.into_iter().partition(|agent| agent.family.is_one_per_machine());
-    // Half a host must not move unnoticed: the other half would still be shown, and act, in the space that it seems to have left.
-    if let Some(other) = others.iter().find(|agent| agent.active) {
-        return Err(Refusal::OtherFamily(other.family));
+    if !fleetd.iter().any(|agent| agent.active) {
+        return Err(Refusal::NoFleetd);
     }
-    if fleetd.iter().any(|agent| agent.active) { Ok(fleetd) } else { Err(Refusal::NoFleetd) }
+    // Half a host must not move unnoticed: the other half would still be shown, and act, in the space that it seems to have left.
+    match others.iter().find(|agent| agent.active) {
+        Some(other) => Err(Refusal::OtherFamily(other.family)),
+        None => Ok(fleetd),
+    }
 }
 
 /// Returns the record of an agent after its transfer to `host`, in the host's space. Its credentials stay valid. It loses what the former

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use crate::event::now_us;
 use crate::fault::{Fault, accepted};
 use crate::fleetd_push::{Hinted, Push};
-use crate::session::{Ask, Session, Shared};
+use crate::session::{Answer, Ask, Session, Shared};
 
 /// Version of osquery that hosts report.
 pub const OSQUERY_VERSION: &str = "5.21.0";
@@ -260,7 +260,8 @@ impl FleetdHost {
         let request = json!({"orbit_node_key": self.orbit_key});
         let config = post(&self.orbit, "/api/fleet/orbit/config", &request).await?;
         self.shared.tally.requested("orbit_config", due.elapsed());
-        self.run_scripts(&config).await
+        self.run_scripts(&config).await?;
+        self.install_software(&config).await
     }
 
     /// Announces a new token of Fleet Desktop.
@@ -362,7 +363,11 @@ async fn post(line: &Line, path: &str, body: &Value) -> Result<Value, Fault> {
 }
 
 async fn post_text(line: &Line, path: &str, body: String) -> Result<Value, Fault> {
+    accepted(&ask(line, path, body).await?)
+}
+
+async fn ask(line: &Line, path: &str, body: String) -> Result<Answer, Fault> {
     let body = body.into();
     let ask = Ask { method: Method::POST, path, authorization: None, body, packed: false, chunk_sha2: None };
-    accepted(&line.lock().await.ask(&ask).await?)
+    Ok(line.lock().await.ask(&ask).await?)
 }

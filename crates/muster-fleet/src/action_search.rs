@@ -52,7 +52,8 @@ impl Actions {
                     found.items.push(view);
                 }
             }
-            if is_last {
+            // Without one readable action in the batch, there is no place behind which the next one could begin.
+            if is_last || found.next.is_none() {
                 found.next = None;
                 break;
             }

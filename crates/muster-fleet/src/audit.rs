@@ -25,17 +25,21 @@ pub fn audit_line(origin: &Origin, at: Timestamp, action: &str, subject: impl Di
     })
 }
 
-/// Commits the audit event of a disclosure. Called before anything is disclosed: if it fails, nothing may be.
+/// Commits the audit events of a disclosure, one for each secret. Called before anything is disclosed: if it fails, nothing may be.
 pub(crate) async fn commit_disclosure<P: Privilege>(
     store: &WatchedStore,
     grant: &Grant<P>,
-    line: Write,
+    lines: Vec<Write>,
 ) -> Result<(), Error> {
+    // Nothing is disclosed, for example because no listed key has a stored token.
+    if lines.is_empty() {
+        return Ok(());
+    }
     // A dry run commits nothing, so it would disclose without an audit event.
     if grant.is_dry_run() {
         return Err(Error::invalid("dryRun", "is not supported: what this returns is recorded in the audit log"));
     }
-    store.commit(grant, vec![line]).await?;
+    store.commit(grant, lines).await?;
     Ok(())
 }
 

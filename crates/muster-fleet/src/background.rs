@@ -23,9 +23,11 @@ impl Fleet {
         let upgrades = tokio::spawn(Arc::clone(&self.auto_upgrades).run());
         let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
         let live_queries = tokio::spawn(Arc::clone(&self.live_queries).run());
-        let (scripts, disk_keys) = (Arc::clone(&self.scripts), Arc::clone(&self.disk_keys));
+        let (scripts, installs) = (Arc::clone(&self.scripts), Arc::clone(&self.installs));
+        let disk_keys = Arc::clone(&self.disk_keys);
         let of_orbit = tokio::spawn(async move {
             scripts.start_over().await;
+            installs.start_over().await;
             disk_keys.start_over().await;
         });
         let hints = tokio::spawn(Arc::clone(&self.hints).run());

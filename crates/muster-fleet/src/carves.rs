@@ -9,7 +9,7 @@ use muster_core::carve::{Announced, Carve, CarveState, KEPT, MAX_ID};
 use muster_core::credential::{ApiKey, SecretHash};
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
-use muster_core::id::FileId;
+use muster_core::id::{FileId, HostId};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{CarveWrite, FileWrite, Precondition, StoreError, Write};
@@ -139,6 +139,13 @@ impl Carves {
         Ok(())
     }
 
+    /// Returns the newest carves of a host.
+    pub async fn of_host(&self, grant: &Grant<CarvesDownload>, host: &HostId) -> Result<Vec<Carve>, Error> {
+        let mut found = self.list(grant).await?;
+        found.retain(|carve| carve.host.as_ref() == Some(host));
+        Ok(found)
+    }
+
     /// Returns the newest carves of the space.
     pub async fn list(&self, grant: &Grant<CarvesDownload>) -> Result<Vec<Carve>, Error> {
         Ok(self.store.seen_by(grant).carves(MAX_LISTED).await?)
@@ -160,7 +167,7 @@ impl Carves {
             let message = format!("the carve is not complete: {}", carve.state.as_str());
             return Err(Error::conflict("carve_not_complete", message));
         }
-        commit_disclosure(&self.store, carve.grant(), self.line(carve, "carve.download")).await?;
+        commit_disclosure(&self.store, carve.grant(), vec![self.line(carve, "carve.download")]).await?;
         let (count, record) = (carve.announced.block_count, (**carve).clone());
         let slice = move |number| Slice {
             number: stored(number),

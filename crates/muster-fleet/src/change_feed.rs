@@ -21,6 +21,7 @@ use super::fleet_keys::SIGNING_KEY;
 use super::fleetd_options::FleetdOptions;
 use super::hints::Hints;
 use super::host_checks::HostChecks;
+use super::installs::Installs;
 use super::labels::Labels;
 use super::live_queries::LiveQueries;
 use super::policy_cache::PolicyCache;
@@ -50,6 +51,7 @@ pub(crate) struct ChangeFeed {
     policies: Arc<PolicyCache>,
     live_queries: Arc<LiveQueries>,
     scripts: Arc<Scripts>,
+    installs: Arc<Installs>,
     disk_keys: Arc<DiskKeys>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
@@ -71,6 +73,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) live_queries: Arc<LiveQueries>,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) installs: Arc<Installs>,
     pub(crate) disk_keys: Arc<DiskKeys>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
@@ -94,6 +97,7 @@ impl ChangeFeed {
             policies: parts.policies,
             live_queries: parts.live_queries,
             scripts: parts.scripts,
+            installs: parts.installs,
             disk_keys: parts.disk_keys,
             statuses: parts.statuses,
             urls: parts.urls,
@@ -195,6 +199,10 @@ impl ChangeFeed {
                     self.scripts.run_changed(id).await?;
                     self.hints.work_changed();
                 }
+                Some(Change::InstallRun(id)) => {
+                    self.installs.run_changed(id).await?;
+                    self.hints.work_changed();
+                }
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 Some(Change::Setting(name)) => {
@@ -269,6 +277,7 @@ impl ChangeFeed {
                 tracing::warn!(error = %chain(&error), "failed to read the live queries");
             }
             feed.scripts.start_over().await;
+            feed.installs.start_over().await;
             feed.disk_keys.start_over().await;
         });
     }

@@ -215,6 +215,7 @@ impl ChangeLog {
                 }
             }
             Change::ScriptRun(id) => found!(ScriptsRead, seen => seen.script_run(id)),
+            Change::InstallRun(id) => found!(OsqueryRead, seen => seen.install_run(id)),
             Change::Action(id) => found!(AgentsRead, seen => seen.action(id)),
             Change::Policy(id) => found!(PoliciesRead, seen => seen.policy(id)),
             Change::EnrollmentKey(id) => found!(EnrollmentRead, seen => seen.enrollment_key(id)),
@@ -262,6 +263,7 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
         | Change::DiskEscrow(_)
         | Change::LiveQuery(_)
         | Change::ScriptRun(_)
+        | Change::InstallRun(_)
         | Change::Setting(_)
         | Change::Refetch(_) => None,
     };

@@ -1,13 +1,12 @@
 //! The service of disk keys: what orbit reports, and what people reveal (FL §2.6).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use muster_core::agent::Family;
 use muster_core::authorization::{DiskKeysReveal, Grant, OpContext};
 use muster_core::change::Change;
-use muster_core::disk_key::{AgentDiskKey, DiskSecret, error_of};
-use muster_core::error_chain::{SharedError, chain};
+use muster_core::disk_key::{ASK_AGAIN, AgentDiskKey, DiskSecret, error_of};
+use muster_core::error_chain::SharedError;
 use muster_core::id::{AgentId, HostId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::time::Clock;
@@ -20,13 +19,8 @@ use super::audit::{audit_line, commit_disclosure};
 use super::authority::{Authorized, System};
 use super::registry::AgentEntry;
 use super::shutdown::Shutdown;
-use super::waiting::Waiting;
+use super::waiting::{self, BATCH, Waiting};
 use super::watched_store::WatchedStore;
-
-/// Agents per read.
-const BATCH: u32 = 5_000;
-/// Pause before a failed read is repeated.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// The service of disk keys.
 pub struct DiskKeys {
@@ -69,25 +63,37 @@ impl DiskKeys {
         Ok(())
     }
 
-    /// Returns true once if the host must ask its user for the disk passphrase (FL56). Reads the store only if that is possible.
+    /// Returns whether the host must ask its user for the disk passphrase now (FL56): once for a request, and again after a while as
+    /// long as it does not answer. Reads the store only if that is possible.
     pub async fn take_escrow(&self, entry: &AgentEntry) -> Result<bool, Error> {
         // Read before the commit, so that a request that comes in meanwhile is not removed below.
-        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(false) };
-        // The write clears the request and fails if there is none: of several servers, one tells the host.
-        let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone() };
-        let is_due = match self.store.commit(entry, vec![told.into()]).await {
-            Ok(_) => true,
-            // Another server has told it.
-            Err(StoreError::Conflict(_)) => false,
+        let now = self.clock.now();
+        let Some(number) = self.waiting.number_of(entry.id(), now) else { return Ok(false) };
+        // The write fails unless a request is due: of several servers, one tells the host.
+        let again_at = now.plus(ASK_AGAIN);
+        let told = DiskKeyWrite::EscrowTold { agent: entry.id().clone(), now, again_at };
+        match self.store.commit(entry, vec![told.into()]).await {
+            Ok(_) => {
+                // The response may not reach the host, so it stays listed until it has answered.
+                self.waiting.postpone(entry.id(), number, again_at);
+                return Ok(true);
+            }
+            Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
-        };
-        self.waiting.remove(entry.id(), number);
-        Ok(is_due)
+        }
+        // The host has answered, was told often enough, or was told by another server, which may not live to tell it again.
+        let request = self.store.everywhere(entry).disk_key(entry.id()).await?.and_then(|key| key.escrow);
+        match request.and_then(|request| request.due_at) {
+            Some(due_at) => self.waiting.postpone(entry.id(), number, due_at),
+            None => self.waiting.remove(entry.id(), number),
+        }
+        Ok(false)
     }
 
-    /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing from the store.
+    /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing
+    /// from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.number_of(orbit).unwrap_or_default()
+        self.waiting.newest_for(orbit)
     }
 
     /// Finds the disk key of a host in the caller's scope, by the id of the host.
@@ -125,16 +131,17 @@ impl DiskKeys {
         let secret = serde_json::from_slice(&text).map_err(|_| Error::internal("a sealed disk key is not valid"))?;
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.reveal", format_args!("agent:{agent}"), json!({}));
-        commit_disclosure(&self.store, grant, line).await?;
+        commit_disclosure(&self.store, grant, vec![line]).await?;
         Ok(secret)
     }
 
-    /// Makes a Linux host ask its user for the disk passphrase.
+    /// Makes a Linux host ask its user for the disk passphrase. The host is told until it answers, at most
+    /// [`MAX_ASKED`](muster_core::disk_key::MAX_ASKED) times.
     pub async fn escrow(&self, key: &Authorized<AgentDiskKey, DiskKeysReveal>) -> Result<(), Error> {
         let (grant, agent) = (key.grant(), &key.agent);
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.escrow", format_args!("agent:{agent}"), json!({}));
-        let escrow = DiskKeyWrite::Escrow { agent: agent.clone() };
+        let escrow = DiskKeyWrite::Escrow { agent: agent.clone(), now: self.clock.now() };
         self.store.commit(grant, vec![escrow.into(), Write::Changed(Change::DiskEscrow(agent.clone())), line]).await?;
         if !grant.is_dry_run() {
             self.escrow_changed(agent);
@@ -149,25 +156,12 @@ impl DiskKeys {
 
     /// Reloads the pending requests: at startup, and when changes may have been missed.
     pub(crate) async fn start_over(&self) {
-        while let Err(error) = self.read_waiting().await {
-            tracing::warn!(error = %chain(&error), "failed to read the disk keys to ask for; retrying");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.shutdown.wait() => return,
-            }
-        }
+        waiting::insist("disk keys", &self.shutdown, || self.read_waiting()).await;
     }
 
     async fn read_waiting(&self) -> Result<(), Error> {
-        let mut last = None;
-        loop {
-            let batch = self.store.everywhere(&System).disk_escrows_due(last.as_ref(), BATCH).await?;
-            last = batch.last().cloned();
-            let is_full = batch.len() == BATCH as usize;
-            self.waiting.add(batch);
-            if !is_full {
-                return Ok(());
-            }
-        }
+        let store = self.store.everywhere(&System);
+        let read = |after: Option<AgentId>| async move { store.disk_escrows_due(after.as_ref(), BATCH).await };
+        self.waiting.fill(None, read).await
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 pub use self::channel::{Event, HintChannel};
 use super::disk_keys::DiskKeys;
 use super::host_checks::HostChecks;
+use super::installs::Installs;
 use super::labels::Labels;
 use super::live_queries::LiveQueries;
 use super::records::Records;
@@ -46,7 +47,7 @@ pub enum Reason {
     Policy,
     /// Labels.
     Label,
-    /// The configuration of orbit has changed: a script, or a request for the passphrase of the disk.
+    /// The configuration of orbit has changed: a script, an install, or a request for the passphrase of the disk.
     Config,
 }
 
@@ -54,13 +55,14 @@ pub enum Reason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Announced {
     script: u64,
+    install: u64,
     escrow: u64,
 }
 
 impl Announced {
     /// Returns whether there is work that the orbit was not told of.
     fn is_news_after(self, told: Self) -> bool {
-        self.script > told.script || self.escrow > told.escrow
+        self.script > told.script || self.install > told.install || self.escrow > told.escrow
     }
 }
 
@@ -83,6 +85,7 @@ pub struct Hints {
     records: Arc<Records>,
     live_queries: Arc<LiveQueries>,
     scripts: Arc<Scripts>,
+    installs: Arc<Installs>,
     disk_keys: Arc<DiskKeys>,
     host_checks: Arc<HostChecks>,
     labels: Arc<Labels>,
@@ -97,6 +100,7 @@ pub(crate) struct HintParts {
     pub(crate) records: Arc<Records>,
     pub(crate) live_queries: Arc<LiveQueries>,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) installs: Arc<Installs>,
     pub(crate) disk_keys: Arc<DiskKeys>,
     pub(crate) host_checks: Arc<HostChecks>,
     pub(crate) labels: Arc<Labels>,
@@ -105,10 +109,32 @@ pub(crate) struct HintParts {
 
 impl Hints {
     pub(crate) fn new(parts: HintParts) -> Self {
-        let HintParts { clock, registry, records, live_queries, scripts, disk_keys, host_checks, labels, shutdown } =
-            parts;
+        let HintParts {
+            clock,
+            registry,
+            records,
+            live_queries,
+            scripts,
+            installs,
+            disk_keys,
+            host_checks,
+            labels,
+            shutdown,
+        } = parts;
         let changed = Notify::new();
-        Self { clock, registry, records, live_queries, scripts, disk_keys, host_checks, labels, shutdown, changed }
+        Self {
+            clock,
+            registry,
+            records,
+            live_queries,
+            scripts,
+            installs,
+            disk_keys,
+            host_checks,
+            labels,
+            shutdown,
+            changed,
+        }
     }
 
     /// Opens a channel to an authenticated orbit. While it exists, the orbit counts as connected.
@@ -164,7 +190,12 @@ impl Hints {
 
     /// Returns the newest work in the configuration of an orbit.
     fn announced_to(&self, orbit: &AgentEntry) -> Announced {
-        Announced { script: self.scripts.newest_for(orbit.id()), escrow: self.disk_keys.newest_for(orbit.id()) }
+        let id = orbit.id();
+        Announced {
+            script: self.scripts.newest_for(id),
+            install: self.installs.newest_for(id),
+            escrow: self.disk_keys.newest_for(id),
+        }
     }
 
     /// Returns what is due for an osqueryd: the newest live query, else its details, else host checks, else labels.

@@ -19,8 +19,8 @@ use muster_core::carve;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::live_query;
-use muster_core::script;
 use muster_core::time::{Clock, Timestamp};
+use muster_core::{install, installer, script};
 use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, Write};
 use serde_json::json;
 
@@ -50,6 +50,8 @@ const UPLOAD_BATCH: u32 = 10;
 const LIVE_QUERY_BATCH: u32 = 1;
 /// Runs of scripts removed by one commit. Each may have thousands of executions.
 const SCRIPT_BATCH: u32 = 1;
+/// Runs of installs, and installers without their packages, removed by one commit.
+const INSTALL_BATCH: u32 = 1;
 /// Carves expired by one commit. Each may have gigabytes.
 const CARVE_BATCH: u32 = 1;
 
@@ -87,6 +89,7 @@ enum Step {
     LiveQueries,
     Carves,
     Scripts,
+    Installs,
     Software,
     Identities,
     EnrollmentKeys,
@@ -100,7 +103,7 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
@@ -108,6 +111,7 @@ impl Step {
         Self::LiveQueries,
         Self::Carves,
         Self::Scripts,
+        Self::Installs,
         Self::Software,
         Self::Identities,
         Self::EnrollmentKeys,
@@ -182,6 +186,7 @@ impl Housekeeping {
             Step::LiveQueries => log_outcome("live queries removed", self.prune_live_queries().await),
             Step::Carves => log_outcome("carves expired or removed", self.expire_carves().await),
             Step::Scripts => log_outcome("runs of scripts removed", self.prune_scripts().await),
+            Step::Installs => log_outcome("installs removed", self.prune_installs().await),
             Step::Software => log_outcome("rows of unused software removed", self.prune_software().await),
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
@@ -253,6 +258,15 @@ impl Housekeeping {
         let before = self.clock.now().minus(script::KEPT);
         let prune = || self.store.everywhere(&System).script_runs_prune(before, SCRIPT_BATCH);
         self.in_batches(SCRIPT_BATCH, prune).await
+    }
+
+    async fn prune_installs(&self) -> Result<u64, Error> {
+        let now = self.clock.now();
+        let (unfinished, ended) = (now.minus(installer::UPLOAD_WITHIN), now.minus(install::KEPT));
+        let prune = || self.store.everywhere(&System).installers_prune(unfinished, INSTALL_BATCH);
+        let installers = self.in_batches(INSTALL_BATCH, prune).await?;
+        let prune = || self.store.everywhere(&System).install_runs_prune(ended, INSTALL_BATCH);
+        Ok(installers + self.in_batches(INSTALL_BATCH, prune).await?)
     }
 
     async fn prune_software(&self) -> Result<u64, Error> {

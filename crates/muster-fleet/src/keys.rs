@@ -20,7 +20,7 @@ use muster_store::query::{Listed, Page, Readable};
 use muster_store::{EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 
-use super::audit::audit_line;
+use super::audit::{audit_line, commit_disclosure};
 use super::authority::Authorized;
 use super::moment::parse_end;
 use super::secrets::SealedSecrets;
@@ -217,15 +217,11 @@ impl EnrollmentKeys {
         &self,
         key: Authorized<EnrollmentKey, EnrollmentReveal>,
     ) -> Result<(EnrollmentKey, Option<String>), Error> {
-        // A dry run commits nothing, so it would reveal the token without an audit event.
-        let Some(sealed) = key.sealed_token.as_ref().filter(|_| !key.grant().is_dry_run()) else {
-            return Ok((key.into_inner(), None));
-        };
+        let Some(sealed) = &key.sealed_token else { return Ok((key.into_inner(), None)) };
         let token = self.secrets.open_token(&key.id, sealed)?;
         let line =
             audit_line(key.grant().origin(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
-        // The commit comes before the response: if it fails, the token is not revealed.
-        self.store.commit(key.grant(), vec![line]).await?;
+        commit_disclosure(&self.store, key.grant(), vec![line]).await?;
         Ok((key.into_inner(), Some(token)))
     }
 
@@ -238,13 +234,12 @@ impl EnrollmentKeys {
         // Events for all of them in one commit: either everything is recorded, or nothing is shown.
         let (seen, now) = (self.store.seen_by(grant), self.clock.now());
         let (mut tokens, mut lines) = (BTreeMap::new(), Vec::new());
-        for key in keys.iter().filter(|key| !grant.is_dry_run() && seen.has_enrollment_key(key)) {
+        for key in keys.iter().filter(|key| seen.has_enrollment_key(key)) {
             let Some(sealed) = &key.sealed_token else { continue };
             tokens.insert(key.id.clone(), self.secrets.open_token(&key.id, sealed)?);
             lines.push(audit_line(grant.origin(), now, "enrollment_key.reveal", subject(&key.id), json!({})));
         }
-        // The commit comes before the response: if it fails, nothing is revealed.
-        self.store.commit(grant, lines).await?;
+        commit_disclosure(&self.store, grant, lines).await?;
         Ok(tokens)
     }
 

@@ -48,6 +48,7 @@ pub mod idempotency;
 pub mod identity;
 mod inactivity;
 mod inline_seals;
+pub mod installs;
 pub mod keys;
 pub mod labels;
 pub mod live_queries;
@@ -154,6 +155,7 @@ use self::identity::sign_in::SignIn;
 use self::identity::spaces::Spaces;
 use self::identity::tokens::Tokens;
 use self::identity::users::Users;
+use self::installs::Installs;
 use self::keys::EnrollmentKeys;
 use self::labels::Labels;
 use self::live_queries::LiveQueries;
@@ -226,6 +228,7 @@ pub struct Fleet {
     disk_keys: Arc<DiskKeys>,
     transfers: Transfers,
     scripts: Arc<Scripts>,
+    installs: Arc<Installs>,
     audit: Audit,
     backups: Backups,
     restoration: Arc<Restoration>,
@@ -292,8 +295,10 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
         let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
-        let hints = Arc::new(wiring.hints(&live_queries, &scripts, &disk_keys));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &disk_keys, &hints));
+        let installs = Arc::new(wiring.installs());
+        let for_orbit = (&scripts, &installs, &disk_keys);
+        let hints = Arc::new(wiring.hints(&live_queries, for_orbit));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, for_orbit, &hints));
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));
@@ -351,6 +356,7 @@ impl Fleet {
             policies,
             live_queries,
             scripts,
+            installs,
             disk_keys,
             hints,
             statuses,

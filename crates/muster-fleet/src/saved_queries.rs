@@ -58,19 +58,29 @@ impl SavedQueries {
         found.ok_or_else(|| Error::not_found("saved query", format_args!("{named:?}")))
     }
 
-    /// Saves a query under a name. Without a difference, nothing is written.
-    pub async fn save(&self, grant: &Grant<OsqueryWrite>, draft: SavedQueryDraft) -> Result<SavedQuery, Error> {
-        self.put(grant, draft, |_, same_name| Ok(same_name)).await
+    /// Saves a query under a name. Without a difference, nothing is written. `expected`: the version that the caller has seen, 0 if there
+    /// was none.
+    pub async fn save(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        draft: SavedQueryDraft,
+        expected: Option<i64>,
+    ) -> Result<SavedQuery, Error> {
+        let name = draft.name.clone();
+        let replaced = |queries: &[SavedQuery], same_name: Option<usize>| {
+            let version = same_name.map_or(0, |at| queries[at].version);
+            match expected {
+                Some(0) if version > 0 => Err(taken(&name)),
+                Some(expected) if version != expected => Err(changed()),
+                _ => Ok(same_name),
+            }
+        };
+        self.put(grant, draft, replaced).await
     }
 
     /// Saves a query under a name that no other has.
     pub async fn create(&self, grant: &Grant<OsqueryWrite>, draft: SavedQueryDraft) -> Result<SavedQuery, Error> {
-        let name = draft.name.clone();
-        let only_new = |_: &[SavedQuery], same_name: Option<usize>| match same_name {
-            None => Ok(None),
-            Some(_) => Err(taken(&name)),
-        };
-        self.put(grant, draft, only_new).await
+        self.save(grant, draft, Some(0)).await
     }
 
     /// Changes a saved query, and possibly its name.
@@ -182,10 +192,12 @@ fn taken(name: &str) -> Error {
 
 fn refused(error: StoreError) -> Error {
     match error {
-        StoreError::Conflict(Precondition::Changed(_)) => {
-            let message = "the saved queries have changed in the meantime";
-            Error::new(ErrorKind::Conflict, "saved_queries_changed", message).remedy("repeat the change")
-        }
+        StoreError::Conflict(Precondition::Changed(_)) => changed(),
         other => other.into(),
     }
+}
+
+fn changed() -> Error {
+    let message = "the saved queries have changed in the meantime";
+    Error::new(ErrorKind::Conflict, "saved_queries_changed", message).remedy("read them again, and repeat the change")
 }

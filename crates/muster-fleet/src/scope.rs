@@ -52,6 +52,7 @@ mod actions;
 mod agents;
 mod carves;
 mod disk_keys;
+mod installs;
 mod live_queries;
 mod objects;
 mod policies;

@@ -17,7 +17,7 @@ use muster_core::script::{
 };
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, hex};
-use muster_store::query::AgentFilter;
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use muster_store::{ScriptWrite, Write};
 use serde_json::json;
 
@@ -155,6 +155,19 @@ impl Scripts {
         Ok(run)
     }
 
+    /// Returns the names of the first hosts that a new run is for, by name.
+    pub async fn target_names(
+        &self,
+        grant: &Grant<ScriptsRun>,
+        new: &NewScriptRun,
+        limit: u32,
+    ) -> Result<Vec<String>, Error> {
+        let seen = self.store.seen_by(grant);
+        let targets = AgentFilter::all([AgentCondition::Ids(self.targets(seen, new).await?)]);
+        let found = seen.agents(&targets, AgentSort::Hostname, false, Page { offset: 0, limit }).await?;
+        Ok(found.items.into_iter().map(|agent| agent.record.hostname).collect())
+    }
+
     async fn targets(&self, seen: Scoped<'_>, new: &NewScriptRun) -> Result<Vec<AgentId>, Error> {
         let selection = HostSelection {
             family: Family::Orbit,
@@ -202,14 +215,42 @@ impl Scripts {
         Ok(self.seen_by(&run.reader).script_executions(&run.run, after.as_ref(), limit).await?)
     }
 
-    /// Stops a run: no further host gets the script. Hosts that have it report their results. A caller with a limited scope can stop its
-    /// own runs only, because the run may be on hosts outside of the scope.
-    pub async fn stop(&self, context: &OpContext, seen: &SeenRun) -> Result<ScriptRun, Error> {
-        let (grant, run, now) = (context.grant::<ScriptsRun>()?, &seen.run, self.clock.now());
-        if *grant.scope() != Scope::Whole && !is_own(context, &run.created_by) {
+    /// Returns the execution of a run by an agent.
+    pub async fn execution(&self, run: &SeenRun, agent: &str) -> Result<Execution, Error> {
+        let found = match AgentId::parse(agent) {
+            Ok(agent) => self.seen_by(&run.reader).script_execution(&run.run, &agent).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::not_found("script execution", agent))
+    }
+
+    /// Returns the newest executions of an agent by runs that the caller may see, without scripts and outputs.
+    pub async fn of_agent(
+        &self,
+        context: &OpContext,
+        agent: &AgentId,
+        limit: u32,
+    ) -> Result<Vec<(ScriptRun, Execution)>, Error> {
+        let reader = reader(context)?;
+        let mut found = self.seen_by(&reader).script_executions_of(agent, limit).await?;
+        found.retain(|(run, _)| is_seen(context, &reader, run));
+        Ok(found)
+    }
+
+    /// Returns the right to stop a run. A caller with a limited scope has it for its own runs only, because the run may be on hosts
+    /// outside of the scope.
+    pub fn may_stop(&self, context: &OpContext, seen: &SeenRun) -> Result<Grant<ScriptsRun>, Error> {
+        let grant = context.grant::<ScriptsRun>()?;
+        if *grant.scope() != Scope::Whole && !is_own(context, &seen.run.created_by) {
             let message = "a caller with a limited scope can stop its own runs only";
             return Err(Error::new(ErrorKind::Forbidden, "not_own_run", message));
         }
+        Ok(grant)
+    }
+
+    /// Stops a run: no further host gets the script. Hosts that have it report their results.
+    pub async fn stop(&self, context: &OpContext, seen: &SeenRun) -> Result<ScriptRun, Error> {
+        let (grant, run, now) = (self.may_stop(context, seen)?, &seen.run, self.clock.now());
         // Stopping twice is not an error, and is recorded once.
         if run.state(now) != "running" {
             return Ok(run.clone());

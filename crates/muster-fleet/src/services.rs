@@ -37,6 +37,7 @@ use crate::identity::sign_in::SignIn;
 use crate::identity::spaces::Spaces;
 use crate::identity::tokens::Tokens;
 use crate::identity::users::Users;
+use crate::installs::Installs;
 use crate::keys::EnrollmentKeys;
 use crate::labels::Labels;
 use crate::live_queries::LiveQueries;
@@ -142,6 +143,11 @@ impl Fleet {
     /// Returns the service of labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// Installs of software, and installers.
+    pub fn installs(&self) -> &Installs {
+        &self.installs
     }
 
     /// Scripts.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::audit::audit_line;
+use super::registry::AgentEntry;
 use super::scope::Scoped;
 use super::watched_store::WatchedStore;
 
@@ -37,6 +38,13 @@ pub struct SpaceSettings {
     pub prerelease_integrations_enabled: Option<bool>,
     /// Whether hosts get no scripts.
     pub scripts_disabled: bool,
+}
+
+/// Returns whether the hosts of an agent's space get no scripts.
+pub(crate) async fn are_scripts_disabled(store: &WatchedStore, entry: &AgentEntry) -> Result<bool, Error> {
+    let Some(record) = entry.record() else { return Ok(true) };
+    let text = store.everywhere(entry).setting(&setting_name(&record.space)).await?;
+    Ok(parse(text.as_deref())?.scripts_disabled)
 }
 
 impl SpaceSettings {

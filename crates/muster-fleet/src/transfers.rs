@@ -9,6 +9,7 @@ use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{AgentsPurge, DiskKeysReveal, EnrollmentCreate, Grant, OpContext, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::entropy::time_ordered_uuid;
+use muster_core::error_chain::chain;
 use muster_core::host::{self, Host};
 use muster_core::id::{HostId, SpaceId};
 use muster_core::time::{Clock, Timestamp};
@@ -106,7 +107,11 @@ impl Transfers {
         let hosts = self.hosts(&rights.leave, hosts).await?;
         let mut done = Vec::with_capacity(hosts.len());
         for host in hosts {
-            done.push(self.transfer_one(&rights, &host).await?);
+            // An error must not hide which hosts have moved.
+            done.push(self.transfer_one(&rights, &host).await.unwrap_or_else(|error| {
+                tracing::warn!(error = %chain(&error), host = %host.id, "failed to transfer a host");
+                HostTransfer { host: host.id, hostname: host.hostname, outcome: Err(Refusal::Failed) }
+            }));
         }
         Ok(done)
     }
@@ -166,12 +171,13 @@ impl Transfers {
     }
 
     async fn transfer_one(&self, rights: &Rights, host: &Host) -> Result<HostTransfer, Error> {
+        let mut hostname = host.hostname.clone();
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let agents = self.agents_on(&rights.leave, &host.id).await?;
             let named = agents.iter().filter(|agent| !agent.hostname.is_empty());
             let newest = named.max_by_key(|agent| agent.last_checkin).map(|agent| &agent.hostname);
-            let hostname = newest.unwrap_or(&host.hostname).clone();
+            hostname = newest.unwrap_or(&host.hostname).clone();
             let told = |outcome| HostTransfer { host: host.id.clone(), hostname: hostname.clone(), outcome };
             let plan = match self.plan(rights, host, agents, now).await? {
                 Ok(plan) => plan,
@@ -189,7 +195,7 @@ impl Transfers {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Error::conflict("host_busy", format!("the host {} keeps changing; retry", host.id)))
+        Ok(HostTransfer { host: host.id.clone(), hostname, outcome: Err(Refusal::Busy) })
     }
 
     /// Returns all agents on a host, in the order of ids, in which all servers lock the rows of several agents.

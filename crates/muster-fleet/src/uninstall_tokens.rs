@@ -70,7 +70,7 @@ impl UninstallTokens {
         let detail = json!({"policy": token.policy_id.as_str(), "number": token.number});
         let subject = format!("uninstall_token:{}", token.id);
         let line = audit_line(grant.origin(), self.clock.now(), "uninstall_token.reveal", subject, detail);
-        commit_disclosure(&self.store, grant, line).await?;
+        commit_disclosure(&self.store, grant, vec![line]).await?;
         Ok((text, policy.map(|policy| policy.name)))
     }
 }

@@ -96,7 +96,7 @@ impl Files {
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
         let line = audit_line(grant.origin(), self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
         // A bundle may contain secrets.
-        commit_disclosure(&self.store, &grant, line).await?;
+        commit_disclosure(&self.store, &grant, vec![line]).await?;
         let length = u64::try_from(upload.size).unwrap_or(0);
         let bytes = self.read_file(&as_file(&upload), Piece { first: 0, length }, ()).await?;
         Ok((upload, bytes))

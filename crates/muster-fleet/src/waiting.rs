@@ -4,21 +4,36 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use muster_core::Error;
+use muster_core::error_chain::chain;
 use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
+use muster_store::StoreError;
 
-/// The agents, each with a number that tells when it was added.
+use super::shutdown::Shutdown;
+
+/// Agents per read.
+pub(crate) const BATCH: u32 = 5_000;
+/// Pause before a failed read is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// An agent that is listed.
+struct Listed {
+    /// Tells when it was added.
+    number: u64,
+    /// What it was added for last, if that is known.
+    work: Option<Arc<str>>,
+    /// Before this time, nothing is due for it.
+    until: Option<Timestamp>,
+}
+
+/// The agents.
 #[derive(Default)]
 pub(crate) struct Waiting {
     agents: Mutex<HashMap<AgentId, Listed>>,
     next: AtomicU64,
-}
-
-/// An agent that is listed.
-struct Listed {
-    number: u64,
-    /// What it was added for last, if that is known.
-    work: Option<Arc<str>>,
 }
 
 impl Waiting {
@@ -30,7 +45,7 @@ impl Waiting {
     pub(crate) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
         let number = self.next_number();
         // A new number even for an agent that is listed: what it was added for now has not been looked up.
-        self.agents().extend(agents.into_iter().map(|agent| (agent, Listed { number, work: None })));
+        self.agents().extend(agents.into_iter().map(|agent| (agent, Listed { number, work: None, until: None })));
     }
 
     /// Adds agents for work that is stored. Those that are listed for it already keep their number: a server that has created the work
@@ -40,7 +55,7 @@ impl Waiting {
         let mut listed = self.agents();
         for agent in agents {
             if listed.get(&agent).is_none_or(|known| known.work.as_ref() != Some(&work)) {
-                listed.insert(agent, Listed { number, work: Some(Arc::clone(&work)) });
+                listed.insert(agent, Listed { number, work: Some(Arc::clone(&work)), until: None });
             }
         }
     }
@@ -50,9 +65,45 @@ impl Waiting {
         1 + self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns the number of an agent that is listed, to be read before the store is.
-    pub(crate) fn number_of(&self, agent: &AgentId) -> Option<u64> {
-        self.agents().get(agent).map(|listed| listed.number)
+    /// Adds the agents that the store lists, for some work or for any, batch by batch. `read` returns at most [`BATCH`] after an
+    /// agent, sorted.
+    pub(crate) async fn fill<F>(&self, work: Option<&str>, read: impl Fn(Option<AgentId>) -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Vec<AgentId>, StoreError>>,
+    {
+        let mut last = None;
+        loop {
+            let batch = read(last).await?;
+            last = batch.last().cloned();
+            let is_full = batch.len() == BATCH as usize;
+            // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
+            match work {
+                Some(work) => self.add_for(work, batch),
+                None => self.add(batch),
+            }
+            if !is_full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns a number that rises each time an agent is added for other work; 0 if it is not listed.
+    pub(crate) fn newest_for(&self, agent: &AgentId) -> u64 {
+        self.agents().get(agent).map_or(0, |listed| listed.number)
+    }
+
+    /// Returns the number of an agent for which something may be due now, to be read before the store is.
+    pub(crate) fn number_of(&self, agent: &AgentId, now: Timestamp) -> Option<u64> {
+        let agents = self.agents();
+        let listed = agents.get(agent)?;
+        listed.until.is_none_or(|until| until <= now).then_some(listed.number)
+    }
+
+    /// Keeps an agent listed for which nothing is due before a time, unless it was added again meanwhile.
+    pub(crate) fn postpone(&self, agent: &AgentId, number: u64, until: Timestamp) {
+        if let Some(listed) = self.agents().get_mut(agent).filter(|listed| listed.number == number) {
+            listed.until = Some(until);
+        }
     }
 
     /// Removes an agent for which nothing was due, unless it was added again meanwhile.
@@ -64,20 +115,39 @@ impl Waiting {
     }
 }
 
+/// Repeats a read of what is waiting until it succeeds: at startup, and when changes may have been missed.
+pub(crate) async fn insist<F>(what: &str, shutdown: &Shutdown, read: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    while let Err(error) = read().await {
+        tracing::warn!(error = %chain(&error), what, "failed to read what hosts have yet to do; retrying");
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.wait() => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use muster_core::testing::at;
+
     use super::*;
 
     #[test]
     fn an_agent_that_was_added_during_a_look_up_stays() {
         let (waiting, agent) = (Waiting::default(), AgentId::trusted("a"));
         waiting.add([agent.clone()]);
-        let before = waiting.number_of(&agent).unwrap();
+        let before = waiting.number_of(&agent, at(1)).unwrap();
         waiting.add([agent.clone()]);
         waiting.remove(&agent, before);
-        let after = waiting.number_of(&agent).unwrap();
+        waiting.postpone(&agent, before, at(9));
+        let after = waiting.number_of(&agent, at(1)).unwrap();
+        waiting.postpone(&agent, after, at(9));
+        assert_eq!((waiting.number_of(&agent, at(8)), waiting.number_of(&agent, at(9))), (None, Some(after)));
         waiting.remove(&agent, after);
-        assert_eq!(waiting.number_of(&agent), None);
+        assert_eq!(waiting.number_of(&agent, at(9)), None);
     }
 
     #[test]
@@ -85,12 +155,12 @@ mod tests {
         let (waiting, agent) = (Waiting::default(), AgentId::trusted("a"));
         let added = |work: &str| {
             waiting.add_for(work, [agent.clone()]);
-            waiting.number_of(&agent).unwrap()
+            waiting.newest_for(&agent)
         };
         let first = added("run-1");
         assert_eq!(added("run-1"), first);
         assert!(added("run-2") > first);
         waiting.remove(&agent, added("run-2"));
-        assert_eq!(waiting.number_of(&agent), None);
+        assert_eq!(waiting.newest_for(&agent), 0);
     }
 }

@@ -43,6 +43,7 @@ use super::identity::sign_in::SignIn;
 use super::identity::spaces::Spaces;
 use super::identity::tokens::Tokens;
 use super::identity::users::Users;
+use super::installs::Installs;
 use super::keys::EnrollmentKeys;
 use super::labels::Labels;
 use super::live_queries::LiveQueries;
@@ -405,6 +406,10 @@ impl Wiring {
         Scripts::new(self.store(), self.clock(), self.entropy(), self.shutdown())
     }
 
+    pub(crate) fn installs(&self) -> Installs {
+        Installs::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
     pub(crate) fn disk_keys(&self) -> DiskKeys {
         DiskKeys::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer), self.shutdown())
     }
@@ -432,8 +437,7 @@ impl Wiring {
     pub(crate) fn hints(
         &self,
         live_queries: &Arc<LiveQueries>,
-        scripts: &Arc<Scripts>,
-        disk_keys: &Arc<DiskKeys>,
+        (scripts, installs, disk_keys): (&Arc<Scripts>, &Arc<Installs>, &Arc<DiskKeys>),
     ) -> Hints {
         Hints::new(HintParts {
             clock: self.clock(),
@@ -441,6 +445,7 @@ impl Wiring {
             records: self.records(),
             live_queries: Arc::clone(live_queries),
             scripts: Arc::clone(scripts),
+            installs: Arc::clone(installs),
             disk_keys: Arc::clone(disk_keys),
             host_checks: Arc::clone(&self.host_checks),
             labels: Arc::clone(&self.labels),
@@ -452,8 +457,7 @@ impl Wiring {
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
-        scripts: &Arc<Scripts>,
-        disk_keys: &Arc<DiskKeys>,
+        (scripts, installs, disk_keys): (&Arc<Scripts>, &Arc<Installs>, &Arc<DiskKeys>),
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
@@ -464,6 +468,7 @@ impl Wiring {
             policies,
             live_queries: Arc::clone(live_queries),
             scripts: Arc::clone(scripts),
+            installs: Arc::clone(installs),
             disk_keys: Arc::clone(disk_keys),
             statuses,
             urls: Arc::clone(&self.urls),

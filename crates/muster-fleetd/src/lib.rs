@@ -9,9 +9,11 @@ mod certificate;
 mod device;
 mod device_checks;
 mod device_software;
+mod downloads;
 pub mod failure;
 mod failures;
 mod orbit;
+pub mod orbit_software;
 mod orbit_work;
 pub mod osquery;
 mod push;
@@ -45,6 +47,7 @@ use muster_listen::upgrade::Upgrade;
 use muster_protocol::fleetd::CAPABILITIES_HEADER;
 use serde::{Deserialize, Serialize};
 
+use self::downloads::Downloads;
 use self::failure::Failure;
 use self::failures::Failures;
 use self::route::{Plane, Route};
@@ -67,6 +70,7 @@ struct Inner {
     fleet: Arc<Fleet>,
     options: FleetdApiOptions,
     bodies: Budget,
+    downloads: Downloads,
     device_failures: Failures,
     enroll_failures: Failures,
 }
@@ -137,6 +141,7 @@ impl FleetdApi {
             fleet,
             options,
             bodies: Budget::new(BODIES_BUDGET),
+            downloads: Downloads::default(),
             device_failures: Failures::default(),
             enroll_failures: Failures::default(),
         }))
@@ -261,6 +266,9 @@ impl Inner {
             Route::OrbitConfig => self.orbit_config(call).await,
             Route::ScriptRequest => self.script_request(call).await,
             Route::ScriptResult => self.script_result(call).await,
+            Route::InstallDetails => self.install_details(call).await,
+            Route::InstallPackage => self.install_package(call).await,
+            Route::InstallResult => self.install_result(call).await,
             Route::DiskKey => self.disk_encryption_key(call).await,
             Route::LuksData => self.luks_data(call).await,
             Route::DeviceToken => self.device_token(call).await,
@@ -396,6 +404,12 @@ fn plain_text(body: impl Into<Bytes>) -> Reply {
 fn json_bytes(body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(body.into().into());
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+fn no_content() -> Reply {
+    let mut reply = Reply::new(Bytes::new().into());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
     reply
 }
 

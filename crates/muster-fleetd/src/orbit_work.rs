@@ -1,11 +1,10 @@
-//! What orbit does on its host: scripts, and disk keys (FL §2.6).
+//! What orbit does on its host: scripts, among them those that uninstall software, and disk keys (FL §2.6).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::StatusCode;
 use muster_core::agent::Family;
 use muster_core::disk_key::DiskSecret;
+use muster_core::install::SCRIPT_SECONDS;
 use muster_core::script::ScriptResult;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::Reply;
@@ -15,17 +14,23 @@ use muster_protocol::fleetd::{
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::{Call, Inner, Nothing, json};
+use super::orbit_software::is_unknown;
+use super::{Call, Inner, Nothing, json, no_content};
 
 impl Inner {
     /// Returns the configuration of an orbit: what it has to do. Members that are off are absent (FL §2.5).
     pub(super) async fn work_of(&self, entry: &AgentEntry) -> Result<OrbitConfig, Failure> {
         let scripts = self.fleet.scripts().due(entry).await?;
+        let software = self.fleet.installs().due(entry).await?;
+        let of_scripts = scripts.iter().map(|script| (script.run.to_string(), script.timeout));
+        let uninstalls = software.uninstall.iter().map(|run| (run.to_string(), SCRIPT_SECONDS));
+        let (ids, timeouts): (Vec<_>, Vec<_>) = of_scripts.chain(uninstalls).unzip();
         Ok(OrbitConfig {
             // One value for all scripts of a configuration: the longest.
-            script_execution_timeout: scripts.iter().map(|script| script.timeout).max(),
+            script_execution_timeout: timeouts.into_iter().max(),
             notifications: OrbitNotifications {
-                pending_script_execution_ids: scripts.iter().map(|script| script.run.to_string()).collect(),
+                pending_script_execution_ids: ids,
+                pending_software_installer_ids: software.install.iter().map(ToString::to_string).collect(),
                 run_disk_encryption_escrow: self.fleet.disk_keys().take_escrow(entry).await?,
             },
             websocket_transport: None,
@@ -35,7 +40,12 @@ impl Inner {
     pub(super) async fn script_request(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitScriptRequest<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
-        let run = self.fleet.scripts().fetch(&entry, &wire.execution_id).await?;
+        let run = match self.fleet.scripts().fetch(&entry, &wire.execution_id).await {
+            Err(error) if is_unknown(&error) => {
+                return self.uninstall_script(&entry, &wire.execution_id, error).await;
+            }
+            found => found?,
+        };
         json(&OrbitScript {
             host_id: 0,
             execution_id: run.id.as_str(),
@@ -52,7 +62,10 @@ impl Inner {
         let wire: OrbitScriptResult<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
         let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
-        self.fleet.scripts().report(&entry, &wire.execution_id, result).await?;
+        match self.fleet.scripts().report(&entry, &wire.execution_id, result).await {
+            Err(error) if is_unknown(&error) => self.uninstall_result(&entry, &wire, error).await?,
+            stored => stored?,
+        }
         json(&Nothing {})
     }
 
@@ -84,10 +97,4 @@ impl Inner {
         }
         Ok(no_content())
     }
-}
-
-fn no_content() -> Reply {
-    let mut reply = Reply::new(Bytes::new().into());
-    *reply.status_mut() = StatusCode::NO_CONTENT;
-    reply
 }

@@ -48,6 +48,12 @@ pub enum Route {
     ScriptRequest,
     /// `/api/fleet/orbit/scripts/result`
     ScriptResult,
+    /// `/api/fleet/orbit/software_install/details`
+    InstallDetails,
+    /// `/api/fleet/orbit/software_install/package`
+    InstallPackage,
+    /// `/api/fleet/orbit/software_install/result`
+    InstallResult,
     /// `/api/fleet/orbit/disk_encryption_key`
     DiskKey,
     /// `/api/fleet/orbit/luks_data`
@@ -130,7 +136,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -144,6 +150,9 @@ impl Route {
         Self::DeviceToken,
         Self::ScriptRequest,
         Self::ScriptResult,
+        Self::InstallDetails,
+        Self::InstallPackage,
+        Self::InstallResult,
         Self::DiskKey,
         Self::LuksData,
         Self::DeviceServerPing,
@@ -204,6 +213,9 @@ impl Route {
             "luks_data" => Self::LuksData,
             "scripts/request" => Self::ScriptRequest,
             "scripts/result" => Self::ScriptResult,
+            "software_install/details" => Self::InstallDetails,
+            "software_install/package" => Self::InstallPackage,
+            "software_install/result" => Self::InstallResult,
             "notifications" => Self::OrbitNotifications,
             _ => return None,
         })
@@ -227,6 +239,9 @@ impl Route {
             Self::LuksData => "orbit_luks_data",
             Self::ScriptRequest => "orbit_script_request",
             Self::ScriptResult => "orbit_script_result",
+            Self::InstallDetails => "orbit_install_details",
+            Self::InstallPackage => "orbit_install_package",
+            Self::InstallResult => "orbit_install_result",
             Self::DeviceServerPing | Self::DevicePing => "device_ping",
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use muster_core::authorization::OpContext;
 use muster_core::id::SpaceId;
-use muster_fleet::transfers::HostsToMove;
+use muster_fleet::transfers::{HostTransfer, HostsToMove};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -128,17 +128,23 @@ async fn move_to(caller: &Caller, team: Option<u64>, hosts: Vec<FoundHost>) -> A
     let transfers = caller.fleet.transfers();
     // This API has no result for each host, so that all are tried before one is moved.
     for (context, ids) in &groups {
-        let tried = transfers.transfer(&context.clone().trying(true), ids, to.as_str()).await?;
-        let refused = tried.iter().find_map(|host| Some((host, host.outcome.as_ref().err()?)));
-        if let Some((host, refusal)) = refused {
-            let reason = format!("{} cannot be transferred: {refusal}; {}", host.hostname, refusal.remedy());
-            return Err(Failure::invalid("hosts", reason));
-        }
+        all_moved(&transfers.transfer(&context.clone().trying(true), ids, to.as_str()).await?)?;
     }
     for (context, ids) in &groups {
-        transfers.transfer(context, ids, to.as_str()).await?;
+        all_moved(&transfers.transfer(context, ids, to.as_str()).await?)?;
     }
     Ok(Json(json!({})))
+}
+
+/// Fails with the reason of the first host that is not moved.
+fn all_moved(hosts: &[HostTransfer]) -> Result<(), Failure> {
+    match hosts.iter().find_map(|host| Some((host, host.outcome.as_ref().err()?))) {
+        Some((host, refusal)) => {
+            let reason = format!("{} cannot be transferred: {refusal}; {}", host.hostname, refusal.remedy());
+            Err(Failure::invalid("hosts", reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Finds hosts by their numbers. One that is missing fails the request before anything is changed.

@@ -51,7 +51,7 @@ async fn apply_queries(caller: Caller, Input(body): Input<Specs<QueryBody>>) -> 
     body.specs.iter().try_for_each(QueryBody::check)?;
     for spec in body.specs {
         let context = caller.in_team_named(Some(&spec.team)).await?;
-        caller.fleet.saved_queries().save(&context.grant()?, spec.new_draft()).await?;
+        caller.fleet.saved_queries().save(&context.grant()?, spec.new_draft(), None).await?;
     }
     Ok(Json(json!({})))
 }

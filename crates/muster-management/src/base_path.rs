@@ -15,7 +15,7 @@ use axum::http::{HeaderValue, Response, Uri};
 const MAX: usize = 128;
 /// First segments of the paths that the server itself has. With a base path that begins with one of them, the server would take its own
 /// paths for paths below it. Tests compare the list with the routes.
-const OWN: [&str; 30] = [
+const OWN: [&str; 32] = [
     "actions",
     "add-agent",
     "agents",
@@ -24,6 +24,7 @@ const OWN: [&str; 30] = [
     "api",
     "assets",
     "audit",
+    "carves",
     "checks",
     "device",
     "fleetd",
@@ -41,6 +42,7 @@ const OWN: [&str; 30] = [
     "readyz",
     "rollouts",
     "s",
+    "scripts",
     "settings",
     "setup",
     "software",

@@ -42,7 +42,8 @@ async fn get(
         stored_at: key.stored_at.map(time),
         error: key.error.clone(),
         error_at: key.error_at.map(time),
-        escrow_pending: key.is_escrow_pending,
+        escrow_pending: key.escrow.is_some(),
+        escrow_requests: key.escrow.map_or(0, |request| request.asked.into()),
     }))
 }
 

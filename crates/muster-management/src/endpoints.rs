@@ -21,9 +21,9 @@ use super::openapi::{Described, Operation};
 use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves,
-    changes, disk_keys, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, labels,
-    live_queries, message_signing, network_objects, nodes, openapi, outputs, packages, packs, refused, respond,
-    rollouts, saved_queries, scripts, settings, setup, software, uninstall_tokens,
+    changes, disk_keys, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, installers,
+    installs, labels, live_queries, message_signing, network_objects, nodes, openapi, outputs, packages, packs,
+    refused, respond, rollouts, saved_queries, scripts, settings, setup, software, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -182,6 +182,8 @@ pub fn all() -> Vec<Endpoint> {
         labels::endpoints(),
         packs::endpoints(),
         software::endpoints(),
+        installers::endpoints(),
+        installs::endpoints(),
         message_signing::endpoints(),
         packages::endpoints(),
         settings::endpoints(),

@@ -17,6 +17,7 @@ use super::body::Body;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::query::IfMatch;
 
 /// Endpoints for saved queries.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -50,11 +51,12 @@ async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answe
 async fn save(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    version: IfMatch,
     Body(body): Body<SaveQuery>,
 ) -> Answer<Item<SavedQuery>> {
     let SaveQuery { name, description, sql } = body;
     let draft = SavedQueryDraft { name, description, sql };
-    Ok(item(converted(fleet.saved_queries().save(&context.grant()?, draft).await?)))
+    Ok(item(converted(fleet.saved_queries().save(&context.grant()?, draft, version.number()?).await?)))
 }
 
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {

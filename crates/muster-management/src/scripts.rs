@@ -24,7 +24,7 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents::visible;
-use super::query::Query;
+use super::query::{IfMatch, Query};
 
 /// Privileges of which a caller needs one to read. With `scripts.run` alone, it sees its own runs.
 const READ: &[Name] = &[Name::ScriptsRead, Name::ScriptsRun];
@@ -92,9 +92,20 @@ fn saved_script(script: SavedRecord) -> SavedScript {
         description: script.description,
         script: Some(script.script).filter(|script| !script.is_empty()),
         sha256: script.sha256,
+        version: script.version,
         updated_by: script.updated_by,
         updated_at: time(script.updated_at),
     }
+}
+
+/// Validates which hosts a script is for. It never goes to all hosts by accident: hosts or a filter are required, and an empty filter is an
+/// error.
+pub fn check_selection(hosts: &[String], kuery: Option<&str>) -> Result<(), Error> {
+    if kuery == Some("") || (kuery.is_none() && hosts.is_empty()) {
+        return Err(Error::invalid("hosts", "name the hosts, or select them with `kuery`")
+            .remedy("to select all hosts, use the kuery `family:orbit`"));
+    }
+    Ok(())
 }
 
 async fn run(
@@ -102,13 +113,8 @@ async fn run(
     Caller(context): Caller,
     Body(body): Body<RunScript>,
 ) -> Answer<Item<ScriptRun>> {
-    // A script never goes to all hosts by accident: a filter is required, and an empty one is an error.
     let kuery = body.kuery.as_deref().map(str::trim);
-    if kuery == Some("") || (kuery.is_none() && body.hosts.is_empty()) {
-        return Err(Error::invalid("hosts", "name the hosts, or select them with `kuery`")
-            .remedy("to select all hosts, use the kuery `family:orbit`")
-            .into());
-    }
+    check_selection(&body.hosts, kuery)?;
     let source = match body.saved {
         Some(_) if !body.script.is_empty() => {
             return Err(Error::invalid("saved", "cannot be combined with `script`").into());
@@ -187,11 +193,12 @@ async fn saved_one(
 async fn save(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    version: IfMatch,
     Body(body): Body<SaveScript>,
 ) -> Answer<Item<SavedScript>> {
     let SaveScript { name, description, script } = body;
     let draft = SavedScriptDraft { name, description, script };
-    Ok(item(saved_script(fleet.scripts().save(&context.grant()?, draft).await?)))
+    Ok(item(saved_script(fleet.scripts().save(&context.grant()?, draft, version.number()?).await?)))
 }
 
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {

@@ -257,7 +257,10 @@ pub struct OrbitNotifications {
     /// Scripts to fetch and run, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending_script_execution_ids: Vec<String>,
-    /// Whether to ask the user for the passphrase of the disk; sent once (FL56).
+    /// Software to install, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pending_software_installer_ids: Vec<String>,
+    /// Whether to ask the user for the passphrase of the disk; sent up to three times (FL56).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub run_disk_encryption_escrow: bool,
 }

@@ -4,5 +4,6 @@
 // golden samples in `tests/wire` are what protects other clients.
 pub mod elastic;
 pub mod fleetd;
+pub mod fleetd_software;
 pub mod management;
 pub mod objects;

@@ -205,6 +205,7 @@ CREATE TABLE script_executions (
     output TEXT,
     PRIMARY KEY (run_id, agent_id)
 ) STRICT;
+CREATE INDEX script_executions_by_agent ON script_executions (agent_id);
 CREATE INDEX script_executions_open ON script_executions (agent_id) WHERE state IN ('pending', 'fetched');
 
 -- name_key is the name in lower case.
@@ -215,25 +216,92 @@ CREATE TABLE saved_scripts (
     name_key TEXT NOT NULL,
     description TEXT NOT NULL,
     sha256 TEXT NOT NULL,
+    version INTEGER NOT NULL,
     updated_by TEXT NOT NULL,
     updated_at INTEGER NOT NULL,
     script TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, name_key);
 
--- Recovery keys of encrypted disks that orbit reports. An escrow is due until the host is told, and pending until it answers. The space
--- is that of the agent: a key does not follow its agent to another one, unless it is handed over.
+-- Packages with their scripts. The blocks of a package are in chunks, under its id. name_key is the name in lower case.
+CREATE TABLE installers (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL,
+    version TEXT NOT NULL,
+    format TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    file_name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    uploaded_at INTEGER,
+    condition TEXT NOT NULL,
+    install_script TEXT NOT NULL,
+    post_install_script TEXT NOT NULL,
+    uninstall_script TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX installers_by_name ON installers (space, name_key, version, platform);
+CREATE INDEX installers_unfinished ON installers (created_at) WHERE uploaded_at IS NULL;
+
+-- Runs that install or uninstall software on hosts. They outlive their installer. expires_at: no host begins after it.
+CREATE TABLE install_runs (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    installer_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    cancelled_at INTEGER,
+    targets INTEGER NOT NULL,
+    finished INTEGER NOT NULL,
+    failed INTEGER NOT NULL
+) STRICT;
+CREATE INDEX install_runs_by_space ON install_runs (space, created_at, id);
+CREATE INDEX install_runs_by_installer ON install_runs (installer_id, created_at, id);
+CREATE INDEX install_runs_by_expiry ON install_runs (expires_at);
+
+-- What became of them on hosts. They outlive the agents. An absent exit code is a step that did not run.
+CREATE TABLE host_installs (
+    run_id TEXT NOT NULL REFERENCES install_runs (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    host_id TEXT,
+    hostname TEXT NOT NULL,
+    state TEXT NOT NULL,
+    sent_at INTEGER,
+    ended_at INTEGER,
+    attempts INTEGER NOT NULL,
+    retries_remaining INTEGER NOT NULL,
+    condition TEXT,
+    exit_code INTEGER,
+    output TEXT,
+    post_install_exit_code INTEGER,
+    post_install_output TEXT,
+    PRIMARY KEY (run_id, agent_id)
+) STRICT;
+CREATE INDEX host_installs_open ON host_installs (agent_id) WHERE state IN ('pending', 'sent');
+CREATE INDEX host_installs_by_host ON host_installs (host_id);
+
+-- Recovery keys of encrypted disks that orbit reports. The space is that of the agent: a key does not follow its agent to another one, unless
+-- it is handed over. escrow_asked: how often the host was told of the request for its passphrase that it has not answered; NULL without such
+-- a request. escrow_due_at: from when it is told again; NULL after the last time.
 CREATE TABLE disk_keys (
     agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
     space TEXT NOT NULL,
     stored_at INTEGER,
     error TEXT,
     error_at INTEGER,
-    is_escrow_due INTEGER NOT NULL,
-    is_escrow_pending INTEGER NOT NULL,
+    escrow_asked INTEGER,
+    escrow_due_at INTEGER,
     sealed BLOB
 ) STRICT;
-CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE is_escrow_due = 1;
+CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE escrow_due_at IS NOT NULL;
 
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
 -- host has any more is deleted a week later.
@@ -347,6 +415,7 @@ CREATE TABLE enrollment_keys (
 CREATE UNIQUE INDEX enrollment_keys_by_name ON enrollment_keys (space, coalesce(policy_id, ''), name) WHERE revoked_at IS NULL;
 CREATE INDEX enrollment_keys_by_policy ON enrollment_keys (policy_id);
 CREATE INDEX enrollment_keys_by_creation ON enrollment_keys (space, created_at, id);
+CREATE INDEX enrollment_keys_one_time ON enrollment_keys (space, created_at, id) WHERE one_time = 1;
 CREATE INDEX enrollment_keys_by_expiration ON enrollment_keys (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE policies (

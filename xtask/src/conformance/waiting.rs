@@ -61,7 +61,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (
         List::Ag,
-        "the rush in the test is of 16 hosts, which check in until the local agent has run five actions: several thousand times, not 10,000",
+        "the rush in the test is of 16 hosts for as long as five actions of the local agent take, not of 10,000 check-ins",
         &[106],
     ),
     (
@@ -81,7 +81,6 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (List::Fl, "not measured yet", &[43]),
     (List::Fl, "the server is no MDM server: there are no pending hosts of Apple Business to take over", &[49]),
-    (List::Fl, "installations of software are not implemented yet", &[61, 62, 63]),
     (List::Fl, "users of hosts do not authenticate at the enrollment", &[65, 66]),
     (List::Fl, "there are no settings of the page, and no files for devices", &[74, 76]),
 ];

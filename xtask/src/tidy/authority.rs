@@ -48,6 +48,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("identity/sign_in.rs", "users before they are known"),
     ("identity/spaces.rs", "whether a space exists, before the caller is known"),
     ("inactivity.rs", "the server: inactivity timeouts"),
+    ("installs/execution.rs", "the server: the agents of all spaces that have software to install"),
     ("live_queries/running.rs", "the server: the live queries that run in all spaces"),
     ("members.rs", "the server: the servers of the fleet"),
     ("nodes.rs", "the server: its own row, and the list of servers, which belong to no space"),

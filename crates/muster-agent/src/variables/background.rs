@@ -32,7 +32,7 @@ pub struct Background {
 /// A provider that runs.
 struct Running {
     task: JoinHandle<()>,
-    /// The provider ends when this is dropped, after it has given back what it holds.
+    /// The provider ends when this is dropped, after it has released what it holds.
     _stop: oneshot::Sender<()>,
     /// The secrets that it reads.
     secrets: BTreeSet<Reference>,

@@ -117,7 +117,7 @@ pub trait Variables: Send + Sync {
     }
     /// Waits for the values of observed variables, or until it is known that they are not available; a limited time.
     async fn ready(&self) {}
-    /// Stops finding values, and gives back what that required, such as the lease of a leader; for a limited time.
+    /// Stops finding values, and releases what that required, such as the lease of a leader; for a limited time.
     async fn stop(&self) {}
     /// Returns why values of observed variables are missing or outdated.
     fn faults(&self) -> Vec<String> {

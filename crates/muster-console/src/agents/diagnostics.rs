@@ -20,7 +20,7 @@ use crate::frame::{Frame, page};
 use crate::links::Base;
 use crate::notice;
 use crate::request::{Id, Posted};
-use crate::text::Moment;
+use crate::text::{Moment, size};
 use crate::visitor::Visitor;
 
 /// Maximum number of bundles on the page, newest first.
@@ -101,16 +101,8 @@ fn row(view: UploadView, base: &Base, now: Timestamp) -> Row {
         reason,
         file: ready.map(|upload| upload.id.to_string()).unwrap_or_default(),
         download: download.unwrap_or_default(),
-        size: upload.as_ref().map(|upload| size(upload.size)).unwrap_or_default(),
+        size: upload.as_ref().map(|upload| size(upload.size.unsigned_abs())).unwrap_or_default(),
         name: upload.map(|upload| upload.name).unwrap_or_default(),
-    }
-}
-
-fn size(bytes: i64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
-        _ => format!("{} MB", bytes / 1_000_000),
     }
 }
 

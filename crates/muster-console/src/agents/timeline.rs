@@ -117,7 +117,8 @@ async fn events(fleet: &Fleet, agent: &Authorized<AgentRecord, AgentsRead>) -> R
     let entry = |(_, event): (i64, Event)| {
         let message = event.detail["message"].as_str().or(event.detail["reason"].as_str()).unwrap_or_default();
         let detail = shortened_to(message, SHORT).into_owned();
-        let entry = entry("event", event.at, now, words::of_event(&event), detail, String::new());
+        let text = shortened_to(&words::of_event(&event), SHORT).into_owned();
+        let entry = entry("event", event.at, now, text, detail, String::new());
         Entry { code: event.kind.as_str().to_owned(), ..entry }
     };
     Ok(fleet.agents().events_of(agent, None, ENTRIES).await?.into_iter().map(entry).collect())

@@ -61,7 +61,7 @@ pub fn of_audit(event: &AuditEvent) -> String {
         "agent.credential_issue" => "Another credential was issued",
         "agent.credential_revoke" => "A credential was revoked",
         "agent.identity_mismatch" => "A request with the key of another agent was rejected",
-        "disk_key.escrow" => "The host sent the key of its disk",
+        "disk_key.escrow" => "The key of its disk was requested",
         "disk_key.reveal" => "The key of its disk was revealed",
         // A code without words of its own is better than a wrong text.
         other => other,

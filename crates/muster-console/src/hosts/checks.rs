@@ -11,7 +11,7 @@ use muster_core::fleetd::checks::Check;
 use muster_core::fleetd::platform::Platform;
 use muster_core::plural::counted;
 use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
 use muster_management::error::status_of;
@@ -28,6 +28,7 @@ use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
+use crate::versioned::{Edit, update_to};
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -39,7 +40,7 @@ const ROWS: u32 = 50;
 /// Maximum size of the form, bytes: SQL can take three bytes for each of its own.
 const MAX_FORM: usize = 900 << 10;
 /// Name of the conflict of two editors.
-const CHANGED: &str = "host_checks_changed";
+const CHANGED: &str = "host_check_changed";
 
 #[derive(Template)]
 #[template(path = "hosts/checks.html")]
@@ -294,36 +295,41 @@ pub async fn update(
     Id(id): Id,
     Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
-    // A malformed version becomes 0, which no check has, and so a conflict.
-    let expected = fields.version.parse().unwrap_or_default();
-    let made =
-        async { fleet.host_checks().update(&visitor.context.grant()?, &id, fields.draft(), Some(expected)).await };
-    match made.await {
-        Ok(check) => {
-            let text = format!("The check {} is saved.", check.name);
-            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
-        }
-        Err(error) => again(&fleet, &visitor, &id, fields, at_field(error)).await,
-    }
+    update_to(&fleet, &visitor, &id, fields).await
 }
 
-/// Shows the form again. After a concurrent change, with the version that is stored now.
-async fn again(fleet: &Fleet, visitor: &Visitor, id: &str, fields: Fields, error: Error) -> Response {
-    let found = async { fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, id).await };
-    let found = match found.await {
-        Ok(found) => found,
-        Err(error) => return failure::inside(visitor, &error, TAB),
-    };
-    let now = Fields::of(&found.check);
-    // A conflict about the same version is about another check of the space, and is shown as it is.
-    if error.code != CHANGED || now.version == fields.version {
-        return render(&form_page(visitor, Some(Row::new(found)), fields, Some(error)));
+impl Edit for Fields {
+    type Record = CountedCheck;
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<CountedCheck, Error> {
+        fleet.host_checks().find(&visitor.context.grant()?, id).await
     }
-    let error = Error::new(ErrorKind::Conflict, CHANGED, "somebody else has changed the check since you opened it")
-        .remedy("the stored version is below; save again to overwrite it");
-    let fields = Fields { version: now.version.clone(), ..fields };
-    let form = form_page(visitor, Some(Row::new(found)), fields, Some(error));
-    render(&CheckPage { current: Some(now), ..form })
+
+    fn version_of(found: &CountedCheck) -> String {
+        found.check.version.to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(_: &Fleet, _: &CountedCheck) -> (&'static str, String) {
+        (CHANGED, "somebody else has changed the check since you opened it".to_owned())
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, found: &CountedCheck) -> Result<Response, Error> {
+        let Check { id, version, .. } = &found.check;
+        let (grant, id) = (visitor.context.grant()?, id.as_str());
+        let check = fleet.host_checks().update(&grant, id, self.draft(), Some(*version)).await?;
+        let text = format!("The check {} is saved.", check.name);
+        Ok(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text))
+    }
+
+    async fn again(self, _: &Fleet, visitor: &Visitor, found: &CountedCheck, error: Error) -> Response {
+        let current = (error.code == CHANGED).then(|| Self::of(&found.check));
+        let form = form_page(visitor, Some(Row::new(found.clone())), self, Some(at_field(error)));
+        render(&CheckPage { current, ..form })
+    }
 }
 
 /// Asks before a check is deleted.

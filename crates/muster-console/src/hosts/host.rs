@@ -18,7 +18,9 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::facts::{cut, facts};
+use super::installs::on_host::OnHost;
 use super::label_hosts::OfHost;
+use super::runs::Runs;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
 use crate::confirm::Confirm;
@@ -59,6 +61,8 @@ struct HostPage {
     denylisted: Vec<String>,
     /// Labels and packs, which `templates/hosts/labels.html` shows.
     labels: OfHost,
+    installs: OnHost,
+    runs: Runs,
     lacks: Lacks,
     cli: String,
     api: String,
@@ -110,13 +114,25 @@ struct Package {
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
-        let labels = OfHost::of(&fleet, &visitor, &view).await?;
-        Ok(content(&visitor, &view, labels, fleet.now()))
+        let parts = Parts {
+            labels: OfHost::of(&fleet, &visitor, &view).await?,
+            installs: OnHost::of(&fleet, &visitor, &view).await?,
+            runs: Runs::of(&fleet, &visitor, &view).await?,
+        };
+        Ok(content(&visitor, &view, parts, fleet.now()))
     };
     shown(&visitor, TAB, made.await)
 }
 
-fn content(visitor: &Visitor, view: &HostView, labels: OfHost, now: Timestamp) -> HostPage {
+/// What pages of other families show of a host.
+struct Parts {
+    labels: OfHost,
+    installs: OnHost,
+    runs: Runs,
+}
+
+fn content(visitor: &Visitor, view: &HostView, parts: Parts, now: Timestamp) -> HostPage {
+    let Parts { labels, installs, runs } = parts;
     let id = view.host.id.to_string();
     let name = cut(&name_of(view));
     let may_run_saved = visitor.lacks(PrivilegeName::QueriesRunSaved);
@@ -135,6 +151,8 @@ fn content(visitor: &Visitor, view: &HostView, labels: OfHost, now: Timestamp) -
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
         denylisted: view.denylisted().iter().map(|name| cut(name)).collect(),
+        installs,
+        runs,
         lacks: Lacks {
             refetch: visitor.lacks(PrivilegeName::DiagnosticsRequest),
             query: may_run_saved,

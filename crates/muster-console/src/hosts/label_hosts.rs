@@ -238,5 +238,8 @@ pub async fn change_one(
 /// Returns the names of the labels that forms and filters offer; none for those who may not read them.
 pub async fn names(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<String>, Error> {
     let Ok(grant) = visitor.context.grant::<OsqueryRead>() else { return Ok(Vec::new()) };
-    Ok(fleet.labels().known(&grant).await?.into_iter().map(|(label, _)| label.name).collect())
+    let mut known = fleet.labels().known(&grant).await?;
+    // Those that people have made are what is usually looked for.
+    known.sort_by_key(|(_, kind)| *kind == LabelKind::BuiltIn);
+    Ok(known.into_iter().map(|(label, _)| label.name).collect())
 }

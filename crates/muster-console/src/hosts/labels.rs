@@ -377,7 +377,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let title = format!("Delete the label {}?", cut(&view.label.name));
         Ok(Confirm {
             text: vec![format!(
-                "{} {} the label. Filters and saved lists that name it find no host any more. This cannot be undone.",
+                "{} {} the label. Filters and saved lists that name it no longer match any host. This cannot be undone.",
                 counted(view.hosts, "host"),
                 if view.hosts == 1 { "loses" } else { "lose" }
             )],

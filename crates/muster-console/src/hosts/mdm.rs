@@ -115,14 +115,15 @@ async fn document(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<R
         _ => None,
     };
     let keys = fleet.enrollment_keys();
-    let (key, secret) = keys.reveal(keys.find::<EnrollmentReveal>(&visitor.context, &fields.key).await?).await?;
-    let secret = secret.map(Zeroizing::new).ok_or_else(|| {
-        Error::invalid("key", "the secret was shown only when it was created").remedy("replace the key")
-    })?;
+    let key = keys.find::<EnrollmentReveal>(&visitor.context, &fields.key).await?;
     // The list offers only such keys, but a form can be sent with any id.
     if key.family != KeyFamily::Fleetd {
         return Err(Error::invalid("key", "is not for orbit and osqueryd"));
     }
+    let (_, secret) = keys.reveal(key).await?;
+    let secret = secret.map(Zeroizing::new).ok_or_else(|| {
+        Error::invalid("key", "the secret was shown only when it was created").remedy("replace the key")
+    })?;
     let enrollment = Enrollment { url: &url, secret: &secret, scripts: fields.scripts.is_some() };
     Ok(match package {
         Some((package, hash)) => {

@@ -1,11 +1,14 @@
 //! Hosts, and what osquery tells about them: live and saved queries, software, host checks, labels, packs, the configuration of fleetd.
 
 mod asked;
+mod carves;
 mod checks;
+mod disk_key;
 mod export;
 mod facts;
 mod fleetd;
 mod host;
+mod installs;
 pub mod label_hosts;
 mod labels;
 mod list;
@@ -13,6 +16,8 @@ mod mdm;
 mod pack_queries;
 mod packs;
 mod queries;
+mod runs;
+mod scripts;
 mod software;
 mod transfer;
 
@@ -44,6 +49,13 @@ pub fn pages() -> Vec<Route> {
         ("/packs/{id}", get(packs::show).post(packs::update)),
         ("/packs/{id}/delete", get(packs::ask_to_delete).post(packs::delete)),
         ("/packs/{id}/queries", post(pack_queries::change)),
+        ("/hosts/{id}/disk-key", get(disk_key::show)),
+        ("/hosts/{id}/disk-key/reveal", get(disk_key::ask_to_reveal).post(disk_key::reveal)),
+        ("/hosts/{id}/disk-key/request", get(disk_key::ask_to_request).post(disk_key::request)),
+        ("/carves", get(carves::list)),
+        ("/carves/new", get(carves::request::ask).post(carves::request::run)),
+        ("/carves/{id}", get(carves::show)),
+        ("/carves/{id}/delete", get(carves::ask_to_delete).post(carves::delete)),
         ("/software", get(software::list)),
         ("/software/{id}", get(software::show)),
         ("/checks", get(checks::list)),
@@ -55,5 +67,7 @@ pub fn pages() -> Vec<Route> {
         ("/fleetd/mdm", get(mdm::show).post(mdm::send)),
     ];
     pages.extend(queries::pages());
+    pages.extend(installs::pages());
+    pages.extend(scripts::pages());
     pages
 }

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::TAB;
 use super::facts::cut;
-use super::packs::{MAX_FORM, after_failure, find, saved};
+use super::packs::{MAX_FORM, PATH, after_failure, find, saved};
+use crate::confirm::{Confirm, shown};
 use crate::failure;
 use crate::request::{Id, Posted};
 use crate::visitor::Visitor;
@@ -85,6 +86,8 @@ pub struct Fields {
     pub kind: String,
     /// Name of the query to remove instead.
     pub remove: String,
+    /// Set once the removal was confirmed.
+    pub confirmed: String,
     /// The version of the pack that the form was made from.
     pub version: String,
 }
@@ -151,6 +154,9 @@ pub async fn change(
         Ok(one) => one,
         Err(error) => return failure::inside(&visitor, &error, TAB),
     };
+    if !form.remove.is_empty() && form.confirmed.is_empty() {
+        return shown(&visitor, TAB, Ok(question(&visitor, &one, &form)));
+    }
     match save(&fleet, &visitor, &one, &form).await {
         Ok(after) => saved(&visitor, &after),
         Err(error) => {
@@ -158,6 +164,21 @@ pub async fn change(
             form.version = one.pack.version.to_string();
             after_failure(&fleet, &visitor, &one, form, at_field(error)).await
         }
+    }
+}
+
+/// Asks before a query is removed.
+fn question(visitor: &Visitor, one: &ScopedPack, form: &Fields) -> Confirm {
+    let (pack, name) = (&one.pack, &form.remove);
+    let sql = cut(pack.document["queries"][name.as_str()]["query"].as_str().unwrap_or_default());
+    let of_all = if one.is_of_all { " in all spaces" } else { "" };
+    let back = visitor.base.link(format_args!("{PATH}/{}", pack.id));
+    let action = visitor.base.link(format_args!("{PATH}/{}/queries", pack.id));
+    Confirm {
+        text: vec![format!("Hosts{of_all} no longer run this query of the pack {}:", pack.name), sql],
+        hidden: vec![("remove", name.clone()), ("version", form.version.clone()), ("confirmed", "1".to_owned())],
+        button: "Remove the query",
+        ..Confirm::new(visitor, format!("Remove the query {}?", cut(name)), TAB, action, back)
     }
 }
 

@@ -217,7 +217,10 @@ pub fn choices(known: Vec<String>, chosen: &[String]) -> Vec<(String, bool)> {
         let is_chosen = chosen.iter().any(|one| is_same(one, &name));
         (name, is_chosen)
     });
-    known.chain(missing).collect()
+    let mut all: Vec<_> = known.chain(missing).collect();
+    // Chosen ones first: the list can be longer than what is visible of it.
+    all.sort_by_key(|(_, is_chosen)| !is_chosen);
+    all
 }
 
 fn command(fields: &Fields) -> String {
@@ -330,7 +333,10 @@ impl Edit for Fields {
 
     async fn again(self, fleet: &Fleet, visitor: &Visitor, one: &Self::Record, error: Error) -> Response {
         let current = (error.code == CHANGED).then(|| Fields::of(one));
-        let made = form_page(fleet, visitor, Some(one), self, Some(error)).await;
+        // The form of a pack that exists does not send what cannot be changed.
+        let is_of_all = one.is_of_all.then(|| "1".to_owned());
+        let fields = Self { name: one.pack.name.clone(), is_of_all, ..self };
+        let made = form_page(fleet, visitor, Some(one), fields, Some(error)).await;
         render(made.map(|shown| PackPage { current, ..shown }), visitor)
     }
 }
@@ -377,6 +383,6 @@ mod tests {
     fn chosen_labels_that_do_not_exist_stay_in_the_form() {
         let chosen = ["PILOT".to_owned(), "gone".to_owned()];
         let offered = choices(vec!["macOS".into(), "pilot".into()], &chosen);
-        assert_eq!(offered, [("macOS".into(), false), ("pilot".into(), true), ("gone".into(), true)]);
+        assert_eq!(offered, [("pilot".into(), true), ("gone".into(), true), ("macOS".into(), false)]);
     }
 }

@@ -157,7 +157,7 @@ impl Fields {
             expiration: given(&self.expiration),
             tags: self.tags(),
             one_time: Some(OneTimeHost { uuid: given(&self.hardware_uuid), serial: given(&self.serial) }),
-            // Shown once: a secret that can be revealed again is one for several people, not for one host.
+            // Shown once, because it is installed once, on one host.
             retrievable: false,
             ..NewEnrollmentKey::default()
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method};
 use muster_core::agent::Family;
+use muster_core::disk_key::DiskSecret;
 use muster_core::id::AgentId;
 use muster_core::live_query::HostAnswer;
 
@@ -86,6 +87,7 @@ async fn furnish(pages: &Pages, cookie: &str) {
         ("/queries/saved/new", "name=who&sql=SELECT+1"),
         ("/labels/new", "name=pilot"),
         ("/packs/new", "name=it&document=queries%3A+%7B%7D"),
+        ("/scripts/saved/new", "name=clean&script=exit+0"),
         ("/settings/providers/new", "id=corp&issuer=https%3A%2F%2Fid.example&client_id=m&url=https%3A%2F%2Fm.example"),
         ("/s/shop/policies/new", "name=till"),
         ("/agents/views", "name=own&query=status%3Donline"),
@@ -113,14 +115,28 @@ async fn furnish_host(pages: &Pages, cookie: &str) {
     let rows = format!(r#"{{"{query}":[{{"name":"tool","version":"1"}}]}}"#);
     fleet.software().reported(&entry, &rows, &format!(r#"{{"{query}":0}}"#)).await.unwrap();
     fleet.software().index().await.unwrap();
-    let run = format!("{BASE}/queries/run");
-    let counted = pages.post(cookie, &run, "sql=SELECT+1&timeout=60").await.html;
-    let sealed = counted.split("name=\"confirmed\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    let started = pages.post(cookie, &run, &format!("sql=SELECT+1&timeout=60&confirmed={sealed}")).await;
-    assert!(started.status == 303 && leaks("a live query", &started).is_empty(), "{}", started.html);
-    let id = started.goes_to().rsplit('/').next().unwrap();
+    let started = confirmed(pages, cookie, "/queries/run", "sql=SELECT+1&timeout=60").await;
+    let id = started.rsplit('/').next().unwrap();
     let answer = HostAnswer { rows: r#"[{"a":"1"}]"#.to_owned(), row_count: 1, ..HostAnswer::default() };
     fleet.live_queries().answer(&entry, id, answer).await.unwrap();
+    pages.on_host("b-1", Family::Orbit, "h-1", "web-1", "ubuntu\ndebian").await;
+    confirmed(pages, cookie, "/scripts/run", "script=exit+0&hosts=web-1&timeout=60&expiry=3600").await;
+    pages.carve("carve-1", "web-1", 2).await;
+    let orbit = fleet.entry(&AgentId::trusted("b-1")).await.unwrap();
+    let secret = DiskSecret { key: "123-456".into(), salt: None, key_slot: None };
+    fleet.disk_keys().store(&orbit, &secret).await.unwrap();
+    let installer = pages.installer("tool").await;
+    pages.install(cookie, BASE, &installer, "kind=&hosts=").await;
+}
+
+/// Sends a form that is shown again with what is to be confirmed, and confirms it. Returns where it leads.
+async fn confirmed(pages: &Pages, cookie: &str, page: &str, form: &str) -> String {
+    let path = format!("{BASE}{page}");
+    let review = pages.post(cookie, &path, form).await.html;
+    let sealed = review.split("name=\"confirmed\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let begun = pages.post(cookie, &path, &format!("{form}&confirmed={sealed}")).await;
+    assert!(begun.status == 303 && leaks(page, &begun).is_empty(), "{}", begun.html);
+    begun.goes_to().to_owned()
 }
 
 /// Returns the path of the router that an address belongs to, and whether it is a page of a space.
@@ -182,6 +198,7 @@ async fn no_link_form_asset_redirect_or_cookie_leaves_the_base_path() {
         "/end",
         "/save",
         "/stop",
+        "/cancel",
         "/refetch",
         "/resume",
         "/hosts/{id}/labels",

@@ -266,7 +266,7 @@ async fn a_saved_query_is_created_run_changed_and_deleted_and_a_concurrent_chang
     let made = pages.post(&cookie, "/queries/saved/new", "name=who&sql=SELECT+user+FROM+logged_in_users").await;
     let saved = made.goes_to().to_owned();
     let failed = pages.post(&cookie, "/queries/saved/new", "name=WHO&sql=SELECT+2").await;
-    assert!(failed.status == 400 && failed.html.contains("problem-name") && failed.html.contains("SELECT 2"));
+    assert!(failed.status == 409 && failed.html.contains("problem-name") && failed.html.contains("SELECT 2"));
     let id = saved.rsplit('/').next().unwrap();
 
     // Somebody who may run saved queries only.
@@ -408,6 +408,17 @@ async fn a_document_for_mdm_servers_contains_the_secret_and_is_recorded() {
     assert!(pages.post(&cookie, "/fleetd/mdm", &whole).await.html.contains("DownloadInstall"));
     let plain = pages.post(&cookie, "/fleetd/mdm", &format!("key={key}&url=http%3A%2F%2Fx")).await;
     assert!(plain.status == 400 && plain.html.contains("must begin with https://"), "{}", plain.html);
+
+    // A refused document reveals nothing, and the audit log does not say that it did.
+    let reveals = async || {
+        pages.page(&cookie, "/audit?action=enrollment_key.reveal").await.html.matches("enrollment_key.reveal").count()
+    };
+    let before = reveals().await;
+    let made = pages.post(&cookie, "/keys/new", "name=elastic").await.html;
+    let other = between(&made, "<dt>Id</dt><dd><code>", "</code>");
+    let refused = pages.post(&cookie, "/fleetd/mdm", &mac.replace(&key, other)).await;
+    assert!(refused.status == 400 && refused.html.contains("is not for orbit"), "{}", refused.html);
+    assert_eq!(reveals().await, before);
 }
 
 #[tokio::test]

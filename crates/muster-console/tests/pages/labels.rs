@@ -35,7 +35,7 @@ async fn a_manual_label_is_created_given_to_hosts_taken_from_them_and_filtered_b
     let path = pages.label(&cookie, "name=pilot+group&description=Early&hosts=web-1").await;
     let list = pages.page(&cookie, "/labels").await.html;
     assert!(
-        list.contains("href=\"/hosts?label=pilot%20group\"") && list.contains("1 hosts with the label pilot group"),
+        list.contains("href=\"/hosts?label=pilot%20group\"") && list.contains("1 host with the label pilot group"),
         "{list}"
     );
     assert!(list.contains("All Hosts") && list.contains("built-in") && list.contains("manual"), "{list}");
@@ -156,7 +156,10 @@ async fn a_pack_is_created_its_queries_are_changed_one_by_one_and_hosts_say_that
         let failed = pages.post(&cookie, &queries, form).await;
         assert!(failed.status == 400 && failed.html.contains(part), "{form}: {}", failed.html);
     }
-    assert_eq!(pages.post(&cookie, &queries, "version=2&remove=ports").await.goes_to(), path);
+    let question = pages.post(&cookie, &queries, "version=2&remove=ports").await.html;
+    assert!(question.contains("no longer run this query") && question.contains("SELECT 1"), "{question}");
+    assert!(pages.page(&cookie, &path).await.html.contains("Remove ports"), "nothing is removed yet");
+    assert_eq!(pages.post(&cookie, &queries, "version=2&remove=ports&confirmed=1").await.goes_to(), path);
     assert!(!pages.page(&cookie, &path).await.html.contains("Remove ports"));
 
     let conflict = pages.post(&cookie, &path, "version=2&description=mine&document=queries%3A+%7B%7D").await;

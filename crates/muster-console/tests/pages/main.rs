@@ -6,10 +6,12 @@ mod base_path;
 mod browsing;
 mod forms;
 mod hosts;
+mod installs;
 mod labels;
 mod policies;
 mod reports;
 mod rollouts;
+mod runs;
 mod settings;
 
 use axum::http::Method;

@@ -119,6 +119,10 @@ privileges! {
     ScriptsRead = "scripts.read", Space;
     /// Save and delete scripts, and enable or disable scripts.
     ScriptsWrite = "scripts.write", Space;
+    /// Install and uninstall software on hosts, see the results of one's own runs and cancel them.
+    SoftwareInstall = "software.install", Agents;
+    /// Upload and delete installers: packages, and scripts that hosts run with full privileges.
+    InstallersWrite = "installers.write", Space;
     /// Reveal the recovery keys of encrypted disks, and make hosts report them.
     DiskKeysReveal = "disk_keys.reveal", Agents;
     /// Read, download and delete carves: files of hosts.
@@ -175,7 +179,7 @@ privileges! {
     SettingsRead = "settings.read", Space;
     /// Change the settings of a space.
     SettingsWrite = "settings.write", Space;
-    /// Read the fleetd options, the saved queries, the host checks and their results, labels, packs, and the software of hosts.
+    /// Read the fleetd options, the saved queries, the host checks and their results, labels, packs, the software of hosts, installers and their runs.
     OsqueryRead = "osquery.read", Space;
     /// Change the fleetd options, the saved queries, the host checks, labels and packs: SQL that hosts run with full privileges.
     OsqueryWrite = "osquery.write", Space;

@@ -1,4 +1,4 @@
-//! What a simulated host does when it is told to: scripts and carves.
+//! What a simulated host does when it is told to: scripts, installs and carves.
 
 use std::time::Instant;
 
@@ -6,11 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{FleetdHost, post, post_text, text};
+use super::{FleetdHost, ask, post, post_text, text};
 use crate::fault::Fault;
 
 /// Length of a block of a carve, bytes.
 const BLOCK: usize = 64 * 1024;
+/// Of this many hosts, software cannot be installed on one.
+const FAILING: u32 = 10;
+/// Exit code for a package that could not be downloaded.
+const NOT_DOWNLOADED: i64 = -3;
 
 impl FleetdHost {
     /// Runs the scripts of a configuration: reports a line of output for each.
@@ -26,6 +30,37 @@ impl FleetdHost {
                 "exit_code": 0, "timeout": 300});
             post(&self.orbit, "/api/fleet/orbit/scripts/result", &result).await?;
             self.shared.tally.requested("script", began.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Installs the software of a configuration: downloads each package, and reports that the script has failed on some hosts.
+    pub(super) async fn install_software(&mut self, config: &Value) -> Result<(), Fault> {
+        let ids = config["notifications"]["pending_software_installer_ids"].as_array();
+        for id in ids.into_iter().flatten() {
+            let began = Instant::now();
+            let request = json!({"orbit_node_key": self.orbit_key, "install_uuid": id});
+            let details = post(&self.orbit, "/api/fleet/orbit/software_install/details", &request).await?;
+            let request = json!({"orbit_node_key": self.orbit_key, "installer_id": details["installer_id"]});
+            let path = "/api/fleet/orbit/software_install/package?alt=media";
+            let package = ask(&self.orbit, path, request.to_string()).await?;
+            let is_downloaded = package.status == 200 && !package.body.is_empty();
+            let code = match is_downloaded {
+                false => NOT_DOWNLOADED,
+                true if self.number.is_multiple_of(FAILING) => 1,
+                true => 0,
+            };
+            let output = format!("drone-{}: {} bytes\n", self.number, package.body.len());
+            let mut result = json!({"orbit_node_key": self.orbit_key, "install_uuid": id,
+                "install_script_exit_code": code, "install_script_output": output});
+            if !text(&details, "pre_install_condition").is_empty() {
+                result["pre_install_condition_output"] = json!("[{\"1\":\"1\"}]");
+            }
+            let told = ask(&self.orbit, "/api/fleet/orbit/software_install/result", result.to_string()).await?;
+            if told.status != 204 {
+                return Err(Fault::Refused(told.status, "result of an install".to_owned()));
+            }
+            self.shared.tally.requested("install", began.elapsed());
         }
         Ok(())
     }

@@ -28,6 +28,20 @@ impl Scoped<'_> {
         if self.holds(&run.space) { self.store.script_executions(&run.id, after, limit).await } else { Ok(Vec::new()) }
     }
 
+    /// Returns an execution of a run.
+    pub async fn script_execution(&self, run: &ScriptRun, agent: &AgentId) -> Result<Option<Execution>, StoreError> {
+        if self.holds(&run.space) { self.store.script_execution(&run.id, agent).await } else { Ok(None) }
+    }
+
+    /// Returns the newest executions of an agent with their runs, without scripts and outputs.
+    pub async fn script_executions_of(
+        &self,
+        agent: &AgentId,
+        limit: u32,
+    ) -> Result<Vec<(ScriptRun, Execution)>, StoreError> {
+        self.store.script_executions_of(agent, self.space, limit).await
+    }
+
     /// Returns the saved scripts without their texts.
     pub async fn saved_scripts(&self) -> Result<Vec<SavedScript>, StoreError> {
         self.store.saved_scripts(self.space).await

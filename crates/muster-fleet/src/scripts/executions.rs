@@ -2,10 +2,7 @@
 //!
 //! orbit asks for its configuration every 30 seconds, which must not read the store ([`Waiting`](crate::waiting::Waiting)).
 
-use std::time::Duration;
-
 use muster_core::Error;
-use muster_core::error_chain::chain;
 use muster_core::id::{AgentId, ScriptRunId};
 use muster_core::script::{MAX_ANNOUNCED, ScriptResult, ScriptRun};
 use muster_store::query::DueScript;
@@ -14,18 +11,14 @@ use muster_store::{ScriptWrite, StoreError};
 use super::Scripts;
 use crate::authority::System;
 use crate::registry::AgentEntry;
-use crate::space_settings;
-
-/// Agents per read.
-const BATCH: u32 = 5_000;
-/// Pause before a failed read is repeated.
-const RETRY: Duration = Duration::from_secs(2);
+use crate::space_settings::are_scripts_disabled;
+use crate::waiting::{self, BATCH};
 
 impl Scripts {
     /// Returns what an orbit has yet to execute, the oldest first. Reads the store only if there may be something.
     pub async fn due(&self, entry: &AgentEntry) -> Result<Vec<DueScript>, Error> {
         // Before the read: what is added during it must not be removed.
-        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(Vec::new()) };
+        let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else { return Ok(Vec::new()) };
         let Some(record) = entry.record() else { return Ok(Vec::new()) };
         let store = self.store.everywhere(entry);
         let due = store.scripts_due(entry.id(), &record.space, self.clock.now(), MAX_ANNOUNCED).await?;
@@ -34,19 +27,12 @@ impl Scripts {
             return Ok(due);
         }
         // The agent stays listed: once scripts are enabled again, it gets what has not expired.
-        if self.are_disabled(entry).await? { Ok(Vec::new()) } else { Ok(due) }
+        if are_scripts_disabled(&self.store, entry).await? { Ok(Vec::new()) } else { Ok(due) }
     }
 
     /// Returns a number that rises with each script that may be due for an orbit; 0 if there is none. Reads nothing from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.number_of(orbit).unwrap_or_default()
-    }
-
-    async fn are_disabled(&self, entry: &AgentEntry) -> Result<bool, Error> {
-        let Some(record) = entry.record() else { return Ok(true) };
-        let name = space_settings::setting_name(&record.space);
-        let text = self.store.everywhere(entry).setting(&name).await?;
-        Ok(space_settings::parse(text.as_deref())?.scripts_disabled)
+        self.waiting.newest_for(orbit)
     }
 
     /// Returns the script of an execution that an orbit has yet to report. Fails for that of another host (FL59).
@@ -58,7 +44,7 @@ impl Scripts {
         let found = self.store.everywhere(entry).script_run_in(&record.space, &run).await?;
         let now = self.clock.now();
         let run = found.filter(|run| now < run.expires_at).ok_or_else(unknown)?;
-        if self.are_disabled(entry).await? {
+        if are_scripts_disabled(&self.store, entry).await? {
             return Err(unknown());
         }
         // The write checks in the same statement that the agent is a target without a result.
@@ -94,30 +80,13 @@ impl Scripts {
     }
 
     async fn read_waiting(&self, run: Option<&ScriptRunId>) -> Result<(), Error> {
-        let (now, mut last) = (self.clock.now(), None);
-        loop {
-            let batch = self.store.everywhere(&System).scripts_waiting(run, now, last.as_ref(), BATCH).await?;
-            last = batch.last().cloned();
-            let is_full = batch.len() == BATCH as usize;
-            // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
-            match run {
-                Some(run) => self.waiting.add_for(run.as_str(), batch),
-                None => self.waiting.add(batch),
-            }
-            if !is_full {
-                return Ok(());
-            }
-        }
+        let (now, store) = (self.clock.now(), self.store.everywhere(&System));
+        let read = |after: Option<AgentId>| async move { store.scripts_waiting(run, now, after.as_ref(), BATCH).await };
+        self.waiting.fill(run.map(ScriptRunId::as_str), read).await
     }
 
-    /// Reloads the pending executions: at startup, and when changes may have been missed.
+    /// Reloads what hosts have yet to do.
     pub(crate) async fn start_over(&self) {
-        while let Err(error) = self.read_waiting(None).await {
-            tracing::warn!(error = %chain(&error), "failed to read the scripts to execute; retrying");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.shutdown.wait() => return,
-            }
-        }
+        waiting::insist("scripts", &self.shutdown, || self.read_waiting(None)).await;
     }
 }

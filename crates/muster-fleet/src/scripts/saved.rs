@@ -1,12 +1,12 @@
 //! Saved scripts.
 
-use muster_core::Error;
 use muster_core::authorization::{Grant, OpContext, ScriptsWrite};
 use muster_core::entropy::random_uuid;
 use muster_core::fleetd::labels::name_key;
 use muster_core::id::SavedScriptId;
 use muster_core::script::SavedScript;
-use muster_store::ScriptWrite;
+use muster_core::{Error, ErrorKind};
+use muster_store::{Precondition, ScriptWrite, StoreError};
 use serde_json::json;
 
 use super::{Reader, Scripts, reader, sha256_of};
@@ -45,17 +45,28 @@ impl Scripts {
         found.ok_or_else(|| Error::not_found("saved script", format_args!("{named:?}")))
     }
 
-    /// Saves a script under a name.
-    pub async fn save(&self, grant: &Grant<ScriptsWrite>, draft: SavedScriptDraft) -> Result<SavedScript, Error> {
+    /// Saves a script under a name. Without a difference, nothing is written. `expected`: the version that the caller has seen, 0 if there
+    /// was none.
+    pub async fn save(
+        &self,
+        grant: &Grant<ScriptsWrite>,
+        draft: SavedScriptDraft,
+        expected: Option<i64>,
+    ) -> Result<SavedScript, Error> {
         let (now, name) = (self.clock.now(), draft.name.trim().to_owned());
-        let before = self.store.seen_by(grant).saved_script(&name).await?;
-        let id = match before {
-            // The look-up also finds ids, so that a name in the form of an id must not replace another script.
-            Some(before) if name_key(&before.name) == name_key(&name) => before.id,
-            _ => SavedScriptId::trusted(random_uuid(&*self.entropy)),
-        };
+        let found = self.store.seen_by(grant).saved_script(&name).await?;
+        // The look-up also finds ids, so that a name in the form of an id must not replace another script.
+        let before = found.filter(|before| name_key(&before.name) == name_key(&name));
+        let version = before.as_ref().map_or(0, |before| before.version);
+        match expected {
+            Some(0) if version > 0 => return Err(taken(&name)),
+            Some(expected) if expected != version => return Err(changed()),
+            _ => {}
+        }
+        let new_id = || SavedScriptId::trusted(random_uuid(&*self.entropy));
         let script = SavedScript {
-            id,
+            id: before.as_ref().map_or_else(new_id, |before| before.id.clone()),
+            version: version + 1,
             space: grant.space().clone(),
             name,
             description: draft.description.trim().to_owned(),
@@ -65,11 +76,19 @@ impl Scripts {
             updated_at: now,
         };
         script.check()?;
-        let detail = json!({"name": script.name, "sha256": script.sha256});
+        if let Some(before) = before.filter(|before| is_same(before, &script)) {
+            return Ok(before);
+        }
+        let detail = json!({"name": script.name, "sha256": script.sha256, "version": script.version});
         let line =
             audit_line(grant.origin(), now, "saved_script.save", format_args!("saved_script:{}", script.id), detail);
-        self.store.commit(grant, vec![ScriptWrite::Save(Box::new(script.clone())).into(), line]).await?;
-        Ok(script)
+        let save = ScriptWrite::Save(Box::new(script.clone()));
+        match self.store.commit(grant, vec![save.into(), line]).await {
+            Ok(_) => Ok(script),
+            // Somebody else has saved it since it was read above.
+            Err(StoreError::Conflict(Precondition::Changed(_))) => Err(changed()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes a saved script. Runs of it go on.
@@ -94,4 +113,18 @@ impl Scripts {
         let change = |settings: &mut SpaceSettings| settings.scripts_disabled = !enabled;
         space_settings::change(&self.store, &*self.clock, grant, None, change).await.map(drop)
     }
+}
+
+/// Returns whether two versions of a saved script say the same.
+fn is_same(one: &SavedScript, other: &SavedScript) -> bool {
+    (&one.name, &one.description, &one.script) == (&other.name, &other.description, &other.script)
+}
+
+fn taken(name: &str) -> Error {
+    Error::conflict("saved_script_exists", format!("there is already a saved script named {name:?}"))
+}
+
+fn changed() -> Error {
+    let message = "the saved script has changed in the meantime";
+    Error::new(ErrorKind::Conflict, "saved_script_changed", message).remedy("read it again, and repeat the change")
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use http::Method;
+use muster_core::fleetd::numbers;
 use muster_fleet::testing::golden;
 use serde_json::{Value, json};
 
@@ -36,6 +37,8 @@ async fn every_route_answers_as_before() {
     ask(Method::POST, "/api/osquery/enroll", osquery_enroll("wrong", UUID)).await;
     let osquery = key(&ask(Method::POST, "/api/v1/osquery/enroll", osquery_enroll(&secret, UUID)).await, "node_key");
     let with = |body: Value| body;
+    let (installer, run) = crate::installs::installed(&server).await;
+    let number = numbers::of(installer.id.as_str());
     for (path, body) in [
         ("/api/fleet/orbit/config", with(json!({"orbit_node_key": orbit}))),
         ("/api/fleet/orbit/config", json!({"orbit_node_key": "wrong"})),
@@ -64,11 +67,26 @@ async fn every_route_answers_as_before() {
         ("/api/v1/osquery/carve/block", json!({"block_id": 0, "session_id": "wrong"})),
         ("/api/fleet/orbit/scripts/request", json!({"orbit_node_key": orbit, "execution_id": "wrong"})),
         ("/api/fleet/orbit/scripts/result", json!({"orbit_node_key": orbit, "execution_id": "wrong", "exit_code": 0})),
+        ("/api/fleet/orbit/software_install/details", json!({"orbit_node_key": orbit, "install_uuid": run.id})),
+        ("/api/fleet/orbit/software_install/details", json!({"orbot_node_key": orbit, "install_uuid": "wrong"})),
+        ("/api/fleet/orbit/software_install/package", json!({"orbit_node_key": orbit, "installer_id": 1})),
+        ("/api/fleet/orbit/software_install/package?alt=media", json!({"orbit_node_key": orbit, "installer_id": 1})),
+        (
+            "/api/fleet/orbit/software_install/package?alt=media",
+            json!({"orbit_node_key": orbit, "installer_id": number}),
+        ),
+        (
+            "/api/fleet/orbit/software_install/result",
+            json!({"orbit_node_key": orbit, "install_uuid": run.id, "pre_install_condition_output": "[{\"1\":\"1\"}]",
+                "install_script_exit_code": 0, "install_script_output": "ok", "retries_remaining": 0}),
+        ),
+        ("/api/fleet/orbit/software_install/result", json!({"orbit_node_key": orbit, "install_uuid": "wrong"})),
         ("/api/fleet/orbit/disk_encryption_key", json!({"orbit_node_key": orbit, "encryption_key": "YWJj"})),
         ("/api/fleet/orbit/luks_data", json!({"orbit_node_key": orbit, "client_error": "no"})),
     ] {
         ask(Method::POST, path, body).await;
     }
+    let text = text.replace(run.id.as_str(), "(install)").replace(&number.to_string(), "(installer)");
     let text = text.replace(&orbit, "(orbit's key)").replace(&osquery, "(osquery's key)");
     golden::check(env!("CARGO_MANIFEST_DIR"), "fleetd/golden/routes.txt", &text);
 }

@@ -9,6 +9,7 @@ mod disk_keys;
 mod enrolling;
 mod golden;
 mod hosts;
+mod installs;
 mod keys;
 mod labels;
 mod live_queries;

@@ -21,6 +21,7 @@ use muster_listen::testing::within;
 use muster_store::query::{AgentFilter, HostRows, Page};
 use serde_json::{Value, json};
 
+use crate::installs;
 use crate::setting::{Server, UUID, agent_id, details};
 
 fn in_space(space: &str) -> OpContext {
@@ -135,6 +136,7 @@ async fn what_the_former_space_has_open_on_a_host_ends_and_its_manual_labels_are
         timeout: 60,
     };
     let run = server.fleet.scripts().create(&context.grant().expect("an administrator"), script).await.expect("a run");
+    let (_, install) = installs::installed(&server).await;
     let query = NewLiveQuery {
         sql: QuerySource::Sql("SELECT 1".into()),
         hosts: Vec::new(),
@@ -147,14 +149,17 @@ async fn what_the_former_space_has_open_on_a_host_ends_and_its_manual_labels_are
     assert_eq!(server.osquery("carve/begin", &block).await.status, 200);
     let pending = async || {
         let config = server.orbit("config", &json!({"orbit_node_key": orbit})).await.json();
-        config["notifications"]["pending_script_execution_ids"].clone()
+        let of = |name: &str| config["notifications"][name].clone();
+        (of("pending_script_execution_ids"), of("pending_software_installer_ids"))
     };
-    assert_eq!(pending().await, json!([run.id]));
+    assert_eq!(pending().await, (json!([run.id]), json!([install.id])));
     let named = format!("fleet_distributed_query_{}", query.id);
     assert!(asked(&server, &osquery).await.contains(&named));
 
     transfer(&server, &context, "red").await.expect("moved").outcome.expect("moved");
-    assert_eq!(pending().await, Value::Null);
+    assert_eq!(pending().await, (Value::Null, Value::Null));
+    let ended = installs::only(&server, &install).await.0;
+    assert!(ended.ended_at.is_some(), "{ended:?}");
     assert!(!asked(&server, &osquery).await.contains(&named));
     let scripts = server.fleet.scripts();
     let seen = scripts.find(&context, run.id.as_str()).await.expect("the run stays");

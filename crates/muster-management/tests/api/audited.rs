@@ -32,7 +32,7 @@ const SECRETS: [&str; 6] = [
 ];
 
 /// Endpoints that are not called here, with the reasons.
-const LEFT_OUT: [(&str, &str); 20] = [
+const LEFT_OUT: [(&str, &str); 21] = [
     ("POST /agents", "only reads"),
     ("POST /outputs/_test", "only connects to the cluster"),
     ("POST /agents/_bulk_get", "only reads"),
@@ -50,6 +50,10 @@ const LEFT_OUT: [(&str, &str); 20] = [
     ("POST /nodes/{id}/drain", "needs several servers (muster/tests/cluster)"),
     ("POST /nodes/{id}/resume", "needs several servers (muster/tests/cluster)"),
     ("POST /rollouts/{id}/approve", "needs time in the background (muster-fleet/tests/services/rollouts.rs)"),
+    (
+        "PUT /v1/software/installers/{id}/blocks/{number}",
+        "stores a part of a package, whose creation and completion are recorded",
+    ),
     ("POST /v1/device/authorize", "stores a code that grants nothing until it is approved"),
     ("POST /v1/device/deny", "discards such a code"),
     ("POST /v1/device/token", "hands out the token whose creation was recorded"),
@@ -324,6 +328,7 @@ async fn scripts_and_carves(script: &mut Script) {
     let body = json!({"script": "echo s3cret-of-a-policy", "hosts": ["orbit-1"]});
     let made = id(&script.call("POST /v1/scripts/run", "", body).await);
     script.call("POST /v1/scripts/run/{id}/stop", &made, json!({})).await;
+    software(script).await;
     script.call("PUT /v1/scripts/settings", "", json!({"enabled": false})).await;
     let saved = json!({"name": "s", "script": "echo s3cret-of-a-policy"});
     let made = id(&script.call("POST /v1/scripts", "", saved).await);
@@ -344,6 +349,19 @@ async fn scripts_and_carves(script: &mut Script) {
     script.call("POST /hosts/_transfer", "", json!({"to_space": "elsewhere", "hosts": [host]})).await;
     carve(&script.api).await;
     script.call("DELETE /v1/carves/{id}", "carve-1", Value::Null).await;
+}
+
+async fn software(script: &mut Script) {
+    let new = json!({"file_name": "zsh_1_all.deb", "size": 9, "install_script": "echo s3cret-of-a-policy"});
+    let made = id(&script.call("POST /v1/software/installers", "", new).await);
+    let block = format!("/api/v1/software/installers/{made}/blocks/0");
+    let bearer = format!("Bearer {}", script.token);
+    script.send(&Method::PUT, &block, b"!<arch>\nx".to_vec(), &[("authorization", &bearer)]).await.ok();
+    script.call("POST /v1/software/installers/{id}/complete", &made, json!({})).await;
+    let body = json!({"installer": made, "hosts": ["orbit-1"]});
+    let run = id(&script.call("POST /v1/software/installs", "", body).await);
+    script.call("POST /v1/software/installs/{id}/cancel", &run, json!({})).await;
+    script.call("DELETE /v1/software/installers/{id}", &made, Value::Null).await;
 }
 
 /// Stores a disk key; returns the host.

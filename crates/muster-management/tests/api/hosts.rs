@@ -66,7 +66,7 @@ async fn hosts_are_transferred_one_by_one_and_those_that_stay_have_a_reason() {
     agent(&api, "m-2", "web-2").await;
     let hosts = column(&api.get("/hosts").await.ok(), "/id");
     let orbit = |record: &mut AgentRecord| {
-        (record.family, record.host_id) = (Family::Orbit, hosts[1].as_str().map(HostId::trusted));
+        (record.family, record.host_id) = (Family::Orbit, Some(HostId::trusted(hosts[1].as_str())));
     };
     api.agent_with("orbit-2", None, orbit).await;
     for body in [
@@ -85,12 +85,12 @@ async fn hosts_are_transferred_one_by_one_and_those_that_stay_have_a_reason() {
     let refusal = &tried["items"][0]["refusal"];
     assert_eq!((&refusal["code"], &tried["items"][0]["moved"]), (&json!("no_fleetd"), &json!(false)), "{tried}");
     assert_eq!(tried["items"][1]["refusal"]["code"], "other_agents");
-    let elastic = column(&api.get("/agents?kuery=family:elastic and hostname:web-2").await.ok(), "/id");
-    api.delete(&format!("/agents/{}", elastic[0].as_str().unwrap())).await.ok();
+    let elastic = column(&api.get("/agents?kuery=family:elastic%20and%20hostname:web-2").await.ok(), "/id");
+    api.delete(&format!("/agents/{}", elastic[0])).await.ok();
     let done = api.post("/hosts/_transfer", body).await.ok();
     assert_eq!((&done["moved"], &done["refused"]), (&json!(1), &json!(1)), "{done}");
     let moved = &done["items"][1];
-    assert_eq!((&moved["id"], &moved["agents"], &moved["disk_key"]), (&hosts[1], &json!(1), &json!(false)));
-    assert!(moved["new_id"].is_string() && moved["new_id"] != hosts[1], "{done}");
+    assert_eq!((&moved["id"], &moved["agents"], &moved["disk_key"]), (&json!(hosts[1]), &json!(1), &json!(false)));
+    assert!(moved["new_id"].is_string() && moved["new_id"] != hosts[1].as_str(), "{done}");
     assert_eq!(column(&api.get("/hosts").await.ok(), "/id"), [hosts[0].clone()]);
 }

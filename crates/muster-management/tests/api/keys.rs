@@ -142,6 +142,12 @@ async fn mg76_rows_of_lists_contain_tokens_unless_they_are_omitted() {
     let plain = api.get(&format!("{list}&omitTokens=true")).await.ok()["items"].clone();
     assert!(plain.as_array().unwrap().iter().all(|row| row.get("api_key").is_none()), "{plain}");
     assert_eq!(api.audit().await.len(), before + 2);
+    // A dry run commits no audit event, so it discloses nothing.
+    for path in [format!("{list}&dryRun=true"), format!("{}?dryRun=true", path(&kept))] {
+        assert_eq!(api.get(&path).await.refused(400)["field"], "dryRun");
+    }
+    api.get(&format!("{list}&omitTokens=true&dryRun=true")).await.ok();
+    assert_eq!(api.audit().await.len(), before + 2);
 }
 
 #[tokio::test]

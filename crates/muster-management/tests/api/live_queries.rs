@@ -330,6 +330,20 @@ async fn saved_queries_are_saved_replaced_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn two_editors_of_a_saved_query_do_not_overwrite_each_other() {
+    let api = Api::new();
+    let save =
+        async |version: &str, sql: &str| api.v1_if("/queries", version, json!({"name": "users", "sql": sql})).await;
+    assert_eq!(save("1", "SELECT 1").await.refused(409)["code"], "saved_queries_changed", "there is none");
+    assert_eq!(save("0", "SELECT 1").await.ok()["item"]["version"], 1);
+    assert_eq!(save("0", "SELECT 2").await.refused(409)["code"], "saved_query_exists");
+    assert_eq!(save("\"1\"", "SELECT 2").await.ok()["item"]["version"], 2);
+    assert_eq!(save("\"1\"", "SELECT 3").await.refused(409)["code"], "saved_queries_changed");
+    assert_eq!(save("*", "SELECT 3").await.ok()["item"]["version"], 3);
+    assert_eq!(save("x", "SELECT 4").await.refused(400)["field"], "If-Match");
+}
+
+#[tokio::test]
 async fn a_caller_with_the_right_to_saved_queries_runs_them_and_no_other_sql() {
     let api = Api::new();
     host(&api, "a", "web").await;

@@ -16,6 +16,7 @@ mod files;
 mod hosts;
 mod idempotency;
 mod identity;
+mod installs;
 mod keys;
 mod leaving;
 mod live_queries;

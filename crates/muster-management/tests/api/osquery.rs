@@ -136,7 +136,7 @@ async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     api.send(blue(Method::POST, "/packs", json!({"name": "p", "pack": "{}"}))).await.ok();
     let context = OpContext::administrator(Actor::System).in_space(SpaceId::trusted("blue"));
     let draft = SavedQueryDraft { name: "q".into(), sql: "SELECT 1".into(), ..SavedQueryDraft::default() };
-    api.fleet.saved_queries().save(&context.grant().unwrap(), draft).await.unwrap();
+    api.fleet.saved_queries().save(&context.grant().unwrap(), draft, None).await.unwrap();
     api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.ok();
     space().await;
     let options = api.send(blue(Method::GET, "/fleetd_options", Value::Null)).await.ok();

@@ -141,7 +141,7 @@ async fn a_caller_with_a_limited_scope_runs_scripts_on_its_hosts_and_sees_its_ow
     let seen = scripts.find(&both, made["id"].as_str().unwrap()).await.unwrap();
     assert_eq!(scripts.stop(&both, &seen).await.unwrap_err().code, "not_own_run");
     let draft = SavedScriptDraft { name: "s".into(), script: "x".into(), ..SavedScriptDraft::default() };
-    scripts.save(&OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap(), draft).await.unwrap();
+    scripts.save(&OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap(), draft, None).await.unwrap();
     assert_eq!(scripts.show_saved(&both, "S").await.unwrap().script, "x");
     assert_eq!(scripts.show_saved(&caller, "S").await.unwrap().script, "", "only its running");
     assert_eq!(scripts.find_saved(&caller, "S").await.unwrap().script, "x");
@@ -166,6 +166,22 @@ async fn scripts_are_saved_run_and_deleted() {
     api.v1(Method::POST, "/scripts/run", json!({"saved": "clean", "hosts": ["a"]})).await.refused(404);
     let bad = api.v1(Method::POST, "/scripts", json!({"name": " ", "script": "x"})).await;
     assert_eq!(bad.refused(400)["field"], "name");
+}
+
+#[tokio::test]
+async fn two_editors_of_a_saved_script_do_not_overwrite_each_other() {
+    let api = Api::new();
+    let save = async |version: &str, script: &str| {
+        api.v1_if("/scripts", version, json!({"name": "clean", "script": script})).await
+    };
+    assert_eq!(save("1", "exit 1").await.refused(409)["code"], "saved_script_changed", "there is none");
+    assert_eq!(save("0", "exit 1").await.ok()["item"]["version"], 1);
+    assert_eq!(save("0", "exit 2").await.refused(409)["code"], "saved_script_exists");
+    assert_eq!(save("\"1\"", "exit 2").await.ok()["item"]["version"], 2);
+    assert_eq!(save("\"1\"", "exit 3").await.refused(409)["code"], "saved_script_changed");
+    assert_eq!(save("*", "exit 3").await.ok()["item"]["version"], 3);
+    assert_eq!(save("3", "exit 3").await.ok()["item"]["version"], 3, "nothing changed");
+    assert_eq!(api.audit().await, ["saved_script.save"; 3]);
 }
 
 #[tokio::test]
@@ -232,4 +248,5 @@ async fn a_dry_run_does_not_reveal_a_disk_key() {
     api.post(&format!("{path}/escrow"), json!({})).await.ok();
     let status = api.get(&path).await.ok()["item"].clone();
     assert_eq!((&status["stored"], &status["escrow_pending"]), (&json!(true), &json!(true)));
+    assert!(status.get("escrow_requests").is_none(), "the host was not told yet");
 }

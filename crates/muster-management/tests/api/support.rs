@@ -108,6 +108,13 @@ impl Api {
         self.send(request.body(body).unwrap()).await
     }
 
+    /// A `POST` to `/api/v1` that is rejected unless the object has this version.
+    pub async fn v1_if(&self, path: &str, version: &str, body: Value) -> Answer {
+        let request = Request::builder().method(Method::POST).uri(format!("/api/v1{path}"));
+        let request = request.header("if-match", version).extension(administrator());
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, None).await
     }

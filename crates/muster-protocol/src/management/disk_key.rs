@@ -22,6 +22,9 @@ pub struct DiskKeyStatus {
     /// Whether the host was asked for the passphrase of its disk and has not answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub escrow_pending: bool,
+    /// How often the host was told of that request, at most 3 times, ten minutes apart.
+    #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
+    pub escrow_requests: u64,
 }
 
 /// Disk key of a host.

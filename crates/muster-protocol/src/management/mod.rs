@@ -22,6 +22,7 @@ pub mod fleetd_options;
 pub mod host;
 pub mod host_check;
 pub mod identity;
+pub mod install;
 pub mod json;
 pub mod label;
 mod list_query;

@@ -132,6 +132,8 @@ pub struct SaveScript {
 pub struct SavedScript {
     /// Its id.
     pub id: String,
+    /// Number of changes, from 1.
+    pub version: i64,
     /// Name.
     pub name: String,
     /// Description.

@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, carves, disk_keys, output_keys, scripts, software};
+use super::{actions, carves, disk_keys, host_checks, installs, output_keys, scripts, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -116,7 +116,9 @@ fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     software::mark(connection, id)?;
     // People of the new space must not read what the host has reported to the former one.
     disk_keys::delete_outside(connection, id, &after.space)?;
+    host_checks::delete_of(connection, id)?;
     scripts::forget_agent(connection, id, after.updated_at)?;
+    installs::forget_agent(connection, id, after.updated_at)?;
     carves::end_open(connection, id, after.updated_at)
 }
 
@@ -314,6 +316,7 @@ pub(super) fn delete(
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
     scripts::forget_agent(connection, id, now)?;
+    installs::forget_agent(connection, id, now)?;
     software::mark(connection, id)?;
     send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;

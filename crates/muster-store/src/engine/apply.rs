@@ -5,8 +5,8 @@ use super::session::Connection;
 use super::error::Failure;
 use super::transaction::Pending;
 use super::{
-    actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, idempotency, identity, labels,
-    live_queries, network_objects, nodes, output_keys, policies, rollouts, scripts, settings, software,
+    actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, idempotency, identity, installs,
+    labels, live_queries, network_objects, nodes, output_keys, policies, rollouts, scripts, settings, software,
     uninstall_tokens,
 };
 use crate::port::{
@@ -77,6 +77,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,
         Write::Script(write) => scripts::apply(c, write)?,
+        Write::Install(write) => installs::apply(c, write)?,
         Write::DiskKey(write) => disk_keys::apply(c, write)?,
         Write::Carve(write) => carves::apply(c, write)?,
         Write::HostCheck(write) => host_checks::apply(c, write)?,

@@ -1,6 +1,6 @@
 //! Recovery keys of encrypted disks.
 
-use muster_core::disk_key::DiskKey;
+use muster_core::disk_key::{DiskKey, Escrow, MAX_ASKED};
 use muster_core::id::{AgentId, SpaceId};
 
 use super::error::Failure;
@@ -13,15 +13,20 @@ use crate::sql::disk_keys as sql;
 pub(super) fn apply(connection: &Connection, write: &DiskKeyWrite) -> std::result::Result<(), Failure> {
     match write {
         DiskKeyWrite::Put { agent, sealed, now } => {
-            Ok(send(connection, sql::PUT, params![agent.as_str(), now.as_micros(), sealed])?)
+            send(connection, sql::PUT, params![agent.as_str(), now.as_micros(), sealed])?;
+            Ok(send(connection, sql::ESCROW_ANSWERED, [agent.as_str()])?)
         }
         DiskKeyWrite::Error { agent, error, now } => {
-            Ok(send(connection, sql::PUT_ERROR, params![agent.as_str(), error, now.as_micros()])?)
+            send(connection, sql::PUT_ERROR, params![agent.as_str(), error, now.as_micros()])?;
+            Ok(send(connection, sql::ESCROW_ANSWERED, [agent.as_str()])?)
         }
-        DiskKeyWrite::Escrow { agent } => Ok(send(connection, sql::ESCROW, [agent.as_str()])?),
-        DiskKeyWrite::EscrowTold { agent } => {
-            if affects(connection, sql::ESCROW_TOLD, [agent.as_str()])? {
-                return Ok(());
+        DiskKeyWrite::Escrow { agent, now } => {
+            Ok(send(connection, sql::ESCROW, params![agent.as_str(), now.as_micros()])?)
+        }
+        DiskKeyWrite::EscrowTold { agent, now, again_at } => {
+            let values = params![again_at.as_micros(), agent.as_str(), now.as_micros()];
+            if affects(connection, sql::ESCROW_TOLD, values)? {
+                return Ok(send(connection, sql::ESCROW_LAST, params![agent.as_str(), MAX_ASKED])?);
             }
             Err(Precondition::Missing(format!("escrow that is due for {agent}")).into())
         }
@@ -40,18 +45,15 @@ pub(super) fn delete_outside(connection: &Connection, agent: &AgentId, space: &S
 pub(super) fn one(connection: &Connection, agent: &AgentId) -> Result<Option<DiskKey>> {
     first(connection, sql::ONE, [agent.as_str()], |row| {
         let mut c = Columns::of(row);
-        Ok(DiskKey {
-            sealed: c.take()?,
-            stored_at: c.time_option()?,
-            error: c.take()?,
-            error_at: c.time_option()?,
-            is_escrow_due: c.flag()?,
-            is_escrow_pending: c.flag()?,
-        })
+        let (sealed, stored_at) = (c.take()?, c.time_option()?);
+        let (error, error_at) = (c.take()?, c.time_option()?);
+        let (asked, due_at): (Option<i64>, _) = (c.take()?, c.time_option()?);
+        let escrow = asked.map(|asked| Escrow { asked: u32::try_from(asked).unwrap_or(0), due_at });
+        Ok(DiskKey { sealed, stored_at, error, error_at, escrow })
     })
 }
 
-/// Selects agents after one that have yet to be told to ask for the passphrase.
+/// Selects agents after one that have yet to be told, or told again, to ask for the passphrase.
 pub(super) fn escrow_due(connection: &Connection, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>> {
     let after = after.map_or("", AgentId::as_str);
     all(connection, sql::ESCROW_DUE, params![after, limit], |row| Columns::of(row).id())

@@ -29,6 +29,11 @@ pub(super) fn apply(connection: &Connection, write: &HostCheckWrite) -> std::res
     Ok(())
 }
 
+/// Deletes the results of an agent, which are of the checks of its space.
+pub(super) fn delete_of(connection: &Connection, agent: &AgentId) -> Result<()> {
+    send(connection, sql::DELETE_OF, [agent.as_str()])
+}
+
 /// Selects the results of an agent.
 pub(super) fn of_agent(connection: &Connection, agent: &AgentId) -> Result<Vec<CheckResult>> {
     all(connection, sql::OF_AGENT, [agent.as_str()], |row| {

@@ -24,6 +24,7 @@ mod files;
 mod host_checks;
 mod idempotency;
 mod identity;
+mod installs;
 mod labels;
 mod live_queries;
 pub(crate) mod log;

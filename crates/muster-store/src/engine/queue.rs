@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::installs;
 use crate::port::{
     ActionWrite, AgentWrite, FileWrite, LiveQueryWrite, PolicyWrite, ScriptWrite, SoftwareWrite, StoreError, Write,
 };
@@ -91,6 +92,7 @@ fn payload(write: &Write) -> usize {
         Write::Script(ScriptWrite::Insert { run, targets }) => run.script.len() + targets.len() * 64,
         Write::Script(ScriptWrite::Result { result, .. }) => result.output.len() + 512,
         Write::Script(ScriptWrite::Save(script)) => script.script.len() + 512,
+        Write::Install(write) => installs::weight(write),
         Write::Software(SoftwareWrite::List { list, new, .. }) => list.len() + new.len() * 128,
         Write::Event(_) => 1024,
         _ => 256,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, KeyId, LabelId, LiveQueryId,
-    NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SavedScriptId, ScriptRunId, SecretId, SpaceId,
-    TokenId, UninstallTokenId, UserId,
+    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, InstallRunId, InstallerId,
+    KeyId, LabelId, LiveQueryId, NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SavedScriptId,
+    ScriptRunId, SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
 };
 use muster_core::identity::UserCode;
 use muster_core::time::Timestamp;
@@ -68,6 +68,8 @@ stored_ids!(
     RoleId,
     SavedScriptId,
     ScriptRunId,
+    InstallerId,
+    InstallRunId,
     SecretId,
     SpaceId,
     TokenId,

@@ -89,23 +89,24 @@ fn take(
 fn save(connection: &Connection, script: &SavedScript) -> std::result::Result<(), Failure> {
     connection.lock(Rule::References)?;
     let (space, name_key) = (script.space.as_str(), name_key(&script.name));
-    if count(connection, sql::SAVED_BESIDE, [space, name_key.as_str()])? >= MAX_SAVED {
+    let is_new = script.version == 1;
+    if is_new && count(connection, sql::SAVED_BESIDE, [space, name_key.as_str()])? >= MAX_SAVED {
         return Err(Precondition::TooMany(format!("saved scripts: a space has at most {MAX_SAVED}")).into());
     }
-    send(connection, sql::DELETE_NAMED, [space, name_key.as_str()])?;
     let values = params![
-        script.id.as_str(),
-        space,
         script.name,
         name_key,
         script.description,
         script.script,
         script.sha256,
+        script.version,
         script.updated_by,
         script.updated_at.as_micros(),
+        script.id.as_str(),
+        space,
     ];
-    if run(connection, sql::SAVE, values)? == 0 {
-        return Err(Precondition::Exists(format!("saved script {}", script.id)).into());
+    if run(connection, if is_new { sql::SAVE } else { sql::CHANGE_SAVED }, values)? == 0 {
+        return Err(Precondition::Changed(format!("saved script {:?}", script.name)).into());
     }
     Ok(())
 }
@@ -128,7 +129,10 @@ fn number(number: u64) -> i64 {
 }
 
 fn read_run(row: &Row<'_>) -> Result<ScriptRun> {
-    let mut c = Columns::of(row);
+    run_of(&mut Columns::of(row))
+}
+
+fn run_of(c: &mut Columns<'_, '_>) -> Result<ScriptRun> {
     Ok(ScriptRun {
         id: c.id()?,
         space: c.id()?,
@@ -147,7 +151,10 @@ fn read_run(row: &Row<'_>) -> Result<ScriptRun> {
 }
 
 fn read_execution(row: &Row<'_>) -> Result<Execution> {
-    let mut c = Columns::of(row);
+    execution_of(&mut Columns::of(row))
+}
+
+fn execution_of(c: &mut Columns<'_, '_>) -> Result<Execution> {
     let (run, agent, host, hostname) = (c.id()?, c.id()?, c.id_option()?, c.take()?);
     let (state, fetched_at, ended_at) = (c.word()?, c.time_option()?, c.time_option()?);
     let (code, output, runtime): (Option<i64>, Option<String>, Option<i64>) = (c.take()?, c.take()?, c.take()?);
@@ -168,6 +175,7 @@ fn read_saved(row: &Row<'_>) -> Result<SavedScript> {
         description: c.take()?,
         script: c.take()?,
         sha256: c.take()?,
+        version: c.take()?,
         updated_by: c.take()?,
         updated_at: c.time()?,
     })
@@ -192,6 +200,19 @@ pub(super) fn executions(
 ) -> Result<Vec<Execution>> {
     let after = after.map_or("", AgentId::as_str);
     all(connection, sql::EXECUTIONS, params![run.as_str(), after, limit], read_execution)
+}
+
+/// Selects the newest executions of an agent in a space, with their runs.
+pub(super) fn executions_of(
+    connection: &Connection,
+    agent: &AgentId,
+    space: &SpaceId,
+    limit: u32,
+) -> Result<Vec<(ScriptRun, Execution)>> {
+    all(connection, sql::EXECUTIONS_OF, params![agent.as_str(), space.as_str(), limit], |row| {
+        let mut c = Columns::of(row);
+        Ok((run_of(&mut c)?, execution_of(&mut c)?))
+    })
 }
 
 /// Selects an execution.

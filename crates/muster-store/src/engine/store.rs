@@ -13,6 +13,7 @@ mod files;
 mod host_checks;
 mod idempotency;
 mod identity;
+mod installs;
 mod labels;
 mod live_queries;
 mod network_objects;

@@ -12,7 +12,9 @@ use super::error::{Cause, EngineError, Failure};
 use super::log::Changes;
 use super::recent::{Batch, Recent};
 use super::session::{Connection, Pace, Uncommitted};
-use crate::port::{ActionWrite, AgentWrite, LiveQueryWrite, Precondition, ScriptWrite, StoreError, Write};
+use crate::port::{
+    ActionWrite, AgentWrite, InstallWrite, LiveQueryWrite, Precondition, ScriptWrite, StoreError, Write,
+};
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
@@ -38,6 +40,8 @@ pub(crate) enum Place<'w> {
     LiveQuery(&'w str),
     /// Changes the counts of this run of a script.
     ScriptRun(&'w str),
+    /// Changes the counts of this run of an installer.
+    InstallRun(&'w str),
     /// Locks something else.
     Other,
 }
@@ -58,6 +62,7 @@ impl Work {
                 // agents.
                 Write::LiveQuery(LiveQueryWrite::Answer { query, .. }) => return Place::LiveQuery(query.as_str()),
                 Write::Script(ScriptWrite::Result { run, .. }) => return Place::ScriptRun(run.as_str()),
+                Write::Install(InstallWrite::Result { run, .. }) => return Place::InstallRun(run.as_str()),
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
                 | Write::Changed(_)

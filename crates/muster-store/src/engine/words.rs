@@ -6,8 +6,11 @@ use muster_core::carve::CarveState;
 use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
+use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software::Source;
 use muster_core::identity::UserKind;
+use muster_core::install::{InstallKind, InstallState};
+use muster_core::installer::Format;
 use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
@@ -127,6 +130,46 @@ impl Word for CarveState {
 }
 
 impl Word for ExecutionState {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for InstallState {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for InstallKind {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for Format {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for Platform {
     fn word(self) -> &'static str {
         self.as_str()
     }

@@ -32,11 +32,18 @@ pub enum DiskKeyWrite {
     Escrow {
         /// Its orbit.
         agent: AgentId,
+        /// Time.
+        now: Timestamp,
     },
-    /// Records that a host was told to do so. Fails with `Missing` if it was told before.
+    /// Records that a host is told to do so. Fails with `Missing` unless that is due. A key or an error that is stored after it is the
+    /// answer.
     EscrowTold {
         /// Its orbit.
         agent: AgentId,
+        /// Time.
+        now: Timestamp,
+        /// Time from which it is told again, if this is not the last time.
+        again_at: Timestamp,
     },
     /// Keeps the key, if there is one, when a later write of the commit moves the agent to another space. Without this, the move
     /// deletes it.
@@ -59,7 +66,7 @@ reads! {
     pub trait DiskKeyStore {
         /// Selects the disk key of an agent.
         async fn disk_key(&self, agent: &AgentId) -> Result<Option<DiskKey>, StoreError>;
-        /// Selects at most `limit` agents after one that have yet to be told to ask for the passphrase.
+        /// Selects at most `limit` agents after one that have yet to be told, now or later, to ask for the passphrase.
         async fn disk_escrows_due(&self, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>, StoreError>;
     }
 }

@@ -31,6 +31,7 @@ mod files;
 mod host_checks;
 mod idempotency;
 mod identity;
+mod installs;
 mod labels;
 mod live_queries;
 mod network_objects;
@@ -67,6 +68,7 @@ pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::host_checks::{HostCheckStore, HostCheckWrite};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
+pub use self::installs::{InstallStore, InstallWrite};
 pub use self::labels::{LabelStore, LabelWrite};
 pub use self::live_queries::{LiveQueryStore, LiveQueryWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
@@ -242,6 +244,8 @@ pub enum Write {
     File(FileWrite),
     /// Of scripts, their runs and executions.
     Script(ScriptWrite),
+    /// Of installers, and of runs that install and uninstall software.
+    Install(InstallWrite),
     /// Of disk keys.
     DiskKey(DiskKeyWrite),
     /// Of carves.
@@ -299,6 +303,7 @@ pub trait Resources:
     + HostCheckStore
     + IdempotencyStore
     + IdentityStore
+    + InstallStore
     + LabelStore
     + LeaseStore
     + LiveQueryStore
@@ -329,6 +334,7 @@ impl<T> Resources for T where
         + HostCheckStore
         + IdempotencyStore
         + IdentityStore
+        + InstallStore
         + LabelStore
         + LeaseStore
         + LiveQueryStore

@@ -46,7 +46,8 @@ pub enum ScriptWrite {
         /// Time.
         now: Timestamp,
     },
-    /// Saves a script, in place of the one with its name. Fails with `TooMany` if the space has the maximum number of others.
+    /// Saves a script: version 1 is inserted, a later one replaces the version before it. Fails with `Changed` if another one has its name or
+    /// has replaced that version, and with `TooMany` if the space has the maximum number of others.
     Save(Box<SavedScript>),
     /// Deletes a saved script. Fails with `Missing`.
     DeleteSaved {
@@ -75,6 +76,13 @@ reads! {
             after: Option<&AgentId>,
             limit: u32,
         ) -> Result<Vec<Execution>, StoreError>;
+        /// Selects the newest `limit` executions of an agent in a space, without their outputs, each with its run without the script.
+        async fn script_executions_of(
+            &self,
+            agent: &AgentId,
+            space: &SpaceId,
+            limit: u32,
+        ) -> Result<Vec<(ScriptRun, Execution)>, StoreError>;
         /// Selects the execution of a run by an agent.
         async fn script_execution(&self, run: &ScriptRunId, agent: &AgentId) -> Result<Option<Execution>, StoreError>;
         /// Selects at most `limit` runs of a space that an agent has yet to execute and that expire after `now`, the oldest first.

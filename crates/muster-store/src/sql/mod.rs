@@ -19,6 +19,7 @@ pub(crate) mod filter;
 pub(crate) mod host_checks;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
+pub(crate) mod installs;
 pub(crate) mod labels;
 pub(crate) mod live_queries;
 pub(crate) mod log;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         output_keys::ALL,
         policies::ALL,
         rollouts::ALL,
+        installs::ALL,
         scripts::ALL,
         settings::ALL,
         software::ALL,

@@ -59,6 +59,11 @@ statements! {
     EXECUTIONS = concat!(
         "SELECT ", execution_columns!(), " WHERE run_id = $1 AND agent_id > $2 ORDER BY agent_id LIMIT $3"
     );
+    /// Selects the newest executions of an agent with their runs, without the scripts.
+    EXECUTIONS_OF = "SELECT r.id, r.space, r.name, '', r.sha256, r.created_by, r.created_at, r.expires_at, r.timeout, r.stopped_at, \
+        r.targets, r.finished, r.failed, e.run_id, e.agent_id, e.host_id, e.hostname, e.state, e.fetched_at, e.ended_at, \
+        e.exit_code, '', e.runtime FROM script_executions AS e JOIN script_runs AS r ON r.id = e.run_id \
+        WHERE e.agent_id = $1 AND r.space = $2 ORDER BY r.created_at DESC, r.id DESC LIMIT $3";
     /// Selects an execution.
     EXECUTION = concat!("SELECT ", execution_columns!(), " WHERE run_id = $1 AND agent_id = $2");
     /// Selects the runs of a space that an agent has yet to execute, the oldest first.
@@ -74,17 +79,18 @@ statements! {
 
     /// Counts the saved scripts of a space with other names.
     SAVED_BESIDE = "SELECT count(*) FROM saved_scripts WHERE space = $1 AND name_key <> $2";
-    /// Deletes the saved script with a name.
-    DELETE_NAMED = "DELETE FROM saved_scripts WHERE space = $1 AND name_key = $2";
     /// Inserts a saved script.
-    SAVE = "INSERT INTO saved_scripts (id, space, name, name_key, description, script, sha256, updated_by, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+    SAVE = "INSERT INTO saved_scripts (name, name_key, description, script, sha256, version, updated_by, updated_at, id, space) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+    /// Changes a saved script of a version.
+    CHANGE_SAVED = "UPDATE saved_scripts SET (name, name_key, description, script, sha256, version, updated_by, updated_at) \
+        = ($1, $2, $3, $4, $5, $6, $7, $8) WHERE id = $9 AND space = $10 AND version = $6 - 1";
     /// Deletes a saved script.
     DELETE_SAVED = "DELETE FROM saved_scripts WHERE id = $1";
     /// Selects the saved scripts of a space without their scripts, by name.
-    SAVED = "SELECT id, space, name, description, '', sha256, updated_by, updated_at FROM saved_scripts WHERE space = $1 \
+    SAVED = "SELECT id, space, name, description, '', sha256, version, updated_by, updated_at FROM saved_scripts WHERE space = $1 \
         ORDER BY name_key";
     /// Selects a saved script by its id or name.
-    SAVED_NAMED = "SELECT id, space, name, description, script, sha256, updated_by, updated_at FROM saved_scripts \
+    SAVED_NAMED = "SELECT id, space, name, description, script, sha256, version, updated_by, updated_at FROM saved_scripts \
         WHERE space = $1 AND (id = $2 OR name_key = $3) ORDER BY id LIMIT 1";
 }

@@ -1,6 +1,6 @@
 //! Recovery keys of encrypted disks.
 
-use muster_core::disk_key::DiskKey;
+use muster_core::disk_key::{DiskKey, Escrow, MAX_ASKED};
 use muster_core::id::SpaceId;
 use muster_store::{AgentWrite, DiskKeyWrite, Precondition, Store, Write};
 
@@ -40,35 +40,43 @@ pub async fn fl64_an_error_keeps_the_key_and_a_key_clears_the_error(store: &impl
     assert_eq!(stored(store).await, None);
 }
 
-pub async fn fl56_a_host_is_told_once_to_report_its_key(store: &impl Store) {
+pub async fn fl56_a_host_is_told_to_report_its_key_until_it_answers(store: &impl Store) {
     begun(store).await;
     let due = async || store.disk_escrows_due(None, 9).await.unwrap();
-    let told = || -> Write { DiskKeyWrite::EscrowTold { agent: agent_id("a") }.into() };
-    assert!(matches!(refused(store, vec![told()]).await, Precondition::Missing(_)));
-    let escrow = || -> Write { DiskKeyWrite::Escrow { agent: agent_id("a") }.into() };
-    commit(store, vec![escrow()]).await;
+    let told = |now: i64| -> Write {
+        DiskKeyWrite::EscrowTold { agent: agent_id("a"), now: at(now), again_at: at(now + 600) }.into()
+    };
+    let is_early = async |now| matches!(refused(store, vec![told(now)]).await, Precondition::Missing(_));
+    assert!(is_early(9).await, "nobody has asked for it");
+    let escrow = |now: i64| -> Write { DiskKeyWrite::Escrow { agent: agent_id("a"), now: at(now) }.into() };
+    commit(store, vec![escrow(10)]).await;
     assert_eq!(due().await, [agent_id("a")]);
     assert_eq!(store.disk_escrows_due(Some(&agent_id("a")), 9).await.unwrap(), []);
-    commit(store, vec![told()]).await;
-    assert_eq!(due().await, []);
-    assert!(matches!(refused(store, vec![told()]).await, Precondition::Missing(_)));
-    let pending = async || stored(store).await.unwrap().is_escrow_pending;
+    let request = async || stored(store).await.unwrap().escrow;
+    for asked in 1..=MAX_ASKED {
+        let now = 10 + i64::from(asked - 1) * 600;
+        assert!(asked == 1 || is_early(now - 1).await);
+        commit(store, vec![told(now)]).await;
+        let due_at = (asked < MAX_ASKED).then(|| at(now + 600));
+        assert_eq!(request().await, Some(Escrow { asked, due_at }));
+    }
+    assert!(due().await.is_empty() && is_early(99_999).await, "it was told often enough");
     let put = || -> Write { DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) }.into() };
     let error = || -> Write { DiskKeyWrite::Error { agent: agent_id("a"), error: "no".into(), now: at(5) }.into() };
     for answer in [put, error] {
-        assert!(pending().await, "told, and not answered");
+        assert!(request().await.is_some(), "told, and not answered");
         commit(store, vec![answer()]).await;
-        assert!(!pending().await);
-        commit(store, vec![escrow(), answer()]).await;
-        assert!(pending().await, "an answer from before the host was told");
-        commit(store, vec![told()]).await;
+        assert_eq!((request().await, due().await), (None, vec![]));
+        commit(store, vec![escrow(20), answer()]).await;
+        assert!(request().await.is_some(), "an answer from before the host was told");
+        commit(store, vec![told(20)]).await;
     }
 }
 
 pub async fn a_disk_key_does_not_follow_its_agent_to_another_space(store: &impl Store) {
     begun(store).await;
     let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) };
-    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a"), now: at(5) }.into()]).await;
     let before = store.agent(&agent_id("a")).await.unwrap().unwrap();
     let mut same = before.clone();
     same.version += 1;
@@ -84,7 +92,7 @@ pub async fn a_disk_key_does_not_follow_its_agent_to_another_space(store: &impl 
 pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl Store) {
     begun(store).await;
     let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) };
-    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a") }.into()]).await;
+    commit(store, vec![put.into(), DiskKeyWrite::Escrow { agent: agent_id("a"), now: at(1) }.into()]).await;
     let move_to = async |space: &str, handed_over: bool| {
         let before = store.agent(&agent_id("a")).await.unwrap().unwrap();
         let mut moved = before.clone();
@@ -95,6 +103,6 @@ pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl 
         stored(store).await
     };
     let key = move_to("other", true).await.unwrap();
-    assert_eq!((key.sealed, key.is_escrow_due, key.is_escrow_pending), (Some(vec![1]), false, false));
+    assert_eq!((key.sealed, key.escrow), (Some(vec![1]), None));
     assert_eq!(move_to("third", false).await, None);
 }

@@ -64,3 +64,13 @@ pub async fn results_are_deleted_with_their_agent(store: &impl Store) {
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: agent_id("a"), now: at(1) })]).await;
     assert_eq!(store.check_counts(&[id("one")]).await.unwrap(), [(0, 0)]);
 }
+
+pub async fn results_stay_behind_when_their_agent_moves_to_another_space(store: &impl Store) {
+    let before = bare_agent("a");
+    commit(store, vec![insert(&before), put("a", &[result("one", Some(false), 0)], &[])]).await;
+    let mut moved = before.clone();
+    (moved.version, moved.space) = (before.version + 1, SpaceId::trusted("other"));
+    commit(store, vec![update(&before, &moved)]).await;
+    assert_eq!(store.check_counts(&[id("one")]).await.unwrap(), [(0, 0)]);
+    assert!(store.check_results(&agent_id("a")).await.unwrap().is_empty());
+}

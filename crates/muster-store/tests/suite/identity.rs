@@ -6,6 +6,7 @@ use muster_core::id::{BindingId, KeyId, PolicyId, RoleId, SpaceId, TokenId, User
 use muster_core::identity::{
     ApiToken, Binding, FederatedId, PasswordHash, Session, SetupLink, Space, Subject, User, UserKind,
 };
+use muster_core::installer::Installer;
 use muster_core::live_query::LiveQuery;
 use muster_core::script::ScriptRun;
 use muster_core::time::Timestamp;
@@ -356,10 +357,13 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     let query = LiveQuery { space: blue.id.clone(), ..super::live_queries::query("q", 0) };
     let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: Vec::new() };
     let run = ScriptRun { space: blue.id.clone(), ..super::scripts::run("r", 5, 0) };
+    let installer = Installer { space: blue.id.clone(), ..super::installs::installer("i", "1") };
     commit(store, vec![insert.into(), super::scripts::insert_run(&run, &[])]).await;
+    commit(store, vec![super::installs::insert_installer(&installer)]).await;
     commit(store, delete()).await;
     assert!(matches!(refused(store, there(&blue.id)).await, Precondition::Missing(_)));
     assert_eq!(store.script_run_in(&blue.id, &run.id).await.unwrap(), None, "nor scripts");
+    assert_eq!(store.installer_in(&blue.id, &installer.id).await.unwrap(), None, "nor installers");
     let inherited = store.live_query_in(&blue.id, &query.id).await.unwrap();
     assert_eq!(inherited, None, "a new space with this id must not have it");
     assert_eq!(store.space(&blue.id).await.unwrap(), None);

@@ -21,6 +21,7 @@ pub mod files;
 pub mod host_checks;
 pub mod idempotency;
 pub mod identity;
+pub mod installs;
 pub mod labels;
 pub mod lists;
 pub mod live_queries;
@@ -175,9 +176,17 @@ macro_rules! run_for {
             runs_are_limited_and_old_ones_deleted_with_their_results,
             scripts_are_saved_replaced_and_deleted,
         ]);
+        suite::run_for!(@module $make, installs: [
+            a_package_is_complete_with_the_blocks_that_were_verified,
+            installers_are_unique_limited_and_deleted_with_their_blocks,
+            fl63_an_install_is_due_until_its_last_result_comes,
+            agents_with_something_to_install_are_found,
+            installs_of_a_host_are_newest_first_and_end_with_it,
+            install_runs_are_limited_and_old_ones_deleted,
+        ]);
         suite::run_for!(@module $make, disk_keys: [
             fl64_an_error_keeps_the_key_and_a_key_clears_the_error,
-            fl56_a_host_is_told_once_to_report_its_key,
+            fl56_a_host_is_told_to_report_its_key_until_it_answers,
             a_disk_key_does_not_follow_its_agent_to_another_space,
             a_disk_key_that_is_handed_over_follows_its_agent_once,
         ]);
@@ -269,6 +278,7 @@ macro_rules! run_for {
         suite::run_for!(@module $make, host_checks: [
             results_are_put_replaced_removed_and_counted,
             results_are_deleted_with_their_agent,
+            results_stay_behind_when_their_agent_moves_to_another_space,
         ]);
         suite::run_for!(@module $make, software: [
             software_is_found_by_name_in_its_space_after_it_was_indexed,

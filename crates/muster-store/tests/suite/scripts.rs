@@ -89,6 +89,11 @@ pub async fn a_script_is_due_until_its_result_comes(store: &impl Store) {
         result: Some(told),
     };
     assert_eq!(execution, expected);
+    let of_host = store.script_executions_of(&agent_id("a"), &run.space, 9).await.unwrap();
+    let listed = ScriptResult { output: String::new(), ..expected.result.clone().unwrap() };
+    let after = ScriptRun { script: String::new(), ..after };
+    assert_eq!(of_host, [(after, Execution { result: Some(listed), ..expected.clone() })]);
+    assert_eq!(store.script_executions_of(&agent_id("a"), &SpaceId::trusted("other"), 9).await.unwrap(), []);
     let page = store.script_executions(&run.id, None, 1).await.unwrap();
     assert_eq!(page, [expected]);
     let rest = store.script_executions(&run.id, Some(&agent_id("a")), 9).await.unwrap();
@@ -157,21 +162,28 @@ pub async fn scripts_are_saved_replaced_and_deleted(store: &impl Store) {
         description: "d".into(),
         script: "exit 0".into(),
         sha256: "ab".into(),
+        version: 1,
         updated_by: "local:root".into(),
         updated_at: at(4),
     };
     let save = |script: &SavedScript| -> Write { ScriptWrite::Save(Box::new(script.clone())).into() };
     let (one, other) = (script("1", "b"), script("2", "A"));
+    let changed =
+        async |script: &SavedScript| matches!(refused(store, vec![save(script)]).await, Precondition::Changed(_));
     commit(store, vec![save(&one), save(&other)]).await;
     let found = async |named: &str| store.saved_script(&SpaceId::default(), named).await.unwrap();
     assert_eq!((found("B").await, found("2").await), (Some(one.clone()), Some(other.clone())));
     assert_eq!(store.saved_script(&SpaceId::trusted("other"), "b").await.unwrap(), None);
     let accented = script("3", "Über");
-    commit(store, vec![save(&script("4", "über")), save(&accented)]).await;
+    commit(store, vec![save(&accented)]).await;
     assert_eq!((found("ÜBER").await, found("4").await), (Some(accented), None));
+    assert!(changed(&script("4", "über")).await, "the name is taken");
     commit(store, vec![ScriptWrite::DeleteSaved { id: SavedScriptId::trusted("3") }.into()]).await;
-    let replaced = SavedScript { script: "exit 1".into(), name: "B".into(), ..one.clone() };
+    let replaced = SavedScript { script: "exit 1".into(), name: "B".into(), version: 2, ..one.clone() };
+    assert!(changed(&SavedScript { version: 3, ..replaced.clone() }).await, "version 2 was not seen");
     commit(store, vec![save(&replaced)]).await;
+    assert!(changed(&replaced).await, "by somebody who has seen version 1");
+    assert!(changed(&SavedScript { space: SpaceId::trusted("other"), version: 3, ..replaced.clone() }).await);
     let listed = store.saved_scripts(&SpaceId::default()).await.unwrap();
     let names: Vec<_> = listed.iter().map(|script| (script.name.as_str(), script.script.as_str())).collect();
     assert_eq!(names, [("A", ""), ("B", "")]);
@@ -179,7 +191,7 @@ pub async fn scripts_are_saved_replaced_and_deleted(store: &impl Store) {
         commit(store, vec![save(&script(&format!("n{number}"), &format!("n{number}")))]).await;
     }
     assert!(matches!(refused(store, vec![save(&script("x", "x"))]).await, Precondition::TooMany(_)));
-    commit(store, vec![save(&replaced)]).await;
+    commit(store, vec![save(&SavedScript { version: 3, ..replaced })]).await;
     let delete = || -> Write { ScriptWrite::DeleteSaved { id: one.id.clone() }.into() };
     commit(store, vec![delete()]).await;
     assert!(matches!(refused(store, vec![delete()]).await, Precondition::Missing(_)));

@@ -41,10 +41,10 @@ pub enum HostCommand {
     DiskKey(DiskKeyArgs),
     /// Transfer hosts to another space
     ///
-    /// orbit and osqueryd keep their keys. Tags and manual labels, pending scripts and live queries
-    /// end; the configuration, checks and labels of the other space apply within a minute. Disk keys
-    /// go with the hosts, which requires the privilege disk_keys.reveal. Hosts with agents of other
-    /// families are refused.
+    /// orbit and osqueryd keep their keys. Hosts lose their tags and manual labels. Pending scripts
+    /// and installs, unanswered live queries and carves in progress are ended. The configuration,
+    /// checks and labels of the other space apply within a minute. Disk keys go with the hosts, which
+    /// requires the privilege disk_keys.reveal. Hosts with agents of other families are refused.
     #[command(
         after_help = "Examples:\n  muster host transfer web-7 web-8 --to-space finance\n  muster host transfer --filter 'hostname:lab-*' --to-space lab --dry-run"
     )]
@@ -181,11 +181,11 @@ const SOFTWARE: &[Column<Software>] = &[
 
 const TRANSFERRED: &[Column<TransferredHost>] = &[
     column("HOST", |host| or_dash(Some(&host.hostname))),
-    column("RESULT", |host| if host.moved { "moves" } else { "stays" }.into()),
+    column("RESULT", |host| if host.moved { "moved" } else { "not moved" }.into()),
     column("NEW ID", |host| or_dash(host.new_id.as_deref())),
     column("REASON", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.message.as_str()))),
     wide("ID", |host| host.id.clone()),
-    wide("DISK KEY", |host| if host.disk_key { "moves" } else { "-" }.into()),
+    wide("DISK KEY", |host| if host.disk_key { "moved" } else { "-" }.into()),
     wide("REMEDY", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.remedy.as_str()))),
 ];
 
@@ -233,7 +233,11 @@ const DISK_KEY_STATUS: &[Column<DiskKeyStatus>] = &[
     column("REPORTED", |status| or_dash(status.stored_at.as_deref())),
     column("ERROR", |status| or_dash(status.error.as_deref())),
     column("ERROR AT", |status| or_dash(status.error_at.as_deref())),
-    column("ESCROW", |status| if status.escrow_pending { "pending" } else { "-" }.to_owned()),
+    column("ESCROW", |status| match (status.escrow_pending, status.escrow_requests) {
+        (false, _) => "-".to_owned(),
+        (true, 0) => "pending".to_owned(),
+        (true, times) => format!("pending, asked {}", counted(times, "time")),
+    }),
 ];
 
 impl DiskKeyArgs {
@@ -330,7 +334,8 @@ impl DeleteArgs {
 }
 
 /// Finds a host by id, or by its name if only one has it.
-async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
+/// Finds a host by its name, id, machine id or an agent's id.
+pub async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
     if let Some(host) = if_there(client.host(named).await)? {
         return Ok(host);
     }

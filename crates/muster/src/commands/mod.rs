@@ -48,6 +48,8 @@ mod rollout;
 mod script;
 mod selection;
 mod software;
+mod software_install;
+mod software_installer;
 mod space;
 mod status;
 pub mod store;

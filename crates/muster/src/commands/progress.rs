@@ -1,9 +1,10 @@
-//! Waiting for an action, with a progress bar on a terminal.
+//! Waiting for an action, or for a run on hosts, with a progress bar on a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_client::Client;
+use muster_core::plural::counted;
 use muster_core::shell;
 use muster_protocol::management::action::ActionStatus;
 use tokio::time::Instant;
@@ -12,6 +13,8 @@ use super::failure::Failed;
 
 /// Time between two requests for the status of the action.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Time between two requests for the state of a run on hosts, which need longer.
+const LOOK_AT_HOSTS_EVERY: Duration = Duration::from_millis(500);
 
 /// Maximum timeout. Keeps the deadline within the range of the clock.
 const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
@@ -38,6 +41,47 @@ pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Re
                 return Err(unfinished(&status));
             }
         }
+    }
+}
+
+/// How far a run on hosts is.
+pub struct OnHosts {
+    /// Number of targets.
+    pub targets: u64,
+    /// Number of targets that have ended.
+    pub finished: u64,
+    /// Number of targets that have ended without success.
+    pub failed: u64,
+    /// State of the run.
+    pub state: String,
+}
+
+impl OnHosts {
+    /// Waits until all hosts have reported, or their time is over.
+    pub async fn wait(look: impl AsyncFn() -> Result<Self, Failed>) -> Result<Self, Failed> {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} hosts {msg} {elapsed}");
+        let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        loop {
+            let run = look().await?;
+            bar.set_length(run.targets);
+            bar.set_position(run.finished);
+            bar.set_message(if run.failed > 0 { format!("{} failed", run.failed) } else { String::new() });
+            if run.state != "running" {
+                bar.finish_and_clear();
+                return Ok(run);
+            }
+            tokio::time::sleep(LOOK_AT_HOSTS_EVERY).await;
+        }
+    }
+
+    /// Returns an error unless the run has succeeded on all hosts.
+    pub fn outcome(&self) -> Result<(), Failed> {
+        let told = format!("{} of {} reported, {} failed", self.finished, counted(self.targets, "host"), self.failed);
+        if self.state == "complete" && self.failed == 0 {
+            eprintln!("{told}");
+            return Ok(());
+        }
+        Err(Failed::new(if self.state == "complete" { told } else { format!("{}: {told}", self.state) }))
     }
 }
 

@@ -1,10 +1,7 @@
 //! `muster script …`
 
-use std::time::Duration;
-
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{ArgGroup, Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::script::{
@@ -15,10 +12,9 @@ use super::confirm::Care;
 use super::failure::Failed;
 use super::find::only;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::progress::OnHosts;
 use super::text::print_line;
 
-/// Time between two requests for the state of a run.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// KQL that matches all hosts with orbit.
 const ALL_HOSTS: &str = "family:orbit";
 
@@ -283,9 +279,9 @@ impl RunArgs {
         if self.no_wait {
             return print_one(&run, self.output.output, DETAILS, |run| run.id.clone());
         }
-        let ended = wait(client, &run).await?;
-        print_results(client, &ended.id, self.output).await?;
-        outcome(&ended)
+        let ended = OnHosts::wait(async || progress(client, &run.id).await).await?;
+        print_results(client, &run.id, self.output).await?;
+        ended.outcome()
     }
 }
 
@@ -322,22 +318,11 @@ fn read(path: &Utf8Path) -> Result<String, Failed> {
     fs_err::read_to_string(path).map_err(Into::into)
 }
 
-/// Waits until all hosts have reported, or their time is over.
-async fn wait(client: &Client, run: &ScriptRun) -> Result<ScriptRun, Failed> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} hosts {msg} {elapsed}");
-    let bar = ProgressBar::new(run.targets).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+async fn progress(client: &Client, id: &str) -> Result<OnHosts, Failed> {
+    // Without the script, which `script_run` would return each time.
     let page = ListExecutions { limit: Some(1), ..ListExecutions::default() };
-    loop {
-        // Without the script, which `script_run` would return each time.
-        let run = client.script_results(&run.id, &page).await?.run;
-        bar.set_position(run.finished);
-        bar.set_message(if run.failed > 0 { format!("{} failed", run.failed) } else { String::new() });
-        if run.state != "running" {
-            bar.finish_and_clear();
-            return Ok(run);
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    let ScriptRun { targets, finished, failed, state, .. } = client.script_results(id, &page).await?.run;
+    Ok(OnHosts { targets, finished, failed, state })
 }
 
 async fn print_results(client: &Client, id: &str, output: OutputArg) -> Result<(), Failed> {
@@ -350,14 +335,4 @@ async fn print_results(client: &Client, id: &str, output: OutputArg) -> Result<(
             None => return print_list(&all, output.output, RESULTS, |one| one.hostname.clone()),
         }
     }
-}
-
-/// Returns an error unless the script has succeeded on all hosts.
-fn outcome(run: &ScriptRun) -> Result<(), Failed> {
-    let told = format!("{} of {} reported, {} failed", run.finished, counted(run.targets, "host"), run.failed);
-    if run.state == "complete" && run.failed == 0 {
-        eprintln!("{told}");
-        return Ok(());
-    }
-    Err(Failed::new(if run.state == "complete" { told } else { format!("{}: {told}", run.state) }))
 }

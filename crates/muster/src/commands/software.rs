@@ -7,6 +7,8 @@ use muster_protocol::management::software::{ListSoftware, ListSoftwareHosts, Sof
 use super::failure::Failed;
 use super::find::{all_pages, if_there, only};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table};
+use super::software_install::{CancelArgs, InstallArgs, InstallsArgs, ResultsArgs, UninstallArgs};
+use super::software_installer::InstallerCommand;
 use super::text::print_line;
 
 /// Verbs of `software`.
@@ -25,6 +27,34 @@ pub enum SoftwareCommand {
         after_help = "Examples:\n  muster software show 0f3a5b7c9d1e2f\n  muster software show openssl --version 3.0.2-0ubuntu1.10\n  muster software show openssl --version 3.0.2-0ubuntu1.10 --output json"
     )]
     Show(ShowArgs),
+    /// Manage installers: packages with the scripts that install and uninstall them
+    #[command(subcommand)]
+    Installer(InstallerCommand),
+    /// Install software on hosts with orbit, wait for the hosts, and print their results
+    ///
+    /// Hosts begin within half a minute, and install one package after the
+    /// other. Hosts on other platforms than the installer's are ignored.
+    /// Ctrl-C stops waiting, but not the installation.
+    #[command(
+        after_help = "Examples:\n  muster software install zsh --host web-7\n  muster software install zsh --filter 'tags:laptops' --retries 2 --no-wait\n  muster software install zsh --all --yes --output json"
+    )]
+    Install(InstallArgs),
+    /// Uninstall software on hosts with orbit, with the uninstall script of its installer
+    #[command(
+        after_help = "Examples:\n  muster software uninstall zsh --host web-7\n  muster software uninstall zsh --all --yes --output json"
+    )]
+    Uninstall(UninstallArgs),
+    /// List installs and uninstalls, which are kept for 30 days
+    #[command(
+        after_help = "Examples:\n  muster software installs\n  muster software installs --host web-7 --output json"
+    )]
+    Installs(InstallsArgs),
+    /// Print the results of an install or uninstall
+    #[command(after_help = "Examples:\n  muster software results 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json")]
+    Results(ResultsArgs),
+    /// Cancel an install or uninstall: hosts that have not begun will not begin
+    #[command(after_help = "Examples:\n  muster software cancel 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11")]
+    Cancel(CancelArgs),
 }
 
 /// What to search for.
@@ -84,6 +114,12 @@ impl SoftwareCommand {
                 print_list(&matching(client, args.name, args.which).await?, args.output.output, COLUMNS, id)
             }
             Self::Show(args) => args.run(client).await,
+            Self::Installer(verb) => verb.run(client).await,
+            Self::Install(args) => args.run(client).await,
+            Self::Uninstall(args) => args.run(client).await,
+            Self::Installs(args) => args.run(client).await,
+            Self::Results(args) => args.run(client).await,
+            Self::Cancel(args) => args.run(client).await,
         }
     }
 }

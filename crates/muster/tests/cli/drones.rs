@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::world::{Ran, command, fails, json, new_policy, new_token, world};
+use crate::world::{Ran, command, fails, file, json, new_policy, new_token, ok, world};
 
 /// Runs drones to their end; gives what they told.
 fn drones(more: &[&str]) -> (Ran, Vec<Value>) {
@@ -94,6 +94,10 @@ fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
     assert_eq!((ran.code, &summary(&events)["counts"]["errors"]), (0, &serde_json::json!({})), "{}", ran.err);
     let host = json(&["host", "show", "drone-900"]);
     assert_eq!(host["software"].as_array().unwrap().len(), 500);
+    let (_directory, package) = file("drone-tool_1_all.deb", "!<arch>\n");
+    ok(&["software", "installer", "add", &package]);
+    let on = ["--host", "drone-900", "--host", "drone-901", "--no-wait", "--yes"];
+    let install = json(&[&["software", "install", "drone-tool"], &on[..]].concat());
     // A new device token is announced every 3.6 s.
     let load = ["--mode", "heartbeat", "--count", "2", "--interval", "0.01", "--seconds", "4"];
     let (_, events) = drones(&[&base[..], &load].concat());
@@ -103,6 +107,12 @@ fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
     for operation in ["read", "log", "config", "orbit_config", "device_token"] {
         assert!(ended["p99_us"][operation].as_u64().is_some_and(|micros| micros > 0), "{operation}: {ended}");
     }
+    let results = json(&["software", "results", install["id"].as_str().unwrap()]);
+    let mut told: Vec<_> = results.as_array().unwrap().iter().map(|one| (&one["hostname"], &one["outcome"])).collect();
+    told.sort_by_key(|(host, _)| host.to_string());
+    let told: Vec<_> =
+        told.into_iter().map(|(host, outcome)| (host.as_str().unwrap(), outcome.as_str().unwrap())).collect();
+    assert_eq!(told, [("drone-900", "failed"), ("drone-901", "installed")], "one host of ten fails");
     let shared = ["--mode", "heartbeat", "--count", "3", "--interval", "0.01", "--seconds", "1", "--connections", "1"];
     let (_, events) = drones(&[&base[..], &shared].concat());
     assert_eq!(summary(&events)["counts"]["errors"], serde_json::json!({}), "three hosts over one connection");

@@ -56,7 +56,7 @@ fn hosts_are_transferred_to_another_space_after_a_dry_run() {
     assert!(fails(2, &transfer).contains("Transfer 1 host to the space finance?"));
     ok(&["host", "show", "laptop-t"]);
     let moved = ok(&[&transfer[..], &["--yes"]].concat());
-    assert!(moved.contains("laptop-t") && moved.contains("moves"), "{moved}");
+    assert!(moved.contains("laptop-t") && moved.contains("moved"), "{moved}");
     fails(3, &["host", "show", "laptop-t"]);
     ok(&["--space", "finance", "host", "show", "laptop-t"]);
     let (status, _) = fleetd("/api/fleet/orbit/config", &json!({"orbit_node_key": orbit["orbit_node_key"]}));

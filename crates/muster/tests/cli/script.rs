@@ -106,8 +106,9 @@ fn a_disk_key_is_requested_reported_and_revealed() {
     assert!(ok(&["host", "disk-key", "disk-1", "--request"]).contains("asks its user"));
     let (_, config) = fleetd("/api/fleet/orbit/config", &json!({"orbit_node_key": orbit.key}));
     assert_eq!(config["notifications"], json!({"run_disk_encryption_escrow": true}));
-    let pending = json!({"stored": false, "escrow_pending": true});
+    let pending = json!({"stored": false, "escrow_pending": true, "escrow_requests": 1});
     assert_eq!(json(&["host", "disk-key", "disk-1", "--status"]), pending, "told, and not answered");
+    assert!(ok(&["host", "disk-key", "disk-1", "--status"]).contains("pending, asked 1 time"));
     let luks =
         json!({"orbit_node_key": orbit.key, "passphrase": "correct horse", "salt": "s", "key_slot": 1}).to_string();
     assert_eq!(answered_text(world(), "/api/fleet/orbit/luks_data", "-", "orbit", &luks), (204, String::new()));

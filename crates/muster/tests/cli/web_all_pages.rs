@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::agents::answered_by;
+use crate::agents::{answered_by, answered_text};
 use crate::browser::Browser;
 use crate::web_pages::set_up_in;
 use crate::world::{World, file};
@@ -88,12 +88,45 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
     let statuses: serde_json::Map<String, Value> = answered.keys().map(|name| (name.clone(), json!(0))).collect();
     osquery("distributed/write", &json!({"node_key": key, "queries": answered, "statuses": statuses}));
     furnish_labels(world);
+    furnish_installs(world, &secret["api_key"]);
     // The index of software follows a few seconds later.
     let is_indexed = (0..150).any(|_| {
         std::thread::sleep(Duration::from_millis(200));
         world.json(&["software", "list"]).as_array().is_some_and(|found| !found.is_empty())
     });
     assert!(is_indexed);
+    furnish_runs(world, secret["api_key"].as_str().unwrap(), &key);
+}
+
+/// Creates what the pages of scripts, carves and disk keys show: a run with a long output, an archive, and a stored key. The archive is one of
+/// the osquery with this node key.
+fn furnish_runs(world: &World, secret: &str, osquery: &Value) {
+    let call = |path: &str, body: String| {
+        let (status, text) = answered_text(world, path, "-", "orbit", &body);
+        assert!([200, 204].contains(&status), "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    };
+    let name = "very-long-orbit-name".repeat(20);
+    let enroll = json!({"enroll_secret": secret, "hardware_uuid": "44444444-AAAA-4000-8000-000000000001",
+        "hostname": name, "platform": "ubuntu"});
+    let key: Value = call("/api/fleet/orbit/enroll", enroll.to_string())["orbit_node_key"].clone();
+    let (_directory, script) = file("furnished.sh", &format!("#!/bin/sh\necho {}\n", "x".repeat(500)));
+    world.ok(&["script", "save", "furnished", &script, "--description", &"description".repeat(30)]);
+    let run = world.json(&["script", "run", "--saved", "furnished", "--all", "--yes", "--no-wait"]);
+    let output = "<b>a line that is wider than a phone</b> ".repeat(200);
+    let result =
+        json!({"orbit_node_key": key, "execution_id": run["id"], "output": output, "runtime": 1, "exit_code": 7});
+    call("/api/fleet/orbit/scripts/result", result.to_string());
+    world.ok(&["script", "run", &script, "--all", "--yes", "--no-wait"]);
+    let disk = json!({"orbit_node_key": key, "passphrase": "correct horse", "salt": "s", "key_slot": 1});
+    call("/api/fleet/orbit/luks_data", disk.to_string());
+    let begin = json!({"node_key": osquery, "block_count": 1, "block_size": 8192, "carve_size": 3, "carve_id": "c",
+        "request_id": "fleet_distributed_query_q-1"});
+    let begun: Value = call("/api/v1/osquery/carve/begin", begin.to_string());
+    // In the order of osqueryd, which a map would not keep.
+    let (session, query) = (&begun["session_id"], "fleet_distributed_query_q-1");
+    let block = format!(r#"{{"block_id":0,"session_id":{session},"request_id":"{query}","data":"YWJj"}}"#);
+    call("/api/v1/osquery/carve/block", block);
 }
 
 /// Creates a label with a wide name that a host has, a pack for it, and a one-time secret.
@@ -105,6 +138,18 @@ fn furnish_labels(world: &World) {
     let (_directory, pack) = file("furnished-pack.yml", "queries:\n  users: {query: SELECT 1, interval: 60}\n");
     world.ok(&["pack", "apply", "furnished", "-f", &pack, "--label", &label]);
     world.ok(&["enrollment-key", "create", "--one-time", "--name", "furnished-once"]);
+}
+
+/// Creates an installer, and an install on a host with orbit.
+fn furnish_installs(world: &World, secret: &Value) {
+    let name = "very-long-orbit-name".repeat(20);
+    let enroll =
+        json!({"enroll_secret": secret, "hardware_uuid": "furnished-orbit", "hostname": name, "platform": "ubuntu"});
+    let (status, text) = answered_by(world, "/api/fleet/orbit/enroll", "-", "orbit", &enroll);
+    assert_eq!(status, 200, "{text}");
+    let (_directory, package) = file("furnished_1.0_all.deb", "!<arch>\n");
+    world.ok(&["software", "installer", "add", &package, "--condition", &"SELECT 1 ".repeat(50)]);
+    world.ok(&["software", "install", "furnished", "--all", "--yes", "--no-wait"]);
 }
 
 /// Whether a query is about the host itself, whose facts were reported with the enrollment.

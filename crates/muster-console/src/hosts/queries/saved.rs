@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{OsqueryWrite, PrivilegeName};
 use muster_core::saved_query::SavedQuery;
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::saved_queries::SavedQueryDraft;
 use muster_management::error::status_of;
@@ -20,11 +20,14 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
+use crate::versioned::{Edit, update_to};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
 /// Maximum size of the form, bytes: SQL can take three bytes for each of its own.
 const MAX_FORM: usize = 256 << 10;
+/// Code of the error about a change by somebody else.
+const CHANGED: &str = "saved_query_changed";
 
 /// The form of a saved query.
 #[derive(Clone, Default, Deserialize)]
@@ -114,17 +117,14 @@ async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<SavedQuery, 
 
 /// Saves a new query. A name that is taken is not replaced here: the person has not seen what it would replace.
 pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
-    let made = async {
-        let grant = visitor.context.grant()?;
-        let all = fleet.saved_queries().list(&visitor.context).await?;
-        if all.iter().any(|query| query.is_named(fields.name.trim())) {
-            return Err(Error::invalid("name", "a query with this name already exists"));
-        }
-        fleet.saved_queries().save(&grant, fields.draft()).await
-    };
+    let made = async { fleet.saved_queries().create(&visitor.context.grant()?, fields.draft()).await };
     match made.await {
         Ok(query) => saved(&visitor, &query),
-        Err(error) => render(&form_page(&visitor, "", fields, Some(error))),
+        Err(error) => {
+            let is_taken = error.code == "saved_query_exists";
+            let error = if is_taken { Error { field: Some("name".into()), ..error } } else { error };
+            render(&form_page(&visitor, "", fields, Some(error)))
+        }
     }
 }
 
@@ -150,24 +150,39 @@ pub async fn update(
     Id(id): Id,
     Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
-    let query = match find(&fleet, &visitor, &id).await {
-        Ok(query) => query,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    let fields = Fields { name: query.name.clone(), ..fields };
-    let now = Fields::of(&query);
-    if now.version != fields.version {
-        let message = "somebody else has changed the query since you opened it";
-        let error = Error::new(ErrorKind::Conflict, "saved_query_changed", message)
-            .remedy("the stored version is below; save again to overwrite it");
-        let fields = Fields { version: now.version.clone(), ..fields };
-        let form = form_page(&visitor, &id, fields, Some(error));
-        return render(&SavedPage { current: Some(now), ..form });
+    update_to(&fleet, &visitor, &id, fields).await
+}
+
+impl Edit for Fields {
+    type Record = SavedQuery;
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<SavedQuery, Error> {
+        find(fleet, visitor, id).await
     }
-    let made = async { fleet.saved_queries().save(&visitor.context.grant()?, fields.draft()).await };
-    match made.await {
-        Ok(query) => saved(&visitor, &query),
-        Err(error) => render(&form_page(&visitor, &id, fields, Some(error))),
+
+    fn version_of(query: &SavedQuery) -> String {
+        query.version.to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(_: &Fleet, _: &SavedQuery) -> (&'static str, String) {
+        (CHANGED, "somebody else has changed the query since you opened it".to_owned())
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, query: &SavedQuery) -> Result<Response, Error> {
+        let draft = SavedQueryDraft { name: query.name.clone(), ..self.draft() };
+        let query = fleet.saved_queries().save(&visitor.context.grant()?, draft, Some(query.version)).await?;
+        Ok(saved(visitor, &query))
+    }
+
+    async fn again(self, _: &Fleet, visitor: &Visitor, query: &SavedQuery, error: Error) -> Response {
+        let current = (error.code == CHANGED).then(|| Self::of(query));
+        let fields = Self { name: query.name.clone(), ..self };
+        let form = form_page(visitor, query.id.as_str(), fields, Some(error));
+        render(&SavedPage { current, ..form })
     }
 }
 

@@ -6,6 +6,7 @@ use muster_core::identity::Space;
 use super::lock;
 use crate::engine::carves;
 use crate::engine::error::Failure;
+use crate::engine::installs;
 use crate::engine::row::{Columns, Result, all, any, first, run};
 use crate::engine::scripts;
 use crate::engine::session::{Connection, Row, Rule, params};
@@ -58,6 +59,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     // Nor is what was done in it, which a new space with this id must not inherit.
     carves::delete_in(c, id)?;
     scripts::delete_in(c, id)?;
+    installs::delete_in(c, id)?;
     for statement in [
         sql::DELETE_ROLLOUTS_IN,
         sql::DELETE_LIVE_QUERIES_IN,

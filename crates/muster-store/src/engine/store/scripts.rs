@@ -35,6 +35,16 @@ impl ScriptStore for SqlStore {
         self.lists.read(move |c| scripts::executions(c, &run, after.as_ref(), limit)).await
     }
 
+    async fn script_executions_of(
+        &self,
+        agent: &AgentId,
+        space: &SpaceId,
+        limit: u32,
+    ) -> Result<Vec<(ScriptRun, Execution)>, StoreError> {
+        let (agent, space) = (agent.clone(), space.clone());
+        self.lists.read(move |c| scripts::executions_of(c, &agent, &space, limit)).await
+    }
+
     async fn script_execution(&self, run: &ScriptRunId, agent: &AgentId) -> Result<Option<Execution>, StoreError> {
         let (run, agent) = (run.clone(), agent.clone());
         self.points.read(move |c| scripts::execution(c, &run, &agent)).await

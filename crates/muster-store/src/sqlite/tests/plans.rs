@@ -8,8 +8,8 @@ use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::search::Fact;
 use crate::sql::{
-    actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, idempotency, log,
-    output_keys, policies, scripts, software,
+    actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, idempotency,
+    installs, log, output_keys, policies, scripts, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -66,6 +66,8 @@ fn reads_of_a_check_in_search_an_index() {
         enrollment_keys::EXPIRED_BEFORE,
         enrollment_keys::LIST,
         enrollment_keys::LIST_AFTER,
+        enrollment_keys::ONE_TIME,
+        enrollment_keys::COUNT_ONE_TIME,
         policies::BY_NAME,
         policies::HEAD,
         policies::DEFAULT_HEAD,
@@ -80,6 +82,15 @@ fn reads_of_a_check_in_search_an_index() {
         scripts::DUE,
         scripts::COUNT_GONE,
         scripts::EXECUTIONS,
+        scripts::CHANGE_SAVED,
+        installs::SENT,
+        installs::TAKE_RESULT,
+        installs::DUE,
+        installs::NEEDED,
+        installs::COUNT_GONE,
+        installs::HOSTS,
+        installs::OF_HOST,
+        installs::UNFINISHED,
         files::UPLOAD_FOR,
         files::UPLOADS_BEGUN_BEFORE,
         files::DELETE_CLOSED_UPLOAD,

@@ -1,0 +1,142 @@
+//! `/software/installs/{id}`: an install or uninstall with its hosts.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use muster_core::authorization::PrivilegeName;
+use muster_core::install::{HostInstall, InstallRun};
+use muster_core::time::Timestamp;
+use muster_core::{Error, shell};
+use muster_fleet::Fleet;
+use muster_fleet::installs::MAX_PAGE;
+use serde::Deserialize;
+
+use super::{INSTALLERS, INSTALLS, INSTALLS_API, progress, state, title};
+use crate::agents::agent::name_or_id;
+use crate::agents::asked::encoded;
+use crate::elsewhere::{cli, curl};
+use crate::frame::Frame;
+use crate::hosts::TAB;
+use crate::hosts::facts::cut;
+use crate::request::{Id, Pressed};
+use crate::settings::shown;
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+use crate::{failure, notice};
+
+/// Parameters of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// The last agent of the previous page.
+    after: String,
+}
+
+#[derive(Template)]
+#[template(path = "hosts/install_run.html")]
+struct RunPage {
+    frame: Frame,
+    id: String,
+    /// Path of the installer, which may have been deleted.
+    installer: String,
+    state: super::State,
+    progress: String,
+    created: Moment,
+    created_by: String,
+    expires: Moment,
+    retries: u64,
+    is_running: bool,
+    hosts: Vec<HostRow>,
+    next: String,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+struct HostRow {
+    /// Id of the host, or empty; then that of its orbit.
+    host: String,
+    agent: String,
+    name: String,
+    state: super::State,
+    step: String,
+    ended: Option<Moment>,
+    attempts: u64,
+    /// Names, exit codes and outputs of the steps that ran.
+    outputs: Vec<(&'static str, String)>,
+}
+
+impl HostRow {
+    fn new(one: HostInstall, run: &InstallRun, now: Timestamp) -> Self {
+        let agent = one.agent.to_string();
+        Self {
+            state: super::outcome(one.outcome(run, now)),
+            step: one.failed_step(run.kind).map(str::to_owned).unwrap_or_default(),
+            host: one.host.as_ref().map(ToString::to_string).unwrap_or_default(),
+            name: cut(name_or_id(&one.hostname, &agent)),
+            ended: Moment::of(one.ended_at, now),
+            attempts: one.attempts,
+            outputs: outputs(one),
+            agent,
+        }
+    }
+}
+
+fn outputs(one: HostInstall) -> Vec<(&'static str, String)> {
+    let Some(result) = one.result else { return Vec::new() };
+    let condition = result.condition.filter(|text| !text.is_empty()).map(|text| ("Condition", text));
+    let steps = [("Script", result.script), ("Post-install script", result.post_install)];
+    let ran = steps
+        .into_iter()
+        .filter_map(|(name, step)| step.map(|step| (name, format!("exit code {}\n{}", step.exit_code, step.output))));
+    condition.into_iter().chain(ran).collect()
+}
+
+/// Shows a run.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Params(asked): Params<Asked>,
+) -> Response {
+    let made = async {
+        let (found, now) = (fleet.installs().find(&visitor.context, &id).await?, fleet.now());
+        let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
+        let hosts = fleet.installs().hosts(&found, after, MAX_PAGE).await?;
+        let last = hosts.last().filter(|_| hosts.len() == MAX_PAGE as usize).map(|last| last.agent.to_string());
+        let run = found.run();
+        Ok(RunPage {
+            frame: Frame::new(&visitor, title(run), TAB),
+            installer: format!("{INSTALLERS}/{}", run.installer),
+            state: state(run, now),
+            progress: progress(run),
+            created: Moment::new(run.created_at, now),
+            created_by: run.created_by.clone(),
+            expires: Moment::new(run.expires_at, now),
+            retries: run.max_retries,
+            is_running: run.state(now) == "running",
+            hosts: hosts.into_iter().map(|one| HostRow::new(one, run, now)).collect(),
+            next: last
+                .map(|last| format!("{}{INSTALLS}/{}?after={}", visitor.base, run.id, encoded(&last)))
+                .unwrap_or_default(),
+            lacks: visitor.lacks(PrivilegeName::SoftwareInstall),
+            cli: cli(&visitor, &format!("software results {}", shell::argument(run.id.as_str()))),
+            api: curl(&visitor, "GET", &format!("{INSTALLS_API}/{}/hosts", run.id), ""),
+            id: run.id.to_string(),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Cancels a run.
+pub async fn cancel(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    let made = async {
+        let found = fleet.installs().find(&visitor.context, &id).await?;
+        let run = fleet.installs().cancel(&visitor.context, &found).await?;
+        let text = "Cancelled. Hosts that have begun report their results.";
+        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{INSTALLS}/{}", run.id)), text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
