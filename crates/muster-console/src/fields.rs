@@ -27,7 +27,9 @@ const LABELS: [(&str, &str); 16] = [
 /// Returns whether an error is about a field of a form. An item of a list, `tags[2]`, is a part of its field.
 pub fn concerns(error: &Error, field: &str) -> bool {
     match error.field.as_deref() {
-        Some(named) => named.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('[')),
+        Some(named) => named
+            .strip_prefix(field)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('[') && rest.ends_with(']')),
         // The store finds out that another object has the name, and knows no fields.
         None => field == "name" && (error.code.ends_with("name_taken") || error.message.starts_with("the name ")),
     }
@@ -88,6 +90,7 @@ mod tests {
     fn an_error_is_shown_at_its_field_and_under_the_name_of_the_field() {
         let item = Error::invalid("tags[2]", "too long");
         assert!(concerns(&item, "tags") && !concerns(&item, "tag") && !concerns(&item, "name"));
+        assert!(!concerns(&Error::invalid("waves[0].soak", "x"), "waves"));
         assert_eq!((reason(&item), summary(&item).as_str()), ("too long", "Tags, item 3: too long"));
         let nested =
             Error { field: Some("inactivity_timeout".into()), ..Error::invalid("settings.inactivity_timeout", "x") };

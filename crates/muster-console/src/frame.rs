@@ -41,8 +41,7 @@ const TABS: [Tab; 10] = [
 ];
 
 /// Beginnings of the paths of hosts' pages that are not below `/hosts`.
-const OF_HOSTS: [&str; 8] =
-    ["/carves", "/checks", "/fleetd", "/labels", "/packs", "/queries", "/scripts", "/software"];
+const OF_HOSTS: [&str; 8] = ["/carves", "/checks", "/fleetd", "/labels", "/packs", "/queries", "/scripts", "/software"];
 
 /// A space to which the person can change.
 pub struct SpaceLink {
