@@ -62,9 +62,3 @@
     }
   });
 })();
-
-// The page of a new enrollment key comes in answer to a form. Its own address can be reloaded and shared.
-{
-  const address = document.querySelector("[data-address]")?.dataset.address;
-  if (address) history.replaceState(null, "", address);
-}

@@ -116,3 +116,13 @@ const fit = () => {
 addEventListener("resize", fit);
 document.addEventListener("htmx:afterSwap", fit);
 fit();
+
+// A page that shows what a form has created comes in answer to the form. It gets an address of its own, which can be reloaded
+// and shared; reloading never creates another key or token.
+{
+  const address = document.querySelector("[data-address]")?.dataset.address;
+  if (address) history.replaceState(null, "", address);
+}
+
+// After a form was rejected, the focus is on the field that is wrong; without one, the message above the form has it.
+document.querySelector("main [aria-invalid=true]:not([type=hidden])")?.focus();

@@ -24,6 +24,7 @@ const STYLES: &str = concat!(
 /// The script, in parts. Pages work without it where that is possible.
 const SCRIPTS: &str = concat!(
     include_str!("../assets/muster.js"),
+    include_str!("../assets/forms.js"),
     include_str!("../assets/agents.js"),
     include_str!("../assets/hosts.js"),
     include_str!("../assets/policies.js"),

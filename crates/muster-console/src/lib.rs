@@ -12,6 +12,7 @@ mod confirm;
 mod download;
 mod elsewhere;
 mod failure;
+mod fields;
 mod frame;
 mod hosts;
 mod links;
@@ -43,7 +44,7 @@ pub use unknown::in_html;
 /// A page: its path below the space, and what answers its methods.
 type Route = (&'static str, MethodRouter<Arc<Fleet>>);
 
-/// Creates the router of the pages. Each page also exists below `/s/{space}`. The connection's
+/// Creates the router of the pages, for [`in_html`]. Each page also exists below `/s/{space}`. The connection's
 /// `muster_listen::reply::Peer` must be in the request's extensions.
 pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
     let mut router = Router::new()
@@ -56,9 +57,11 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
         router = router.route(path, page.clone());
         router = router.route(&format!("/s/{{space}}{}", path.trim_end_matches('/')), page);
     }
-    let router =
-        router.layer(from_fn(notice::forget)).layer(from_fn(preferences::apply)).layer(from_fn(compress::compress));
-    router.layer(Extension(Arc::new(trust))).with_state(fleet)
+    router
+        .layer(from_fn(notice::forget))
+        .layer(from_fn(compress::compress))
+        .layer(Extension(Arc::new(trust)))
+        .with_state(fleet)
 }
 
 /// All pages of spaces, by family.

@@ -29,6 +29,9 @@ pub const PATH: &str = "/login";
 /// Path of the form that ends a session.
 pub const LOG_OUT: &str = "/logout";
 
+/// Code of the error for a form whose session has ended.
+const SESSION_ENDED: &str = "session_ended";
+
 /// Parameters of the page.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -57,6 +60,8 @@ struct LogInPage<'a> {
     error: Option<&'a Error>,
     /// Whether the page is the response to a form, whose session has ended.
     is_after_form: bool,
+    /// Whether reloading the page sends that form again, and not one of this page.
+    is_first: bool,
 }
 
 /// Shows the page.
@@ -67,9 +72,14 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, Query(asked): Query<Asked>) -
 /// Shows the page in response to a form that was not processed, because its session has ended. After the login, the browser
 /// returns to the page of the form.
 pub async fn instead_of_a_form(fleet: &Fleet, return_to: &str) -> Response {
-    let error = Error::new(ErrorKind::Unauthenticated, "session_ended", "your session has ended; nothing was saved")
+    let error = Error::new(ErrorKind::Unauthenticated, SESSION_ENDED, "your session has ended; nothing was saved")
         .remedy("log in in another tab, then reload this page, which sends the form again");
     ask(fleet, "", return_to, Some(&error), true).await
+}
+
+/// Shows the page with the reason why a login at a provider has failed.
+pub async fn refused(fleet: &Fleet, return_to: &str, error: &Error) -> Response {
+    ask(fleet, "", return_to, Some(error), false).await
 }
 
 async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Error>, is_after_form: bool) -> Response {
@@ -81,7 +91,8 @@ async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Erro
     let link = |id: &ProviderId| (id.to_string(), Link::to(&format!("/api/v1/login/oidc/{id}?return_to={back}")));
     let providers = choices.iter().map(link).collect();
     let frame = Frame::outside("Log in");
-    let shown = LogInPage { frame, providers, username, return_to: inner(return_to), error, is_after_form };
+    let is_first = error.is_some_and(|error| error.code == SESSION_ENDED);
+    let shown = LogInPage { frame, providers, username, return_to: inner(return_to), error, is_after_form, is_first };
     let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
     failure::with_retry(shown, error)
 }

@@ -92,7 +92,7 @@ fn people() -> Vec<Route> {
         ("/settings/bindings", get(bindings::list).post(bindings::bind)),
         ("/settings/providers", get(providers::list)),
         ("/settings/providers/new", get(providers::ask).post(providers::create)),
-        ("/settings/providers/{id}", get(providers::show).post(providers::update)),
+        ("/settings/providers/{id}", get(providers::show).post(update::<providers::Fields>)),
         ("/settings/providers/{id}/delete", get(providers::ask_to_delete).post(providers::delete)),
         ("/settings/bindings/{id}/delete", get(users::ask_to_unbind).post(users::unbind)),
         ("/settings/roles", get(roles::list)),

@@ -1,33 +1,49 @@
-//! Responses to unknown paths and methods: pages for browsers, JSON for clients of the API.
+//! Responses to unknown paths and methods, and to logins that fail at a provider: pages for browsers, JSON for clients of
+//! the API.
 
 use std::sync::Arc;
 
+use askama::Template;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
+use muster_management::identity::device_page;
+use muster_management::identity::html::Content;
+use muster_management::identity::log_in::LogInRefused;
 
-use crate::failure;
+use crate::frame::{Frame, page};
 use crate::links::Link;
 use crate::visitor::Visitor;
+use crate::{failure, log_in, preferences};
 
-/// Makes a router of pages and of the API answer browsers with pages, where it has neither.
-pub fn in_html(router: Router, fleet: Arc<Fleet>) -> Router {
-    router.layer(from_fn_with_state(fleet, answer))
+/// Makes a router of pages and of the API answer browsers with pages, where it has neither, and where a login fails.
+pub fn in_html(fleet: Arc<Fleet>, router: Router) -> Router {
+    router.layer(from_fn_with_state(fleet, answer)).layer(from_fn(preferences::apply))
 }
 
 async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
-    if is_api(request.uri().path()) || !wants_html(request.headers()) {
+    if !wants_html(request.headers()) {
         return next.run(request).await;
     }
+    if request.uri().path() == device_page::PATH {
+        return framed(&fleet, request, next).await;
+    }
     let (parts, body) = request.into_parts();
-    let response = next.run(Request::from_parts(parts.clone(), body)).await;
+    let mut response = next.run(Request::from_parts(parts.clone(), body)).await;
     if is_html(response.headers()) {
+        return response;
+    }
+    // Browsers come to these addresses of the API by links and redirects.
+    if let Some(LogInRefused { error, return_to }) = response.extensions_mut().remove() {
+        return log_in::refused(&fleet, &return_to, &error).await;
+    }
+    if is_api(parts.uri.path()) {
         return response;
     }
     match response.status() {
@@ -76,6 +92,25 @@ fn without_slash(parts: &Parts) -> Option<Link> {
 /// Returns the space that a path names.
 fn space_of(path: &str) -> Option<&str> {
     path.strip_prefix("/s/")?.split('/').next().filter(|space| !space.is_empty())
+}
+
+/// A page of the API in the frame of the pages.
+#[derive(Template)]
+#[template(path = "content.html")]
+struct Framed {
+    frame: Frame,
+    /// HTML, in which everything that comes from others is escaped.
+    content: String,
+}
+
+/// Answers with a page of the API in the frame of the pages: with the navigation, if somebody is logged in.
+async fn framed(fleet: &Arc<Fleet>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let visitor = Visitor::from_request_parts(&mut parts, fleet).await.ok();
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let Some(Content { title, html }) = response.extensions_mut().remove() else { return response };
+    let frame = visitor.map_or_else(|| Frame::outside(title), |visitor| Frame::new(&visitor, title, ""));
+    page(response.status(), &Framed { frame, content: html })
 }
 
 /// Returns whether a path is one of the API, in any space.

@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use serde::de::DeserializeOwned;
 
 use crate::failure;
 use crate::request::{Id, Posted};
+use crate::text::Moment;
 use crate::visitor::Visitor;
+
+/// What a form calls a field, what was typed into it, and what the record has.
+pub type Field = (&'static str, String, String);
 
 /// A form that changes a versioned record.
 pub trait Edit: Send {
@@ -25,6 +30,10 @@ pub trait Edit: Send {
     fn version(&mut self) -> &mut String;
     /// Code of the error about a change by somebody else, and what the record is now.
     fn changed(fleet: &Fleet, record: &Self::Record) -> (&'static str, String);
+    /// The fields of the form and of the record, which are compared if somebody else has changed the record.
+    fn fields(&self, _record: &Self::Record) -> Vec<Field> {
+        Vec::new()
+    }
     /// Saves the record, and redirects to the next page.
     fn save(
         &self,
@@ -78,8 +87,47 @@ pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut 
 /// Shows a form whose record somebody else has changed.
 async fn conflict<E: Edit>(fleet: &Fleet, visitor: &Visitor, mut form: E, record: &E::Record) -> Response {
     let (code, now) = E::changed(fleet, record);
+    let now = with_differences(now, &form.fields(record));
     let error = Error::new(ErrorKind::Conflict, code, now).remedy("save again to overwrite that");
     // The next attempt overwrites the version that the page shows now.
     *form.version() = E::version_of(record);
     form.again(fleet, visitor, record, error).await
+}
+
+/// Compares the fields of a form with those of a record, which stand under the same names.
+pub fn compared(typed: Vec<(&'static str, String)>, stored: Vec<(&'static str, String)>) -> Vec<Field> {
+    let typed_as = |name| typed.iter().find(|(one, _)| *one == name).map(|(_, text)| text.clone()).unwrap_or_default();
+    stored.into_iter().map(|(name, value)| (name, typed_as(name), value)).collect()
+}
+
+/// Says that somebody else has changed a record, and when.
+pub fn by_somebody(record: &str, at: Timestamp, now: Timestamp) -> String {
+    format!("somebody else has changed the {record} since you opened this page ({})", Moment::new(at, now).relative)
+}
+
+/// Adds to a message what a record has where it differs from what was typed.
+fn with_differences(message: String, fields: &[Field]) -> String {
+    let differing = fields.iter().filter(|(_, typed, stored)| typed.trim() != stored.trim());
+    let shown = differing.map(|(name, _, stored)| match stored.trim() {
+        "" => format!("{name}: empty"),
+        stored => format!("{name}: {}", stored.replace('\n', ", ")),
+    });
+    match shown.collect::<Vec<_>>() {
+        none if none.is_empty() => message,
+        all => format!("{message}. Where it differs from your form, it has now: {}", all.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_names_every_field_that_differs() {
+        let field = |name, typed: &str, stored: &str| (name, typed.to_owned(), stored.to_owned());
+        let fields = [field("name", "a", "a "), field("scopes", "x", "y\nz"), field("URL", "u", "")];
+        let message = with_differences("changed".to_owned(), &fields);
+        assert_eq!(message, "changed. Where it differs from your form, it has now: scopes: y, z; URL: empty");
+        assert_eq!(with_differences("changed".to_owned(), &fields[..1]), "changed");
+    }
 }

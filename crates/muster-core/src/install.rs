@@ -358,7 +358,7 @@ mod tests {
         use InstallState::{Done, Gone, Pending, Sent};
         let install = run(InstallKind::Install);
         let failed = || Some(result(None, Some(1), None, 1));
-        let late = i64::try_from(RESULT_WITHIN.as_secs()).unwrap() + 100;
+        let late = RESULT_WITHIN.as_secs() + 100;
         for (state, result, now, outcome) in [
             (Pending, None, 99, "pending"),
             (Pending, None, 100, "expired"),

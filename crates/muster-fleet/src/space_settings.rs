@@ -6,6 +6,7 @@ use muster_core::Error;
 use muster_core::authorization::{Grant, Privilege, SettingsRead, SettingsWrite};
 use muster_core::change::Change;
 use muster_core::error_chain::SharedError;
+use muster_core::hex;
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
 use muster_store::{Precondition, SettingWrite, StoreError, Write};
@@ -47,6 +48,13 @@ pub(crate) async fn are_scripts_disabled(store: &WatchedStore, entry: &AgentEntr
 }
 
 impl SpaceSettings {
+    /// Version, for preconditions: the same for the same settings. Settings that are set back have the former version, which is
+    /// right: whoever has seen them then overwrites nothing that they do not know.
+    pub fn version(&self) -> Result<String, Error> {
+        let text = serde_json::to_vec(self).map_err(Error::internal)?;
+        Ok(hex::encode(&hex::sha256(&text)[..16]))
+    }
+
     /// Rejects a data namespace without one of the allowed prefixes (MG90).
     pub(crate) fn check_namespace(&self, namespace: &str) -> Result<(), Error> {
         let allowed = &self.allowed_namespace_prefixes;
@@ -110,13 +118,15 @@ impl Settings {
         of(self.store.seen_by(grant)).await
     }
 
-    /// Changes the settings of the grant's space. A change without a difference writes nothing.
+    /// Changes the settings of the grant's space. A change without a difference writes nothing. With an `expected`
+    /// [`SpaceSettings::version`], it fails with `settings_changed` if the settings have another one.
     pub async fn update(
         &self,
         grant: &Grant<SettingsWrite>,
+        expected: Option<&str>,
         change: impl FnOnce(&mut SpaceSettings) + Send,
     ) -> Result<SpaceSettings, Error> {
-        self::change(&self.store, &*self.clock, grant, change).await
+        self::change(&self.store, &*self.clock, grant, expected, change).await
     }
 }
 
@@ -125,11 +135,17 @@ pub(crate) async fn change<P: Privilege>(
     store: &WatchedStore,
     clock: &dyn Clock,
     grant: &Grant<P>,
+    expected: Option<&str>,
     change: impl FnOnce(&mut SpaceSettings) + Send,
 ) -> Result<SpaceSettings, Error> {
     // The stored text, which the commit compares.
     let before = store.seen_by(grant).space_settings().await?;
     let known = parse(before.as_deref())?;
+    if let Some(expected) = expected
+        && expected != known.version()?
+    {
+        return Err(changed());
+    }
     let mut after = known.clone();
     change(&mut after);
     after.check()?;
@@ -150,9 +166,11 @@ pub(crate) async fn change<P: Privilege>(
 
 fn refused(error: StoreError) -> Error {
     match error {
-        StoreError::Conflict(Precondition::Changed(_)) => {
-            Error::conflict("settings_changed", "the settings have changed in the meantime").remedy("retry")
-        }
+        StoreError::Conflict(Precondition::Changed(_)) => changed(),
         other => other.into(),
     }
+}
+
+fn changed() -> Error {
+    Error::conflict("settings_changed", "the settings have changed in the meantime").remedy("retry")
 }

@@ -35,7 +35,7 @@ pub mod form;
 mod host_checks;
 mod hosts;
 mod idempotency;
-mod identity;
+pub mod identity;
 mod installers;
 mod installs;
 pub mod kql;

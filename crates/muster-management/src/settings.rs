@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_protocol::management::Item;
 use muster_protocol::management::settings::{
@@ -13,6 +14,7 @@ use super::answer::{Answer, item};
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::query::IfMatch;
 use muster_fleet::Fleet;
 use muster_fleet::space_settings::SpaceSettings as Record;
 
@@ -33,9 +35,10 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn settings(record: &Record) -> Settings {
-    Settings {
+fn settings(record: &Record) -> Result<Settings, Error> {
+    Ok(Settings {
         id: ID.into(),
+        version: Some(record.version()?),
         has_seen_add_data_notice: record.has_seen_add_data_notice,
         prerelease_integrations_enabled: record.prerelease_integrations_enabled.unwrap_or(false),
         delete_unenrolled_agents: DeleteUnenrolled {
@@ -48,7 +51,7 @@ fn settings(record: &Record) -> Settings {
         output_secret_storage_requirements_met: true,
         action_secret_storage_requirements_met: true,
         preconfigured_fields: Vec::new(),
-    }
+    })
 }
 
 fn of_space(record: Record) -> SpaceSettings {
@@ -56,12 +59,13 @@ fn of_space(record: Record) -> SpaceSettings {
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<Settings>> {
-    Ok(item(settings(&fleet.space_settings().read(&context.grant()?).await?)))
+    Ok(item(settings(&fleet.space_settings().read(&context.grant()?).await?)?))
 }
 
 async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    IfMatch(version): IfMatch,
     Body(body): Body<SaveSettings>,
 ) -> Answer<Item<Settings>> {
     let grant = context.grant()?;
@@ -73,7 +77,7 @@ async fn update(
         settings.prerelease_integrations_enabled =
             body.prerelease_integrations_enabled.or(settings.prerelease_integrations_enabled);
     };
-    Ok(item(settings(&fleet.space_settings().update(&grant, change).await?)))
+    Ok(item(settings(&fleet.space_settings().update(&grant, version.as_deref(), change).await?)?))
 }
 
 async fn get_of_space(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<SpaceSettings>> {
@@ -83,6 +87,7 @@ async fn get_of_space(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) 
 async fn update_of_space(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    IfMatch(version): IfMatch,
     Body(body): Body<SaveSpaceSettings>,
 ) -> Answer<Item<SpaceSettings>> {
     let grant = context.grant()?;
@@ -91,5 +96,5 @@ async fn update_of_space(
             settings.allowed_namespace_prefixes = prefixes;
         }
     };
-    Ok(item(of_space(fleet.space_settings().update(&grant, change).await?)))
+    Ok(item(of_space(fleet.space_settings().update(&grant, version.as_deref(), change).await?)))
 }

@@ -250,7 +250,13 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
 
 /// Names the field of an error that has none.
 fn at_field(error: Error) -> Error {
-    if error.code == "host_check_exists" { Error { field: Some("name".into()), ..error } } else { error }
+    let field = match error.code {
+        "host_check_exists" => "name",
+        // The only thing that a check refers to.
+        "not_found" if error.message.starts_with("label ") => "labels",
+        _ => return error,
+    };
+    Error { field: Some(field.into()), ..error }
 }
 
 /// Shows a check with its hosts.

@@ -1,6 +1,6 @@
 //! What the pages of a change of a policy carry from one to the next, and its application.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::Error;
 use muster_core::authorization::OpContext;
@@ -56,6 +56,8 @@ pub struct Draft {
     pub secret_name: Vec<String>,
     /// Their values; an empty one keeps the stored value.
     pub secret_value: Vec<SecretText>,
+    /// Names of the secrets for which a value was entered on a page before, and that have to be entered again.
+    pub secret_again: Vec<String>,
     /// `edit` returns to the editor.
     pub step: String,
     /// The agents of each wave of a rollout.
@@ -114,6 +116,18 @@ impl Draft {
     /// Names of the secrets for which a value was entered.
     pub fn given_secrets(&self) -> Vec<String> {
         self.secrets().into_keys().collect()
+    }
+
+    /// Names of the secrets for which a value was entered, here or on a page before. No page keeps values, so that those that
+    /// are not entered again are lost.
+    pub fn entered_secrets(&self) -> BTreeSet<String> {
+        self.secret_again.iter().filter(|name| !name.is_empty()).cloned().chain(self.given_secrets()).collect()
+    }
+
+    /// Names of the secrets whose value was entered on a page before, but not again. Saving keeps their stored values.
+    pub fn lost_secrets(&self) -> Vec<String> {
+        let given = self.secrets();
+        self.entered_secrets().into_iter().filter(|name| !given.contains_key(name)).collect()
     }
 
     fn secrets(&self) -> BTreeMap<String, Option<Zeroizing<String>>> {
@@ -192,6 +206,9 @@ mod tests {
             ..Draft::default()
         };
         assert_eq!(draft.given_secrets(), ["B"]);
+        let later = Draft { secret_again: vec!["A".into(), "B".into()], ..draft.clone() };
+        assert_eq!(later.lost_secrets(), ["A"], "it was entered before, but not again");
+        assert_eq!(later.entered_secrets().into_iter().collect::<Vec<_>>(), ["A", "B"]);
         assert_eq!((draft.secrets().len(), draft.with_plain_lines().text.as_str()), (1, "a\nb"));
     }
 }

@@ -69,7 +69,7 @@ fn connection(path: &str) -> Option<String> {
         }
         ["fields", "data_output_id"] | ["data_output_id"] => Some("the output for data".to_owned()),
         ["fields", "monitoring_output_id"] | ["monitoring_output_id"] => Some("the output for monitoring".to_owned()),
-        ["fields", "download_source_id"] | ["download_source_id"] => Some("the source of upgrades".to_owned()),
+        ["fields", "download_source_id"] | ["download_source_id"] => Some("the download source".to_owned()),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{PoliciesRead, PrivilegeName};
+use muster_core::policy::problem::SET_SECRET;
 use muster_core::policy::source::restore;
 use muster_core::policy::{Policy, file};
 use muster_fleet::Fleet;
@@ -54,10 +55,17 @@ struct EditPage<'a> {
     error: Option<&'a Error>,
     problems: Vec<ProblemRow>,
     /// Names of the secrets that the policy has or that the text refers to.
-    secrets: Vec<String>,
+    secrets: Vec<SecretField>,
     is_managed: bool,
     cannot_update: &'static str,
     hints: &'static [Hints],
+}
+
+/// The field of a secret.
+struct SecretField {
+    name: String,
+    /// Whether a value has to be entered again, because the page does not keep it.
+    is_lost: bool,
 }
 
 /// A problem of a text, as the editor shows it.
@@ -128,7 +136,7 @@ async fn editor<'a>(
         active: ActiveRollout::of(fleet, &policy).await?,
         frame: Frame::new(visitor, format!("Edit {}", policy.name), TAB),
         agents: super::agents(agents_on(fleet, visitor, &policy).await?),
-        secrets: secrets(&policy, draft),
+        secrets: secrets(&policy, draft, error),
         id: policy.id.to_string(),
         is_managed: policy.is_managed,
         cannot_update: visitor.lacks(PrivilegeName::PoliciesUpdate),
@@ -149,18 +157,25 @@ pub fn problems(error: &Error) -> Vec<ProblemRow> {
             "" => problem.reason.clone(),
             path => format!("{path}: {}", problem.reason),
         },
-        remedy: problem.remedy.clone(),
+        // Commands and requests have other ways to set a secret than the form.
+        remedy: match problem.remedy.as_str() {
+            SET_SECRET => "Enter its value below, under Secrets, or correct the name.".to_owned(),
+            remedy => remedy.to_owned(),
+        },
     };
     all.map(row).collect()
 }
 
 /// Returns the names of the secrets for which the page has a field.
-fn secrets(policy: &Policy, draft: &Draft) -> Vec<String> {
+fn secrets(policy: &Policy, draft: &Draft, error: Option<&Error>) -> Vec<SecretField> {
     // What was written into the configuration itself is changed there.
     let stored = policy.secrets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with("inline."));
     let referred = draft.text.split(REFERENCE).skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name));
     let referred = referred.filter(|name| !name.starts_with("inline.") && name.len() <= 64 && !name.contains('\n'));
-    let entered = draft.secret_name.iter().map(String::as_str).filter(|name| !name.is_empty());
-    let names: BTreeSet<&str> = stored.chain(referred).chain(entered).take(SECRETS).collect();
-    names.into_iter().map(str::to_owned).collect()
+    let mut lost = draft.entered_secrets();
+    // An output with another destination needs its secrets again.
+    lost.extend(error.and_then(|error| error.field.as_deref()?.strip_prefix("secrets.")).map(str::to_owned));
+    let entered = draft.secret_name.iter().chain(&lost).map(|name| name.trim()).filter(|name| !name.is_empty());
+    let names: BTreeSet<&str> = entered.chain(referred).chain(stored).take(SECRETS).collect();
+    names.into_iter().map(|name| SecretField { name: name.to_owned(), is_lost: lost.contains(name) }).collect()
 }

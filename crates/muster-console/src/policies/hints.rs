@@ -38,7 +38,7 @@ pub static HINTS: [Hints; 4] = [
             ("data_output_id", "id of the output for data"),
             ("monitoring_output_id", "id of the output for monitoring"),
             ("fleet_server_host_id", "id of the servers that agents check in with"),
-            ("download_source_id", "id of the source of upgrades"),
+            ("download_source_id", "id of the download source"),
             ("agent_features", "list of {name, enabled}, such as fqdn"),
             ("advanced_settings", "object: limits and logging of the agent"),
             ("global_data_tags", "list of {name, value}, added to all data"),

@@ -31,6 +31,7 @@ use muster_store::query::Page;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::rollouts::StateText;
 use crate::text::Moment;
@@ -41,6 +42,8 @@ pub use review::refused;
 
 /// Path of the list.
 pub const TAB: &str = "/policies";
+/// Path of the policies in the API.
+pub const API: &str = "/api/fleet/agent_policies";
 /// Number of policies on a page of the list.
 const ROWS: u32 = 100;
 /// Maximum number of policies to choose from.
@@ -83,6 +86,8 @@ struct PoliciesPage {
     next: String,
     /// The privilege to create policies, if it is missing.
     cannot_create: &'static str,
+    cli: String,
+    api: String,
 }
 
 /// A policy with the number of its agents.
@@ -135,6 +140,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<Policie
         is_first: asked.after.is_empty(),
         total: found.total,
         cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
+        cli: cli(visitor, "policy list"),
+        api: curl(visitor, "GET", API, ""),
     })
 }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PoliciesRead, PrivilegeName};
 use muster_core::policy::{Policy, file};
-use muster_core::{Error, ErrorKind};
+use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::network_objects::{NetworkFamily, NetworkObjects};
 use muster_fleet::policies::version_token;
@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 
 use super::change::Draft;
 use super::text::of_fields;
-use super::{TAB, review};
+use super::{API, TAB, review};
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
@@ -66,6 +67,8 @@ struct SettingsPage<'a> {
     error: Option<&'a Error>,
     cannot_update: &'static str,
     cannot_protect: &'static str,
+    cli: String,
+    api: String,
 }
 
 /// A choice of another object.
@@ -107,6 +110,8 @@ async fn form_page(
         is_managed: policy.is_managed,
         cannot_update: visitor.lacks(PrivilegeName::PoliciesUpdate),
         cannot_protect: visitor.lacks(PrivilegeName::PoliciesProtect),
+        cli: cli(visitor, &format!("policy apply -f {}", shell::word(&format!("{}.yml", policy.name)))),
+        api: curl(visitor, "PUT", &format!("{API}/{}", policy.id), &fields.body().to_string()),
         fields,
         error,
     };
@@ -160,6 +165,18 @@ impl Fields {
             fleet_server_host_id: text("fleet_server_host_id"),
             download_source_id: text("download_source_id"),
         }
+    }
+
+    /// The same change as a request: the fields that the API always needs, and the times.
+    fn body(&self) -> Value {
+        let mut body = json!({"name": self.name, "namespace": self.namespace, "description": self.description});
+        let times = [("inactivity_timeout", &self.inactivity_timeout), ("unenroll_timeout", &self.unenroll_timeout)];
+        for (name, text) in times {
+            if let Ok(seconds) = text.trim().parse::<u64>() {
+                body[name] = seconds.into();
+            }
+        }
+        body
     }
 
     fn reference(&self, name: &str) -> &str {
@@ -271,7 +288,7 @@ async fn references(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result
     };
     let (hosts, sources) =
         (objects(fleet.server_hosts(), visitor).await?, objects(fleet.download_sources(), visitor).await?);
-    let labels = ["Output for data", "Output for monitoring", "Fleet Server hosts", "Source of upgrades"];
+    let labels = ["Output for data", "Output for monitoring", "Fleet Server host", "Download source"];
     let found: [Choices; 4] = [outputs.clone(), outputs, hosts, sources];
     let all = REFERENCES.into_iter().zip(labels).zip(found);
     Ok(all.map(|((name, label), found)| reference(name, label, fields.reference(name), found)).collect())

@@ -54,10 +54,17 @@ struct Row {
 
 /// Shows the page.
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap) -> Response {
-    render(&fleet, &visitor, &headers, None).await
+    render(&fleet, &visitor, &headers, None, None).await
 }
 
-async fn render(fleet: &Fleet, visitor: &Visitor, headers: &HeaderMap, error: Option<Error>) -> Response {
+/// Shows the page; after a form was rejected, with the time zone that was typed.
+async fn render(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    zone: Option<String>,
+    error: Option<Error>,
+) -> Response {
     let made = async {
         let user = fleet.sign_in().user(&visitor.context).await?;
         let this = credentials::session(headers);
@@ -67,7 +74,7 @@ async fn render(fleet: &Fleet, visitor: &Visitor, headers: &HeaderMap, error: Op
         Ok(AccountPage {
             frame: Frame::new(visitor, "My account", TAB),
             side: Side::new(visitor, PATH),
-            zone: Preferences::current().zone_name(),
+            zone: zone.unwrap_or_else(|| Preferences::current().zone_name()),
             has_password: user.is_some_and(|user| user.password.is_some()),
             sessions: sessions.into_iter().map(|one| row(&one, this.as_ref() == Some(&one.key_id), now)).collect(),
             privileges: PrivilegeName::ALL
@@ -119,7 +126,7 @@ pub async fn set_password(
     };
     match made.await {
         Ok(()) => notice::redirect(Link::to(log_in::PATH), "The password is changed. Log in with the new one."),
-        Err(error) => render(&fleet, &visitor, &headers, Some(error)).await,
+        Err(error) => render(&fleet, &visitor, &headers, None, Some(error)).await,
     }
 }
 
@@ -194,6 +201,6 @@ pub async fn set_zone(
 ) -> Response {
     match preferences::zone_cookie(zone.trim()) {
         Ok(cookie) => back(&headers, &visitor, cookie),
-        Err(error) => render(&fleet, &visitor, &headers, Some(error)).await,
+        Err(error) => render(&fleet, &visitor, &headers, Some(zone), Some(error)).await,
     }
 }

@@ -43,6 +43,8 @@ struct AlertsPage {
     receivers: Vec<Row>,
     events: Vec<Happened>,
     lacks: &'static str,
+    cli: String,
+    api: String,
 }
 
 /// What pages show of a receiver.
@@ -148,6 +150,8 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
             receivers: receivers.into_iter().map(|(one, progress)| Row::new(&one, progress, now)).collect(),
             events: events.into_iter().map(|event| happened(event, now)).collect(),
             lacks: visitor.lacks(PrivilegeName::AlertsWrite),
+            cli: cli(&visitor, "alert list"),
+            api: curl(&visitor, "GET", API, ""),
         })
     };
     shown(&visitor, TAB, made.await)

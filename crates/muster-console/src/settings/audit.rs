@@ -98,20 +98,36 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
         rows.push(row(line, &mut people, now).await);
     }
     let frame = Frame::new(visitor, "Audit log", TAB);
-    let flags = [("--actor", &actor), ("--action", &asked.action), ("--subject", &asked.subject)];
-    let flags = flags.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| shell::option(name, text));
-    let command = std::iter::once("audit list".to_owned()).chain(flags).collect::<Vec<_>>().join(" ");
+    let (command, path) = elsewhere(&actor, asked);
     Ok(AuditPage {
         next: found.next.map(|before| format!("{}&before={before}", link(&frame.base, asked))).unwrap_or_default(),
         export: export(&frame.base, asked),
         may_verify: AuditView::whole(&visitor.context).is_ok(),
         rows,
         cli: cli(visitor, &command),
-        api: curl(visitor, "GET", "/api/fleet/audit", ""),
+        api: curl(visitor, "GET", &path, ""),
         frame,
         asked,
         error,
     })
+}
+
+/// Returns the command and the path in the API that list the same events.
+fn elsewhere(actor: &str, asked: &Asked) -> (String, String) {
+    let [since, until] = [("since", &asked.since), ("until", &asked.until)].map(|(field, text)| time(field, text));
+    let filters = [
+        ("actor", actor),
+        ("action", asked.action.trim()),
+        ("subject", asked.subject.trim()),
+        ("since", since.as_str()),
+        ("until", until.as_str()),
+    ];
+    let given = || filters.iter().filter(|(_, text)| !text.is_empty());
+    let flags = given().map(|(name, text)| format!(" {}", shell::option(&format!("--{name}"), text)));
+    let pairs = given().map(|(name, text)| format!("{name}={}", utf8_percent_encode(text, NON_ALPHANUMERIC)));
+    let pairs = pairs.collect::<Vec<_>>().join("&");
+    let path = if pairs.is_empty() { "/api/fleet/audit".to_owned() } else { format!("/api/fleet/audit?{pairs}") };
+    (format!("audit list{}", flags.collect::<String>()), path)
 }
 
 async fn query(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<AuditQuery, Error> {
@@ -152,12 +168,15 @@ fn link(base: &Base, asked: &Asked) -> String {
     format!("{base}{TAB}?{}", pairs.join("&"))
 }
 
+/// Returns a time as the API takes it; empty if there is none, or if it is invalid, which the page says.
+fn time(field: &str, text: &str) -> String {
+    moment(field, text).ok().flatten().map(Timestamp::to_rfc3339_seconds).unwrap_or_default()
+}
+
 /// Returns the link to the signed file of the period.
 fn export(base: &Base, asked: &Asked) -> String {
-    // The page shows an error instead of the link if a time is invalid.
-    let time = |field: &str, text: &str| moment(field, text).ok().flatten().map(Timestamp::to_rfc3339_seconds);
     let period = [("since", time("since", &asked.since)), ("until", time("until", &asked.until))];
-    let pairs = period.into_iter().filter_map(|(name, at)| at.map(|at| format!("{name}={at}")));
+    let pairs = period.into_iter().filter(|(_, at)| !at.is_empty()).map(|(name, at)| format!("{name}={at}"));
     format!("{base}/api/fleet/audit/_export?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 

@@ -17,7 +17,7 @@ use muster_store::query::Page;
 use serde::Deserialize;
 
 use super::side::Side;
-use super::users::{PATH as USERS, given_text, scope_of};
+use super::users::{PATH as USERS, at_field, given_text, scope_of};
 use super::{TAB, given, lines};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
@@ -162,6 +162,6 @@ pub async fn bind(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Post
     };
     match fleet.bindings().create(&visitor.context, &new).await {
         Ok((binding, ineffective)) => notice::redirect(visitor.base.link(PATH), &given_text(&binding, &ineffective)),
-        Err(error) => render(&fleet, &visitor, 0, fields, Some(error)).await,
+        Err(error) => render(&fleet, &visitor, 0, fields, Some(at_field(error))).await,
     }
 }

@@ -19,6 +19,7 @@ use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::keys::NewEnrollmentKey;
 use muster_management::error::status_of;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::one_time::{OneTimeFacts, state_of};
@@ -58,6 +59,8 @@ struct KeysPage {
     previous: String,
     next: String,
     lacks: &'static str,
+    cli: String,
+    api: String,
 }
 
 /// What pages show of a key.
@@ -125,10 +128,20 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked) -> Result<KeysPage
     let now = fleet.now();
     let link = |page: u32| format!("{}{TAB}?policy={}&page={page}", visitor.base, asked.policy);
     let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;
+    let (command, path) = match &policy {
+        None => ("enrollment-key list".to_owned(), API.to_owned()),
+        Some(id) => {
+            let filter = format!("policy_id:\"{id}\"");
+            let path = format!("{API}?kuery={}", utf8_percent_encode(&filter, NON_ALPHANUMERIC));
+            (format!("enrollment-key list {}", shell::option("--filter", &filter)), path)
+        }
+    };
     Ok(KeysPage {
         frame: Frame::new(visitor, "Keys", TAB),
         rows: found.items.into_iter().map(|key| Row::new(key, &policies, now)).collect(),
         policies,
+        cli: cli(visitor, &command),
+        api: curl(visitor, "GET", &path, ""),
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         total: found.total,
         previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),

@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PrivilegeName, UsersRead, UsersWrite};
 use muster_core::identity::{NewUsers, OidcProvider};
-use muster_core::{Error, ErrorKind, shell};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
+use muster_fleet::authority::Authorized;
 use muster_fleet::identity::providers::ProviderChange;
 use muster_management::error::status_of;
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
+use crate::versioned::{Edit, Field, by_somebody, compared};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -103,6 +105,20 @@ impl Fields {
         }
     }
 
+    /// The fields, as the form calls them, without the secret.
+    fn labelled(&self) -> Vec<(&'static str, String)> {
+        let new_users = if self.new_users == "create" { NewUsers::Create } else { NewUsers::Refuse };
+        vec![
+            ("client id", self.client_id.clone()),
+            ("URL of these pages", self.url.clone()),
+            ("scopes", lines(&self.scopes.replace([' ', ','], "\n")).join(" ")),
+            ("claim with the user name", self.user_name_claim.clone()),
+            ("claim with the groups", self.groups_claim.clone()),
+            ("prefix of group names", self.group_prefix.clone()),
+            ("who may log in", who(new_users).to_owned()),
+        ]
+    }
+
     fn change(&self) -> ProviderChange {
         let secret = match (given(&self.client_secret), self.is_public.is_some()) {
             (_, true) => Some(String::new()),
@@ -129,6 +145,8 @@ struct ProviderPage {
     /// The address to register at the provider; empty for a new provider.
     redirect_uri: String,
     has_secret: bool,
+    /// Whether a secret was typed, which no page shows again.
+    has_lost_secret: bool,
     fields: Fields,
     error: Option<Error>,
     lacks: &'static str,
@@ -170,6 +188,7 @@ fn render(visitor: &Visitor, known: Option<&OidcProvider>, fields: Fields, error
         side: Side::new(visitor, PATH),
         redirect_uri: known.map(OidcProvider::redirect_uri).unwrap_or_default(),
         has_secret: known.is_some_and(|one| one.sealed_secret.is_some()),
+        has_lost_secret: !fields.client_secret.is_empty(),
         lacks: visitor.lacks(PrivilegeName::UsersWrite),
         cli: cli(visitor, &command),
         api: curl(visitor, method, &path, &body.to_string()),
@@ -199,30 +218,39 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
     }
 }
 
-/// Changes a provider.
-pub async fn update(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fields): Posted<Fields>) -> Response {
-    let provider = match fleet.providers().find::<UsersWrite>(&visitor.context, &id).await {
-        Ok(provider) => provider,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
-    let fields = Fields { id: provider.id.to_string(), issuer: provider.issuer.clone(), ..fields };
-    if provider.version.to_string() != fields.version {
-        let now = Fields::of(&provider);
-        let message = format!(
-            "somebody else has changed the provider: it is now the client {:?} with the URL {:?}, for {}",
-            now.client_id,
-            now.url,
-            who(provider.settings.new_users)
-        );
-        let error = Error::new(ErrorKind::Conflict, "provider_changed", message).remedy("save again to overwrite that");
-        return render(&visitor, Some(&provider), Fields { version: now.version, ..fields }, Some(error));
+impl Edit for Fields {
+    type Record = Authorized<OidcProvider, UsersWrite>;
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
+        fleet.providers().find(&visitor.context, id).await
     }
-    match fleet.providers().update(&visitor.context, &provider, &fields.change()).await {
-        Ok(after) => {
-            let text = format!("The provider {} is saved. The change applies from the next login.", after.id);
-            notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text)
-        }
-        Err(error) => render(&visitor, Some(&provider), fields, Some(error)),
+
+    fn version_of(provider: &Self::Record) -> String {
+        provider.version.to_string()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(fleet: &Fleet, provider: &Self::Record) -> (&'static str, String) {
+        ("provider_changed", by_somebody("provider", provider.updated_at, fleet.now()))
+    }
+
+    fn fields(&self, provider: &Self::Record) -> Vec<Field> {
+        compared(self.labelled(), Self::of(provider).labelled())
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, provider: &Self::Record) -> Result<Response, Error> {
+        let after = fleet.providers().update(&visitor.context, provider, &self.change()).await?;
+        let text = format!("The provider {} is saved. The change applies from the next login.", after.id);
+        Ok(notice::redirect(visitor.base.link(format_args!("{PATH}/{}", after.id)), &text))
+    }
+
+    async fn again(self, _: &Fleet, visitor: &Visitor, provider: &Self::Record, error: Error) -> Response {
+        // Neither can be changed.
+        let fields = Self { id: provider.id.to_string(), issuer: provider.issuer.clone(), ..self };
+        render(visitor, Some(provider), fields, Some(error))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/settings/roles`: named sets of privileges.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use askama::Template;
@@ -20,7 +21,7 @@ use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
-use crate::versioned::Edit;
+use crate::versioned::{Edit, Field, by_somebody};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -191,10 +192,20 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, role: &Self::Record) -> (&'static str, String) {
+    fn changed(fleet: &Fleet, role: &Self::Record) -> (&'static str, String) {
+        ("role_changed", by_somebody("role", role.updated_at, fleet.now()))
+    }
+
+    fn fields(&self, role: &Self::Record) -> Vec<Field> {
         let names: Vec<&str> = role.privileges.iter().map(PrivilegeName::as_str).collect();
-        let now = format!("somebody else has changed the role; it has these privileges now: {}", names.join(", "));
-        ("role_changed", now)
+        let typed: BTreeSet<&str> = self.privileges.iter().map(String::as_str).collect();
+        let in_order =
+            PrivilegeName::ALL.iter().copied().map(PrivilegeName::as_str).filter(|name| typed.contains(name));
+        vec![
+            ("name", self.name.clone(), role.name.clone()),
+            ("description", self.description.clone(), role.description.clone()),
+            ("privileges", in_order.collect::<Vec<_>>().join(", "), names.join(", ")),
+        ]
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, role: &Self::Record) -> Result<Response, Error> {

@@ -29,7 +29,7 @@ const GROUPS: [(&str, &[Subject]); 4] = [
             subject("/settings/outputs", "Outputs", "Where agents send their data.", Some(Name::OutputsRead)),
             subject(
                 "/settings/hosts",
-                "Server hosts",
+                "Fleet Server hosts",
                 "URLs at which agents reach the fleet.",
                 Some(Name::ServerHostsRead),
             ),

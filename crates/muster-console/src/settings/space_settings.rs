@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
-use muster_core::authorization::{PrivilegeName, SettingsRead};
+use muster_core::authorization::PrivilegeName;
 use muster_fleet::Fleet;
 use muster_fleet::space_settings::SpaceSettings;
 use muster_management::error::status_of;
@@ -19,6 +19,7 @@ use super::{TAB, lines};
 use crate::elsewhere::curl;
 use crate::frame::{Frame, page};
 use crate::request::Posted;
+use crate::versioned::{Edit, Field, update_to};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -34,6 +35,27 @@ pub struct Fields {
     prefixes: String,
     deletes: Option<String>,
     days: String,
+    /// The version that the form was made from.
+    version: String,
+}
+
+impl Fields {
+    /// Days until unenrolled agents are deleted.
+    fn days(&self) -> Result<u64, Error> {
+        match (&self.deletes, self.days.trim()) {
+            (None, _) | (_, "") => Ok(0),
+            (_, text) => text.parse().map_err(|_| Error::invalid("days", "must be a number of days")),
+        }
+    }
+
+    /// What happens to unenrolled agents.
+    fn retention(&self) -> String {
+        match (&self.deletes, self.days.trim()) {
+            (None, _) => "are kept".to_owned(),
+            (Some(_), "" | "0") => "are deleted with the next housekeeping".to_owned(),
+            (Some(_), days) => format!("are deleted after {days} days"),
+        }
+    }
 }
 
 #[derive(Template)]
@@ -49,19 +71,19 @@ struct SettingsPage {
 
 /// Shows the settings.
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
-    let made = async { fleet.space_settings().read(&visitor.context.grant::<SettingsRead>()?).await };
-    match made.await {
-        Ok(settings) => render(&visitor, fields_of(&settings), None),
+    match Fields::find(&fleet, &visitor, "").await {
+        Ok((settings, version)) => render(&visitor, fields_of(&settings, version), None),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
 
-fn fields_of(settings: &SpaceSettings) -> Fields {
+fn fields_of(settings: &SpaceSettings, version: String) -> Fields {
     let days = settings.delete_unenrolled_after.map(|seconds| seconds.div_ceil(DAY).to_string());
     Fields {
         prefixes: settings.allowed_namespace_prefixes.join("\n"),
         deletes: days.as_ref().map(|_| "1".to_owned()),
         days: days.unwrap_or_default(),
+        version,
     }
 }
 
@@ -80,21 +102,51 @@ fn render(visitor: &Visitor, fields: Fields, error: Option<Error>) -> Response {
 
 /// Changes the settings.
 pub async fn update(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
-    let made = async {
+    // The space is that of the page, so that there is no id.
+    update_to(&fleet, &visitor, "", fields).await
+}
+
+impl Edit for Fields {
+    type Record = (SpaceSettings, String);
+
+    async fn find(fleet: &Fleet, visitor: &Visitor, _: &str) -> Result<Self::Record, Error> {
+        let settings = fleet.space_settings().read(&visitor.context.grant()?).await?;
+        let version = settings.version()?;
+        Ok((settings, version))
+    }
+
+    fn version_of((_, version): &Self::Record) -> String {
+        version.clone()
+    }
+
+    fn version(&mut self) -> &mut String {
+        &mut self.version
+    }
+
+    fn changed(_: &Fleet, _: &Self::Record) -> (&'static str, String) {
+        ("settings_changed", "somebody else has changed the settings since you opened this page".to_owned())
+    }
+
+    fn fields(&self, (settings, version): &Self::Record) -> Vec<Field> {
+        let stored = fields_of(settings, version.clone());
+        vec![
+            ("allowed prefixes", self.prefixes.clone(), stored.prefixes.clone()),
+            ("unenrolled agents", self.retention(), stored.retention()),
+        ]
+    }
+
+    async fn save(&self, fleet: &Fleet, visitor: &Visitor, (_, version): &Self::Record) -> Result<Response, Error> {
         let grant = visitor.context.grant()?;
-        let days: u64 = match (&fields.deletes, fields.days.trim()) {
-            (None, _) | (_, "") => 0,
-            (_, text) => text.parse().map_err(|_| Error::invalid("days", "must be a number of days"))?,
-        };
-        let (deletes, prefixes) = (fields.deletes.is_some(), lines(&fields.prefixes));
+        let (deletes, days, prefixes) = (self.deletes.is_some(), self.days()?, lines(&self.prefixes));
         let change = move |settings: &mut SpaceSettings| {
             settings.allowed_namespace_prefixes = prefixes;
             settings.delete_unenrolled_after = deletes.then(|| days.saturating_mul(DAY));
         };
-        fleet.space_settings().update(&grant, change).await
-    };
-    match made.await {
-        Ok(_) => notice::redirect(visitor.base.link(PATH), "The settings are saved."),
-        Err(error) => render(&visitor, fields, Some(error)),
+        fleet.space_settings().update(&grant, Some(version), change).await?;
+        Ok(notice::redirect(visitor.base.link(PATH), "The settings are saved."))
+    }
+
+    async fn again(self, _: &Fleet, visitor: &Visitor, _: &Self::Record, error: Error) -> Response {
+        render(visitor, self, Some(error))
     }
 }

@@ -22,7 +22,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::links::{Base, Link};
 use crate::request::{Id, Posted, Pressed};
-use crate::versioned::Edit;
+use crate::versioned::{Edit, Field, by_somebody};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -181,9 +181,15 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, space: &Self::Record) -> (&'static str, String) {
-        let now = format!("somebody else has renamed the space to {:?} ({:?})", space.name, space.description);
-        ("space_changed", now)
+    fn changed(fleet: &Fleet, space: &Self::Record) -> (&'static str, String) {
+        ("space_changed", by_somebody("space", space.updated_at, fleet.now()))
+    }
+
+    fn fields(&self, space: &Self::Record) -> Vec<Field> {
+        vec![
+            ("name", self.name.clone(), space.name.clone()),
+            ("description", self.description.clone(), space.description.clone()),
+        ]
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, space: &Self::Record) -> Result<Response, Error> {

@@ -55,6 +55,8 @@ struct TokensPage {
     previous: String,
     next: String,
     lacks: &'static str,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -125,6 +127,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<TokensP
         previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
         next: if u64::from(rows.offset + ROWS) < found.total { link(asked.page + 1) } else { String::new() },
         lacks: visitor.lacks(PrivilegeName::UsersRead),
+        cli: cli(visitor, if is_all { "token list --all" } else { "token list" }),
+        api: curl(visitor, "GET", &if is_all { format!("{API}?owner=*") } else { API.to_owned() }, ""),
     })
 }
 

@@ -6,11 +6,10 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use muster_core::Error;
 use muster_core::authorization::{BindingScope, PrivilegeName, RolesRead, Selector, UsersRead, UsersWrite};
 use muster_core::identity::{Binding, Session, Subject, User, UserKind};
-use muster_core::shell;
 use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::identity::bindings::NewBinding;
 use muster_fleet::identity::users::{NewUser, UserChange};
@@ -34,6 +33,7 @@ use crate::{failure, notice, set_up};
 /// Path of the list.
 pub const PATH: &str = "/settings/users";
 const API: &str = "/api/v1/users";
+const SERVICE_API: &str = "/api/v1/service_accounts";
 /// Number of users on a page.
 const ROWS: u32 = 50;
 /// Maximum number of bindings that the page of a user shows; a user has at most 100.
@@ -59,6 +59,8 @@ struct UsersPage {
     previous: String,
     next: String,
     lacks: &'static str,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -107,6 +109,8 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
             previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
             next: if u64::from(offset + ROWS) < found.total { link(asked.page + 1) } else { String::new() },
             lacks: visitor.lacks(PrivilegeName::UsersWrite),
+            cli: cli(&visitor, if is_service { "user list --service-accounts" } else { "user list" }),
+            api: curl(&visitor, "GET", if is_service { SERVICE_API } else { API }, ""),
         })
     };
     shown(&visitor, TAB, made.await)
@@ -305,10 +309,20 @@ pub async fn bind(
         Ok((binding, ineffective)) => {
             notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &given_text(&binding, &ineffective))
         }
-        Err(error) => match user_page(&fleet, &visitor, &id, String::new(), fields, Some(error)).await {
+        Err(error) => match user_page(&fleet, &visitor, &id, String::new(), fields, Some(at_field(error))).await {
             Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
             Err(error) => failure::inside(&visitor, &error, TAB),
         },
+    }
+}
+
+/// Names the field of an error about what a binding refers to, which has none.
+pub fn at_field(error: Error) -> Error {
+    let of = |(beginning, _): &(&str, &str)| error.kind == ErrorKind::NotFound && error.message.starts_with(beginning);
+    let fields = [("space ", "space"), ("policy ", "policies"), ("role ", "role")];
+    match fields.iter().find(|one| of(one)) {
+        Some((_, field)) => Error { field: Some((*field).to_owned()), ..error },
+        None => error,
     }
 }
 

@@ -52,7 +52,7 @@ impl Pages {
         fleet.policy("web").await;
         let trust = ServerTrust { ca: Some("/var/lib/muster/ca.crt".into()), is_plain: false };
         let pages = console_router(Arc::clone(&fleet.fleet), trust);
-        let router = in_html(management_router(Arc::clone(&fleet.fleet)).merge(pages), Arc::clone(&fleet.fleet));
+        let router = in_html(Arc::clone(&fleet.fleet), management_router(Arc::clone(&fleet.fleet)).merge(pages));
         Self { fleet, router, base_path: BasePath::default() }
     }
 

@@ -4,6 +4,7 @@
 mod agents;
 mod base_path;
 mod browsing;
+mod forms;
 mod hosts;
 mod installs;
 mod labels;
@@ -369,6 +370,7 @@ async fn a_form_that_is_sent_after_the_session_has_ended_is_not_lost_without_a_w
     let rejected = "username=ann&password=wrong&return_to=%2Fagents&after_form=yes";
     let rejected = pages.browse(Method::POST, "/login", &from, rejected).await;
     assert!(rejected.status == 401 && rejected.html.contains(r#"name="after_form""#), "{}", rejected.html);
+    assert!(rejected.html.contains("log in in another tab, then go back in this one"), "{}", rejected.html);
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ pub struct Problem {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
+/// Remedy for a reference to a secret that does not exist. Pages, which have neither the option nor the field, replace it.
+pub const SET_SECRET: &str = "set its value with `--secret NAME=…` or in the field `secrets`, or correct the name";
 /// Maximum number of problems in a message; the rest is counted.
 const MAX_SHOWN: usize = 20;
 

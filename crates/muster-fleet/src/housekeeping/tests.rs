@@ -364,7 +364,7 @@ async fn first_run_is_after_one_minute_and_then_every_ten() {
 async fn retain(test: &TestFleet, seconds: Option<u64>) {
     let grant = OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap();
     let change = |settings: &mut SpaceSettings| settings.delete_unenrolled_after = seconds;
-    test.fleet.space_settings().update(&grant, change).await.unwrap();
+    test.fleet.space_settings().update(&grant, None, change).await.unwrap();
 }
 
 #[tokio::test]

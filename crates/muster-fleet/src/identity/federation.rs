@@ -126,6 +126,12 @@ impl Federation {
         }
     }
 
+    /// Returns the path to which a login returns, of which the browser has brought back the cookie; `None` if it is not live.
+    pub async fn return_to(&self, provider: &str, cookie: Option<&str>) -> Option<String> {
+        let provider = self.providers.read(&System, provider).await.ok()?;
+        Some(self.pending(&provider, cookie, self.clock.now()).ok()?.return_to)
+    }
+
     async fn complete(
         &self,
         provider: &OidcProvider,

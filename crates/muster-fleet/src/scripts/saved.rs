@@ -111,7 +111,7 @@ impl Scripts {
     /// Switches scripts on or off in the space.
     pub async fn enable(&self, grant: &Grant<ScriptsWrite>, enabled: bool) -> Result<(), Error> {
         let change = |settings: &mut SpaceSettings| settings.scripts_disabled = !enabled;
-        space_settings::change(&self.store, &*self.clock, grant, change).await.map(drop)
+        space_settings::change(&self.store, &*self.clock, grant, None, change).await.map(drop)
     }
 }
 

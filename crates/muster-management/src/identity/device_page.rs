@@ -1,4 +1,5 @@
-//! `/device`: the page on which a person approves the login of a device. Plain HTML, without scripts.
+//! `/device`: the page on which a person approves the login of a device. Plain HTML, without scripts, to which the pages for
+//! administrators add their frame.
 
 use std::sync::Arc;
 
@@ -119,7 +120,7 @@ fn log_in(code: &str, providers: &[ProviderId]) -> String {
     let links = browser::links(providers, &address(code));
     format!(
         "<p>Log in to approve a device.</p>{links}\
-         <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{}\">\
+         <form class=\"narrow\" method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{}\">\
          <p><label>User name <input name=\"username\" autocomplete=\"username\" required></label></p>\
          <p><label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label></p>\
          <p><button name=\"decision\" value=\"log_in\">Log in</button></p></form>",
@@ -128,7 +129,7 @@ fn log_in(code: &str, providers: &[ProviderId]) -> String {
 }
 
 fn code_form() -> String {
-    "<form><p><label>Code that the device shows <input name=\"user_code\" autocomplete=\"off\" required></label></p>\
+    "<form class=\"narrow\"><p><label>Code that the device shows <input name=\"user_code\" autocomplete=\"off\" required></label></p>\
      <p><button>Continue</button></p></form>"
         .to_owned()
 }
@@ -138,7 +139,7 @@ fn question(device: &DeviceLogIn) -> String {
     format!(
         "<p>{} asks to act as you, with all your privileges. Approve it only if you started the login there yourself, and it \
          shows the code <strong>{code}</strong>.</p>\
-         <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{code}\">\
+         <form class=\"narrow\" method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{code}\">\
          <p><button name=\"decision\" value=\"approve\">Approve</button> \
          <button name=\"decision\" value=\"deny\">Deny</button></p></form>",
         escaped(&name(device))

@@ -1,4 +1,5 @@
-//! Plain HTML pages for browsers.
+//! Plain HTML pages for browsers. Their content is in the response once more, for the pages for administrators, which give it
+//! their style and navigation.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -6,8 +7,17 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+/// The content of a page, as HTML.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Title.
+    pub title: &'static str,
+    /// Content below the title. Everything in it that comes from others is escaped.
+    pub html: String,
+}
+
 /// Returns a page without scripts, which no other site can frame.
-pub fn page(status: StatusCode, title: &str, content: &str) -> Response {
+pub fn page(status: StatusCode, title: &'static str, content: &str) -> Response {
     let html = format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title} - Muster</title></head>\
@@ -24,7 +34,9 @@ pub fn page(status: StatusCode, title: &str, content: &str) -> Response {
             plain("default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
         ),
     ];
-    (status, headers, html).into_response()
+    let mut response = (status, headers, html).into_response();
+    response.extensions_mut().insert(Content { title, html: content.to_owned() });
+    response
 }
 
 /// Escapes a text for HTML.

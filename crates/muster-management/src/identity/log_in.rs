@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use muster_core::identity::LOG_IN_LIFETIME;
 use muster_fleet::Fleet;
-use muster_fleet::identity::federation::Returned;
+use muster_fleet::identity::federation::{Begun, Finished, Returned};
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::log_in::{BeginLogIn, LogInCallback, LogInChoice};
 
@@ -18,7 +18,7 @@ use crate::base_path::BasePath;
 use crate::credentials;
 use crate::endpoints::Endpoint;
 use crate::entry::{Connection, record_refusal};
-use crate::error::ApiResult;
+use crate::error::ApiError;
 use crate::openapi::{Operation, Responds};
 use crate::query::Query;
 
@@ -50,11 +50,16 @@ async fn begin(
     headers: HeaderMap,
     Path(provider): Path<String>,
     Query(query): Query<BeginLogIn>,
-) -> ApiResult<Redirect> {
+) -> Result<Redirect, LogInRefused> {
+    let refused = |error| LogInRefused { error, return_to: query.return_to.clone().unwrap_or_default() };
     let begun = fleet.federation().begin(&provider, query.return_to.as_deref(), connection.ip()).await;
-    let begun = begun.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
+    let begun = begun.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error));
+    begun.and_then(|begun| sent_to_provider(&connection, &begun)).map_err(refused)
+}
+
+fn sent_to_provider(connection: &Connection, begun: &Begun) -> Result<Redirect, Error> {
     let lifetime = LOG_IN_LIFETIME.as_secs();
-    let cookie = credentials::set_cookie(COOKIE, &begun.cookie, lifetime, is_secure(&connection, &begun.own_url))?;
+    let cookie = credentials::set_cookie(COOKIE, &begun.cookie, lifetime, is_secure(connection, &begun.own_url))?;
     Redirect::new(&begun.url, [cookie].into())
 }
 
@@ -64,13 +69,23 @@ async fn finish(
     headers: HeaderMap,
     Path(provider): Path<String>,
     Query(query): Query<LogInCallback>,
-) -> ApiResult<Redirect> {
+) -> Result<Redirect, LogInRefused> {
     let LogInCallback { code, state, iss: issuer, error, error_description } = query;
     let returned = Returned { code, state, issuer, error, error_description };
     let cookie = muster_listen::cookie(&headers, COOKIE).filter(|content| content.len() <= MAX_COOKIE);
     let finished = fleet.federation().finish(&provider, cookie, &returned, connection.ip()).await;
-    let finished = finished.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
-    let secure = is_secure(&connection, &finished.own_url);
+    let finished = finished.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error));
+    match finished.and_then(|finished| logged_in(&connection, &finished)) {
+        Ok(redirect) => Ok(redirect),
+        Err(error) => {
+            let return_to = fleet.federation().return_to(&provider, cookie).await.unwrap_or_default();
+            Err(LogInRefused { error, return_to })
+        }
+    }
+}
+
+fn logged_in(connection: &Connection, finished: &Finished) -> Result<Redirect, Error> {
+    let secure = is_secure(connection, &finished.own_url);
     let session = credentials::session_cookie(&finished.session.cookie, secure)?;
     let used = credentials::set_cookie(COOKIE, "", 0, secure)?;
     let page = format!("{}{}", BasePath::current(), finished.return_to);
@@ -82,6 +97,23 @@ fn is_secure(connection: &Connection, own_url: &str) -> bool {
     connection.is_tls() || own_url.starts_with("https://")
 }
 
+/// A login that was refused: an error of the API, whose response also carries this for the pages.
+#[derive(Clone, Debug)]
+pub struct LogInRefused {
+    /// Why.
+    pub error: Error,
+    /// Path that the browser was to return to; empty if it is unknown.
+    pub return_to: String,
+}
+
+impl IntoResponse for LogInRefused {
+    fn into_response(self) -> Response {
+        let mut response = ApiError(self.error.clone()).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
 /// Sends a browser elsewhere, with cookies.
 struct Redirect {
     location: HeaderValue,
@@ -89,7 +121,7 @@ struct Redirect {
 }
 
 impl Redirect {
-    fn new(location: &str, cookies: Vec<HeaderValue>) -> ApiResult<Self> {
+    fn new(location: &str, cookies: Vec<HeaderValue>) -> Result<Self, Error> {
         let location = HeaderValue::from_str(location).map_err(Error::internal)?;
         Ok(Self { location, cookies })
     }

@@ -1,9 +1,10 @@
 //! MG §1.4, §1.9–1.12: what tools call first, settings, and the routes of integration packages.
 
-use axum::http::Method;
+use axum::body::Body;
+use axum::http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::support::{Api, column};
+use crate::support::{Api, administrator, column};
 
 #[tokio::test]
 async fn mg16_setup_can_be_repeated_and_creates_nothing_the_second_time() {
@@ -74,6 +75,19 @@ async fn settings_are_kept() {
     assert_eq!(refused["field"], "delete_unenrolled_agents.retention_seconds");
     let off = json!({"delete_unenrolled_agents": {"enabled": false}});
     assert_eq!(api.put("/settings", off).await.ok()["item"]["delete_unenrolled_agents"]["enabled"], false);
+    let version = api.get("/settings").await.ok()["item"]["version"].as_str().unwrap().to_owned();
+    let update = async |path: &str, body: Value| {
+        let request = Request::builder().method(Method::PUT).uri(format!("/api/fleet{path}"));
+        let request = request.header("if-match", format!("\"{version}\"")).extension(administrator());
+        api.send(request.body(Body::from(body.to_string())).unwrap()).await
+    };
+    let prefixes = |all: &[&str]| json!({"allowed_namespace_prefixes": all});
+    update("/space_settings", prefixes(&["a"])).await.ok();
+    for (path, body) in [("/settings", delete(None)), ("/space_settings", prefixes(&["b"]))] {
+        assert_eq!(update(path, body).await.refused(409)["code"], "settings_changed", "{path}");
+    }
+    api.put("/space_settings", prefixes(&[])).await.ok();
+    assert_eq!(api.get("/settings").await.ok()["item"]["version"], *version, "the same settings");
     assert_eq!(api.put("/settings", json!({"nonsense": 1})).await.refused(400)["field"], "nonsense");
 }
 

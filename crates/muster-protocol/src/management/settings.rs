@@ -9,6 +9,9 @@ use serde_json::Value;
 pub struct Settings {
     /// `fleet-default-settings`.
     pub id: String,
+    /// Version of all settings of the space, also of those of `/space_settings`, for `If-Match`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Whether a notice of Kibana's pages was closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_seen_add_data_notice: Option<bool>,

@@ -94,7 +94,7 @@ impl AdminHandler {
             .with_state(watched);
         let pages = console_router(Arc::clone(fleet), trust);
         let api = fleetdm_router(fleet);
-        let pages_and_api = in_html(management_router(Arc::clone(fleet)).merge(pages), Arc::clone(fleet));
+        let pages_and_api = in_html(Arc::clone(fleet), management_router(Arc::clone(fleet)).merge(pages));
         let router = pages_and_api.merge(api).merge(watch);
         Self {
             router,

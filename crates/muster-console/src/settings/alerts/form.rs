@@ -22,7 +22,7 @@ use super::{API, Row, TAB};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
-use crate::versioned::Edit;
+use crate::versioned::{Edit, Field, by_somebody, compared};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -122,6 +122,39 @@ fn fields_of(receiver: &Receiver) -> Fields {
         }
     }
     fields
+}
+
+impl Fields {
+    /// The fields, as the form calls them, without secrets.
+    fn labelled(&self) -> Vec<(&'static str, String)> {
+        let flag = |is_set: bool| if is_set { "yes" } else { "no" }.to_owned();
+        let list = |text: &str| lines(&text.replace(',', "\n")).join(", ");
+        let mut events = self.events.clone();
+        events.sort();
+        let mut all = vec![
+            ("name", self.name.clone()),
+            ("send to", self.kind.clone()),
+            ("CA certificates", self.ca.clone()),
+            ("events", events.join(", ")),
+            ("only agents with these tags", list(&self.tags)),
+            ("no agents with these tags", list(&self.except_tags)),
+            ("enabled", flag(self.is_enabled.is_some())),
+        ];
+        // What belongs to another kind is on the form, but not a part of the receiver.
+        match self.kind.as_str() {
+            "webhook" => all.push(("URL", self.url.clone())),
+            kind => {
+                all.extend([("host", self.host.clone()), ("port", self.port.clone())]);
+                if kind == "syslog" {
+                    all.push(("syslog over TLS", flag(self.tls.is_some())));
+                } else {
+                    all.extend([("from", self.from.clone()), ("to", self.to.clone())]);
+                    all.extend([("encryption", self.security.clone()), ("user name", self.username.clone())]);
+                }
+            }
+        }
+        all
+    }
 }
 
 fn render(
@@ -249,13 +282,13 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(fleet: &Fleet, (receiver, progress): &Self::Record) -> (&'static str, String) {
-        let now = Row::new(receiver, progress.clone(), fleet.now());
-        let text = format!(
-            "somebody else has changed the receiver; it is now {:?}, for {}, and is sent {}",
-            now.name, now.target, now.sends
-        );
-        ("receiver_changed", text)
+    fn changed(fleet: &Fleet, (receiver, _): &Self::Record) -> (&'static str, String) {
+        let target = super::target(&receiver.target);
+        ("receiver_changed", by_somebody(&format!("receiver for {target}"), receiver.updated_at, fleet.now()))
+    }
+
+    fn fields(&self, (receiver, _): &Self::Record) -> Vec<Field> {
+        compared(self.labelled(), fields_of(receiver).labelled())
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, (known, _): &Self::Record) -> Result<Response, Error> {

@@ -19,10 +19,12 @@ use super::{Draft, Kind, Record};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
-use crate::versioned::{Edit, update_to};
+use crate::versioned::{Edit, Field, by_somebody, update_to};
 use crate::visitor::Visitor;
 use crate::{failure, notice, terraform};
 
+/// Step of the form that connects to what it describes.
+const TEST: &str = "test";
 /// Maximum size of the form, bytes. A document contains certificates of some kilobytes.
 const MAX_FORM: usize = 512 << 10;
 
@@ -37,7 +39,12 @@ pub struct Fields {
     yaml: String,
     /// The time of the last change that the form was made from; empty for a new object.
     seen: String,
+    /// `test` connects to it instead of saving it.
+    step: String,
 }
+
+/// Result of a test: what answers, or why it cannot be used.
+type Tested = Result<String, String>;
 
 #[derive(Template)]
 #[template(path = "settings/object.html")]
@@ -54,6 +61,8 @@ struct ObjectPage {
     /// The object as somebody else has changed it in the meantime.
     current: String,
     health: Option<(String, String)>,
+    has_test: bool,
+    tested: Option<Tested>,
     cli: String,
     api: String,
     terraform: String,
@@ -69,13 +78,13 @@ pub async fn ask<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         yaml: K::SAMPLE.to_owned(),
         ..Fields::default()
     };
-    render::<K>(&fleet, &visitor, String::new(), fields, None).await
+    render::<K>(&fleet, &visitor, String::new(), fields, Ok(None)).await
 }
 
 /// Shows an object with its form.
 pub async fn show<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     match K::find(&fleet, &visitor.context, &id).await {
-        Ok(record) => render::<K>(&fleet, &visitor, record.id.clone(), fields_of(&record), None).await,
+        Ok(record) => render::<K>(&fleet, &visitor, record.id.clone(), fields_of(&record), Ok(None)).await,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
@@ -89,6 +98,7 @@ fn fields_of(record: &Record) -> Fields {
         is_default_monitoring: flag(record.is_default_monitoring),
         yaml: yaml(&record.fields),
         seen: record.updated_at.as_micros().to_string(),
+        step: String::new(),
     }
 }
 
@@ -104,8 +114,12 @@ async fn render<K: Kind>(
     visitor: &Visitor,
     id: String,
     fields: Fields,
-    error: Option<Error>,
+    outcome: Result<Option<Tested>, Error>,
 ) -> Response {
+    let (tested, error) = match outcome {
+        Ok(tested) => (tested, None),
+        Err(error) => (None, Some(error)),
+    };
     let is_new = id.is_empty();
     let health = if is_new { Ok(None) } else { K::health(fleet, &visitor.context, &id).await };
     let current = match &error {
@@ -124,6 +138,8 @@ async fn render<K: Kind>(
         lacks: visitor.lacks(K::WRITE),
         current: current.unwrap_or_default(),
         health: health.ok().flatten(),
+        has_test: K::HAS_TEST,
+        tested,
         fields,
         cli,
         api,
@@ -200,15 +216,25 @@ fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Err
     })
 }
 
+/// Connects to what the form describes, and shows the form with the result. Nothing is saved.
+async fn tested<K: Kind>(fleet: &Fleet, visitor: &Visitor, id: String, fields: Fields) -> Response {
+    let made = async { K::test(fleet, &visitor.context, draft::<K>(&fields, None)?).await };
+    let outcome = made.await.map(Some);
+    render::<K>(fleet, visitor, id, fields, outcome).await
+}
+
 /// Creates an object.
 pub async fn create<K: Kind>(
     State(fleet): State<Arc<Fleet>>,
     Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
+    if fields.step == TEST {
+        return tested::<K>(&fleet, &visitor, String::new(), fields).await;
+    }
     let made = async { K::create(&fleet, &visitor.context, draft::<K>(&fields, None)?).await };
     match made.await {
         Ok(record) => saved::<K>(&visitor, &record, "is created"),
-        Err(error) => render::<K>(&fleet, &visitor, String::new(), fields, Some(error)).await,
+        Err(error) => render::<K>(&fleet, &visitor, String::new(), fields, Err(error)).await,
     }
 }
 
@@ -218,6 +244,12 @@ pub async fn update<K: Kind>(
     Id(id): Id,
     Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
+    if fields.step == TEST {
+        return match K::find(&fleet, &visitor.context, &id).await {
+            Ok(record) => tested::<K>(&fleet, &visitor, record.id, fields).await,
+            Err(error) => failure::inside(&visitor, &error, TAB),
+        };
+    }
     update_to(&fleet, &visitor, &id, OfKind::<K>(fields, PhantomData)).await
 }
 
@@ -239,8 +271,24 @@ impl<K: Kind> Edit for OfKind<K> {
         &mut self.0.seen
     }
 
-    fn changed(_: &Fleet, _: &Record) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed it since you opened this page; the current version is below".to_owned())
+    fn changed(fleet: &Fleet, record: &Record) -> (&'static str, String) {
+        let what = format!("{} {:?}", K::THE.trim_start_matches("The "), record.name);
+        (CHANGED, by_somebody(&what, record.updated_at, fleet.now()) + "; the current version is below")
+    }
+
+    fn fields(&self, record: &Record) -> Vec<Field> {
+        let flag = |is_set: bool| if is_set { "yes" } else { "no" }.to_owned();
+        let (typed, stored) = (&self.0, fields_of(record));
+        vec![
+            ("name", typed.name.clone(), stored.name),
+            ("type", typed.kind.clone(), stored.kind),
+            ("default", flag(typed.is_default.is_some()), flag(record.is_default)),
+            (
+                "default for monitoring data",
+                flag(typed.is_default_monitoring.is_some()),
+                flag(record.is_default_monitoring),
+            ),
+        ]
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, before: &Record) -> Result<Response, Error> {
@@ -249,7 +297,7 @@ impl<K: Kind> Edit for OfKind<K> {
     }
 
     async fn again(self, fleet: &Fleet, visitor: &Visitor, before: &Record, error: Error) -> Response {
-        render::<K>(fleet, visitor, before.id.clone(), self.0, Some(error)).await
+        render::<K>(fleet, visitor, before.id.clone(), self.0, Err(error)).await
     }
 }
 

@@ -50,6 +50,9 @@ pub trait Kind: 'static {
     /// A document with which a new object begins.
     const SAMPLE: &'static str;
 
+    /// Whether this server can connect to what an object describes.
+    const HAS_TEST: bool = false;
+
     /// Returns all objects.
     fn list(fleet: &Fleet, context: &OpContext) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
     /// Returns an object.
@@ -71,6 +74,14 @@ pub trait Kind: 'static {
         context: &OpContext,
         id: &str,
     ) -> impl Future<Output = Result<Option<(String, String)>, Error>> + Send;
+    /// Connects to what a form describes, without saving it. Returns what answers, or why it cannot be used.
+    fn test(
+        _fleet: &Fleet,
+        _context: &OpContext,
+        _draft: Draft,
+    ) -> impl Future<Output = Result<Result<String, String>, Error>> + Send {
+        async { Err(Error::invalid("step", "there is no test of such objects")) }
+    }
 }
 
 /// Outputs.
@@ -99,6 +110,7 @@ impl Kind for Outputs {
     const TYPES: &'static [&'static str] = &["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
     const HAS_DEFAULT: bool = true;
     const SAMPLE: &'static str = "hosts:\n- https://elasticsearch.example:9200\n";
+    const HAS_TEST: bool = true;
 
     async fn list(fleet: &Fleet, context: &OpContext) -> Result<Vec<Record>, Error> {
         Ok(fleet.outputs().list(&context.grant()?).await?.into_iter().map(of_output).collect())
@@ -124,6 +136,11 @@ impl Kind for Outputs {
     async fn health(fleet: &Fleet, context: &OpContext, id: &str) -> Result<Option<(String, String)>, Error> {
         let health = fleet.outputs().health(&context.grant()?, id).await?;
         Ok(Some((health.state.to_owned(), health.message)))
+    }
+
+    async fn test(fleet: &Fleet, context: &OpContext, draft: Draft) -> Result<Result<String, String>, Error> {
+        let tested = fleet.outputs().test(&context.grant()?, output_draft(draft)).await?;
+        Ok(tested.map(|version| format!("Elasticsearch {version}")).map_err(|error| error.to_string()))
     }
 }
 
@@ -237,7 +254,7 @@ macro_rules! network_kinds {
 network_kinds! {
     /// Fleet Server hosts.
     Hosts: ServerHosts, server_hosts {
-        "hosts", "Server hosts", "Create a server host", "The server host", "URLs at which agents reach the fleet.",
+        "hosts", "Fleet Server hosts", "Create a Fleet Server host", "The Fleet Server host", "URLs at which agents reach the fleet.",
         "server-host", "fleet_server_hosts", "elasticstack_fleet_server_host", ["hosts" = "host_urls"], ["default"], true, "host_urls:\n- https://fleet.example:8220\n"
     }
     /// Proxies.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{PROCESS, ROOT};
-use crate::policy::problem::Problems;
+use crate::policy::problem::{Problems, SET_SECRET};
 use crate::secret_refs::{OPEN, for_each, is_leaf, is_unclosed, join, scopes};
 
 pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool, problems: &mut Problems) {
@@ -16,11 +16,7 @@ pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> boo
         }
         if !is_secret(name) {
             let reason = format!("the policy has no secret `{}`", super::super::problem::shortened(name));
-            problems.advise(
-                join(ROOT, path),
-                reason,
-                "set its value with `--secret NAME=…` or in the field `secrets`, or correct the name",
-            );
+            problems.advise(join(ROOT, path), reason, SET_SECRET);
         }
     });
     for (path, scope) in scopes(&mut copy) {

@@ -1,0 +1,57 @@
+// Forms: what was typed is kept when a form is sent, because the session may have ended. The page of the form fills it in again
+// after the login, for the same person and in the same tab. Passwords are not kept. Texts of policies have a script of their own.
+{
+  const KEY = "muster-form";
+  const user = document.body.dataset.user;
+  const keep = (form) => {
+    try {
+      if (form) sessionStorage.setItem(KEY, JSON.stringify(form));
+      else sessionStorage.removeItem(KEY);
+    } catch { /* Too large, or the browser stores nothing. */ }
+  };
+  const kept = () => {
+    try { return JSON.parse(sessionStorage.getItem(KEY)); } catch { return null; }
+  };
+  const isTyped = ({ name, type }) => name && !["password", "file", "submit", "button", "image"].includes(type);
+  const valuesOf = (form) => {
+    const data = new FormData(form);
+    const names = new Set([...form.elements].filter(isTyped).map(({ name }) => name));
+    return [...names].map((name) => [name, data.getAll(name)]);
+  };
+  const fill = (form, all) => {
+    const values = new Map(all);
+    for (const element of [...form.elements].filter(isTyped)) {
+      const known = values.get(element.name);
+      if (!known) continue;
+      if (["checkbox", "radio"].includes(element.type)) element.checked = known.includes(element.value);
+      else if (element.type === "select-multiple") for (const option of element.options) option.selected = known.includes(option.value);
+      else if (known.length) element.value = known.shift();
+    }
+    const note = document.createElement("p");
+    note.className = "notice";
+    note.setAttribute("role", "status");
+    note.textContent = "This is what you sent before your session ended. It is not saved. Passwords have to be entered again.";
+    form.before(note);
+  };
+
+  const sent = kept();
+  if (document.querySelector("input[name=after_form]")) {
+    if (sent) {
+      keep({ ...sent, isEnded: true });
+      document.getElementById("kept-form").hidden = false;
+    }
+  } else if (sent && (user || !sent.isEnded)) {
+    const form = [...document.forms].find((one) => one.method === "post" && one.getAttribute("action") === sent.action);
+    if (form && sent.isEnded && sent.user === user) fill(form, sent.values);
+    // It has arrived, or belongs to somebody else.
+    keep(undefined);
+  }
+
+  document.addEventListener("submit", ({ target: form }) => {
+    if (!user || form.method !== "post") return;
+    const { text, version } = form.elements;
+    const hasOwn = text && version;
+    const values = hasOwn || form.hasAttribute("data-log-out") ? [] : valuesOf(form);
+    keep(values.length ? { user, action: form.getAttribute("action"), values } : undefined);
+  });
+}

@@ -1,0 +1,109 @@
+//! Errors of forms: which field they are about, and what pages call it.
+
+use muster_core::Error;
+
+use crate::text::sentence;
+
+/// What pages call fields whose names in the API do not say it.
+const LABELS: [(&str, &str); 16] = [
+    ("data_output_id", "Output for data"),
+    ("download_source_id", "Download source"),
+    ("duplicate_hosts", "Clones of a host"),
+    ("expiration", "Expires"),
+    ("fleet_server_host_id", "Fleet Server host"),
+    ("inactivity_timeout", "Seconds until an agent is inactive"),
+    ("is_default", "Default"),
+    ("is_managed", "Managed"),
+    ("is_protected", "Uninstalling an agent needs its uninstall token"),
+    ("keep_monitoring_alive", "The monitoring server runs without an output, too"),
+    ("max_uses", "Maximum number of uses"),
+    ("monitoring_enabled", "Agents send about themselves"),
+    ("monitoring_output_id", "Output for monitoring"),
+    ("namespace", "Data namespace"),
+    ("unenroll_timeout", "Seconds until an inactive agent is unenrolled"),
+    ("yaml", "Other fields"),
+];
+
+/// Returns whether an error is about a field of a form. An item of a list, `tags[2]`, is a part of its field.
+pub fn concerns(error: &Error, field: &str) -> bool {
+    match error.field.as_deref() {
+        Some(named) => named
+            .strip_prefix(field)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('[') && rest.ends_with(']')),
+        // The store finds out that another object has the name, and knows no fields.
+        None => field == "name" && (error.code.ends_with("name_taken") || error.message.starts_with("the name ")),
+    }
+}
+
+/// Returns the message of an error without the name of its field, which stands beside it.
+pub fn reason(error: &Error) -> &str {
+    let Some(field) = error.field.as_deref() else { return &error.message };
+    match error.message.split_once(": ") {
+        Some((named, reason))
+            if named.strip_suffix(field).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')) =>
+        {
+            reason
+        }
+        _ => &error.message,
+    }
+}
+
+/// Returns the message of an error, as a sentence, with what pages call its field.
+pub fn summary(error: &Error) -> String {
+    let reason = reason(error);
+    match error.field.as_deref() {
+        Some(field) if reason.len() < error.message.len() => format!("{}: {reason}", capitalized(&label(field))),
+        _ => sentence(reason),
+    }
+}
+
+/// Returns what pages call a field: `webhook.secret` is the webhook secret.
+pub fn label(field: &str) -> String {
+    let (list, item) = match field.strip_suffix(']').and_then(|field| field.split_once('[')) {
+        Some((list, item)) => (list, item.parse::<u32>().ok()),
+        None => (field, None),
+    };
+    let known = LABELS.iter().find(|(name, _)| *name == list).map(|(_, label)| (*label).to_owned());
+    let name = known.unwrap_or_else(|| list.replace(['_', '.'], " "));
+    // People count from one.
+    item.map_or_else(|| name.clone(), |item| format!("{name}, item {}", u64::from(item) + 1))
+}
+
+/// Returns what pages call the setting at a JSON pointer; empty for what only the policy file contains.
+pub fn label_of_pointer(pointer: &str) -> String {
+    let name = pointer.trim_start_matches('/').trim_start_matches("fields/");
+    let own = ["name", "description"].contains(&name);
+    let label = if own || LABELS.iter().any(|(known, _)| *known == name) { label(name) } else { String::new() };
+    capitalized(&label)
+}
+
+fn capitalized(text: &str) -> String {
+    let first = text.chars().next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(text.chars().skip(1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_at_its_field_and_under_the_name_of_the_field() {
+        let item = Error::invalid("tags[2]", "too long");
+        assert!(concerns(&item, "tags") && !concerns(&item, "tag") && !concerns(&item, "name"));
+        assert!(!concerns(&Error::invalid("waves[0].soak", "x"), "waves"));
+        assert_eq!((reason(&item), summary(&item).as_str()), ("too long", "Tags, item 3: too long"));
+        let nested =
+            Error { field: Some("inactivity_timeout".into()), ..Error::invalid("settings.inactivity_timeout", "x") };
+        assert_eq!(summary(&nested), "Seconds until an agent is inactive: x");
+        assert_eq!(summary(&Error::invalid("webhook.secret", "x")), "Webhook secret: x");
+        let taken = Error::conflict("receiver_name_taken", "another receiver is named \"a\"");
+        assert!(concerns(&taken, "name") && !concerns(&taken, "tags"));
+        assert_eq!(summary(&taken), "Another receiver is named \"a\"");
+    }
+
+    #[test]
+    fn settings_of_a_policy_are_named_as_on_their_form() {
+        let labels = ["/name", "/namespace", "/fields/is_protected", "/config/inputs/0/type"].map(label_of_pointer);
+        assert_eq!(labels, ["Name", "Data namespace", "Uninstalling an agent needs its uninstall token", ""]);
+    }
+}
