@@ -4,7 +4,8 @@ use muster_core::file::ChunkInfo;
 use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, FileId, HostId, InstallRunId, InstallerId, SpaceId};
 use muster_core::install::{
-    HostInstall, InstallResult, InstallRun, InstallState, MAX_ENDED, MAX_RUNNING, RESULT_WITHIN, StepResult, Verdict,
+    HostInstall, InstallResult, InstallRun, InstallState, MAX_ENDED, MAX_ENDED_HOSTS, MAX_RUNNING, RESULT_WITHIN,
+    StepResult, Verdict,
 };
 use muster_core::installer::{Installer, MAX_INSTALLERS, MAX_TOTAL};
 use muster_core::time::Timestamp;
@@ -134,7 +135,7 @@ fn insert_run(connection: &Connection, one: &InstallRun, targets: &[AgentId]) ->
     if count(connection, sql::RUNNING_IN, params![space, now])? >= MAX_RUNNING {
         return Err(Precondition::TooMany(format!("running installs: a space has at most {MAX_RUNNING}")).into());
     }
-    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED)])?;
+    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED), number(MAX_ENDED_HOSTS)])?;
     let values = params![
         one.id.as_str(),
         space,

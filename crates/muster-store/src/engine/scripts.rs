@@ -2,7 +2,9 @@
 
 use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, ScriptRunId, SpaceId};
-use muster_core::script::{Execution, GRACE, MAX_ENDED, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun};
+use muster_core::script::{
+    Execution, GRACE, MAX_ENDED, MAX_ENDED_HOSTS, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun,
+};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
@@ -43,7 +45,7 @@ fn insert(connection: &Connection, script: &ScriptRun, targets: &[AgentId]) -> s
     if count(connection, sql::RUNNING_IN, params![space, now])? >= MAX_RUNNING {
         return Err(Precondition::TooMany(format!("running scripts: a space has at most {MAX_RUNNING}")).into());
     }
-    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED)])?;
+    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED), number(MAX_ENDED_HOSTS)])?;
     let values = params![
         script.id.as_str(),
         space,

@@ -62,9 +62,11 @@ statements! {
 
     /// Counts the runs of a space that have not ended.
     RUNNING_IN = "SELECT count(*) FROM install_runs WHERE space = $1 AND finished < targets AND expires_at > $2";
-    /// Deletes the oldest ended runs of a space, except for the newest `$3`.
-    KEEP_ENDED = "DELETE FROM install_runs WHERE id IN (SELECT id FROM install_runs WHERE space = $1 \
-        AND (finished >= targets OR expires_at <= $2) ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $3)";
+    /// Deletes the oldest ended runs of a space, except for the newest `$3` as far as they have at most `$4` hosts together.
+    KEEP_ENDED = "DELETE FROM install_runs WHERE id IN (SELECT id FROM (SELECT id, \
+        row_number() OVER (ORDER BY created_at DESC, id DESC) AS runs, \
+        CAST(sum(targets) OVER (ORDER BY created_at DESC, id DESC) AS BIGINT) AS hosts \
+        FROM install_runs WHERE space = $1 AND (finished >= targets OR expires_at <= $2)) AS ended WHERE runs > $3 OR hosts > $4)";
     /// Inserts a run, if its installer has its package.
     INSERT_RUN = "INSERT INTO install_runs (id, space, kind, installer_id, name, version, created_by, created_at, expires_at, max_retries, \
         targets, finished, failed) SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), id, CAST($4 AS TEXT), CAST($5 AS TEXT), \

@@ -17,9 +17,11 @@ macro_rules! execution_columns {
 statements! {
     /// Counts the runs of a space that have not ended.
     RUNNING_IN = "SELECT count(*) FROM script_runs WHERE space = $1 AND finished < targets AND expires_at > $2";
-    /// Deletes the oldest ended runs of a space, except for the newest `$3`.
-    KEEP_ENDED = "DELETE FROM script_runs WHERE id IN (SELECT id FROM script_runs WHERE space = $1 \
-        AND (finished >= targets OR expires_at <= $2) ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $3)";
+    /// Deletes the oldest ended runs of a space, except for the newest `$3` as far as they have at most `$4` hosts together.
+    KEEP_ENDED = "DELETE FROM script_runs WHERE id IN (SELECT id FROM (SELECT id, \
+        row_number() OVER (ORDER BY created_at DESC, id DESC) AS runs, \
+        CAST(sum(targets) OVER (ORDER BY created_at DESC, id DESC) AS BIGINT) AS hosts \
+        FROM script_runs WHERE space = $1 AND (finished >= targets OR expires_at <= $2)) AS ended WHERE runs > $3 OR hosts > $4)";
     /// Inserts a run.
     INSERT = "INSERT INTO script_runs (id, space, name, script, sha256, created_by, created_at, expires_at, timeout, targets, \
         finished, failed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0) ON CONFLICT DO NOTHING";

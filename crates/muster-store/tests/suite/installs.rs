@@ -258,7 +258,8 @@ pub async fn a_host_that_leaves_ends_only_what_it_could_still_install(store: &im
         (&late, InstallState::Gone, 1),
         (&open, InstallState::Gone, 1),
     ] {
-        let (host, run) = (store.host_install(&run.id, &agent_id("a")).await.unwrap().unwrap(), stored(store, run).await);
+        let (host, run) =
+            (store.host_install(&run.id, &agent_id("a")).await.unwrap().unwrap(), stored(store, run).await);
         assert_eq!((host.state, run.finished, run.failed), (state, failed, failed), "{}", run.id);
     }
     assert_eq!(stored(store, &cancelled).await.state(at(50)), "cancelled");
@@ -289,7 +290,10 @@ pub async fn an_installer_stays_while_a_host_that_has_begun_may_fetch_it(store: 
     commit(store, vec![sent(&run, "a")]).await;
     assert!(matches!(refused(store, vec![delete(at(91))]).await, Precondition::InUse(_)));
     let end = at(90).plus(RESULT_WITHIN);
-    assert!(matches!(refused(store, vec![delete(end.minus(std::time::Duration::from_secs(1)))]).await, Precondition::InUse(_)));
+    assert!(matches!(
+        refused(store, vec![delete(end.minus(std::time::Duration::from_secs(1)))]).await,
+        Precondition::InUse(_)
+    ));
     commit(store, vec![delete(end)]).await;
 }
 
