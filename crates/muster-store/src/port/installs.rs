@@ -35,8 +35,8 @@ pub enum InstallWrite {
         /// Time.
         now: Timestamp,
     },
-    /// Inserts a run with those targets that are in its space. Fails with `TooMany` if the space has the maximum number of running ones, and with `Missing` unless
-    /// the installer is complete. Deletes the oldest ended ones above the maximum.
+    /// Inserts a run with those targets that are in its space. Fails with `TooMany` if the space has the maximum number of running ones, and
+    /// with `Missing` unless the installer is complete. Deletes the oldest ended ones above the maximum.
     InsertRun {
         /// The run.
         run: Box<InstallRun>,
