@@ -93,7 +93,7 @@ fn an_expired_session_returns_to_the_same_page_after_the_login() {
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-returning");
     browser.open(&format!("{site}/agents?q=status%3Aonline"));
-    browser.run("document.querySelectorAll('details.menu')[1].open = true");
+    browser.run("document.querySelectorAll('.who details.menu')[1].open = true");
     browser.click("form[action='/logout'] button");
     browser.wait(Duration::from_secs(10), "return location.pathname === '/login'");
     browser.open(&format!("{site}/agents?q=status%3Aonline"));
