@@ -62,8 +62,21 @@ document.addEventListener("keydown", (event) => {
   });
 }
 
-// A lost connection is shown until a request succeeds again; lists that renew themselves keep asking.
-const showLost = (isLost) => { document.getElementById("lost").hidden = !isLost; };
+// A lost connection is shown until a request succeeds again; lists that renew themselves keep asking. Until then, buttons
+// that save something are disabled: what was typed would be lost with the page.
+const showLost = (isLost) => {
+  document.getElementById("lost").hidden = !isLost;
+  for (const button of document.querySelectorAll(isLost ? "button:enabled" : "button[data-lost]")) {
+    if (!isLost) {
+      button.disabled = false;
+      delete button.dataset.lost;
+    } else if (button.type === "submit" && isSaved(button)) {
+      button.disabled = true;
+      button.dataset.lost = "";
+    }
+  }
+};
+const isSaved = (button) => (button.getAttribute("formmethod") ?? button.form?.method) === "post";
 document.addEventListener("htmx:sendError", () => showLost(true));
 document.addEventListener("htmx:timeout", () => showLost(true));
 document.addEventListener("htmx:afterRequest", (event) => { if (hasAnswered(event.detail.xhr)) showLost(false); });

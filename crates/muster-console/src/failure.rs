@@ -5,28 +5,41 @@ use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
 use axum::response::Response;
 use muster_core::id::SpaceId;
-use muster_core::reported::is_deceptive;
+use muster_core::reported::{is_deceptive, shortened_to};
 use muster_core::{Error, ErrorKind};
 use muster_management::error::status_of;
 
 use crate::frame::{Frame, page};
 use crate::links::Base;
+use crate::text::sentence;
 use crate::visitor::Visitor;
+
+/// Maximum length of a message, bytes.
+const LONGEST: usize = 400;
 
 #[derive(Template)]
 #[template(path = "failure.html")]
-struct Failure<'a> {
+struct Failure {
     frame: Frame,
     message: String,
-    remedy: Option<&'a str>,
+    remedy: Option<String>,
     /// The spaces in which the person has rights, if that is what is missing here.
     spaces: Vec<SpaceId>,
+    /// Whether the page offers the overview.
+    has_way_out: bool,
 }
 
 /// Renders an error for a person who is logged in.
 pub fn inside(visitor: &Visitor, error: &Error, tab: &'static str) -> Response {
+    let frame = Frame::new(visitor, title(error.kind), tab);
+    if error.kind == ErrorKind::Forbidden && visitor.context.entitlements().is_empty() {
+        let no_role = Error::new(ErrorKind::Forbidden, "forbidden", "you have no role in this space yet")
+            .remedy("ask an administrator to give you one, under Settings, Users");
+        return render(frame, &no_role, Vec::new(), false);
+    }
     let spaces = if error.kind == ErrorKind::Forbidden { visitor.other_spaces() } else { Vec::new() };
-    render(Frame::new(visitor, title(error.kind), tab), error, spaces)
+    // The overview itself may be what failed.
+    render(frame, error, spaces, tab != "/")
 }
 
 /// Says when a rejected form can be sent again, if that is known.
@@ -39,14 +52,16 @@ pub fn with_retry(mut response: Response, error: Option<&Error>) -> Response {
 
 /// Renders an error for somebody whose session is unknown.
 pub fn outside(error: &Error) -> Response {
-    render(Frame::outside(title(error.kind)), error, Vec::new())
+    render(Frame::outside(title(error.kind)), error, Vec::new(), true)
 }
 
-fn render(frame: Frame, error: &Error, spaces: Vec<SpaceId>) -> Response {
+fn render(frame: Frame, error: &Error, spaces: Vec<SpaceId>, has_way_out: bool) -> Response {
     if let Some(cause) = &error.source {
         tracing::warn!(code = error.code, %cause, "cannot show a page");
     }
-    let shown = Failure { frame, message: visible(&error.message), remedy: error.remedy.as_deref(), spaces };
+    // An address may be of any length, too.
+    let message = sentence(&visible(&shortened_to(&error.message, LONGEST)));
+    let shown = Failure { frame, message, remedy: error.remedy.as_deref().map(sentence), spaces, has_way_out };
     with_retry(page(status_of(error.kind), &shown), Some(error))
 }
 

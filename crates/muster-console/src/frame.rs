@@ -6,6 +6,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use muster_core::authorization::PrivilegeName;
 use muster_core::id::SpaceId;
 use muster_core::reported::is_deceptive;
 
@@ -40,6 +41,9 @@ const TABS: [Tab; 10] = [
     Tab { name: "Settings", path: "/settings" },
 ];
 
+/// What the page that adds an agent needs.
+const TO_ADD: [PrivilegeName; 2] = [PrivilegeName::EnrollmentCreate, PrivilegeName::PoliciesRead];
+
 /// Beginnings of the paths of hosts' pages that are not below `/hosts`.
 const OF_HOSTS: [&str; 8] = ["/carves", "/checks", "/fleetd", "/labels", "/packs", "/queries", "/scripts", "/software"];
 
@@ -67,6 +71,8 @@ pub struct Frame {
     pub spaces: Vec<SpaceLink>,
     /// What a form has done before it led to this page; empty if there was none.
     pub notice: String,
+    /// The privilege that the person lacks to add agents; empty if it may.
+    pub lacks_to_add: &'static str,
     /// Path of the current tab; empty if there is none.
     tab: &'static str,
 }
@@ -81,6 +87,7 @@ impl Frame {
             space: visitor.context.space().to_string(),
             spaces: spaces(visitor),
             notice: visitor.notice.clone(),
+            lacks_to_add: TO_ADD.map(|one| visitor.lacks(one)).into_iter().find(|one| !one.is_empty()).unwrap_or(""),
             tab,
         }
     }
@@ -88,7 +95,16 @@ impl Frame {
     /// Creates the frame of a page for people who are not logged in.
     pub fn outside(title: impl Into<String>) -> Self {
         let [user, space, notice] = [const { String::new() }; 3];
-        Self { title: title.into(), base: Base::root(), user, space, spaces: Vec::new(), notice, tab: "" }
+        Self {
+            title: title.into(),
+            base: Base::root(),
+            user,
+            space,
+            spaces: Vec::new(),
+            notice,
+            lacks_to_add: "",
+            tab: "",
+        }
     }
 
     /// The navigation.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use muster_core::authorization::{Actor, UsersRead};
+use muster_core::authorization::{Actor, PrivilegeName, UsersRead};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 
@@ -25,7 +25,8 @@ impl<'a> People<'a> {
         Self { fleet, visitor, known: [own].into() }
     }
 
-    /// Returns the name of a user; the actor itself if it is not a user, is gone, or the visitor may not see users.
+    /// Returns the name of a user; the actor itself if it is not a user or is gone. If the visitor may not see users, the
+    /// beginning of the id tells them apart.
     pub async fn name(&mut self, actor: &str) -> String {
         if let Some(name) = self.known.get(actor) {
             return name.clone();
@@ -38,7 +39,13 @@ impl<'a> People<'a> {
         };
         // Nobody may pass for the server by the choice of a name.
         let found = found.filter(|user| user.name != Actor::System.to_string());
-        let name = found.map_or_else(|| actor.to_owned(), |user| format!("{}{token}", user.name));
+        let name = match (found, user.strip_prefix(USER)) {
+            (Some(user), _) => format!("{}{token}", user.name),
+            (None, Some(id)) if !self.visitor.lacks(PrivilegeName::UsersRead).is_empty() => {
+                format!("user {}{token}", id.split('-').next().unwrap_or(id))
+            }
+            (None, _) => actor.to_owned(),
+        };
         self.known.insert(actor.to_owned(), name.clone());
         name
     }

@@ -98,6 +98,8 @@ pub fn size(bytes: u64) -> String {
 
 /// Returns the message of an error as a sentence of a page: with a capital letter, unless it begins with the name of a field.
 pub fn sentence(message: &str) -> String {
+    // For programs; what follows says what is wrong.
+    let message = message.strip_prefix("KQLSyntaxError: ").unwrap_or(message);
     let first = message.split(' ').next().unwrap_or_default();
     let is_word = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'\'');
     if is_word { format!("{}{}", first[..1].to_ascii_uppercase(), &message[1..]) } else { message.to_owned() }
@@ -151,6 +153,7 @@ mod tests {
     #[test]
     fn messages_are_sentences_unless_a_field_comes_first() {
         assert_eq!(sentence("the plan has changed"), "The plan has changed");
+        assert_eq!(sentence("KQLSyntaxError: a field is missing"), "A field is missing");
         for kept in ["password: too short", "waves[0].soak: too long", "KQL is empty", "", "äh"] {
             assert_eq!(sentence(kept), kept);
         }

@@ -7,9 +7,10 @@ use askama::Template;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_management::identity::device_page;
@@ -17,6 +18,7 @@ use muster_management::identity::html::Content;
 use muster_management::identity::log_in::LogInRefused;
 
 use crate::frame::{Frame, page};
+use crate::links::Link;
 use crate::visitor::Visitor;
 use crate::{failure, log_in, preferences};
 
@@ -26,25 +28,30 @@ pub fn in_html(fleet: Arc<Fleet>, router: Router) -> Router {
 }
 
 async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let is_browser = wants_html(request.headers());
-    if is_browser && path == device_page::PATH {
+    if !wants_html(request.headers()) {
+        return next.run(request).await;
+    }
+    if request.uri().path() == device_page::PATH {
         return framed(&fleet, request, next).await;
     }
-    let mut response = next.run(request).await;
-    if !is_browser || is_html(response.headers()) {
+    let (parts, body) = request.into_parts();
+    let mut response = next.run(Request::from_parts(parts.clone(), body)).await;
+    if is_html(response.headers()) {
         return response;
     }
     // Browsers come to these addresses of the API by links and redirects.
     if let Some(LogInRefused { error, return_to }) = response.extensions_mut().remove() {
         return log_in::refused(&fleet, &return_to, &error).await;
     }
-    if is_api(&path) {
+    if is_api(parts.uri.path()) {
         return response;
     }
     match response.status() {
         // The API demands credentials before it says that there is no such path.
-        StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED => failure::outside(&Error::not_found("page", path)),
+        StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED => match without_slash(&parts) {
+            Some(link) => Redirect::permanent(link.as_str()).into_response(),
+            None => no_page(parts, &fleet).await,
+        },
         StatusCode::METHOD_NOT_ALLOWED => {
             let error =
                 Error::new(ErrorKind::Invalid, "method_not_allowed", "this address accepts no requests of this kind")
@@ -55,6 +62,36 @@ async fn answer(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -
         }
         _ => response,
     }
+}
+
+/// Says that there is no such page: to people who are logged in, with the navigation.
+async fn no_page(mut parts: Parts, fleet: &Arc<Fleet>) -> Response {
+    let error = Error::not_found("page", parts.uri.path());
+    let space = space_of(parts.uri.path()).map(str::to_owned);
+    // A space that does not exist has no navigation; that of the default space leads out of it.
+    for space in [space.as_deref(), None] {
+        if let Ok(visitor) = Visitor::of(&mut parts, fleet, space).await {
+            return failure::inside(&visitor, &error, visitor.tab);
+        }
+    }
+    failure::outside(&error)
+}
+
+/// Returns the link to the page whose path was asked for with a slash at its end; `None` if there was none.
+fn without_slash(parts: &Parts) -> Option<Link> {
+    let path = parts.uri.path();
+    let page = path.trim_end_matches('/');
+    // Browsers read `//host` as the address of another server.
+    if parts.method != Method::GET || page == path || page.is_empty() || page.starts_with("//") {
+        return None;
+    }
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(Link::to(&format!("{page}{query}")))
+}
+
+/// Returns the space that a path names.
+fn space_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/s/")?.split('/').next().filter(|space| !space.is_empty())
 }
 
 /// A page of the API in the frame of the pages.

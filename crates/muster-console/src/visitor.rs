@@ -36,6 +36,13 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Identifies the person of a request for a page in a space.
+    pub async fn of(parts: &mut Parts, fleet: &Arc<Fleet>, space: Option<&str>) -> Result<Self, Error> {
+        let Ok(connection) = Connection::from_request_parts(parts, fleet).await;
+        let visitor = identify(fleet, &connection, &parts.headers, space).await?;
+        Ok(Self { tab: frame::tab_of(parts.uri.path()), ..visitor })
+    }
+
     /// Returns the name of a privilege if the person does not have it in the space; otherwise an empty text. Pages show
     /// what needs it as disabled, with this reason.
     pub fn lacks(&self, privilege: PrivilegeName) -> &'static str {
@@ -65,19 +72,35 @@ pub struct Params<T>(pub T);
 impl<T: DeserializeOwned> FromRequestParts<Arc<Fleet>> for Params<T> {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Fleet>) -> Result<Self, Response> {
-        form::parameters(&parts.uri).map(Self).map_err(|error| failure::outside(&error))
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Response> {
+        let error = match form::parameters(&parts.uri) {
+            Ok(read) => return Ok(Self(read)),
+            Err(error) => unreadable(&error),
+        };
+        // With the navigation, for people who are logged in.
+        let visitor = Visitor::from_request_parts(parts, fleet).await?;
+        Err(failure::inside(&visitor, &error, visitor.tab))
     }
+}
+
+/// Says in words that a parameter of the address cannot be read.
+fn unreadable(error: &Error) -> Error {
+    let reason = error.message.strip_prefix("parameters: ").unwrap_or(&error.message);
+    Error::new(
+        ErrorKind::Invalid,
+        "invalid_parameters",
+        format!("this address has a parameter that cannot be read ({reason})"),
+    )
+    .remedy("the link may have been cut; open the page from the navigation")
 }
 
 impl FromRequestParts<Arc<Fleet>> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Response> {
-        let Ok(connection) = Connection::from_request_parts(parts, fleet).await;
         let space = space(parts, fleet).await;
-        match identify(fleet, &connection, &parts.headers, space.as_deref()).await {
-            Ok(visitor) => Ok(Self { tab: frame::tab_of(parts.uri.path()), ..visitor }),
+        match Self::of(parts, fleet, space.as_deref()).await {
+            Ok(visitor) => Ok(visitor),
             Err(error) if error.kind == ErrorKind::Unauthenticated => Err(to_log_in(parts, fleet).await),
             Err(error) => Err(failure::outside(&error)),
         }

@@ -51,6 +51,14 @@ impl Family {
         }
     }
 
+    /// Returns whether its agents fetch actions. The protocol of fleetd's programs has none: an action would wait for ever.
+    pub const fn takes_actions(self) -> bool {
+        match self {
+            Self::Elastic | Self::Muster | Self::Opamp => true,
+            Self::Orbit | Self::Osquery => false,
+        }
+    }
+
     /// Returns whether a machine has one agent of the family, which keeps its record when it enrolls again (FL §2.4).
     pub const fn is_one_per_machine(self) -> bool {
         match self {

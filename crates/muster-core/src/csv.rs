@@ -11,7 +11,8 @@ pub fn record(cells: &[impl AsRef<str>]) -> String {
 fn cell(text: &str) -> String {
     let text: String = text.chars().map(|c| if is_deceptive(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
     // Where lists are separated by semicolons, a spreadsheet splits a cell at them. It also skips what is invisible.
-    let is_invisible = |c: char| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    let is_invisible =
+        |c: char| c.is_whitespace() || matches!(c, '\u{200c}' | '\u{200d}' | char::REPLACEMENT_CHARACTER);
     let begins =
         |part: &str| part.trim_start_matches(is_invisible).starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
     // A single dash stands for nothing.

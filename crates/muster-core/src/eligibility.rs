@@ -68,8 +68,13 @@ pub enum Operation<'a> {
         /// Applies even to managed policies.
         force: bool,
     },
-    /// Unenrollment.
+    /// Unenrollment, which the agent confirms.
     Unenroll {
+        /// Applies even to managed policies.
+        force: bool,
+    },
+    /// Unenrollment by the server alone.
+    Revoke {
         /// Applies even to managed policies.
         force: bool,
     },
@@ -81,7 +86,7 @@ pub enum Operation<'a> {
     PrivilegeLevel,
     /// Change of tags.
     Tags,
-    /// Any other action, which only requires an enrolled agent.
+    /// Any other action, which only requires an enrolled agent that takes actions.
     Other,
 }
 
@@ -89,6 +94,8 @@ pub enum Operation<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant's text says what it means")]
 pub enum Ineligible {
+    #[error("{0} does not support this")]
+    Unsupported(&'static str),
     #[error("agent is unenrolled")]
     Unenrolled,
     #[error("agent is being unenrolled")]
@@ -142,6 +149,8 @@ impl Operation<'_> {
     pub fn check(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
         // Always first: an unenrolled agent has no key and would never acknowledge.
         refuse_if(!candidate.record.active, Ineligible::Unenrolled)?;
+        let family = candidate.record.family;
+        refuse_if(self.needs_agent() && !family.takes_actions(), Ineligible::Unsupported(family.program()))?;
         match self {
             Self::Upgrade { version, accepted, force, skip_rate_limit } => {
                 candidate.upgrade(version, accepted, *force, *skip_rate_limit, now)
@@ -155,12 +164,29 @@ impl Operation<'_> {
                 let same = record.policy_id.as_ref() == Some(*policy) && record.target_revision == *revision;
                 refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
             }
-            Self::Unenroll { force } => refuse_if(!force && candidate.managed, Ineligible::Managed),
+            Self::Unenroll { force } | Self::Revoke { force } => {
+                refuse_if(!force && candidate.managed, Ineligible::Managed)
+            }
             Self::Diagnostics => candidate.at_least(DIAGNOSTICS_SINCE),
             Self::Migrate => candidate.migrate(),
             Self::PrivilegeLevel => candidate.privilege(),
             Self::Tags => refuse_if(candidate.managed, Ineligible::Managed),
             Self::Other => Ok(()),
+        }
+    }
+
+    /// Whether the agent has to do something. The server changes tags and revokes keys by itself.
+    const fn needs_agent(&self) -> bool {
+        match self {
+            Self::Tags | Self::Revoke { .. } => false,
+            Self::Upgrade { .. }
+            | Self::Rollback { .. }
+            | Self::Reassign { .. }
+            | Self::Unenroll { .. }
+            | Self::Diagnostics
+            | Self::Migrate
+            | Self::PrivilegeLevel
+            | Self::Other => true,
         }
     }
 }
@@ -341,6 +367,28 @@ mod tests {
     }
 
     #[test]
+    fn programs_without_actions_are_only_tagged_and_revoked() {
+        let q = PolicyId::trusted("q");
+        for family in [Family::Orbit, Family::Osquery] {
+            let (record, metadata) = (AgentRecord { family, ..agent() }, upgradeable());
+            let verdict = |operation: Operation<'_>| operation.check(&candidate(&record, &metadata), at(60));
+            for operation in [
+                upgrade("9.6.0", true),
+                Operation::Rollback { version: "9.5.1" },
+                Operation::Reassign { policy: &q, revision: None, managed: false, force: true },
+                Operation::Unenroll { force: true },
+                Operation::Diagnostics,
+                Operation::Migrate,
+                Operation::PrivilegeLevel,
+                Operation::Other,
+            ] {
+                assert_eq!(verdict(operation), Err(Ineligible::Unsupported(family.program())), "{operation:?}");
+            }
+            assert_eq!(verdict(Operation::Tags).and(verdict(Operation::Revoke { force: false })), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_running_upgrade_blocks_another_until_it_is_stuck() {
         let mut record = agent();
         record.upgrade.started_at = Some(at(0));
@@ -370,6 +418,7 @@ mod tests {
             upgrade("9.6.0", true),
             Operation::Tags,
             Operation::Unenroll { force: true },
+            Operation::Revoke { force: true },
             Operation::Diagnostics,
             Operation::Other,
         ] {

@@ -17,6 +17,8 @@ pub const MAX_TARGETS: usize = 10_000;
 pub const MAX_RUNNING: u64 = 100;
 /// Maximum number of ended runs of a space that are kept; the oldest are deleted.
 pub const MAX_ENDED: u64 = 500;
+/// Maximum number of hosts that they have together, each with its outputs.
+pub const MAX_ENDED_HOSTS: u64 = 500_000;
 /// Maximum number of runs that a host is told of at the same time.
 pub const MAX_ANNOUNCED: u32 = 10;
 /// Maximum length of the result of the condition, characters. orbit sends rows in JSON.
@@ -27,7 +29,7 @@ pub const MAX_RETRIES: u64 = 5;
 pub const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Maximum duration of each script on a host, seconds, which orbit has built in for those of installers.
 pub const SCRIPT_SECONDS: u64 = 3600;
-/// Time for which the result of a host that has begun is waited for: the download, three scripts, and repetitions.
+/// Time to wait for the result of a host that has begun: the download, three scripts, and repetitions.
 pub const RESULT_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Exit code by which orbit reports that it could not download or unpack the package.
@@ -86,7 +88,7 @@ pub struct InstallRun {
     pub targets: u64,
     /// Number of targets that have ended.
     pub finished: u64,
-    /// Number of targets that have ended without success.
+    /// Number of targets that have failed, or left the space. A condition that is not met is no failure.
     pub failed: u64,
 }
 
@@ -119,7 +121,7 @@ pub enum InstallState {
     Sent,
     /// It has reported its last result.
     Done,
-    /// It was deleted before that.
+    /// It has left the space before that: it was deleted or transferred.
     Gone,
 }
 
@@ -270,7 +272,7 @@ impl HostInstall {
         let Verdict::Failed(step) = result.verdict() else { return None };
         let code = |step: &Option<StepResult>| step.as_ref().map(|step| step.exit_code);
         Some(match (step, kind) {
-            (Step::None, _) => "no step was run",
+            (Step::None, _) => "no step ran",
             (Step::Download, _) => "the download of the package",
             (Step::Script, _) if code(&result.script) == Some(DISABLED) => "scripts are disabled on the host",
             (Step::Script, _) if code(&result.script) == Some(TIMED_OUT) => "the script took too long",
@@ -358,7 +360,7 @@ mod tests {
         use InstallState::{Done, Gone, Pending, Sent};
         let install = run(InstallKind::Install);
         let failed = || Some(result(None, Some(1), None, 1));
-        let late = i64::try_from(RESULT_WITHIN.as_secs()).unwrap() + 100;
+        let late = RESULT_WITHIN.as_secs() + 100;
         for (state, result, now, outcome) in [
             (Pending, None, 99, "pending"),
             (Pending, None, 100, "expired"),

@@ -38,10 +38,22 @@ pub const RESULT_BYTES: usize = 64 << 10;
 /// Maximum nesting of any of these documents.
 pub const DEPTH: usize = 64;
 
-/// Returns whether a character controls a terminal or the direction of text, so that a text could look like another one.
+/// Returns whether a character controls a terminal or the direction of text, or takes no space, so that a text could look
+/// like another one. The joiners U+200C and U+200D are not among them: Persian, Indic scripts and emoji need them.
 pub fn is_deceptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let takes_no_space = matches!(c, '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}');
+    c.is_control() || directs || takes_no_space
+}
+
+/// Returns whether a text has a character that people see. A link with another text could not be found on a page.
+pub fn is_visible(text: &str) -> bool {
+    // Hyphens and letters that take space at most, and selectors of variants.
+    let is_blank = |c: char| {
+        matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{200c}' | '\u{200d}' | '\u{2800}' | '\u{3164}')
+            || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
+    };
+    text.chars().any(|c| !c.is_whitespace() && !is_deceptive(c) && !is_blank(c))
 }
 
 /// Truncates a message or an error to [`MESSAGE_BYTES`], with a mark at the end.
@@ -201,6 +213,15 @@ mod tests {
                 assert!(row(begin).contains(&bound), "{bound} in {:?}", row(begin));
             }
         }
+    }
+
+    #[test]
+    fn texts_without_a_visible_character_are_recognized() {
+        for blank in ["", " \t", "\u{200b}", "\u{200c}\u{200d}\u{2060}", "\u{feff}", "\u{3164}", "\u{202e}"] {
+            assert!(!is_visible(blank), "{blank:?}");
+        }
+        assert!(is_visible("\u{200b}a") && is_visible("👨\u{200d}👩") && is_visible("\u{fffd}"));
+        assert!(is_deceptive('\u{200b}') && is_deceptive('\u{feff}') && !is_deceptive('\u{200d}'));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub const MAX_TARGETS: usize = 10_000;
 pub const MAX_RUNNING: u64 = 100;
 /// Maximum number of ended runs of a space that are kept; the oldest are deleted.
 pub const MAX_ENDED: u64 = 500;
+/// Maximum number of hosts that they have together, each with its outputs.
+pub const MAX_ENDED_HOSTS: u64 = 500_000;
 /// Maximum number of saved scripts of a space.
 pub const MAX_SAVED: u64 = 200;
 /// Maximum number of executions that a host is told of at the same time. It runs them one after the other.
@@ -104,7 +106,7 @@ pub enum ExecutionState {
     Fetched,
     /// It has reported the result.
     Done,
-    /// It was deleted before it had reported a result.
+    /// It has left the space before it reported a result: it was deleted or transferred.
     Gone,
 }
 

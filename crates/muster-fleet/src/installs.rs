@@ -13,7 +13,7 @@ use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::fleetd::platform::Platform;
 use muster_core::id::{AgentId, HostId, InstallRunId};
-use muster_core::install::{HostInstall, InstallKind, InstallRun, MAX_TARGETS, check_retries};
+use muster_core::install::{HostInstall, InstallKind, InstallRun, MAX_ENDED, MAX_RUNNING, MAX_TARGETS, check_retries};
 use muster_core::installer::Installer;
 use muster_core::script::check_expiry;
 use muster_core::time::{Clock, Timestamp};
@@ -37,7 +37,7 @@ use super::watched_store::WatchedStore;
 /// Maximum number of targets on a page.
 pub const MAX_PAGE: u32 = 100;
 /// Number of runs that are shown of a host.
-const OF_HOST: u32 = 50;
+const OF_HOST: usize = 50;
 
 /// A new run.
 #[derive(Clone, Debug)]
@@ -190,11 +190,14 @@ impl Installs {
         Ok(self.seen_by(&run.reader).host_installs(&run.run, after.as_ref(), limit).await?)
     }
 
-    /// Returns the newest runs on a host that the caller may see, newest first. The caller must have found the host.
+    /// Returns the newest runs on a host that the caller may see, newest first, without outputs. The caller must have found the host.
     pub async fn of_host(&self, context: &OpContext, host: &HostId) -> Result<Vec<(InstallRun, HostInstall)>, Error> {
         let reader = Reader::of(context)?;
-        let mut found = self.seen_by(&reader).installs_of_host(host, OF_HOST).await?;
+        // All that a space keeps: runs of others must not hide one's own.
+        let most = u32::try_from(MAX_RUNNING + MAX_ENDED).unwrap_or(u32::MAX);
+        let mut found = self.seen_by(&reader).installs_of_host(host, most).await?;
         found.retain(|(run, _)| reader.sees(context, run));
+        found.truncate(OF_HOST);
         Ok(found)
     }
 

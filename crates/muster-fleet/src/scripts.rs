@@ -13,7 +13,8 @@ use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{AgentId, ScriptRunId};
 use muster_core::script::{
-    Execution, MAX_TARGETS, SavedScript, ScriptRun, check_expiry, check_name, check_script, check_timeout,
+    Execution, MAX_ENDED, MAX_RUNNING, MAX_TARGETS, SavedScript, ScriptRun, check_expiry, check_name, check_script,
+    check_timeout,
 };
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, hex};
@@ -229,11 +230,14 @@ impl Scripts {
         &self,
         context: &OpContext,
         agent: &AgentId,
-        limit: u32,
+        limit: usize,
     ) -> Result<Vec<(ScriptRun, Execution)>, Error> {
         let reader = reader(context)?;
-        let mut found = self.seen_by(&reader).script_executions_of(agent, limit).await?;
+        // All that a space keeps: runs of others must not hide one's own.
+        let most = u32::try_from(MAX_RUNNING + MAX_ENDED).unwrap_or(u32::MAX);
+        let mut found = self.seen_by(&reader).script_executions_of(agent, most).await?;
         found.retain(|(run, _)| is_seen(context, &reader, run));
+        found.truncate(limit);
         Ok(found)
     }
 

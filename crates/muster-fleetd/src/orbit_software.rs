@@ -23,8 +23,9 @@ impl Inner {
         let wire: OrbitInstallRequest<'_> = call.parse()?;
         let entry = self.seen(&call, wire.key(), Family::Orbit).await?;
         // Here and not at the download: orbit asks again with its next configuration, but takes a refused download for a failed install.
-        self.downloads.check_room()?;
-        let (run, installer) = self.fleet.installs().details(&entry, &wire.install_uuid, InstallKind::Install).await?;
+        self.downloads.reserve(entry.id())?;
+        let details = self.fleet.installs().details(&entry, &wire.install_uuid, InstallKind::Install).await;
+        let (run, installer) = details.inspect_err(|_| self.downloads.release(entry.id()))?;
         json(&OrbitInstallDetails {
             install_id: run.id.as_str(),
             installer_id: numbers::of(installer.id.as_str()),
@@ -60,6 +61,8 @@ impl Inner {
     pub(super) async fn install_result(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitInstallResult<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        // orbit downloads nothing if the condition is not met.
+        self.downloads.release(entry.id());
         self.fleet.installs().report(&entry, &wire.install_uuid, install_result_of(&wire)).await?;
         Ok(no_content())
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_core::install::{HostInstall as HostRecord, InstallKind as Kind, InstallRun as Record};
 use muster_core::script::DEFAULT_EXPIRY;
@@ -24,6 +23,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents::visible;
 use super::query::Query;
+use super::scripts::check_selection;
 
 /// Privileges of which a caller needs one to read. With `software.install` alone, it sees its own runs.
 const READ: &[Name] = &[Name::OsqueryRead, Name::SoftwareInstall];
@@ -97,13 +97,8 @@ async fn create(
     Caller(context): Caller,
     Body(body): Body<CreateInstall>,
 ) -> Answer<Item<InstallRun>> {
-    // Software never goes to all hosts by accident: a filter is required, and an empty one is an error.
     let kuery = body.kuery.as_deref().map(str::trim);
-    if kuery == Some("") || (kuery.is_none() && body.hosts.is_empty()) {
-        return Err(Error::invalid("hosts", "name the hosts, or select them with `kuery`")
-            .remedy("to select all hosts, use the kuery `family:orbit`")
-            .into());
-    }
+    check_selection(&body.hosts, kuery)?;
     let new = NewInstall {
         kind: match body.kind {
             InstallKind::Install => Kind::Install,
@@ -170,9 +165,15 @@ async fn of_host(
 ) -> Answer<Items<InstallOfHost>> {
     let host = fleet.agents().host(&context.grant()?, &id).await?.host;
     let (found, now) = (fleet.installs().of_host(&context, &host.id).await?, fleet.now());
-    let converted = |(run, install): (Record, HostRecord)| InstallOfHost {
-        result: on_host(install, &run, now),
-        run: converted(run, now),
+    let converted = |(run, install): (Record, HostRecord)| {
+        // Outputs are not read for this list.
+        let without = HostInstall {
+            condition_output: None,
+            output: None,
+            post_install_output: None,
+            ..on_host(install, &run, now)
+        };
+        InstallOfHost { result: without, run: converted(run, now) }
     };
     Ok(every(found.into_iter().map(converted).collect()))
 }

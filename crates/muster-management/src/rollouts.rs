@@ -172,6 +172,7 @@ async fn create(
     Ok(Json(CreatedRollout {
         item: rollout(made.rollout),
         count: made.agents,
+        left_out: made.left_out,
         wave_agents: made.wave_agents,
         refused: made.refused.len() as u64,
         errors: made.refused.iter().take(SHOWN).map(refusal).collect(),

@@ -98,8 +98,8 @@ fn saved_script(script: SavedRecord) -> SavedScript {
     }
 }
 
-/// Validates which hosts a script is for. It never goes to all hosts by accident: hosts or a filter are required, and an empty filter is an
-/// error.
+/// Validates which hosts a script or software is for. It never goes to all hosts by accident: hosts or a filter are required, and an empty
+/// filter is an error.
 pub fn check_selection(hosts: &[String], kuery: Option<&str>) -> Result<(), Error> {
     if kuery == Some("") || (kuery.is_none() && hosts.is_empty()) {
         return Err(Error::invalid("hosts", "name the hosts, or select them with `kuery`")

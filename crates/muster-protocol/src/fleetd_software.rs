@@ -47,7 +47,6 @@ pub struct OrbitInstallDetails<'a> {
     pub max_retries: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde requires")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

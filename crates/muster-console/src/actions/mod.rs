@@ -142,14 +142,19 @@ pub fn error_row(error: &AgentResult) -> (String, String, String) {
     (id, name, message)
 }
 
+/// Stands for the names of policies that the visitor may not read.
+const HIDDEN: &str = "a policy that you may not read";
+
 /// Names of policies by id.
 pub type PolicyNames = HashMap<String, String>;
 
 /// Returns the names of the policies that actions are about, as far as the visitor may read them.
 pub async fn policy_names(fleet: &Fleet, visitor: &Visitor, actions: &[&Action]) -> Result<PolicyNames, Error> {
-    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(PolicyNames::new()) };
     let ids: BTreeSet<String> = actions.iter().map(|action| text_of(&data_of(action), "policy_id")).collect();
     let ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else {
+        return Ok(ids.into_iter().map(|id| (id, HIDDEN.to_owned())).collect());
+    };
     let found = fleet.policies().named(&grant, &ids, &[]).await?.0;
     Ok(found.into_iter().map(|policy| (policy.id.to_string(), policy.name)).collect())
 }
@@ -158,16 +163,15 @@ pub async fn policy_names(fleet: &Fleet, visitor: &Visitor, actions: &[&Action])
 pub fn title_of(action: &Action, names: &PolicyNames) -> String {
     let data = data_of(action);
     let text = |name: &str| text_of(&data, name);
-    let policy = || {
-        let id = text("policy_id");
-        names.get(&id).cloned().unwrap_or(id)
-    };
+    let id = text("policy_id");
+    let policy = names.get(&id).unwrap_or(&id);
     match action.kind {
         ActionType::Upgrade if data["rollback"] == true => format!("Roll back to {}", text("version")),
         ActionType::Upgrade => format!("Upgrade to {}", text("version")),
-        ActionType::PolicyReassign if text("policy_id").is_empty() => "Remove the policy".into(),
-        ActionType::PolicyReassign => format!("Assign the policy {}", policy()),
-        ActionType::PolicyChange => format!("Revision {} of {}", data["revision"], policy()),
+        ActionType::PolicyReassign if id.is_empty() => "Remove the policy".into(),
+        ActionType::PolicyReassign if policy == HIDDEN => format!("Assign {HIDDEN}"),
+        ActionType::PolicyReassign => format!("Assign the policy {policy}"),
+        ActionType::PolicyChange => format!("Revision {} of {policy}", data["revision"]),
         ActionType::RequestDiagnostics => "Request diagnostics".into(),
         ActionType::Settings => match data["log_level"].as_str() {
             Some(level) => format!("Set the log level to {level}"),
@@ -210,8 +214,12 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
     let grant = visitor.context.grant::<AgentsRead>()?;
     let wanted = asked.wanted(fleet, visitor).await?;
     let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
-    let question =
-        ActionListQuery { errors: ERRORS, after: cursor::action(after, None)?, ..ActionListQuery::default() };
+    let damaged = |_| {
+        let error = Error::invalid("after", "the link to this page of the list is damaged");
+        error.remedy("begin with the newest actions")
+    };
+    let after_action = cursor::action(after, None).map_err(damaged)?;
+    let question = ActionListQuery { errors: ERRORS, after: after_action, ..ActionListQuery::default() };
     let found = match wanted {
         Some(wanted) => {
             fleet.actions().search(&grant, &question, ROWS as usize, |one, how| wanted.fits(one, how)).await?

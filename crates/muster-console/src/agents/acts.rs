@@ -156,9 +156,15 @@ impl Act {
             Self::Upgrade => Some(Surveyed::Upgrade),
             Self::Rollback => Some(Surveyed::Rollback),
             Self::Diagnostics => Some(Surveyed::Diagnostics),
-            Self::Unenroll | Self::Revoke => Some(Surveyed::Unenroll),
+            Self::Unenroll => Some(Surveyed::Unenroll),
+            Self::Revoke => Some(Surveyed::Revoke),
             Self::Delete => None,
         }
+    }
+
+    /// Whether the agent has to do something. The server changes tags, revokes keys and deletes records by itself.
+    pub const fn needs_agent(self) -> bool {
+        !matches!(self, Self::Tag | Self::Revoke | Self::Delete)
     }
 
     /// The names of its fields that decide what it does.

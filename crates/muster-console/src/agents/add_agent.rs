@@ -1,11 +1,12 @@
 //! `/add-agent`: creates an enrollment key, shows the commands that enroll an agent with it, and waits for the agent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use muster_core::authorization::{
@@ -86,7 +87,11 @@ struct AddAgentPage<'a> {
     frame: Frame,
     policies: Vec<PolicyRow>,
     has_url: bool,
+    /// The URL of the commands if only this host can reach it; otherwise empty.
+    loopback: String,
     commands: Option<Commands<'a>>,
+    /// What has come until now; `None` if the person may not see agents.
+    arrivals: Option<Arrivals>,
     error: Option<Error>,
 }
 
@@ -154,11 +159,14 @@ pub async fn show(
 
 async fn form_page(fleet: &Fleet, visitor: &Visitor) -> Result<AddAgentPage<'static>, Error> {
     visitor.context.grant::<EnrollmentCreate>()?;
+    let url = fleet.urls().first();
     Ok(AddAgentPage {
         frame: Frame::new(visitor, "Add an agent", TAB),
         policies: rows(fleet, &visitor.context.grant::<PoliciesRead>()?).await?,
-        has_url: fleet.urls().first().is_some(),
+        has_url: url.is_some(),
+        loopback: url.filter(|url| is_loopback(url)).unwrap_or_default(),
         commands: None,
+        arrivals: None,
         error: None,
     })
 }
@@ -189,6 +197,7 @@ async fn created(fleet: &Fleet, trust: &ServerTrust, visitor: &Visitor, fields: 
     };
     let (key, token) = fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?;
     form.commands = Some(of_key(trust, visitor, &key, &url, Some(&token), now).await);
+    form.arrivals = arrived(fleet, visitor, &key).await?;
     Ok(page(StatusCode::OK, &form))
 }
 
@@ -230,9 +239,23 @@ async fn with_commands(
         Some(url) => Some(of_key(trust, visitor, key, url, token, fleet.now()).await),
         None => None,
     };
-    let frame = Frame::new(visitor, "Add an agent", TAB);
-    let shown = AddAgentPage { frame, policies: Vec::new(), has_url: url.is_some(), commands, error: None };
+    let shown = AddAgentPage {
+        frame: Frame::new(visitor, "Add an agent", TAB),
+        policies: Vec::new(),
+        has_url: url.is_some(),
+        loopback: url.filter(|url| is_loopback(url)).unwrap_or_default(),
+        commands,
+        arrivals: arrived(fleet, visitor, key).await?,
+        error: None,
+    };
     Ok(page(StatusCode::OK, &shown))
+}
+
+/// Returns whether only this host can reach a URL.
+fn is_loopback(url: &str) -> bool {
+    let uri = url.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The form that reveals the token of a key.
@@ -353,6 +376,15 @@ async fn arrivals(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<Arr
     })
 }
 
+/// Returns what has come with a key until now, for a page without a script; `None` if the person may not see agents.
+async fn arrived(fleet: &Fleet, visitor: &Visitor, key: &EnrollmentKey) -> Result<Option<Arrivals>, Error> {
+    if visitor.context.check(PrivilegeName::AgentsRead).is_err() {
+        return Ok(None);
+    }
+    let asked = Asked { key: key.id.to_string(), since: key.created_at.as_micros() };
+    arrivals(fleet, visitor, &asked).await.map(Some)
+}
+
 fn refusals(fleet: &Fleet, visitor: &Visitor, since: Timestamp) -> Vec<Refusal> {
     let Ok(grant) = visitor.context.grant::<RefusalsRead>() else { return Vec::new() };
     let now = fleet.now();
@@ -399,6 +431,16 @@ mod tests {
             plain.contains("-e FLEET_INSECURE=true") && plain.contains("FLEET_INSECURE, value: \"true\""),
             "{plain}"
         );
+    }
+
+    #[test]
+    fn urls_that_only_this_host_reaches_are_recognized() {
+        for url in ["https://127.0.0.1:8220", "https://localhost:8220", "http://[::1]:8220", "https://127.9.9.9"] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["https://fleet.example:8220", "https://192.0.2.1", "https://localhost.example", "x"] {
+            assert!(!is_loopback(url), "{url}");
+        }
     }
 
     #[test]

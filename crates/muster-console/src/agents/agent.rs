@@ -1,5 +1,6 @@
 //! `/agents/{id}`: an agent, its host, its policy, its components and what can be done with it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,13 +9,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
+use muster_core::id::AgentId;
 use muster_core::policy::Policy;
+use muster_core::reported::is_visible;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::action_views::AgentAction;
-use muster_fleet::agent_views::AgentView;
+use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::authority::Authorized;
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 
 use super::acts::Act;
 use super::asked::TAB;
@@ -103,10 +107,28 @@ pub fn name_of(record: &AgentRecord) -> String {
     name_or_id(&record.hostname, record.id.as_str()).to_owned()
 }
 
-/// Returns the name of something that an agent reports about; its id if the name is empty or blank, so that a link to it is
-/// never invisible.
+/// Returns the name of something that an agent reports about; its id if the name has no visible character, so that a link
+/// to it can be seen.
 pub fn name_or_id<'a>(name: &'a str, id: &'a str) -> &'a str {
-    if name.trim().is_empty() { id } else { name }
+    if is_visible(name) { name } else { id }
+}
+
+/// Returns the names of agents, in the order of their ids; the id of one that the person may not see.
+pub async fn names(fleet: &Fleet, visitor: &Visitor, ids: &[AgentId]) -> Result<Vec<(String, String)>, Error> {
+    let mut known = HashMap::new();
+    if let (Ok(grant), false) = (visitor.context.grant::<AgentsRead>(), ids.is_empty()) {
+        let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let question = AgentListQuery {
+            filter: AgentFilter::all([AgentCondition::Ids(ids.to_vec())]),
+            sort: AgentSort::default(),
+            descending: false,
+            rows: Rows::Page(Page { offset: 0, limit }),
+        };
+        let found = fleet.agents().list(&grant, &question).await?.items;
+        known.extend(found.iter().map(|view| (view.details.record.id.clone(), name_of(&view.details.record))));
+    }
+    let name = |id: &AgentId| (id.to_string(), known.get(id).cloned().unwrap_or_else(|| id.to_string()));
+    Ok(ids.iter().map(name).collect())
 }
 
 /// Shows the page.
@@ -196,7 +218,12 @@ fn content(
         running: record.policy_revision,
         since: Moment::of(record.policy_revision_at, now),
     });
-    let acts = Act::ALL.map(|act| (act, visitor.needs(act.privilege())));
+    let unsupported = |act: Act| {
+        let family = record.family;
+        let is_unsupported = act.needs_agent() && !family.takes_actions();
+        is_unsupported.then(|| format!("{} does not support this.", family.program()))
+    };
+    let acts = Act::ALL.map(|act| (act, visitor.needs(act.privilege()).or_else(|| unsupported(act))));
     AgentPage {
         frame: Frame::new(visitor, name_of(&record), TAB),
         badge: Badge(record.status),

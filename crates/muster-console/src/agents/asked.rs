@@ -1,5 +1,7 @@
 //! Parameters of the list of agents, which are in its URL: filter, order, columns and position.
 
+use std::ops::Range;
+
 use crate::links::Base;
 use muster_core::Error;
 use muster_core::status::Status;
@@ -46,6 +48,15 @@ impl Asked {
         let mut filter = kql::compile(&self.q, fleet.now())?.filter;
         filter.conditions.push(AgentCondition::Statuses(vec![status]));
         Ok(filter)
+    }
+
+    /// Returns the query and the status as one query, which the command and the API accept.
+    pub fn kuery(&self) -> String {
+        match (self.q.as_str(), self.status.as_str()) {
+            (query, "") => query.to_owned(),
+            ("", status) => format!("status:{status}"),
+            (query, status) => format!("({query}) and status:{status}"),
+        }
     }
 
     /// Checks the order, the columns and the position. What is wrong with them is not typed by people: the link was cut or is of
@@ -137,20 +148,66 @@ pub fn quoted(value: &str) -> String {
 
 /// Returns a query with another condition, or without it if it has it.
 pub fn toggled(query: &str, condition: &str) -> String {
-    if query == condition {
-        return String::new();
-    }
-    let last = format!(" and {condition}");
-    match (query.trim(), query.strip_suffix(last.as_str())) {
+    let query = query.trim();
+    match (query, conjuncts(query)) {
         ("", _) => condition.to_owned(),
-        // Parentheses were added with the condition, around alternatives.
-        (_, Some(rest)) => match rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
-            Some(inner) if !inner.contains([')', '(']) => inner.to_owned(),
-            _ => rest.to_owned(),
+        (_, None) => format!("({query}) and {condition}"),
+        (_, Some(mut parts)) => match position(&parts, condition) {
+            None => format!("{query} and {condition}"),
+            Some(found) => {
+                parts.drain(found);
+                match parts.as_slice() {
+                    // Parentheses were added with the condition, around alternatives.
+                    [one] => inside_parentheses(one).unwrap_or(one).to_owned(),
+                    several => several.join(" and "),
+                }
+            }
         },
-        (query, None) if query.to_lowercase().contains(" or ") => format!("({query}){last}"),
-        (query, None) => format!("{query}{last}"),
     }
+}
+
+/// Returns whether a query has a condition that [`toggled`] would remove.
+pub fn has(query: &str, condition: &str) -> bool {
+    conjuncts(query).is_some_and(|parts| position(&parts, condition).is_some())
+}
+
+/// Returns where a condition is among those of a query. It may consist of several.
+fn position(parts: &[&str], condition: &str) -> Option<Range<usize>> {
+    let wanted = conjuncts(condition)?;
+    let begin = parts.windows(wanted.len()).position(|window| window == wanted)?;
+    Some(begin..begin + wanted.len())
+}
+
+fn inside_parentheses(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix('(')?.strip_suffix(')')?;
+    (!inner.contains(['(', ')'])).then_some(inner)
+}
+
+/// Returns the conditions of a query that all have to hold; `None` if some of them are alternatives.
+fn conjuncts(query: &str) -> Option<Vec<&str>> {
+    let begins =
+        |at: usize, word: &str| query[at..].get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
+    let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, c) in query.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            '(' | '{' => depth += 1,
+            ')' | '}' => depth = depth.saturating_sub(1),
+            ' ' if depth == 0 && begins(at, " or ") => return None,
+            ' ' if depth == 0 && at >= begin && begins(at, " and ") => {
+                parts.push(query[begin..at].trim());
+                begin = at + " and ".len();
+            }
+            _ => {}
+        }
+    }
+    // Two words in a row overlap in their space.
+    parts.push(query.get(begin..).unwrap_or_default().trim());
+    Some(parts)
 }
 
 #[cfg(test)]
@@ -187,6 +244,22 @@ mod tests {
             assert_eq!(toggled(&with, "duplicate_hosts:*"), query);
         }
         assert_eq!(toggled("a:1 or b:2", "c:3"), "(a:1 or b:2) and c:3");
+        assert_eq!(toggled("(a:1 or b:2) and c:3", "d:4"), "(a:1 or b:2) and c:3 and d:4");
+        assert_eq!(toggled("a:1 or b:2 and c:3", "c:3"), "(a:1 or b:2 and c:3) and c:3", "it is no condition of all");
+    }
+
+    #[test]
+    fn a_condition_is_removed_wherever_it_stands() {
+        let both = toggled(&toggled("tags:a", "left_at > now-7d"), "duplicate_hosts:*");
+        assert_eq!(toggled(&both, "left_at > now-7d"), "tags:a and duplicate_hosts:*");
+        assert_eq!(toggled("left_at > now-7d AND tags:a", "left_at > now-7d"), "tags:a");
+        let version = "family:elastic and version:\"9.5.2\"";
+        assert_eq!(toggled(&format!("a:1 and {version} and b:2"), version), "a:1 and b:2");
+        assert!(has("a:1 and b:2", "a:1") && !has("a:1 or b:2", "a:1") && !has("tags:\"a:1 and b:2\"", "b:2"));
+        assert!(!has("a:11", "a:1"), "a part of a word is no condition");
+        for odd in ["", " and ", "a and and b", "(", "\"", "\\", "ä and  or ö", "or", "and"] {
+            let _ = toggled(&toggled(odd, "a:1"), "a:1");
+        }
         assert_eq!(quoted("a\"b\\*"), r#""a\"b\\*""#);
     }
 }

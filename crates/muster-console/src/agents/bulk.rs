@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
+use muster_core::id::AgentId;
 use muster_core::plural::counted;
 use muster_core::policy::Policy;
 use muster_fleet::Fleet;
@@ -22,6 +23,7 @@ use muster_store::query::Page;
 use serde::Deserialize;
 
 use super::acts::{Act, Done, LEVELS};
+use super::agent::names;
 use super::asked::{TAB, encoded};
 use super::selection::Chosen;
 use crate::elsewhere::{commands, curl};
@@ -178,25 +180,27 @@ struct Preview {
     count: u64,
     agents: String,
     excluded: u64,
-    /// Reasons of agents that are not eligible: number, reason, examples.
-    refused: Vec<(u64, String, Vec<String>)>,
+    /// Reasons of agents that are not eligible: number, reason, ids and names of examples.
+    refused: Vec<(u64, String, Vec<(String, String)>)>,
 }
 
-impl From<Done> for Preview {
-    fn from(done: Done) -> Self {
-        let mut reasons: BTreeMap<String, (u64, Vec<String>)> = BTreeMap::new();
+impl Preview {
+    async fn of(fleet: &Fleet, visitor: &Visitor, done: Done) -> Result<Self, Error> {
+        let mut reasons: BTreeMap<String, (u64, Vec<AgentId>)> = BTreeMap::new();
         for (agent, reason) in done.refused {
             let (number, examples) = reasons.entry(reason).or_default();
             *number += 1;
             if examples.len() < EXAMPLES {
-                examples.push(agent.to_string());
+                examples.push(agent);
             }
         }
-        let mut refused: Vec<_> =
-            reasons.into_iter().map(|(reason, (number, examples))| (number, reason, examples)).collect();
+        let mut refused = Vec::new();
+        for (reason, (number, examples)) in reasons {
+            refused.push((number, reason, names(fleet, visitor, &examples).await?));
+        }
         refused.sort_by_key(|(number, _, _)| std::cmp::Reverse(*number));
         let agents = counted(done.agents, "agent");
-        Self { count: done.agents, agents, excluded: done.excluded, refused }
+        Ok(Self { count: done.agents, agents, excluded: done.excluded, refused })
     }
 }
 
@@ -252,7 +256,7 @@ async fn act_page<'a>(
 ) -> Result<ActPage<'a>, Error> {
     let (preview, error) = match tried {
         None => (None, None),
-        Some(Ok(done)) => (Some(Preview::from(done)), None),
+        Some(Ok(done)) => (Some(Preview::of(fleet, visitor, done).await?), None),
         Some(Err(error)) => (None, Some(error)),
     };
     let is_shown = preview.is_some();

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use muster_core::id::PolicyId;
+use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
-use muster_core::reported::shortened_to;
+use muster_core::reported::{is_visible, shortened_to};
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_store::query::AgentSort;
@@ -20,6 +20,8 @@ const MESSAGE: usize = 120;
 pub struct Around {
     /// The policies of the rows; those that the viewer may not read are missing.
     pub policies: HashMap<PolicyId, Policy>,
+    /// Names of the enrollment keys of the rows, by id; those that the viewer may not read are missing.
+    pub keys: HashMap<EnrollmentKeyId, String>,
     /// The time.
     pub now: Timestamp,
 }
@@ -45,6 +47,13 @@ pub enum Cell {
         revision: String,
         /// Whether a newer one exists.
         is_behind: bool,
+    },
+    /// The enrollment key.
+    Key {
+        /// Id.
+        id: String,
+        /// Name; empty if the viewer may not read it.
+        name: String,
     },
     /// A time.
     Time(Option<Moment>),
@@ -123,6 +132,17 @@ macro_rules! moment {
     };
 }
 
+impl Cell {
+    /// Whether it can be the link to the agent: it is no link to something else, and has something to click on.
+    pub fn can_link(&self) -> bool {
+        match self {
+            Self::Text(text) => is_visible(text),
+            Self::Status(..) | Self::Time(_) => true,
+            Self::Host { .. } | Self::Policy { .. } | Self::Key { .. } | Self::Tags(_) => false,
+        }
+    }
+}
+
 impl Column {
     /// All columns, in their usual order.
     pub const ALL: [Self; 21] = [
@@ -166,7 +186,7 @@ impl Column {
         plain!("family", "Program", |view: &AgentView| view.details.record.family.program().to_owned()),
         plain!("address", "Address", |view: &AgentView| view.details.record.last_address.clone()),
         plain!("first_address", "Address at enrollment", |view: &AgentView| view.details.record.first_address.clone()),
-        plain!("enrollment_key_id", "Enrollment key", |view: &AgentView| {
+        text("enrollment_key_id", "Enrollment key", key, |view| {
             or_empty(view.details.record.enrollment_key_id.as_ref())
         }),
         plain!("host_id", "Host id", |view: &AgentView| or_empty(view.details.record.host_id.as_ref())),
@@ -203,6 +223,12 @@ fn host(view: &AgentView, _: &Around) -> Cell {
 fn status(view: &AgentView, _: &Around) -> Cell {
     let record = &view.details.record;
     Cell::Status(Badge(record.status), record.health.message.chars().take(MESSAGE).collect())
+}
+
+fn key(view: &AgentView, around: &Around) -> Cell {
+    let id = view.details.record.enrollment_key_id.as_ref();
+    let name = id.and_then(|id| around.keys.get(id)).cloned().unwrap_or_default();
+    Cell::Key { id: or_empty(id), name }
 }
 
 fn policy(view: &AgentView, around: &Around) -> Cell {

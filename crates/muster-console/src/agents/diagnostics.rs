@@ -6,9 +6,9 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::Error;
-use muster_core::authorization::{DiagnosticsDownload, PrivilegeName};
+use muster_core::authorization::{AgentsRead, DiagnosticsDownload, PrivilegeName};
 use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
 use serde::Deserialize;
@@ -31,7 +31,8 @@ const ROWS: usize = 100;
 struct DiagnosticsPage {
     frame: Frame,
     id: String,
-    rows: Vec<Row>,
+    /// The bundles; `None` if the person may not see them.
+    rows: Option<Vec<Row>>,
     /// Why the person may not request any.
     no_request: Option<String>,
     /// Whether a bundle is on its way, so that the page renews itself.
@@ -67,15 +68,21 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
 }
 
 async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<DiagnosticsPage, Error> {
-    let agent = fleet.agents().find::<DiagnosticsDownload>(&visitor.context, id).await?;
-    let mut found = fleet.files().uploads_of(&agent).await?;
-    found.truncate(ROWS);
-    let is_waiting = found.iter().any(|one| matches!(one.state, UploadState::InProgress | UploadState::AwaitingUpload));
+    let agent = fleet.agents().find::<AgentsRead>(&visitor.context, id).await?;
+    let found = match fleet.agents().find::<DiagnosticsDownload>(&visitor.context, id).await {
+        Ok(agent) => Some(fleet.files().uploads_of(&agent).await?),
+        // Whoever may request bundles for others need not see what is in them.
+        Err(error) if error.kind == ErrorKind::Forbidden => None,
+        Err(error) => return Err(error),
+    };
+    let is_open = |one: &UploadView| matches!(one.state, UploadState::InProgress | UploadState::AwaitingUpload);
+    let is_waiting = found.iter().flatten().take(ROWS).any(is_open);
     let now = fleet.now();
+    let row = |view| row(view, &visitor.base, now);
     Ok(DiagnosticsPage {
         frame: Frame::new(visitor, format!("{}: diagnostics", name_of(&agent)), TAB),
         id: agent.id.to_string(),
-        rows: found.into_iter().map(|view| row(view, &visitor.base, now)).collect(),
+        rows: found.map(|found| found.into_iter().take(ROWS).map(row).collect()),
         no_request: visitor.needs(PrivilegeName::DiagnosticsRequest),
         is_waiting,
     })

@@ -14,7 +14,7 @@ use muster_fleet::Fleet;
 use muster_management::kql::agents as kql;
 use muster_store::query::{AgentFilter, Page};
 
-use super::asked::{Asked, TAB, quoted, toggled};
+use super::asked::{Asked, TAB, has, quoted, toggled};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::hosts::label_hosts::names as label_names;
@@ -77,7 +77,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, kind: &str, asked: &Asked) -> Re
     let base = visitor.base.clone();
     let value = |one: Known| Value {
         link: asked.link(&base, &[("q", &toggled(&asked.q, &one.condition))]),
-        is_chosen: asked.q.contains(&one.condition),
+        is_chosen: has(&asked.q, &one.condition),
         name: one.name,
         number: one.number,
     };

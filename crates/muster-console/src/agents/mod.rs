@@ -19,18 +19,18 @@ pub mod timeline;
 pub mod views;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use muster_core::Error;
-use muster_core::authorization::{AgentsRead, PoliciesRead, Scope};
-use muster_core::id::PolicyId;
+use muster_core::authorization::{AgentsRead, EnrollmentRead, Grant, PoliciesRead, Scope};
+use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::status::Status;
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::saved_views::SavedView;
@@ -38,9 +38,10 @@ use muster_management::cursor;
 use muster_management::kql::{agents as kql, place};
 use muster_store::query::Page;
 
-use self::agent::name_of;
-use self::asked::{Asked, TAB, toggled, with_query};
+use self::agent::{name_of, name_or_id};
+use self::asked::{Asked, TAB, encoded, has, toggled, with_query};
 use self::columns::{Around, Cell, Column};
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
@@ -48,6 +49,8 @@ use crate::request::newest_change;
 use crate::text::Badge;
 use crate::visitor::{Params, Visitor};
 
+/// Path of the list in the API.
+const API: &str = "/api/fleet/agents";
 /// Number of rows on a page.
 const ROWS: u32 = 50;
 
@@ -80,6 +83,8 @@ struct AgentsPage<'a> {
     live: String,
     is_fleet_empty: bool,
     views: Vec<View>,
+    cli: String,
+    api: String,
 }
 
 /// A status to filter by.
@@ -116,7 +121,8 @@ struct Choice {
 struct Row {
     id: String,
     name: String,
-    cells: Vec<Cell>,
+    /// The cells, and whether each is the link to the agent.
+    cells: Vec<(Cell, bool)>,
 }
 
 /// A saved view.
@@ -181,19 +187,26 @@ async fn read<'a>(
         }
     };
     let counts = fleet.agents().count(&grant, &all).await?;
+    // One more than is shown: without it, there is no next page.
     let rows = match cursor::parse(&asked.after, sort) {
-        Some(cursor) => Rows::After(cursor, ROWS),
-        None => Rows::Page(Page { offset: 0, limit: ROWS }),
+        Some(cursor) => Rows::After(cursor, ROWS + 1),
+        None => Rows::Page(Page { offset: 0, limit: ROWS + 1 }),
     };
     let question = AgentListQuery { filter, sort, descending: asked.is_descending(sort), rows };
-    let found = fleet.agents().list(&grant, &question).await?;
-    let is_full = found.items.len() == ROWS as usize;
+    let mut found = fleet.agents().list(&grant, &question).await?;
+    let has_more = found.items.len() > ROWS as usize;
+    found.items.truncate(ROWS as usize);
     let base = shown.frame.base.clone();
-    if let Some(last) = found.items.last().filter(|_| is_full) {
+    if let Some(last) = found.items.last().filter(|_| has_more) {
         shown.next = asked.link(&base, &[("after", &cursor::write(&sort.cursor(&last.details.record)))]);
     }
-    let around = Around { policies: policies(fleet, visitor, &found.items).await?, now: fleet.now() };
     let columns = asked.columns();
+    let has_keys = columns.iter().any(|column| column.key == "enrollment_key_id");
+    let around = Around {
+        policies: policies(fleet, visitor.context.grant().ok().as_ref(), &found.items).await?,
+        keys: if has_keys { keys(fleet, visitor, &found.items).await } else { HashMap::new() },
+        now: fleet.now(),
+    };
     shown.rows = found.items.iter().map(|view| row(view, &columns, &around)).collect();
     shown.total = found.total;
     // Somebody who sees a part of the space does not know.
@@ -213,7 +226,15 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, views: Vec<S
         link: with_query(&format!("{base}{TAB}"), &view.query),
         name: view.name,
     };
+    let (command, api) = match asked.kuery().as_str() {
+        "" => ("agent list".to_owned(), API.to_owned()),
+        query => {
+            (format!("agent list {}", shell::option("--filter", query)), format!("{API}?kuery={}", encoded(query)))
+        }
+    };
     AgentsPage {
+        cli: cli(visitor, &command),
+        api: curl(visitor, "GET", &api, ""),
         asked,
         error: None,
         is_damaged: false,
@@ -244,7 +265,7 @@ fn marked(query: &str) -> Option<(&str, &str, &str)> {
 
 fn question(asked: &Asked, name: &'static str, condition: &str, base: &Base) -> Question {
     let link = asked.link(base, &[("q", &toggled(&asked.q, condition))]);
-    Question { name, link, is_chosen: asked.q.contains(condition) }
+    Question { name, link, is_chosen: has(&asked.q, condition) }
 }
 
 fn headings(asked: &Asked, base: &Base) -> Vec<Heading> {
@@ -280,22 +301,41 @@ fn chips(asked: &Asked, counts: &[(Status, u64)], base: &Base) -> Vec<Chip> {
     Status::ALL.into_iter().rev().map(chip).filter(|chip| chip.count > 0 || chip.is_chosen).collect()
 }
 
+/// Reads the names of the enrollment keys of the rows, once each. None for those who may not read keys.
+async fn keys(fleet: &Fleet, visitor: &Visitor, rows: &[AgentView]) -> HashMap<EnrollmentKeyId, String> {
+    let ids: BTreeSet<&EnrollmentKeyId> =
+        rows.iter().filter_map(|view| view.details.record.enrollment_key_id.as_ref()).collect();
+    let mut names = HashMap::new();
+    for id in ids {
+        let found = fleet.enrollment_keys().find::<EnrollmentRead>(&visitor.context, id.as_str()).await;
+        if let Ok(key) = found {
+            names.insert(id.clone(), name_or_id(&key.name, id.as_str()).to_owned());
+        }
+    }
+    names
+}
+
 /// Reads the policies of the rows, once each. None for those who may not read policies.
-async fn policies(fleet: &Fleet, visitor: &Visitor, rows: &[AgentView]) -> Result<HashMap<PolicyId, Policy>, Error> {
-    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(HashMap::new()) };
+pub async fn policies(
+    fleet: &Fleet,
+    grant: Option<&Grant<PoliciesRead>>,
+    rows: &[AgentView],
+) -> Result<HashMap<PolicyId, Policy>, Error> {
+    let Some(grant) = grant else { return Ok(HashMap::new()) };
     let mut ids: Vec<String> =
         rows.iter().filter_map(|view| view.details.record.policy_id.as_ref().map(ToString::to_string)).collect();
     ids.sort_unstable();
     ids.dedup();
-    let (found, _) = fleet.policies().named(&grant, &ids, &[]).await?;
+    let (found, _) = fleet.policies().named(grant, &ids, &[]).await?;
     Ok(found.into_iter().map(|policy| (policy.id.clone(), policy)).collect())
 }
 
 fn row(view: &AgentView, columns: &[&'static Column], around: &Around) -> Row {
     let record = &view.details.record;
-    Row {
-        id: record.id.to_string(),
-        name: name_of(record),
-        cells: columns.iter().map(|column| (column.cell)(view, around)).collect(),
-    }
+    let cells: Vec<Cell> = columns.iter().map(|column| (column.cell)(view, around)).collect();
+    // Without the column of hosts, the first that can leads to the agent.
+    let has_host = cells.iter().any(|cell| matches!(cell, Cell::Host { .. }));
+    let link = if has_host { None } else { cells.iter().position(Cell::can_link) };
+    let cells = cells.into_iter().enumerate().map(|(number, cell)| (cell, link == Some(number)));
+    Row { id: record.id.to_string(), name: name_of(record), cells: cells.collect() }
 }

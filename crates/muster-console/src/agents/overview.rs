@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, AlertsRead, Grant, PoliciesRead, RefusalsRead, Scope};
-use muster_core::event::{Event, Severity};
+use muster_core::event::{Event, Severity, Subject};
+use muster_core::reported::{is_visible, shortened_to};
 use muster_core::rollout::{Rollout, State as RolloutState};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -24,6 +25,7 @@ use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
 use crate::policies::{PolicyRow, rows};
+use crate::rollouts::{readable, subjects};
 use crate::text::{Badge, Moment};
 use crate::visitor::Visitor;
 
@@ -31,6 +33,8 @@ use crate::visitor::Visitor;
 const TAB: &str = "/";
 /// Number of rows in each of its tables.
 const ROWS: usize = 5;
+/// Maximum length of the name of a version or a platform, bytes.
+const NAME: usize = 120;
 /// Hours of the trend.
 const HOURS: i64 = 7 * 24;
 
@@ -81,8 +85,9 @@ struct Share {
 
 /// A rollout that has not ended.
 struct RolloutRow {
+    id: String,
     subject: String,
-    state: &'static str,
+    state: String,
     /// Whether a person must decide about it.
     needs_decision: bool,
 }
@@ -119,6 +124,13 @@ struct Refused {
     at: Moment,
 }
 
+impl Overview {
+    /// Whether a rollout waits for a person.
+    fn needs_decision(&self) -> bool {
+        self.rollouts.iter().flatten().any(|rollout| rollout.needs_decision)
+    }
+}
+
 /// Shows the page.
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
     match read(&fleet, &visitor).await {
@@ -134,7 +146,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor) -> Result<Overview, Error> {
     let shown = kql::visible("", false, fleet.now())?;
     let found = fleet.agents().platforms(&grant, &shown).await?.into_iter().map(|(platform, number)| Known {
         condition: format!("local_metadata.os.platform:{}", super::asked::quoted(&platform)),
-        name: if platform.is_empty() { "unknown".into() } else { platform },
+        name: if is_visible(&platform) { platform } else { "unknown".into() },
         number: Some(number),
     });
     Ok(Overview {
@@ -169,7 +181,12 @@ fn shares(mut known: Vec<Known>, base: &Base) -> Vec<Share> {
     let share = |one: Known| {
         let count = one.number.unwrap_or(0);
         let link = format!("{base}/agents?q={}", encoded(&one.condition));
-        Share { name: one.name, count, percent: (count * 100).div_ceil(longest), link }
+        Share {
+            name: shortened_to(&one.name, NAME).into_owned(),
+            count,
+            percent: (count * 100).div_ceil(longest),
+            link,
+        }
     };
     known.into_iter().map(share).collect()
 }
@@ -236,26 +253,28 @@ async fn policies(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<PolicyR
 async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<RolloutRow>>, Error> {
     let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(None) };
     let newest = fleet.rollouts().list(&grant, Page { offset: 0, limit: 100 }).await?.items;
-    let is_open = |state: &RolloutState| !matches!(state, RolloutState::Completed | RolloutState::RolledBack { .. });
-    let row = |rollout: &Rollout| RolloutRow {
-        subject: crate::rollouts::subject(rollout),
-        state: rollout.state.as_str(),
+    let is_open = |one: &Rollout| !matches!(one.state, RolloutState::Completed | RolloutState::RolledBack { .. });
+    let open: Vec<Rollout> = newest.into_iter().filter(is_open).take(ROWS).collect();
+    let row = |(rollout, subject): (&Rollout, String)| RolloutRow {
+        id: rollout.id.to_string(),
+        subject,
+        state: readable(rollout.state.as_str()),
         needs_decision: matches!(rollout.state, RolloutState::Halted { .. } | RolloutState::AwaitingApproval),
     };
-    Ok(Some(newest.iter().filter(|rollout| is_open(&rollout.state)).map(row).take(ROWS).collect()))
+    Ok(Some(open.iter().zip(subjects(fleet, &grant, &open).await?).map(row).collect()))
 }
 
 /// Returns the latest warnings; `None` for those who may not read alerts.
 async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, Error> {
     let Ok(grant) = visitor.context.grant::<AlertsRead>() else { return Ok(None) };
     let now = fleet.now();
-    let alert = |event: Event| {
+    let alert = |(event, name): (Event, String)| {
         let place = match event.subject.kind.as_str() {
             "agent" => "agents",
             "policy" => "policies",
+            "rollout" => "rollouts",
             _ => "",
         };
-        let name = name_or_id(&event.subject.name, &event.subject.id);
         Alert {
             text: format!("{}: {name}", event.kind),
             class: if event.kind.severity() == Severity::Error { "bad" } else { "warn" },
@@ -267,7 +286,24 @@ async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, 
             at: Moment::new(event.at, now),
         }
     };
-    Ok(Some(fleet.alerts().recent_problems(&grant, ROWS * 2).await?.into_iter().map(alert).collect()))
+    let mut alerts = Vec::new();
+    for event in fleet.alerts().recent_problems(&grant, ROWS * 2).await? {
+        let name = alert_name(fleet, visitor, &event).await?;
+        alerts.push(alert((event, name)));
+    }
+    Ok(Some(alerts))
+}
+
+/// Returns the name of what an event is about. A rollout has none of its own.
+async fn alert_name(fleet: &Fleet, visitor: &Visitor, event: &Event) -> Result<String, Error> {
+    let Subject { kind, id, name, .. } = &event.subject;
+    if kind == "rollout"
+        && let Ok(rollout) = fleet.rollouts().find::<PoliciesRead>(&visitor.context, id).await
+        && let Some(subject) = subjects(fleet, &visitor.context.grant()?, std::slice::from_ref(&*rollout)).await?.pop()
+    {
+        return Ok(subject);
+    }
+    Ok(name_or_id(name, id).to_owned())
 }
 
 fn refused(fleet: &Fleet, visitor: &Visitor) -> Option<Vec<Refused>> {

@@ -45,11 +45,7 @@ impl Chosen {
             return Self::named(&order.agent);
         }
         let asked = Asked { q: order.q.clone(), status: order.status.clone(), ..Asked::default() };
-        let query = match (order.q.as_str(), order.status.as_str()) {
-            (query, "") => query.to_owned(),
-            ("", status) => format!("status:{status}"),
-            (query, status) => format!("({query}) and status:{status}"),
-        };
+        let query = asked.kuery();
         let (text, cli) = match query.as_str() {
             "" => ("all agents, except inactive and unenrolled ones".to_owned(), "--all".to_owned()),
             query => (format!("all agents that match {query}"), shell::option("--filter", query)),

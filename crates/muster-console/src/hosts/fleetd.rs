@@ -127,8 +127,6 @@ async fn hosts(fleet: &Fleet, visitor: &Visitor) -> Result<String, Error> {
 
 /// Reviews a text; with the confirmation of the review, saves it.
 pub async fn save(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
-    // Browsers send line breaks as CR LF.
-    let fields = Fields { text: fields.text.replace("\r\n", "\n"), ..fields };
     match saved(&fleet, &visitor, &fields).await {
         Ok(None) => notice::redirect(visitor.base.link(PATH), "The options are saved. Hosts get them soon."),
         Ok(Some(found)) => {

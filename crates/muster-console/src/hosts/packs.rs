@@ -128,7 +128,7 @@ impl Fields {
             platforms: self.platforms.clone(),
             labels: self.labels.clone(),
             // Browsers send line breaks as CR LF.
-            document: self.document.replace("\r\n", "\n"),
+            document: self.document.clone(),
             is_of_all: self.is_of_all.is_some(),
             expected: Some(expected),
         }

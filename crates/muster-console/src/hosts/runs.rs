@@ -15,7 +15,7 @@ use crate::text::Moment;
 use crate::visitor::Visitor;
 
 /// Number of runs, and of carves, on the page of a host.
-const FEW: u32 = 5;
+const FEW: usize = 5;
 
 /// What the page shows.
 pub struct Runs {
@@ -71,7 +71,7 @@ impl Runs {
             Ok(grant) => fleet.carves().of_host(&grant, &view.host.id).await?,
             Err(_) => Vec::new(),
         };
-        carves.truncate(FEW as usize);
+        carves.truncate(FEW);
         let key = match orbit {
             Some(_) => key(fleet, visitor, view, now).await?,
             None => None,

@@ -12,13 +12,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use muster_core::Error;
 use muster_core::authorization::{Grant, PoliciesRead};
 use muster_core::rollout::{Rollout, State as Phase, Subject};
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_store::query::Page;
 use serde::Deserialize;
 
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::newest_change;
@@ -66,6 +67,8 @@ struct RolloutsPage {
     previous: String,
     next: String,
     live: String,
+    cli: String,
+    api: String,
 }
 
 struct Chip {
@@ -108,7 +111,8 @@ impl StateText {
     }
 }
 
-fn readable(word: &str) -> String {
+/// Returns a word of the API as people read it.
+pub fn readable(word: &str) -> String {
     word.replace('_', " ")
 }
 
@@ -152,6 +156,10 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
     let live = format!("{this}{}seen={newest}", if this.contains('?') { '&' } else { '?' });
     let names = names(fleet, &grant, &found.items).await?;
     let now = fleet.now();
+    let (flag, parameter) = match asked.state.as_str() {
+        "" => (String::new(), String::new()),
+        state => (format!(" {}", shell::option("--state", state)), format!("?state={state}")),
+    };
     let (mut people, mut rows) = (People::new(fleet, visitor), Vec::new());
     for rollout in &found.items {
         rows.push(Row {
@@ -172,6 +180,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
         previous: if number > 1 { here(&asked.state, number - 1) } else { String::new() },
         next: if is_last { String::new() } else { here(&asked.state, number + 1) },
         live,
+        cli: cli(visitor, &format!("rollout list{flag}")),
+        api: curl(visitor, "GET", &format!("/api/fleet/rollouts{parameter}"), ""),
         frame,
     })
 }
@@ -193,6 +203,12 @@ async fn names(
     Ok(found.into_iter().map(|policy| (policy.id.to_string(), policy.name)).collect())
 }
 
+/// Returns what some rollouts are about, with the names of their policies.
+pub async fn subjects(fleet: &Fleet, grant: &Grant<PoliciesRead>, all: &[Rollout]) -> Result<Vec<String>, Error> {
+    let names = names(fleet, grant, all).await?;
+    Ok(all.iter().map(|rollout| named(rollout, &names)).collect())
+}
+
 fn named(rollout: &Rollout, names: &HashMap<String, String>) -> String {
     match &rollout.subject {
         Subject::Policy { policy, revision, .. } => match names.get(policy.as_str()) {
@@ -204,7 +220,7 @@ fn named(rollout: &Rollout, names: &HashMap<String, String>) -> String {
 }
 
 /// Returns what is rolled out.
-pub fn subject(rollout: &Rollout) -> String {
+fn subject(rollout: &Rollout) -> String {
     match &rollout.subject {
         Subject::Policy { policy, revision, .. } => format!("policy {policy}, revision {revision}"),
         Subject::Upgrade { version, .. } => format!("upgrade to {version}"),

@@ -122,6 +122,27 @@ impl PlanForm {
     }
 }
 
+/// Names the field of an error as the form does.
+pub fn in_words(error: &Error) -> Error {
+    let field = error.field.as_deref().unwrap_or_default();
+    let label = match field.strip_prefix("waves[").and_then(|rest| rest.split_once(']')) {
+        Some((number, rest)) => number.parse::<usize>().ok().map(|number| match rest {
+            ".soak" => format!("Soak time of wave {}", number + 1),
+            ".members" => format!("Agents of wave {}", number + 1),
+            _ => format!("Wave {}", number + 1),
+        }),
+        None => {
+            let is_it = |(name, _): &&(&str, &str)| field.strip_prefix("gate.") == Some(name);
+            GATE.iter().find(is_it).map(|(_, label)| (*label).to_owned())
+        }
+    };
+    let reason = error.message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": "));
+    match (label, reason) {
+        (Some(label), Some(reason)) => Error { message: format!("{label}: {reason}"), ..error.clone() },
+        _ => error.clone(),
+    }
+}
+
 fn percent(row: &GateRow) -> Result<u8, Error> {
     let text = row.value.trim().trim_end_matches('%').trim_end();
     text.parse().map_err(|_| {

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{AgentsRollout, Grant, PoliciesRead, PrivilegeName};
+use muster_core::id::AgentId;
 use muster_core::rollout::Plan;
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
@@ -18,7 +19,8 @@ use muster_management::kql::agents::visible;
 use serde::Deserialize;
 
 use super::TAB;
-use super::plan::{DrawnWave, PlanForm, draw as drawn};
+use super::plan::{DrawnWave, PlanForm, draw as drawn, in_words};
+use crate::agents::agent::names;
 use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::policies::change::{Draft, PostedDraft};
@@ -53,8 +55,10 @@ struct PlannerPage<'a> {
     waves: Vec<DrawnWave>,
     total: String,
     /// Agents that cannot be upgraded now, and why.
-    refused: Vec<(String, String)>,
+    refused: Vec<Refused>,
     more_refused: usize,
+    /// Agents that are in no wave, because their programs cannot be upgraded; empty if there are none.
+    left_out: String,
     secrets: Vec<String>,
     error: Option<&'a Error>,
     cannot: &'static str,
@@ -78,7 +82,15 @@ enum Kind {
 #[derive(Default)]
 struct Preview {
     reached: Vec<u64>,
-    refused: Vec<(String, String)>,
+    refused: Vec<(AgentId, String)>,
+    left_out: u64,
+}
+
+/// An agent that cannot be upgraded now.
+struct Refused {
+    id: String,
+    name: String,
+    reason: String,
 }
 
 /// Shows the planner for a policy or an upgrade.
@@ -156,7 +168,8 @@ async fn planner(fleet: &Fleet, visitor: &Visitor, draft: &Draft, error: Option<
         }
         Err(error) => return failure::inside(visitor, &error, TAB),
     };
-    let error = error.or(found.as_ref());
+    let error = error.or(found.as_ref()).map(in_words);
+    let error = error.as_ref();
     let status = error.map_or(StatusCode::OK, |error| status_of(error.kind));
     match planner_page(fleet, visitor, draft, kind, form, preview, error).await {
         Ok(shown) => page(status, &shown),
@@ -190,8 +203,7 @@ async fn previewed(
         Kind::Upgrade => {
             let new = NewUpgrade { version: draft.upgrade.trim().to_owned(), source_uri: None, plan };
             let tried = create_upgrade(fleet, &trying, draft, new).await?;
-            let refused = tried.refused.into_iter().map(|(agent, reason)| (agent.to_string(), reason));
-            Ok(Preview { reached: tried.wave_agents, refused: refused.collect() })
+            Ok(Preview { reached: tried.wave_agents, refused: tried.refused, left_out: tried.left_out })
         }
         Kind::Change { .. } | Kind::Policy { .. } => {
             if matches!(kind, Kind::Change { .. }) {
@@ -200,7 +212,7 @@ async fn previewed(
             }
             let policy = fleet.policies().find::<PoliciesRead>(&visitor.context, &draft.policy).await?;
             let reached = fleet.rollouts().preview(&visitor.context.grant()?, &policy.id, &plan).await?;
-            Ok(Preview { reached, refused: Vec::new() })
+            Ok(Preview { reached, ..Preview::default() })
         }
     }
 }
@@ -238,7 +250,8 @@ async fn planner_page<'a>(
         frame: Frame::new(visitor, title, TAB),
         total: agents(preview.reached.last().copied().unwrap_or(0)),
         more_refused: preview.refused.len().saturating_sub(REFUSED),
-        refused: preview.refused.into_iter().take(REFUSED).collect(),
+        left_out: if preview.left_out > 0 { agents(preview.left_out) } else { String::new() },
+        refused: named(fleet, visitor, preview.refused).await?,
         secrets: draft.given_secrets(),
         cannot: visitor.lacks(privilege),
         cli: match command.as_str() {
@@ -253,4 +266,11 @@ async fn planner_page<'a>(
         plan,
         error,
     })
+}
+
+/// Returns the first of some agents that cannot be upgraded, with their names.
+async fn named(fleet: &Fleet, visitor: &Visitor, refused: Vec<(AgentId, String)>) -> Result<Vec<Refused>, Error> {
+    let (ids, reasons): (Vec<_>, Vec<_>) = refused.into_iter().take(REFUSED).unzip();
+    let names = names(fleet, visitor, &ids).await?;
+    Ok(names.into_iter().zip(reasons).map(|((id, name), reason)| Refused { id, name, reason }).collect())
 }

@@ -15,7 +15,7 @@ use muster_fleet::audit_log::{AuditQuery, AuditView};
 use serde::Deserialize;
 
 use super::plan::{DrawnWave, draw, short};
-use super::{StateText, TAB, named, names};
+use super::{StateText, TAB, named, names, readable};
 use crate::confirm::{Confirm, shown};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
@@ -355,8 +355,21 @@ pub async fn act(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, fi
             let text = format!("{done} at {}.", Moment::new(now, now).local);
             notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), &text)
         }
-        Err(error) => shown(&visitor, TAB, confirm_page(&fleet, &visitor, &id, &fields, Some(error)).await),
+        Err(error) => {
+            let error = in_words(error);
+            shown(&visitor, TAB, confirm_page(&fleet, &visitor, &id, &fields, Some(error)).await)
+        }
     }
+}
+
+/// Says in the words of the page that an act is not possible in the rollout's state.
+fn in_words(error: Error) -> Error {
+    if error.code != "wrong_rollout_state" {
+        return error;
+    }
+    let message = error.message.split_once(": ").map_or(error.message.as_str(), |(_, reason)| reason);
+    let remedy = Some("somebody else may have been faster; go back to see its state".to_owned());
+    Error { message: readable(message), remedy, ..error }
 }
 
 async fn done(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Result<&'static str, Error> {

@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 use muster_core::action::ActionType;
-use muster_core::agent::AgentDocuments;
+use muster_core::agent::{AgentDocuments, Family};
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
 
@@ -63,6 +63,31 @@ async fn mg185_disabled_acts_say_why_and_how_many_agents_are_eligible() {
     assert!(refused.status == 403 && refused.html.contains("agents.upgrade"), "{}", refused.html);
     assert_eq!(pages.page(&admin, "/agents/bulk").await.status, 400, "nothing is selected");
     assert_eq!(pages.page(&admin, "/agents/bulk?agent=a-1&act=nonsense").await.status, 400);
+}
+
+#[tokio::test]
+async fn programs_without_actions_are_not_eligible_for_them() {
+    let pages = several().await;
+    pages.agent("o-1", |record| (record.family, record.policy_id) = (Family::Osquery, None)).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let html = pages.page(&cookie, "/agents/bulk?agent=o-1").await.html;
+    for (act, is_possible) in [
+        ("tag", true),
+        ("assign", false),
+        ("diagnostics", false),
+        ("log-level", false),
+        ("unenroll", false),
+        ("revoke", true),
+    ] {
+        let item = between(&html, &format!("value=\"{act}\""), "</li>");
+        assert_eq!(item.contains("osquery does not support this"), !is_possible, "{act}: {item}");
+        assert_eq!(item.contains(" disabled"), !is_possible, "{act}: {item}");
+    }
+    let own = pages.page(&cookie, "/agents/o-1").await.html;
+    assert!(own.contains("Set the log level: osquery does not support this."), "{own}");
+    let preview =
+        pages.page(&cookie, "/agents/bulk?agent=a-1&agent=o-1&act=log-level&preview=1&level=debug").await.html;
+    assert!(preview.contains(">host-o-1</a>") && preview.contains("1 agent"), "examples have names: {preview}");
 }
 
 #[tokio::test]
@@ -214,11 +239,19 @@ async fn mg186_the_list_and_its_csv_file_have_the_chosen_columns() {
     let pages = several().await;
     let cookie = pages.log_in("ann", "auditor").await;
     let html = pages.page(&cookie, "/agents?columns=id&columns=family").await.html;
-    assert!(html.contains("<th>Id</th>") && html.contains("<th>Family</th>") && !html.contains("Last check-in</a>"));
+    assert!(html.contains("<th>Id</th>") && html.contains("<th>Program</th>") && !html.contains("Last check-in</a>"));
     let link = html.split("\" download>").next().unwrap().rsplit("href=\"").next().unwrap().replace("&#38;", "&");
     let csv = pages.page(&cookie, &link).await.html;
     assert_eq!(csv.lines().next(), Some("id,family"), "{csv}");
-    assert!(csv.contains("a-1,elastic"), "{csv}");
+    assert!(csv.contains("a-1,\"Elastic Agent\""), "{csv}");
+    let by_key = pages.page(&cookie, "/agents?columns=policy_id&columns=version").await.html;
+    assert!(
+        by_key.contains("<a href=\"/agents/a-1\">9"),
+        "without the host, another column leads to the agent: {by_key}"
+    );
+    let copied = pages.page(&cookie, "/agents?q=hostname%3Ahost-a-*&status=online").await.html;
+    let command = "muster agent list --filter=&#39;(hostname:host-a-*) and status:online&#39;";
+    assert!(copied.contains(command) && copied.contains("/api/fleet/agents?kuery="), "{copied}");
     let sorted = pages.page(&cookie, "/agents?columns=hostname%2Cversion&sort=version").await.html;
     assert!(sorted.contains("aria-sort=\"ascending\"") && sorted.contains("columns=hostname%2Cversion"), "{sorted}");
 }

@@ -464,5 +464,5 @@ async fn a_host_is_transferred_to_another_space_after_a_page_that_says_what_happ
     let refused = pages.post(&cookie, "/hosts/h-2/transfer", "to_space=red").await;
     assert!(refused.html.contains("The host cannot be transferred"), "{}", refused.html);
     let wrong = pages.post(&cookie, "/hosts/h-2/transfer", "to_space=nowhere").await;
-    assert!(wrong.status == 404 && wrong.html.contains("space nowhere not found"), "{}", wrong.html);
+    assert!(wrong.status == 404 && wrong.html.contains("Space nowhere not found"), "{}", wrong.html);
 }

@@ -68,17 +68,23 @@ async fn software_is_installed_after_a_review_and_its_results_are_shown() {
     let form = pages.page(&cookie, &format!("/software/installers/{id}/install?host=h-1")).await.html;
     assert!(form.contains("h-1</textarea>") && form.contains("Count the hosts"), "{form}");
     let path = format!("/software/installers/{id}/install");
-    let counted = pages.post(&cookie, &path, "kind=&hosts=&retries=2").await.html;
+    let counted = pages.post(&cookie, &path, "kind=&kuery=family%3Aorbit&retries=2").await.html;
     assert!(counted.contains("Install on 2 hosts") && counted.contains("full privileges"), "{counted}");
-    let wrong = pages.post(&cookie, &path, "kind=&hosts=&retries=many&confirmed=2-0").await;
+    assert!(counted.contains("--retries=2"), "{counted}");
+    let wrong = pages.post(&cookie, &path, "kind=&kuery=family%3Aorbit&retries=many&confirmed=2-0").await;
     assert!(wrong.status == 400 && wrong.html.contains("must be a number"), "{}", wrong.html);
+    let all = pages.post(&cookie, &path, "hosts=&kuery=+").await;
+    assert!(all.status == 400 && all.html.contains("problem-hosts"), "not all by accident: {}", all.html);
     let nobody = pages.post(&cookie, &path, "hosts=nobody").await;
     assert!(nobody.status == 404 && nobody.html.contains("nobody</textarea>"), "{}", nobody.html);
-    let run = pages.install(&cookie, "", &id, "kind=&hosts=&retries=2").await;
+    let run = pages.install(&cookie, "", &id, "kind=&kuery=family%3Aorbit&retries=2").await;
     let run_id = run.rsplit('/').next().unwrap();
+    let begun = pages.page(&cookie, &run).await.html;
+    assert!(begun.contains("every 2s") && begun.contains("by ann"), "{begun}");
     pages.report_install("b-1", run_id, 0, "fine").await;
     pages.report_install("b-2", run_id, 100, &format!("{CANARY}\n")).await;
     let shown = pages.page(&cookie, &run).await.html;
+    assert!(!shown.contains("every 2s"), "nothing can change any more: {shown}");
     assert!(shown.contains("complete, 1 failed") && shown.contains("the install script"), "{shown}");
     assert!(shown.contains("exit code 100") && !shown.contains("<script>alert"), "{shown}");
     let host = pages.page(&cookie, "/hosts/h-2").await.html;
@@ -107,10 +113,7 @@ async fn what_a_person_may_not_do_is_disabled_with_the_privilege() {
     assert_eq!(pages.page(&cookie, &format!("/software/installers/{id}/delete")).await.status, 403);
     assert_eq!(pages.post(&cookie, &format!("/software/installers/{id}/delete"), "").await.status, 403);
     let host = pages.page(&cookie, "/hosts/h-1").await.html;
-    assert!(
-        host.contains("Nothing was installed from here.") && host.contains("needs <code>software.install"),
-        "{host}"
-    );
+    assert!(host.contains("No installs yet.") && host.contains("needs <code>software.install"), "{host}");
     let cookie = pages.log_in("eve", "helpdesk").await;
     assert_eq!(pages.page(&cookie, "/hosts/h-1").await.status, 200);
     assert_eq!(pages.page(&cookie, "/software/installers").await.status, 403);

@@ -116,6 +116,31 @@ async fn all_agents_are_reached_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_full_last_page_has_no_next_one_and_an_empty_one_has_a_way_back() {
+    let pages = Pages::new().await;
+    for number in 0..50 {
+        pages.agent(&format!("a-{number:02}"), |_| {}).await;
+    }
+    let cookie = pages.log_in("ann", "auditor").await;
+    let full = pages.page(&cookie, "/agents?sort=hostname").await.html;
+    assert!(full.contains("host-a-49") && !full.contains("rel=\"next\""), "{full}");
+    let behind = "%5B%22host-a-49%22%2C%22a-49%22%5D";
+    let empty = pages.page(&cookie, &format!("/agents?sort=hostname&after={behind}")).await;
+    assert_eq!(empty.status, 200, "{}", empty.html);
+    assert!(empty.html.contains("<a href=\"/agents?sort=hostname\">First page</a>"), "{}", empty.html);
+}
+
+#[tokio::test]
+async fn an_agent_whose_name_is_invisible_is_shown_by_its_id() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |record| record.hostname = "\u{200b}\u{feff} ".into()).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    assert!(pages.page(&cookie, "/agents").await.html.contains(">a-1</a>"));
+    let page = pages.page(&cookie, "/agents/a-1").await.html;
+    assert!(page.contains("<title>a-1 - Muster</title>") && !page.contains('\u{200b}'), "{page}");
+}
+
+#[tokio::test]
 async fn mg186_a_csv_file_contains_all_agents_of_a_view_in_its_order() {
     let pages = Pages::new().await;
     for number in 0..2_100 {
@@ -130,6 +155,11 @@ async fn mg186_a_csv_file_contains_all_agents_of_a_view_in_its_order() {
     assert_eq!((csv.status.as_u16(), &csv.headers["content-type"]), (200, &"text/csv; charset=utf-8".parse().unwrap()));
     let lines: Vec<_> = csv.html.split("\r\n").collect();
     assert_eq!(lines.len(), 1 + 2_100 + 1);
+    assert!(
+        lines[0].starts_with("host,status,policy_id,policy,") && lines[1].contains(",web,web,"),
+        "{:?}",
+        &lines[..2]
+    );
     assert!(lines[0].starts_with("host,status,") && lines[1].starts_with("host-a-2099,online,"), "{:?}", &lines[..2]);
     assert!(lines[2_100].starts_with("host-a-0000,") && lines[1].contains("\"'=1+1\""), "{}", lines[1]);
     assert_eq!(pages.page(&cookie, "/agents.csv?q=a%3A%3A").await.status, 400);
@@ -233,6 +263,39 @@ async fn whoever_has_rights_in_one_space_only_is_sent_there() {
 }
 
 #[tokio::test]
+async fn whoever_has_no_role_is_told_to_ask_for_one() {
+    let pages = Pages::new().await;
+    pages.prepare("/v1/users", &format!(r#"{{"name":"bob","password":"{PASSWORD}"}}"#)).await;
+    let form = "username=bob&password=correct+horse+battery";
+    let answer = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
+    let cookie = answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let refused = pages.page(&cookie, "/").await;
+    assert!(refused.status == 403 && refused.html.contains("You have no role in this space yet<"), "{}", refused.html);
+    assert!(refused.html.contains("Ask an administrator") && !refused.html.contains("Go to the overview"));
+}
+
+#[tokio::test]
+async fn helpdesk_sees_what_it_may_request_and_why_it_may_not_do_the_rest() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    let admin = pages.log_in("ann", "administrator").await;
+    let cookie = pages.log_in("bob", "helpdesk").await;
+    for path in ["/", "/agents", "/hosts"] {
+        let html = pages.page(&cookie, path).await.html;
+        assert!(html.contains("disabled aria-describedby=\"add-why\">Add an agent</button>"), "{path}: {html}");
+        assert!(html.contains("needs <code>enrollment.create</code>"), "{path}: {html}");
+        assert!(!html.contains("href=\"/add-agent\""), "{path}: {html}");
+        assert!(pages.page(&admin, path).await.html.contains("href=\"/add-agent\""), "{path}");
+    }
+    let diagnostics = pages.page(&cookie, "/agents/a-1/diagnostics").await;
+    assert_eq!(diagnostics.status, 200, "{}", diagnostics.html);
+    assert!(
+        diagnostics.html.contains("value=\"diagnostics\">Request diagnostics")
+            && diagnostics.html.contains("diagnostics.download")
+    );
+}
+
+#[tokio::test]
 async fn the_overview_names_the_privilege_for_what_it_does_not_show() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "helpdesk").await;
@@ -251,7 +314,33 @@ async fn unknown_values_of_parameters_are_explained() {
     for path in ["/agents?q=a&q=b", "/audit?before=x", "/policies/web?revision=x"] {
         let page = pages.page(&cookie, path).await;
         assert!(page.status == 400 && page.html.contains("Invalid request"), "{path}: {}", page.html);
+        assert!(page.html.contains("This address has a parameter that cannot be read"), "{path}: {}", page.html);
+        assert!(page.html.contains("aria-label=\"Main\""), "with the navigation: {path}: {}", page.html);
     }
+    let after = pages.page(&cookie, "/actions?after=zzz").await;
+    assert!(after.status == 400 && after.html.contains("link to this page of the list is damaged"), "{}", after.html);
+    let long = pages.page(&cookie, &format!("/agents/{}", "x".repeat(5_000))).await;
+    assert!(long.status == 404 && !long.html.contains(&"x".repeat(1_000)), "{}", long.html);
+    assert!(long.html.contains("Agent xxx"), "a message begins with a capital letter: {}", long.html);
+}
+
+#[tokio::test]
+async fn unknown_pages_have_the_navigation_and_a_slash_at_the_end_leads_to_the_page() {
+    let pages = Pages::new().await;
+    pages.prepare("/v1/spaces", r#"{"id":"shop","name":"Shop"}"#).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let browser = [("accept", "text/html"), ("cookie", cookie.as_str())];
+    for (path, link) in [("/nopage", "/agents"), ("/s/shop/nopage", "/s/shop/agents"), ("/s/none/nopage", "/agents")] {
+        let page = pages.browse(Method::GET, path, &browser, "").await;
+        assert!(page.status == 404 && page.html.contains(&format!("href=\"{link}\"")), "{path}: {}", page.html);
+    }
+    for (path, page) in
+        [("/agents/?q=a", "/agents?q=a"), ("/s/shop/", "/s/shop"), ("/s/shop/agents//", "/s/shop/agents")]
+    {
+        let answer = pages.browse(Method::GET, path, &browser, "").await;
+        assert_eq!((answer.status.as_u16(), answer.goes_to()), (308, page));
+    }
+    assert_eq!(pages.browse(Method::GET, "//evil.example/", &browser, "").await.status, 404);
 }
 
 #[tokio::test]
@@ -297,7 +386,7 @@ async fn an_unknown_id_with_invisible_characters_is_legible() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "auditor").await;
     let page = pages.page(&cookie, "/policies/a%00%E2%80%AE").await;
-    assert!(page.status == 404 && page.html.contains(r"policy a\u{0}\u{202e} not found"), "{}", page.html);
+    assert!(page.status == 404 && page.html.contains(r"Agent policy a\u{0}\u{202e} not found"), "{}", page.html);
 }
 
 #[tokio::test]
@@ -356,6 +445,28 @@ async fn mg182_an_agent_is_added_with_a_command_and_appears_on_the_waiting_page(
     let arrived = waiting().await;
     assert!(arrived.contains("web-7") && arrived.contains("has not applied its policy yet"), "{arrived}");
     assert!(arrived.contains(&format!("/agents/{}", enrolled.id)), "{arrived}");
+}
+
+#[tokio::test]
+async fn a_reloaded_page_shows_what_has_come_without_a_script() {
+    let pages = Pages::at(&["https://127.0.0.1:8220"]).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let shown = pages.post(&cookie, "/add-agent", "policy=web").await.html;
+    assert!(
+        shown.contains("only this server&#39;s own host can reach")
+            || shown.contains("only this server's own host can reach"),
+        "{shown}"
+    );
+    assert!(shown.contains("Waiting for the agent") && shown.contains("<noscript>"), "{shown}");
+    let token = shown.split("--enrollment-token=").nth(1).unwrap().split([' ', '\n']).next().unwrap();
+    let body = serde_json::json!({"type": "PERMANENT", "metadata": {"local": {"host": {"hostname": "web-7"}}}});
+    pages.fleet.enroll(&ApiKey::parse(token).unwrap(), &body).await.unwrap();
+    let address = shown.split("data-address=\"").nth(1).unwrap().split('"').next().unwrap();
+    let again = pages.page(&cookie, address).await.html;
+    assert!(again.contains("web-7") && !again.contains("Waiting for the agent"), "{again}");
+    let elsewhere = Pages::new().await;
+    let cookie = elsewhere.log_in("ann", "administrator").await;
+    assert!(!elsewhere.page(&cookie, "/add-agent").await.html.contains("own host can reach"));
 }
 
 #[tokio::test]

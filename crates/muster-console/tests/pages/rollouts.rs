@@ -2,6 +2,7 @@
 
 use axum::http::Method;
 use axum::http::header::SET_COOKIE;
+use muster_core::agent::Family;
 
 use crate::browsing::{Answer, Pages};
 use crate::policies::{CHANGED, form, hidden};
@@ -35,6 +36,7 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     let wrong = pages.send_text(&cookie, "/rollouts", CHANGED, &[("members", "50"), ("soak", "1h")]).await;
     assert!(wrong.status == 400 && wrong.html.contains("100 percent") && wrong.html.contains("value=\"50\""));
     let soon = pages.send_text(&cookie, "/rollouts/new", CHANGED, &[("members", "100"), ("soak", "soon")]).await.html;
+    assert!(soon.contains("<p>Soak time of wave 1: &#34;soon&#34; is not a duration</p>"), "{soon}");
     assert!(soon.contains("id=\"problem-waves[0].soak\">") && !soon.contains("soak\">waves[0].soak"), "{soon}");
     let invalid = pages.send_text(&cookie, "/rollouts", "name: web\nconfig: []\n", &plan).await;
     assert!(invalid.status == 400 && invalid.html.contains("2:1"), "{}", invalid.html);
@@ -58,6 +60,10 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
         assert!(shown.contains(&link) && shown.contains("which is running"), "{page}: {shown}");
     }
 
+    let overview = pages.page(&cookie, "/").await.html;
+    let in_progress = format!("<a href=\"{path}\">policy web, revision 2</a>: running");
+    assert!(overview.contains(&in_progress), "{overview}");
+
     for (act, state) in [("pause", "paused"), ("resume", "running"), ("rollback", "rolled back")] {
         let asked = pages.page(&cookie, &format!("{path}/confirm?act={act}")).await;
         assert!(asked.status == 200 && asked.html.contains("id=\"effect\""), "{}", asked.html);
@@ -70,13 +76,19 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
         assert!(shown.contains(&format!("because {act}")), "the history has the reason: {shown}");
     }
     let again = pages.post(&cookie, &path, "act=pause").await;
-    assert!(again.status == 409 && again.html.contains("cannot be paused"), "{}", again.html);
+    assert!(
+        again.status == 409 && again.html.contains("A rollout that is rolled back cannot be paused"),
+        "{}",
+        again.html
+    );
+    assert!(!again.html.contains("muster rollout show`"), "{}", again.html);
     assert_eq!(pages.page(&cookie, &format!("{path}/confirm?act=explode")).await.status, 400);
     assert!(!pages.page(&cookie, "/policies/web").await.html.contains("Go to the rollout"));
     assert_eq!(pages.stored("web").await.revision, 3);
 
     let listed = pages.page(&cookie, "/rollouts?state=rolled_back").await.html;
     assert!(listed.contains(&path) && listed.contains("policy web, revision 2"), "{listed}");
+    assert!(listed.contains("muster rollout list --state=rolled_back"), "{listed}");
     let none = pages.page(&cookie, "/rollouts?state=halted").await.html;
     assert!(!none.contains(&path) && none.contains("No rollout is in this state."), "{none}");
     assert_eq!(pages.page(&cookie, "/rollouts?state=none").await.status, 400);
@@ -92,6 +104,11 @@ async fn an_upgrade_is_planned_for_the_agents_of_a_query() {
     let fields = form(&[("q", "hostname:host-a-1"), ("upgrade", "99.0.0"), ("members", "100"), ("soak", "1h")]);
     let drawn = pages.post(&cookie, "/rollouts/new", &fields).await;
     assert!(drawn.html.contains("99.0.0") && drawn.html.contains("hostname:host-a-1"), "{}", drawn.html);
+    pages.agent("o-1", |record| record.family = Family::Osquery).await;
+    let fields = form(&[("q", "hostname:host-*"), ("upgrade", "99.0.0"), ("members", "100"), ("soak", "1h")]);
+    let mixed = pages.post(&cookie, "/rollouts/new", &fields).await.html;
+    assert!(mixed.contains("In no wave: 1 agent") && mixed.contains("Waves: 2 agents"), "{mixed}");
+    assert!(mixed.contains(">host-a-1</a>: this server does not serve"), "agents have names: {mixed}");
     let bad = form(&[("q", "hostname::"), ("upgrade", "99.0.0")]);
     let bad = pages.post(&cookie, "/rollouts/new", &bad).await;
     assert!(bad.status == 400 && bad.html.contains("role=\"alert\""), "{}", bad.html);

@@ -444,7 +444,7 @@ async fn the_signing_key_is_replaced_and_the_last_server_is_not_drained() {
     let drain = link(&servers, "/settings/servers/").to_owned();
     assert!(pages.page(&cookie, &drain).await.html.contains("connect to the other servers"));
     let refused = pages.post(&cookie, &drain, "").await;
-    assert!(refused.status == 409 && refused.html.contains("start another server first"), "{}", refused.html);
+    assert!(refused.status == 409 && refused.html.contains("Start another server first"), "{}", refused.html);
     let before = between(&servers, "<dt>Signing key</dt><dd><code>", "</code>").to_owned();
     let question = pages.page(&cookie, "/settings/signing-key/rotate").await.html;
     assert!(question.contains(&before) && question.contains("every agent receives it"), "{question}");

@@ -14,7 +14,9 @@ pub enum BadName {
     #[error("must have 1 to {MAX_NAME} letters, digits, or any of . _ - @ +, and begin with a letter or a digit")]
     Characters,
     /// Too long, or with characters that make it look like another text.
-    #[error("must have at most {MAX_TEXT} bytes, and no control characters or bidirectional control characters")]
+    #[error(
+        "must have at most {MAX_TEXT} bytes, and no control characters, bidirectional control characters or zero-width spaces"
+    )]
     Text,
 }
 

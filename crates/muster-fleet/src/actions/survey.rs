@@ -30,14 +30,16 @@ pub enum Surveyed {
     Diagnostics,
     /// Change of settings, or of the policy.
     Other,
-    /// Unenrollment.
+    /// Unenrollment that the agent confirms.
     Unenroll,
+    /// Unenrollment by the server alone.
+    Revoke,
 }
 
 impl Surveyed {
     /// All operations.
-    pub const ALL: [Self; 6] =
-        [Self::Tags, Self::Upgrade, Self::Rollback, Self::Diagnostics, Self::Other, Self::Unenroll];
+    pub const ALL: [Self; 7] =
+        [Self::Tags, Self::Upgrade, Self::Rollback, Self::Diagnostics, Self::Other, Self::Unenroll, Self::Revoke];
 }
 
 /// How many agents of a selection are eligible for an operation, and why the others are not.
@@ -97,6 +99,7 @@ impl Actions {
             Surveyed::Diagnostics => Operation::Diagnostics,
             Surveyed::Other => Operation::Other,
             Surveyed::Unenroll => Operation::Unenroll { force: false },
+            Surveyed::Revoke => Operation::Revoke { force: false },
         };
         facts.check(agent, operation, now)
     }

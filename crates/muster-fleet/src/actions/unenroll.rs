@@ -56,7 +56,7 @@ impl Actions {
         force: Force,
     ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
-        let operation = Operation::Unenroll { force: force.is_yes() };
+        let operation = Operation::Revoke { force: force.is_yes() };
         let unenrolling: Mutex<Vec<AgentId>> = Mutex::default();
         // Collected during the check, which reads every record anyway. A mutex, because the check is a shared `Fn`.
         let checked = self

@@ -81,8 +81,13 @@ impl Installs {
         installer.check()?;
         // Before the first block: a package that cannot fit costs no transfer.
         UploadLimits::default().check_room(self.store.free_bytes(), installer.size)?;
+        // Hosts run the texts with full privileges. They may contain secrets; their hashes tell which ones they were.
+        let hash = |text: &str| hex::encode(&sha256(text.as_bytes()));
         let detail = json!({"name": installer.name, "version": installer.version, "file_name": installer.file_name,
-            "size": installer.size});
+            "size": installer.size, "condition_sha256": hash(&installer.condition),
+            "install_script_sha256": hash(&installer.install_script),
+            "post_install_script_sha256": hash(&installer.post_install_script),
+            "uninstall_script_sha256": hash(&installer.uninstall_script)});
         let subject = format!("installer:{}", installer.id);
         let line = audit_line(grant.origin(), installer.created_at, "installer.create", subject, detail);
         let insert = InstallWrite::InsertInstaller(Box::new(installer.clone()));
@@ -160,7 +165,7 @@ impl Installs {
         Ok((blocks, hex::encode(hash.finish().as_ref())))
     }
 
-    /// Returns the installers of the space without their scripts, for those who may read, upload or install them.
+    /// Returns the installers of the space without their conditions and scripts, for those who may read, upload or install them.
     pub async fn installers(&self, context: &OpContext) -> Result<Vec<Installer>, Error> {
         Ok(self.view(&Reader::of(context)?).installers().await?)
     }

@@ -1,12 +1,13 @@
 //! Rollouts of upgrades: the agents are selected once, and each wave is an action for those of them that it reaches.
 
+use muster_core::agent::Family;
 use muster_core::authorization::{Actor, AgentsUpgrade, Grant, OpContext};
 use muster_core::entropy::random_uuid;
 use muster_core::id::{ActionId, AgentId, RolloutId};
 use muster_core::rollout::{Plan, Rollout, State, Subject};
 use muster_core::{Error, ErrorKind};
 use muster_store::RolloutWrite;
-use muster_store::query::AgentCondition;
+use muster_store::query::{AgentCondition, AgentFilter};
 use serde_json::json;
 
 use super::{Rollouts, next_version, observe};
@@ -35,11 +36,13 @@ pub struct NewUpgrade {
 pub struct CreatedUpgrade {
     /// The rollout; in a dry run, as it would be created.
     pub rollout: Rollout,
-    /// Number of selected agents.
+    /// Number of agents in its waves.
     pub agents: u64,
+    /// Number of selected agents that are in no wave, because their programs cannot be upgraded.
+    pub left_out: u64,
     /// Number of agents that each wave reaches, including those of earlier waves.
     pub wave_agents: Vec<u64>,
-    /// Agents that are not eligible now, with the reasons. They may be when their wave starts.
+    /// Agents in its waves that are not eligible now, with the reasons. They may be when their wave starts.
     pub refused: Vec<(AgentId, String)>,
 }
 
@@ -53,16 +56,22 @@ impl Rollouts {
     ) -> Result<CreatedUpgrade, Error> {
         new.plan.check()?;
         let (grant, now) = (selection.grant(), self.clock.now());
-        let agents = selection.ids.clone();
-        if agents.is_empty() {
+        if selection.ids.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "no_agent_matches", "no agent matches"));
+        }
+        let agents = self.upgradeable(selection).await?;
+        if agents.is_empty() {
+            let message = "none of these agents can be upgraded: fleetd's programs do not support this";
+            return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         if agents.len() > MOST_AGENTS {
             let reason = format!("{} agents; at most {MOST_AGENTS} in one rollout", agents.len());
             return Err(Error::invalid("agents", reason).remedy("use several rollouts"));
         }
         // Checks the version and the agents as an upgrade of all of them would.
-        let checked = self.actions.try_upgrade(selection, &request(&new)).await?;
+        let of_waves = Selection { ids: agents.clone(), unknown: selection.unknown.clone(), ..Selection::default() };
+        let of_waves = Authorized::new(of_waves, grant.clone());
+        let checked = self.actions.try_upgrade(&of_waves, &request(&new)).await?;
         let concerned = AgentCondition::Ids(agents.clone());
         observe::check_tags(self.store.seen_by(grant), &concerned, &new.plan).await?;
         let wave_agents = observe::preview(self.store.seen_by(grant), &concerned, &new.plan).await?;
@@ -79,11 +88,20 @@ impl Rollouts {
             updated_at: now,
         };
         let count = agents.len() as u64;
+        let left_out = (selection.ids.len() as u64).saturating_sub(count);
         let detail = json!({"subject": rollout.subject, "agents": count});
         let line = audit_line(grant.origin(), now, "rollout.create", format_args!("rollout:{}", rollout.id), detail);
         let insert = RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents };
         self.store.commit(grant, vec![insert.into(), line]).await?;
-        Ok(CreatedUpgrade { rollout, agents: count, wave_agents, refused: checked })
+        Ok(CreatedUpgrade { rollout, agents: count, left_out, wave_agents, refused: checked })
+    }
+
+    /// Returns the selected agents whose programs can be upgraded at all. The others never become eligible, and would halt
+    /// the rollout at its gate.
+    async fn upgradeable(&self, selection: &Authorized<Selection, AgentsUpgrade>) -> Result<Vec<AgentId>, Error> {
+        let families = Family::ALL.into_iter().filter(|family| family.takes_actions()).collect();
+        let conditions = [AgentCondition::Ids(selection.ids.clone()), AgentCondition::Families(families)];
+        Ok(self.store.seen_by(selection.grant()).all_agent_ids(&AgentFilter::all(conditions)).await?)
     }
 
     /// Creates the action of a started wave that has none: the server may have crashed between the two. Returns the

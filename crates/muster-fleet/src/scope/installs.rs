@@ -15,7 +15,7 @@ impl Scoped<'_> {
         self.store.installer_in(self.space, id).await
     }
 
-    /// Returns the installers without their scripts, by name.
+    /// Returns the installers without their conditions and scripts, by name.
     pub async fn installers(&self) -> Result<Vec<Installer>, StoreError> {
         self.store.installers(self.space).await
     }
@@ -40,7 +40,7 @@ impl Scoped<'_> {
         if self.holds(&run.space) { self.store.host_installs(&run.id, after, limit).await } else { Ok(Vec::new()) }
     }
 
-    /// Returns the newest runs on a host, newest first.
+    /// Returns the newest runs on a host, newest first, without outputs.
     pub async fn installs_of_host(
         &self,
         host: &HostId,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_core::ErrorKind;
-use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::authorization::{Actor, AgentsRollout, OpContext, PoliciesRollout};
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::rollout::{Gate, Members, Observation, Place, Plan, Rollout, State, Subject, Wave};
@@ -17,6 +17,7 @@ use muster_fleet::rollouts::upgrade::NewUpgrade;
 use muster_fleet::selection::Selected;
 use muster_fleet::testing::TestFleet;
 use muster_store::AgentWrite;
+use muster_store::query::{AgentCondition, AgentFilter};
 use serde_json::json;
 
 const AGENTS: usize = 40;
@@ -303,6 +304,27 @@ async fn upgrade(world: &World, plan: Plan) -> Rollout {
     let made = world.test.fleet.rollouts().create_upgrade(&agents, new).await.expect("it is made");
     assert_eq!((made.agents, made.refused.len()), (AGENTS as u64, 0));
     made.rollout
+}
+
+#[tokio::test]
+async fn programs_that_cannot_be_upgraded_are_in_no_wave() {
+    let world = World::new().await;
+    let fleet = &world.test.fleet;
+    for (id, family) in [("o-1", Family::Osquery), ("b-1", Family::Orbit)] {
+        let record = AgentRecord { family, ..online_agent(id, None, world.test.now()) };
+        world.test.add_agent(record, AgentDocuments::default()).await;
+    }
+    let create = async |ids: &Selected| {
+        let agents = fleet.agents().select(&root(), ids).await.expect("they are read");
+        let new = NewUpgrade { version: "9.6.0".into(), source_uri: None, plan: halves() };
+        fleet.rollouts().create_upgrade(&agents, new).await
+    };
+    let made = create(&Selected::Matching(Box::default())).await.expect("it is made");
+    assert_eq!((made.agents, made.left_out, made.refused.len()), (AGENTS as u64, 2, 0));
+    assert_eq!(made.wave_agents.last(), Some(&(AGENTS as u64)));
+    let families = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery, Family::Orbit])]);
+    let none = create(&Selected::Matching(Box::new(families))).await.unwrap_err();
+    assert_eq!(none.code, "no_agent_eligible");
 }
 
 /// The actions of a rollout's waves, with the number of targets of each.

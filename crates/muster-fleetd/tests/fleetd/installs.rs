@@ -177,7 +177,7 @@ async fn fl63_results_are_taken_and_absent_exit_codes_are_steps_that_did_not_run
     let installer = upload(&server, zsh()).await;
     for (result, outcome, step) in [
         (json!({"pre_install_condition_output": ""}), "condition_not_met", None),
-        (json!({"pre_install_condition_output": null}), "failed", Some("no step was run")),
+        (json!({"pre_install_condition_output": null}), "failed", Some("no step ran")),
         (
             json!({"install_script_exit_code": -3, "install_script_output": "x"}),
             "failed",

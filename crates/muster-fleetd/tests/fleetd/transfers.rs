@@ -158,8 +158,8 @@ async fn what_the_former_space_has_open_on_a_host_ends_and_its_manual_labels_are
 
     transfer(&server, &context, "red").await.expect("moved").outcome.expect("moved");
     assert_eq!(pending().await, (Value::Null, Value::Null));
-    let ended = installs::only(&server, &install).await.0;
-    assert!(ended.ended_at.is_some(), "{ended:?}");
+    let (ended, outcome) = installs::only(&server, &install).await;
+    assert_eq!((outcome, ended.ended_at.is_some()), ("host_deleted", true), "{ended:?}");
     assert!(!asked(&server, &osquery).await.contains(&named));
     let scripts = server.fleet.scripts();
     let seen = scripts.find(&context, run.id.as_str()).await.expect("the run stays");

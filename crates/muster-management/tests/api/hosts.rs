@@ -51,7 +51,6 @@ async fn a_host_of_another_space_is_not_found() {
     let api = Api::new();
     agent(&api, "m-1", "web-1").await;
     let host = api.get("/hosts").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
-    api.call(http::Method::GET, "/hosts", None).await.ok();
     for bad in ["nowhere", "%2e%2e", "a%2fb"] {
         api.get(&format!("/hosts/{bad}")).await.refused(404);
     }

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, PrivilegeName, Selector};
+use muster_core::hex;
 use muster_core::host::Host;
 use muster_core::id::{AgentId, HostId, SpaceId};
 use muster_core::install::{InstallResult, StepResult};
@@ -90,7 +91,8 @@ async fn a_package_is_uploaded_in_blocks_and_verified() {
     let shown = api.v1(Method::GET, "/software/installers/ZSH", Value::Null).await.ok()["item"].clone();
     assert!(shown["uninstall_script"].as_str().unwrap().contains("'zsh'") && shown["condition"] == "SELECT 1");
     let listed = api.v1(Method::GET, "/software/installers", Value::Null).await.ok();
-    assert_eq!((&listed["total"], listed["items"][0].get("install_script")), (&json!(1), None));
+    let texts = ["install_script", "condition"].map(|text| listed["items"][0].get(text));
+    assert_eq!((&listed["total"], texts), (&json!(1), [None, None]));
     assert_eq!(post(&api, "/software/installers", zsh()).await.refused(409)["code"], "installer_exists");
     let wrong = json!({"file_name": "zsh_6_amd64.deb", "size": PACKAGE.len(), "sha256": "0".repeat(64)});
     let other = created(&api, wrong).await;
@@ -102,6 +104,9 @@ async fn a_package_is_uploaded_in_blocks_and_verified() {
     api.v1(Method::DELETE, &format!("/software/installers/{other}"), Value::Null).await.ok();
     api.v1(Method::DELETE, &format!("/software/installers/{other}"), Value::Null).await.refused(404);
     assert_eq!(api.audit().await, ["installer.create", "installer.upload", "installer.create", "installer.delete"]);
+    let created = api.fleet.store().audit_events(0, 1).await.unwrap().remove(0).1;
+    let hash = hex::encode(&hex::sha256(b"SELECT 1"));
+    assert!(created.contains(&hash) && !created.contains("SELECT 1"), "hosts run it with full privileges: {created}");
 }
 
 #[tokio::test]
@@ -152,6 +157,8 @@ async fn software_is_installed_on_its_hosts_and_the_results_come_in_pages() {
     assert_eq!(hosts("?after=b").await["items"][0]["outcome"], "pending");
     let of_host = api.get("/hosts/host-b/installs").await.ok()["items"].clone();
     assert_eq!((&of_host[0]["run"]["id"], &of_host[0]["result"]["outcome"]), (&json!(id), &json!("failed")));
+    let of_host = api.get("/hosts/host-a/installs").await.ok()["items"].clone();
+    assert_eq!((&of_host[0]["result"]["exit_code"], of_host[0]["result"].get("output")), (&json!(0), None));
     let in_use = api.v1(Method::DELETE, &format!("/software/installers/{installer}"), Value::Null).await;
     assert_eq!(in_use.refused(409)["code"], "installer_in_use");
     let cancelled = post(&api, &format!("/software/installs/{id}/cancel"), json!({})).await.ok();
@@ -215,6 +222,10 @@ async fn a_caller_with_a_limited_scope_installs_on_its_hosts_and_sees_its_own_ru
         max_retries: 0,
     };
     let own = installs.create(&caller.grant().unwrap(), new).await.unwrap();
+    for _ in 0..50 {
+        let body = json!({"installer": installer, "hosts": ["a.example"]});
+        post(&api, "/software/installs", body).await.ok();
+    }
     assert_eq!(own.targets, 1);
     let listed = installs.list(&caller).await.unwrap();
     assert_eq!(listed.iter().map(|run| &run.id).collect::<Vec<_>>(), [&own.id]);

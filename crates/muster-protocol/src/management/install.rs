@@ -135,7 +135,7 @@ pub struct InstallRun {
     pub targets: u64,
     /// Number of targets that have ended.
     pub finished: u64,
-    /// Number of targets that have ended without success.
+    /// Number of targets that have failed, or left the space. A condition that is not met is no failure.
     pub failed: u64,
     /// Number of times that a host repeats a failed install.
     pub max_retries: u64,
@@ -158,7 +158,7 @@ pub struct HostInstall {
     /// Name of the host.
     pub hostname: String,
     /// `pending`, `sent`, `installed`, `uninstalled`, `condition_not_met`, `failed`, `cancelled`, `expired` (not begun in time),
-    /// `no_result` or `host_deleted`.
+    /// `no_result` or `host_deleted` (the host has left the space: it was deleted or transferred).
     pub outcome: String,
     /// The step that failed, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,6 +220,6 @@ pub struct HostInstalls {
 pub struct InstallOfHost {
     /// The run.
     pub run: InstallRun,
-    /// What became of it on the host.
+    /// What became of it on the host, without outputs.
     pub result: HostInstall,
 }

@@ -107,11 +107,14 @@ pub struct Rollout {
 pub struct CreatedRollout {
     /// The rollout.
     pub item: Rollout,
-    /// Number of selected agents.
+    /// Number of agents in its waves.
     pub count: u64,
+    /// Number of selected agents that are in no wave, because their programs cannot be upgraded.
+    #[serde(default)]
+    pub left_out: u64,
     /// Number of agents that each wave reaches, including those of earlier waves.
     pub wave_agents: Vec<u64>,
-    /// Number of agents that are not eligible now.
+    /// Number of agents in its waves that are not eligible now.
     pub refused: u64,
     /// The first of them, with the reasons.
     pub errors: Vec<IneligibleAgent>,

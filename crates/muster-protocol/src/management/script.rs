@@ -71,7 +71,8 @@ pub struct ScriptExecution {
     /// Name of the host.
     pub hostname: String,
     /// `pending`, `running`, `success`, `failed`, `timed_out`, `disabled` (scripts are disabled on the host), `expired` (not fetched
-    /// in time), `stopped`, `no_result` or `host_deleted`.
+    /// in time), `stopped`, `no_result` or `host_deleted` (the host has left the space: it was deleted or
+    /// transferred).
     pub outcome: String,
     /// Exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -94,8 +94,8 @@ impl AdminHandler {
             .with_state(watched);
         let pages = console_router(Arc::clone(fleet), trust);
         let api = fleetdm_router(fleet);
-        let pages = in_html(Arc::clone(fleet), management_router(Arc::clone(fleet)).merge(pages));
-        let router = pages.merge(api).merge(watch);
+        let pages_and_api = in_html(Arc::clone(fleet), management_router(Arc::clone(fleet)).merge(pages));
+        let router = pages_and_api.merge(api).merge(watch);
         Self {
             router,
             fleet: Arc::clone(fleet),

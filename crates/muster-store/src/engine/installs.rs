@@ -4,7 +4,8 @@ use muster_core::file::ChunkInfo;
 use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, FileId, HostId, InstallRunId, InstallerId, SpaceId};
 use muster_core::install::{
-    HostInstall, InstallResult, InstallRun, InstallState, MAX_ENDED, MAX_RUNNING, StepResult, Verdict,
+    HostInstall, InstallResult, InstallRun, InstallState, MAX_ENDED, MAX_ENDED_HOSTS, MAX_RUNNING, RESULT_WITHIN,
+    StepResult, Verdict,
 };
 use muster_core::installer::{Installer, MAX_INSTALLERS, MAX_TOTAL};
 use muster_core::time::Timestamp;
@@ -61,7 +62,7 @@ fn not_open(run: &InstallRunId, agent: &AgentId) -> Failure {
 
 fn insert_installer(connection: &Connection, installer: &Installer) -> Applied {
     // The limits span rows.
-    connection.lock(Rule::References)?;
+    connection.lock(Rule::Runs)?;
     let space = installer.space.as_str();
     if count(connection, sql::INSTALLERS_IN, [space])? >= MAX_INSTALLERS {
         return Err(Precondition::TooMany(format!("installers: a space has at most {MAX_INSTALLERS}")).into());
@@ -112,8 +113,9 @@ fn complete(connection: &Connection, id: &InstallerId, blocks: &[ChunkInfo], sha
 
 fn delete(connection: &Connection, id: &InstallerId, now: Timestamp) -> Applied {
     // Runs are inserted under this lock.
-    connection.lock(Rule::References)?;
-    if count(connection, sql::NEEDED, params![id.as_str(), now.as_micros()])? > 0 {
+    connection.lock(Rule::Runs)?;
+    let values = params![id.as_str(), now.as_micros(), now.minus(RESULT_WITHIN).as_micros()];
+    if count(connection, sql::NEEDED, values)? > 0 {
         return Err(Precondition::InUse(format!("installer {id}")).into());
     }
     if !remove(connection, id)? {
@@ -128,12 +130,12 @@ fn remove(connection: &Connection, id: &InstallerId) -> Result<bool> {
 }
 
 fn insert_run(connection: &Connection, one: &InstallRun, targets: &[AgentId]) -> Applied {
-    connection.lock(Rule::References)?;
+    connection.lock(Rule::Runs)?;
     let (space, now) = (one.space.as_str(), one.created_at.as_micros());
     if count(connection, sql::RUNNING_IN, params![space, now])? >= MAX_RUNNING {
         return Err(Precondition::TooMany(format!("running installs: a space has at most {MAX_RUNNING}")).into());
     }
-    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED)])?;
+    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED), number(MAX_ENDED_HOSTS)])?;
     let values = params![
         one.id.as_str(),
         space,
@@ -151,7 +153,12 @@ fn insert_run(connection: &Connection, one: &InstallRun, targets: &[AgentId]) ->
         return Err(Precondition::Missing(format!("installer {}", one.installer)).into());
     }
     let targets: Vec<&str> = targets.iter().map(AgentId::as_str).collect();
-    Ok(send(connection, sql::INSERT_HOSTS, params![one.id.as_str(), targets])?)
+    let inserted = run(connection, sql::INSERT_HOSTS, params![one.id.as_str(), targets, space])? as u64;
+    // An agent may have left the space since the targets were selected. The run must not wait for it.
+    if inserted != one.targets {
+        send(connection, sql::SET_TARGETS, params![number(inserted), one.id.as_str()])?;
+    }
+    Ok(())
 }
 
 fn take(
@@ -184,14 +191,18 @@ fn take(
     if !is_final {
         return Ok(());
     }
-    let failed = i64::from(result.verdict() != Verdict::Success);
+    // A condition that is not met skips the host as intended.
+    let failed = i64::from(matches!(result.verdict(), Verdict::Failed(_)));
     Ok(send(connection, sql::COUNT_RESULT, params![failed, run.as_str()])?)
 }
 
-/// Ends what a deleted agent has not executed.
+/// Ends what an agent that leaves the space could still execute. What has expired keeps its outcome.
 pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
-    send(connection, sql::COUNT_GONE, [agent.as_str()])?;
-    send(connection, sql::GONE, params![now.as_micros(), agent.as_str()])
+    let values = params![now.as_micros(), agent.as_str(), now.minus(RESULT_WITHIN).as_micros()];
+    let mut runs: Vec<InstallRunId> = all(connection, sql::GONE, values, |row| Columns::of(row).id())?;
+    // After the rows of the hosts, as results lock them, and in one order: otherwise servers could wait for each other.
+    runs.sort_unstable();
+    runs.iter().try_for_each(|run| send(connection, sql::COUNT_RESULT, params![1_i64, run.as_str()]))
 }
 
 /// Deletes the installers and runs of a space.
@@ -307,7 +318,7 @@ pub(super) fn host(connection: &Connection, run: &InstallRunId, agent: &AgentId)
     first(connection, sql::HOST, [run.as_str(), agent.as_str()], |row| read_host(&mut Columns::of(row)))
 }
 
-/// Selects the newest runs of a space on a host.
+/// Selects the newest runs of a space on a host, without outputs.
 pub(super) fn of_host(
     connection: &Connection,
     space: &SpaceId,
@@ -332,7 +343,7 @@ pub(super) fn due(
     all(connection, sql::DUE, values, |row| read_run(&mut Columns::of(row)))
 }
 
-/// Selects agents that have something to execute: of one run, or of any that expires after a time.
+/// Selects agents that have something to execute, of one run or of any, that expires after a time.
 pub(super) fn waiting(
     connection: &Connection,
     run: Option<&InstallRunId>,
@@ -343,7 +354,9 @@ pub(super) fn waiting(
     let after = after.map_or("", AgentId::as_str);
     let id = |row: &Row<'_>| Columns::of(row).id();
     match run {
-        Some(run) => all(connection, sql::WAITING_OF, params![run.as_str(), after, limit], id),
+        Some(run) => {
+            all(connection, sql::WAITING_OF, params![run.as_str(), after, expires_after.as_micros(), limit], id)
+        }
         None => all(connection, sql::WAITING, params![expires_after.as_micros(), after, limit], id),
     }
 }

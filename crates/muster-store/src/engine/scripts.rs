@@ -2,7 +2,9 @@
 
 use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, ScriptRunId, SpaceId};
-use muster_core::script::{Execution, MAX_ENDED, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun};
+use muster_core::script::{
+    Execution, GRACE, MAX_ENDED, MAX_ENDED_HOSTS, MAX_RUNNING, MAX_SAVED, SavedScript, ScriptResult, ScriptRun,
+};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
@@ -38,12 +40,12 @@ fn not_open(run: &ScriptRunId, agent: &AgentId) -> Failure {
 
 fn insert(connection: &Connection, script: &ScriptRun, targets: &[AgentId]) -> std::result::Result<(), Failure> {
     // The limits span rows.
-    connection.lock(Rule::References)?;
+    connection.lock(Rule::Runs)?;
     let (space, now) = (script.space.as_str(), script.created_at.as_micros());
     if count(connection, sql::RUNNING_IN, params![space, now])? >= MAX_RUNNING {
         return Err(Precondition::TooMany(format!("running scripts: a space has at most {MAX_RUNNING}")).into());
     }
-    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED)])?;
+    send(connection, sql::KEEP_ENDED, params![space, now, number(MAX_ENDED), number(MAX_ENDED_HOSTS)])?;
     let values = params![
         script.id.as_str(),
         space,
@@ -60,7 +62,12 @@ fn insert(connection: &Connection, script: &ScriptRun, targets: &[AgentId]) -> s
         return Err(Precondition::Exists(format!("script run {}", script.id)).into());
     }
     let targets: Vec<&str> = targets.iter().map(AgentId::as_str).collect();
-    Ok(send(connection, sql::INSERT_EXECUTIONS, params![script.id.as_str(), targets])?)
+    let inserted = run(connection, sql::INSERT_EXECUTIONS, params![script.id.as_str(), targets, space])? as u64;
+    // An agent may have left the space since the targets were selected. The run must not wait for it.
+    if inserted != script.targets {
+        send(connection, sql::SET_TARGETS, params![number(inserted), script.id.as_str()])?;
+    }
+    Ok(())
 }
 
 fn take(
@@ -111,10 +118,13 @@ fn save(connection: &Connection, script: &SavedScript) -> std::result::Result<()
     Ok(())
 }
 
-/// Ends the executions of a deleted agent.
+/// Ends the executions that an agent which leaves the space could still report. Those that have expired keep their outcome.
 pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
-    send(connection, sql::COUNT_GONE, [agent.as_str()])?;
-    send(connection, sql::GONE, params![now.as_micros(), agent.as_str()])
+    let values = params![now.as_micros(), agent.as_str(), now.minus(GRACE).as_micros()];
+    let mut runs: Vec<ScriptRunId> = all(connection, sql::GONE, values, |row| Columns::of(row).id())?;
+    // After the executions, as results lock them, and in one order: otherwise servers could wait for each other.
+    runs.sort_unstable();
+    runs.iter().try_for_each(|run| send(connection, sql::COUNT_RESULT, params![1_i64, run.as_str()]))
 }
 
 /// Deletes the runs and saved scripts of a space.
@@ -235,7 +245,7 @@ pub(super) fn due(
     })
 }
 
-/// Selects agents that have something to execute: of one run, or of any that expires after a time.
+/// Selects agents that have something to execute, of one run or of any, that expires after a time.
 pub(super) fn waiting(
     connection: &Connection,
     run: Option<&ScriptRunId>,
@@ -246,7 +256,9 @@ pub(super) fn waiting(
     let after = after.map_or("", AgentId::as_str);
     let id = |row: &Row<'_>| Columns::of(row).id();
     match run {
-        Some(run) => all(connection, sql::WAITING_OF, params![run.as_str(), after, limit], id),
+        Some(run) => {
+            all(connection, sql::WAITING_OF, params![run.as_str(), after, expires_after.as_micros(), limit], id)
+        }
         None => all(connection, sql::WAITING, params![expires_after.as_micros(), after, limit], id),
     }
 }

@@ -35,6 +35,9 @@ pub(crate) enum Rule {
     Identity,
     /// The index of software agrees with the lists of hosts.
     Software,
+    /// The runs of a space stay within their limits, and an installer is not deleted while hosts need it. A rule of its own: these changes
+    /// can take seconds, and enrollments need [`Self::References`].
+    Runs,
 }
 
 /// The usual result of a change, by which an engine need not wait for the actual one.

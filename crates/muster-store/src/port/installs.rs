@@ -35,8 +35,8 @@ pub enum InstallWrite {
         /// Time.
         now: Timestamp,
     },
-    /// Inserts a run with its targets. Fails with `TooMany` if the space has the maximum number of running ones, and with `Missing` unless
-    /// the installer is complete. Deletes the oldest ended ones above the maximum.
+    /// Inserts a run with those targets that are in its space. Fails with `TooMany` if the space has the maximum number of running ones, and
+    /// with `Missing` unless the installer is complete. Deletes the oldest ended ones above the maximum.
     InsertRun {
         /// The run.
         run: Box<InstallRun>,
@@ -83,7 +83,7 @@ reads! {
     pub trait InstallStore {
         /// Selects an installer of the space.
         async fn installer_in(&self, space: &SpaceId, id: &InstallerId) -> Result<Option<Installer>, StoreError>;
-        /// Selects the installers of a space without their scripts, by name and version. They are limited in number.
+        /// Selects the installers of a space without their conditions and scripts, by name and version. They are limited in number.
         async fn installers(&self, space: &SpaceId) -> Result<Vec<Installer>, StoreError>;
         /// Deletes at most `limit` installers without their packages that were created before a time, and returns their number.
         async fn installers_prune(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
@@ -98,7 +98,7 @@ reads! {
             after: Option<&AgentId>,
             limit: u32,
         ) -> Result<Vec<HostInstall>, StoreError>;
-        /// Selects the newest `limit` runs of a space that had the host as a target, newest first.
+        /// Selects the newest `limit` runs of a space that had the host as a target, newest first, without outputs.
         async fn installs_of_host(
             &self,
             space: &SpaceId,
@@ -115,7 +115,7 @@ reads! {
             expires_after: Timestamp,
             limit: u32,
         ) -> Result<Vec<InstallRun>, StoreError>;
-        /// Selects at most `limit` agents after one that have something to execute: of a run, or of all that expire after a time.
+        /// Selects at most `limit` agents after one that have something to execute, of a run or of all, that expires after a time.
         async fn installs_waiting(
             &self,
             run: Option<&InstallRunId>,

@@ -11,7 +11,7 @@ use crate::query::DueScript;
 /// A change of scripts.
 #[derive(Clone, Debug)]
 pub enum ScriptWrite {
-    /// Inserts a run with an execution for each target. Fails with `TooMany` if the space has the maximum number of running ones.
+    /// Inserts a run with an execution for each target in its space. Fails with `TooMany` if the space has the maximum number of running ones.
     /// Deletes the oldest ended ones above the maximum.
     Insert {
         /// The run.
@@ -93,7 +93,7 @@ reads! {
             now: Timestamp,
             limit: u32,
         ) -> Result<Vec<DueScript>, StoreError>;
-        /// Selects at most `limit` agents after one that have something to execute: of a run, or of all that expire after a time.
+        /// Selects at most `limit` agents after one that have something to execute, of a run or of all, that expires after a time.
         async fn scripts_waiting(
             &self,
             run: Option<&ScriptRunId>,

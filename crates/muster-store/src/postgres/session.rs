@@ -308,6 +308,7 @@ impl PostgresSession {
             Rule::Uploads => "uploads",
             Rule::Identity => "identity",
             Rule::Software => "software",
+            Rule::Runs => "runs",
         };
         // Usually affected, so in a job that runs ahead the lock costs no round trip either.
         self.run_usually(statement, &[name.into()], Usual::Affected)?;

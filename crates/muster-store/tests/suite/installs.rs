@@ -4,7 +4,9 @@ use muster_core::file::ChunkInfo;
 use muster_core::fleetd::platform::Platform;
 use muster_core::host::Host;
 use muster_core::id::{HostId, InstallRunId, InstallerId, SpaceId};
-use muster_core::install::{InstallKind, InstallResult, InstallRun, InstallState, MAX_RUNNING, StepResult};
+use muster_core::install::{
+    InstallKind, InstallResult, InstallRun, InstallState, MAX_RUNNING, RESULT_WITHIN, StepResult,
+};
 use muster_core::installer::{Format, Installer, MAX_BYTES, MAX_TOTAL};
 use muster_store::{AgentWrite, FileWrite, InstallWrite, Precondition, Store, Write};
 
@@ -134,7 +136,7 @@ pub async fn a_package_is_complete_with_the_blocks_that_were_verified(store: &im
     let whole = Installer { sha256: "ab".into(), uploaded_at: Some(at(2)), ..one.clone() };
     assert_eq!(found(store, "i").await, Some(whole));
     let listed = store.installers(&SpaceId::default()).await.unwrap();
-    assert_eq!((listed.len(), listed[0].install_script.as_str()), (1, ""));
+    assert_eq!((listed.len(), listed[0].install_script.as_str(), listed[0].condition.as_str()), (1, "", ""));
 }
 
 pub async fn installers_are_unique_limited_and_deleted_with_their_blocks(store: &impl Store) {
@@ -209,6 +211,8 @@ pub async fn agents_with_something_to_install_are_found(store: &impl Store) {
     assert_eq!(due.iter().map(|run| run.kind).collect::<Vec<_>>(), [InstallKind::Install, InstallKind::Uninstall]);
     commit(store, vec![InstallWrite::Cancel { run: one.id.clone(), now: at(7) }.into()]).await;
     assert_eq!(waiting(None, 7, "", 9).await, ["c"]);
+    assert!(waiting(Some(&one.id), 7, "", 9).await.is_empty(), "cancelled");
+    assert!(waiting(Some(&other.id), 90, "", 9).await.is_empty(), "expired");
     assert_eq!(stored(store, &one).await.cancelled_at, Some(at(7)));
 }
 
@@ -228,11 +232,77 @@ pub async fn installs_of_a_host_are_newest_first_and_end_with_it(store: &impl St
     };
     let expected = [("r2".to_owned(), InstallState::Pending), ("r1".to_owned(), InstallState::Pending)];
     assert_eq!(of(SpaceId::default()).await, expected);
+    commit(store, vec![sent(&run_of("r2", 6), "a"), result(&run_of("r2", 6), "a", result_of(Some(1), 1))]).await;
+    let listed = store.installs_of_host(&SpaceId::default(), &host, 1).await.unwrap().remove(0).1.result;
+    let script = Some(StepResult { exit_code: 1, output: String::new() });
+    let expected = InstallResult { condition: None, script, post_install: None, retries_remaining: 1 };
+    assert_eq!(listed, Some(expected), "without outputs");
     assert!(of(SpaceId::trusted("other")).await.is_empty());
     commit(store, vec![AgentWrite::Delete { id: agent_id("a"), now: at(8) }.into()]).await;
     let gone = store.host_install(&InstallRunId::trusted("r1"), &agent_id("a")).await.unwrap().unwrap();
     assert_eq!((gone.state, gone.ended_at), (InstallState::Gone, Some(at(8))));
     assert_eq!(stored(store, &run_of("r1", 5)).await.failed, 1);
+}
+
+pub async fn a_host_that_leaves_ends_only_what_it_could_still_install(store: &impl Store) {
+    begun(store, &["a"]).await;
+    let of = |id: &str, expires| InstallRun { expires_at: at(expires), ..run(id, InstallKind::Install, 5, 1) };
+    let (cancelled, expired, late, open) = (of("cancelled", 90), of("expired", 40), of("late", 40), of("open", 90));
+    let all = [&cancelled, &expired, &late, &open];
+    commit(store, all.map(|run| insert_run(run, &["a"])).to_vec()).await;
+    commit(store, vec![sent(&late, "a"), InstallWrite::Cancel { run: cancelled.id.clone(), now: at(7) }.into()]).await;
+    commit(store, vec![AgentWrite::Delete { id: agent_id("a"), now: at(50) }.into()]).await;
+    for (run, state, failed) in [
+        (&cancelled, InstallState::Pending, 0),
+        (&expired, InstallState::Pending, 0),
+        (&late, InstallState::Gone, 1),
+        (&open, InstallState::Gone, 1),
+    ] {
+        let (host, run) =
+            (store.host_install(&run.id, &agent_id("a")).await.unwrap().unwrap(), stored(store, run).await);
+        assert_eq!((host.state, run.finished, run.failed), (state, failed, failed), "{}", run.id);
+    }
+    assert_eq!(stored(store, &cancelled).await.state(at(50)), "cancelled");
+    let mut again = bare_agent("b");
+    again.credentials = one_key("key-of-b");
+    let old = of("old", 40);
+    commit(store, vec![insert(&again), insert_run(&old, &["b"]), sent(&old, "b")]).await;
+    let end = old.results_until();
+    commit(store, vec![AgentWrite::Delete { id: agent_id("b"), now: end }.into()]).await;
+    assert_eq!(stored(store, &old).await.failed, 0, "its time for a result was over");
+}
+
+pub async fn a_run_does_not_wait_for_hosts_that_left_its_space_before_it(store: &impl Store) {
+    uploaded(store).await;
+    let mut elsewhere = bare_agent("b");
+    elsewhere.credentials = one_key("key-of-b");
+    elsewhere.space = SpaceId::trusted("red");
+    commit(store, vec![insert(&bare_agent("a")), insert(&elsewhere)]).await;
+    let run = run("r", InstallKind::Install, 5, 3);
+    commit(store, vec![insert_run(&run, &["a", "b", "deleted"])]).await;
+    assert_eq!(stored(store, &run).await.targets, 1);
+    assert_eq!(store.host_install(&run.id, &agent_id("b")).await.unwrap(), None);
+}
+
+pub async fn an_installer_stays_while_a_host_that_has_begun_may_fetch_it(store: &impl Store) {
+    let run = begun(store, &["a", "b"]).await;
+    let delete = |now| -> Write { InstallWrite::DeleteInstaller { id: InstallerId::trusted("i"), now }.into() };
+    commit(store, vec![sent(&run, "a")]).await;
+    assert!(matches!(refused(store, vec![delete(at(91))]).await, Precondition::InUse(_)));
+    let end = at(90).plus(RESULT_WITHIN);
+    assert!(matches!(
+        refused(store, vec![delete(end.minus(std::time::Duration::from_secs(1)))]).await,
+        Precondition::InUse(_)
+    ));
+    commit(store, vec![delete(end)]).await;
+}
+
+pub async fn a_condition_that_is_not_met_is_no_failure(store: &impl Store) {
+    let run = begun(store, &["a"]).await;
+    let skipped = InstallResult { condition: Some(String::new()), ..InstallResult::default() };
+    commit(store, vec![result(&run, "a", skipped)]).await;
+    let ended = stored(store, &run).await;
+    assert_eq!((ended.finished, ended.failed), (1, 0));
 }
 
 pub async fn install_runs_are_limited_and_old_ones_deleted(store: &impl Store) {

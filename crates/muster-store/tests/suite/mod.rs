@@ -171,6 +171,8 @@ macro_rules! run_for {
         suite::run_for!(@module $make, scripts: [
             a_script_is_due_until_its_result_comes,
             agents_with_something_to_execute_are_found,
+            a_host_that_leaves_ends_only_what_it_could_still_run,
+            a_run_does_not_wait_for_hosts_that_left_its_space_before_it,
             a_stopped_run_is_due_for_nobody_and_takes_results,
             the_executions_of_a_deleted_host_end,
             runs_are_limited_and_old_ones_deleted_with_their_results,
@@ -181,6 +183,10 @@ macro_rules! run_for {
             installers_are_unique_limited_and_deleted_with_their_blocks,
             fl63_an_install_is_due_until_its_last_result_comes,
             agents_with_something_to_install_are_found,
+            a_host_that_leaves_ends_only_what_it_could_still_install,
+            a_run_does_not_wait_for_hosts_that_left_its_space_before_it,
+            an_installer_stays_while_a_host_that_has_begun_may_fetch_it,
+            a_condition_that_is_not_met_is_no_failure,
             installs_of_a_host_are_newest_first_and_end_with_it,
             install_runs_are_limited_and_old_ones_deleted,
         ]);

@@ -112,6 +112,7 @@ pub async fn agents_with_something_to_execute_are_found(store: &impl Store) {
     assert_eq!(of(None, 5, Some("a")).await, ["c"]);
     assert_eq!(of(Some(&run.id), 5, None).await, ["a", "c"]);
     assert!(of(None, 90, None).await.is_empty());
+    assert!(of(Some(&run.id), 90, None).await.is_empty(), "expired");
 }
 
 pub async fn a_stopped_run_is_due_for_nobody_and_takes_results(store: &impl Store) {
@@ -139,6 +140,38 @@ pub async fn the_executions_of_a_deleted_host_end(store: &impl Store) {
     let after = stored(store, &run).await;
     assert_eq!((after.finished, after.failed), (1, 1));
     assert!(matches!(refused(store, vec![result(&run, "a", 0)]).await, Precondition::Missing(_)));
+}
+
+pub async fn a_host_that_leaves_ends_only_what_it_could_still_run(store: &impl Store) {
+    begun(store, &["a", "b"]).await;
+    let (stopped, expired, fetched) = (run("stopped", 5, 1), run("expired", 5, 1), run("fetched", 5, 1));
+    commit(store, [&stopped, &expired, &fetched].map(|run| insert_run(run, &["a"])).to_vec()).await;
+    commit(store, vec![fetch(&fetched, "a"), ScriptWrite::Stop { run: stopped.id.clone(), now: at(7) }.into()]).await;
+    // All have expired, but one result may still come.
+    commit(store, vec![AgentWrite::Delete { id: agent_id("a"), now: at(100) }.into()]).await;
+    for (run, state, failed) in [
+        (&stopped, ExecutionState::Pending, 0),
+        (&expired, ExecutionState::Pending, 0),
+        (&fetched, ExecutionState::Gone, 1),
+    ] {
+        let one = store.script_execution(&run.id, &agent_id("a")).await.unwrap().unwrap();
+        assert_eq!((one.state, stored(store, run).await.failed), (state, failed), "{}", run.id);
+    }
+    let late = run("late", 5, 1);
+    commit(store, vec![insert_run(&late, &["b"]), fetch(&late, "b")]).await;
+    commit(store, vec![AgentWrite::Delete { id: agent_id("b"), now: late.results_until() }.into()]).await;
+    assert_eq!(stored(store, &late).await.failed, 0, "its time for a result was over");
+}
+
+pub async fn a_run_does_not_wait_for_hosts_that_left_its_space_before_it(store: &impl Store) {
+    let mut elsewhere = bare_agent("b");
+    elsewhere.credentials = one_key("key-of-b");
+    elsewhere.space = SpaceId::trusted("red");
+    commit(store, vec![insert(&bare_agent("a")), insert(&elsewhere)]).await;
+    let run = run("r", 5, 3);
+    commit(store, vec![insert_run(&run, &["a", "b", "deleted"])]).await;
+    assert_eq!(stored(store, &run).await.targets, 1);
+    assert_eq!(store.script_execution(&run.id, &agent_id("b")).await.unwrap(), None);
 }
 
 pub async fn runs_are_limited_and_old_ones_deleted_with_their_results(store: &impl Store) {

@@ -16,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Time between two requests for the state of a run on hosts, which need longer.
 const LOOK_AT_HOSTS_EVERY: Duration = Duration::from_millis(500);
 
+/// KQL that matches all hosts with orbit.
+pub const ALL_HOSTS: &str = "family:orbit";
+
 /// Maximum timeout. Keeps the deadline within the range of the clock.
 const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 

@@ -317,6 +317,9 @@ impl UpgradeArgs {
             care.confirm(&format!("Upgrade {} to {} in waves?", agents(chosen.count), self.version))?;
         }
         let made = client.create_rollout(&request(care.dry_run)?).await?;
+        if made.left_out > 0 {
+            eprintln!("muster: {} left out: their programs cannot be upgraded", agents(made.left_out));
+        }
         if let Some(refusal) = made.errors.first() {
             let CreatedRollout { refused, count, .. } = made;
             eprintln!(

@@ -12,11 +12,8 @@ use super::confirm::Care;
 use super::failure::Failed;
 use super::find::only;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
-use super::progress::OnHosts;
+use super::progress::{ALL_HOSTS, OnHosts};
 use super::text::print_line;
-
-/// KQL that matches all hosts with orbit.
-const ALL_HOSTS: &str = "family:orbit";
 
 /// Verbs of `script`.
 #[derive(Debug, Subcommand)]

@@ -10,11 +10,8 @@ use muster_protocol::management::install::{
 use super::confirm::Care;
 use super::failure::Failed;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
-use super::progress::OnHosts;
+use super::progress::{ALL_HOSTS, OnHosts};
 use super::text::print_line;
-
-/// KQL that matches all hosts with orbit.
-const ALL_HOSTS: &str = "family:orbit";
 
 /// Flags of `install`.
 #[derive(Args, Debug)]
@@ -115,7 +112,6 @@ const OF_HOST: &[Column<InstallOfHost>] = &[
     column("FAILED STEP", |one| or_dash(one.result.failed_step.as_deref())),
     column("CREATED", |one| one.run.created_at.clone()),
     wide("ENDED", |one| or_dash(one.result.ended_at.as_deref())),
-    wide("OUTPUT", |one| or_dash(one.result.output.as_deref().map(str::trim_end))),
 ];
 
 fn kind(run: &InstallRun) -> &'static str {

@@ -133,7 +133,11 @@ fn what_an_agent_reports_at_length_fits_on_screens_and_phones() {
     let (message, name) = ("x".repeat(900_000), "y".repeat(1_024));
     let units = json!([{"id": name, "type": name, "status": "FAILED", "message": message}]);
     let component = json!({"id": name, "type": name, "status": "FAILED", "message": message, "units": units});
-    agents[0].check_in_upgrading("9.5.2", &json!({"status": "error", "message": message, "components": [component]}));
+    let metadata = json!({"os": {"platform": "p".repeat(60)}});
+    agents[0].check_in_upgrading(
+        "9.5.2",
+        &json!({"status": "error", "message": message, "components": [component], "local_metadata": metadata}),
+    );
     let browser = Browser::start();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-long-reports");
@@ -150,5 +154,10 @@ fn what_an_agent_reports_at_length_fits_on_screens_and_phones() {
         }
         browser.open(&format!("{site}/agents/{id}"));
         assert!(browser.text().contains(&"x".repeat(250)), "the beginning of the message is shown");
+        let is_scrolled = "return [...document.querySelectorAll('.units')].some((one) => one.offsetWidth > one.parentElement.clientWidth)";
+        assert_eq!(browser.run(is_scrolled), json!(width < 600), "units fit their card on a screen");
+        browser.open(&site);
+        let is_beyond = "return [...document.querySelectorAll('.bars')].some((one) => one.getBoundingClientRect().right > one.closest('.card').getBoundingClientRect().right)";
+        assert_eq!(browser.run(is_beyond), json!(false), "bars stay in their card at {width}");
     }
 }

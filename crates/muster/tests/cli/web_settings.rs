@@ -177,8 +177,12 @@ fn a_lost_connection_is_shown_on_every_page_and_heals() {
     let a_check = Duration::from_secs(25);
     browser.wait(a_check, is_shown);
     let covers = "const [lost, brand, heading] = ['#lost', '.brand', 'h1'].map((one) => document.querySelector(one).getBoundingClientRect());
-        return brand.bottom > lost.top || heading.bottom > lost.top";
-    assert_eq!(browser.run(covers), json!(false));
+        return lost.top !== 0 || brand.top < lost.bottom || heading.top < lost.bottom";
+    assert_eq!(browser.run(covers), json!(false), "it is at the top, and covers nothing");
+    let can_save =
+        "return [...document.querySelectorAll('main form[method=post] button')].some((one) => !one.disabled)";
+    assert_eq!(browser.run(can_save), json!(false));
     network(false, 0);
     browser.wait(a_check, is_hidden);
+    assert_eq!(browser.run(can_save), json!(true));
 }

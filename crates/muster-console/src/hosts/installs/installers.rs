@@ -18,6 +18,7 @@ use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
 use crate::hosts::TAB;
+use crate::people::People;
 use crate::request::{Id, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
@@ -63,7 +64,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(one: &Installer, now: Timestamp) -> Self {
+    async fn new(one: &Installer, people: &mut People<'_>, now: Timestamp) -> Self {
         Self {
             id: one.id.to_string(),
             name: one.name.clone(),
@@ -72,7 +73,7 @@ impl Row {
             file_name: one.file_name.clone(),
             size: size(one.size),
             created: Moment::new(one.created_at, now),
-            created_by: one.created_by.clone(),
+            created_by: people.name(&one.created_by).await,
             is_ready: one.uploaded_at.is_some(),
         }
     }
@@ -83,10 +84,14 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
     let made = async {
         let now = fleet.now();
         let found = fleet.installs().installers(&visitor.context).await?;
+        let (mut people, mut rows) = (People::new(&fleet, &visitor), Vec::with_capacity(found.len()));
+        for one in &found {
+            rows.push(Row::new(one, &mut people, now).await);
+        }
         Ok(ListPage {
             frame: Frame::new(&visitor, "Installers", TAB),
-            rows: found.iter().map(|one| Row::new(one, now)).collect(),
-            runs: runs(&fleet, &visitor, |_| true).await?,
+            rows,
+            runs: runs(&fleet, &visitor, &mut people, |_| true).await?,
             host: if asked.host.is_empty() { String::new() } else { format!("?host={}", encoded(&asked.host)) },
             lacks_install: visitor.lacks(PrivilegeName::SoftwareInstall),
             cli: cli(&visitor, "software installer list"),
@@ -100,6 +105,7 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 async fn runs(
     fleet: &Fleet,
     visitor: &Visitor,
+    people: &mut People<'_>,
     is_wanted: impl Fn(&muster_core::install::InstallRun) -> bool,
 ) -> Result<Vec<RunRow>, Error> {
     let lacks = [PrivilegeName::OsqueryRead, PrivilegeName::SoftwareInstall].map(|name| visitor.lacks(name));
@@ -107,7 +113,11 @@ async fn runs(
         return Ok(Vec::new());
     }
     let (found, now) = (fleet.installs().list(&visitor.context).await?, fleet.now());
-    Ok(found.iter().filter(|run| is_wanted(run)).take(RUNS).map(|run| RunRow::new(run, now)).collect())
+    let mut rows = Vec::new();
+    for run in found.iter().filter(|run| is_wanted(run)).take(RUNS) {
+        rows.push(RunRow::new(run, people, now).await);
+    }
+    Ok(rows)
 }
 
 #[derive(Template)]
@@ -137,17 +147,18 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
             ("Uninstall script", &one.uninstall_script),
         ];
         let given = texts.into_iter().filter(|(_, text)| !text.is_empty());
+        let mut people = People::new(&fleet, &visitor);
         Ok(OnePage {
             frame: Frame::new(&visitor, format!("{} {}", one.name, one.version), TAB),
             texts: given.map(|(name, text)| (name, text.clone())).collect(),
             // Those who may only install do not see the scripts: the service refuses an uninstall without one.
             can_uninstall: !one.uninstall_script.is_empty() || one.install_script.is_empty(),
-            runs: runs(&fleet, &visitor, |run| run.installer == one.id).await?,
+            runs: runs(&fleet, &visitor, &mut people, |run| run.installer == one.id).await?,
             lacks_install: visitor.lacks(PrivilegeName::SoftwareInstall),
             lacks_write: visitor.lacks(PrivilegeName::InstallersWrite),
             cli: cli(&visitor, &format!("software installer show {}", shell::argument(one.id.as_str()))),
             api: curl(&visitor, "GET", &format!("{INSTALLERS_API}/{}", one.id), ""),
-            one: Row::new(&one, fleet.now()),
+            one: Row::new(&one, &mut people, fleet.now()).await,
             sha256: one.sha256,
         })
     };

@@ -11,6 +11,7 @@ use muster_core::plural::counted;
 use muster_core::time::Timestamp;
 
 use crate::Route;
+use crate::people::People;
 use crate::text::Moment;
 
 /// Paths of the pages.
@@ -32,8 +33,8 @@ pub fn pages() -> Vec<Route> {
     ]
 }
 
-/// Class of the color, sign and text of a state.
-type State = (&'static str, &'static str, String);
+/// A state: the class of its color, its sign and its text.
+type State = super::scripts::State3;
 
 /// A run in a list.
 struct RunRow {
@@ -46,14 +47,14 @@ struct RunRow {
 }
 
 impl RunRow {
-    fn new(run: &InstallRun, now: Timestamp) -> Self {
+    async fn new(run: &InstallRun, people: &mut People<'_>, now: Timestamp) -> Self {
         Self {
             id: run.id.to_string(),
             title: title(run),
             state: state(run, now),
             progress: progress(run),
             created: Moment::new(run.created_at, now),
-            created_by: run.created_by.clone(),
+            created_by: people.name(&run.created_by).await,
         }
     }
 }
@@ -81,7 +82,10 @@ fn progress(run: &InstallRun) -> String {
 
 /// Returns the state of what became of a run on a host.
 fn outcome(word: &str) -> State {
-    let text = word.replace('_', " ");
+    let text = match word {
+        "host_deleted" => "the host has left the space".to_owned(),
+        word => word.replace('_', " "),
+    };
     match word {
         "installed" | "uninstalled" => ("good", "●", text),
         "failed" | "no_result" => ("bad", "✕", text),

@@ -1,10 +1,12 @@
 //! `/software/installs/{id}`: an install or uninstall with its hosts.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use muster_core::authorization::PrivilegeName;
 use muster_core::install::{HostInstall, InstallRun};
 use muster_core::time::Timestamp;
@@ -17,11 +19,11 @@ use super::{INSTALLERS, INSTALLS, INSTALLS_API, progress, state, title};
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
 use crate::elsewhere::{cli, curl};
-use crate::frame::Frame;
+use crate::frame::{Frame, page};
 use crate::hosts::TAB;
 use crate::hosts::facts::cut;
+use crate::people::People;
 use crate::request::{Id, Pressed};
-use crate::settings::shown;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
@@ -32,6 +34,8 @@ use crate::{failure, notice};
 pub struct Asked {
     /// The last agent of the previous page.
     after: String,
+    /// What an open page shows. Only in requests that renew it.
+    seen: String,
 }
 
 #[derive(Template)]
@@ -48,6 +52,8 @@ struct RunPage {
     expires: Moment,
     retries: u64,
     is_running: bool,
+    /// Link that renews the page; empty if no result can come any more.
+    live: String,
     hosts: Vec<HostRow>,
     next: String,
     lacks: &'static str,
@@ -99,35 +105,63 @@ pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
+    headers: HeaderMap,
     Params(asked): Params<Asked>,
 ) -> Response {
-    let made = async {
-        let (found, now) = (fleet.installs().find(&visitor.context, &id).await?, fleet.now());
-        let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
-        let hosts = fleet.installs().hosts(&found, after, MAX_PAGE).await?;
-        let last = hosts.last().filter(|_| hosts.len() == MAX_PAGE as usize).map(|last| last.agent.to_string());
-        let run = found.run();
-        Ok(RunPage {
-            frame: Frame::new(&visitor, title(run), TAB),
-            installer: format!("{INSTALLERS}/{}", run.installer),
-            state: state(run, now),
-            progress: progress(run),
-            created: Moment::new(run.created_at, now),
-            created_by: run.created_by.clone(),
-            expires: Moment::new(run.expires_at, now),
-            retries: run.max_retries,
-            is_running: run.state(now) == "running",
-            hosts: hosts.into_iter().map(|one| HostRow::new(one, run, now)).collect(),
-            next: last
-                .map(|last| format!("{}{INSTALLS}/{}?after={}", visitor.base, run.id, encoded(&last)))
-                .unwrap_or_default(),
-            lacks: visitor.lacks(PrivilegeName::SoftwareInstall),
-            cli: cli(&visitor, &format!("software results {}", shell::argument(run.id.as_str()))),
-            api: curl(&visitor, "GET", &format!("{INSTALLS_API}/{}/hosts", run.id), ""),
-            id: run.id.to_string(),
-        })
-    };
-    shown(&visitor, TAB, made.await)
+    match content(&fleet, &visitor, &id, &asked, headers.contains_key("hx-request")).await {
+        Ok(Some(shown)) => page(StatusCode::OK, &shown),
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+/// Returns the page; `None` if an open page already shows it.
+async fn content(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    asked: &Asked,
+    is_renewal: bool,
+) -> Result<Option<RunPage>, Error> {
+    let (found, now) = (fleet.installs().find(&visitor.context, id).await?, fleet.now());
+    let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
+    let hosts = fleet.installs().hosts(&found, after, MAX_PAGE).await?;
+    let run = found.run();
+    let seen = seen(run, &hosts, now);
+    if is_renewal && asked.seen == seen {
+        return Ok(None);
+    }
+    let here = format!("{}{INSTALLS}/{}?after=", visitor.base, run.id);
+    let is_live = run.finished < run.targets && now < run.results_until();
+    let last = hosts.last().filter(|_| hosts.len() == MAX_PAGE as usize);
+    Ok(Some(RunPage {
+        frame: Frame::new(visitor, title(run), TAB),
+        installer: format!("{INSTALLERS}/{}", run.installer),
+        state: state(run, now),
+        progress: progress(run),
+        created: Moment::new(run.created_at, now),
+        created_by: People::new(fleet, visitor).name(&run.created_by).await,
+        expires: Moment::new(run.expires_at, now),
+        retries: run.max_retries,
+        is_running: run.state(now) == "running",
+        live: if is_live { format!("{here}{}&seen={seen}", encoded(&asked.after)) } else { String::new() },
+        next: last.map(|last| format!("{here}{}", encoded(last.agent.as_str()))).unwrap_or_default(),
+        hosts: hosts.into_iter().map(|one| HostRow::new(one, run, now)).collect(),
+        lacks: visitor.lacks(PrivilegeName::SoftwareInstall),
+        cli: cli(visitor, &format!("software results {}", shell::argument(run.id.as_str()))),
+        api: curl(visitor, "GET", &format!("{INSTALLS_API}/{}/hosts", run.id), ""),
+        id: run.id.to_string(),
+    }))
+}
+
+/// Returns what the page depends on.
+fn seen(run: &InstallRun, hosts: &[HostInstall], now: Timestamp) -> String {
+    let mut hasher = DefaultHasher::new();
+    (run.finished, run.failed, run.state(now)).hash(&mut hasher);
+    for one in hosts {
+        (one.agent.as_str(), one.outcome(run, now), one.attempts).hash(&mut hasher);
+    }
+    format!("{:x}", hasher.finish())
 }
 
 /// Cancels a run.

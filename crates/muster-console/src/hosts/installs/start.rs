@@ -16,6 +16,7 @@ use muster_fleet::Fleet;
 use muster_fleet::installs::NewInstall;
 use muster_management::error::status_of;
 use muster_management::kql::agents::visible;
+use muster_management::scripts::check_selection;
 use serde::Deserialize;
 
 use super::{INSTALLS, INSTALLS_API};
@@ -23,7 +24,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::hosts::TAB;
 use crate::request::{Id, Posted};
-use crate::settings::lines;
+use crate::settings::{given, lines};
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -67,38 +68,41 @@ impl Fields {
     }
 
     fn new_install(&self, fleet: &Fleet, installer: &Installer) -> Result<NewInstall, Error> {
-        let retries = self.retries.trim();
-        let retries = if retries.is_empty() { Ok(0) } else { retries.parse() };
+        let (hosts, kuery) = (self.hosts(), given(&self.kuery));
+        check_selection(&hosts, kuery.as_deref())?;
+        let retries = given(&self.retries).map_or(Ok(0), |retries| retries.parse());
         Ok(NewInstall {
             kind: self.kind(),
             installer: installer.clone(),
-            hosts: self.hosts(),
-            filter: visible(&self.kuery, false, fleet.now())?,
+            hosts,
+            filter: visible(kuery.as_deref().unwrap_or_default(), false, fleet.now())?,
             expiry: DEFAULT_EXPIRY,
             max_retries: retries.map_err(|_| Error::invalid("max_retries", "must be a number"))?,
         })
     }
 
-    fn command(&self, installer: &Installer) -> String {
-        let mut command = format!("software {} {}", self.kind().as_str(), shell::argument(installer.id.as_str()));
+    fn command(&self, installer: &str) -> String {
+        let mut command = format!("software {} {}", self.kind().as_str(), shell::argument(installer));
         for host in self.hosts() {
             command += &format!(" {}", shell::option("--host", &host));
         }
-        match (self.kuery.trim(), self.hosts().is_empty()) {
-            ("", true) => command += " --all",
-            ("", false) => {}
-            (kuery, _) => command += &format!(" {}", shell::option("--filter", kuery)),
+        if let Some(kuery) = given(&self.kuery) {
+            command += &format!(" {}", shell::option("--filter", &kuery));
+        }
+        // Only installs have this flag.
+        if let Some(retries) = given(&self.retries).filter(|_| self.kind() == InstallKind::Install) {
+            command += &format!(" {}", shell::option("--retries", &retries));
         }
         command
     }
 
-    fn body(&self, installer: &Installer) -> serde_json::Value {
-        let mut body =
-            serde_json::json!({"installer": installer.id, "kind": self.kind().as_str(), "hosts": self.hosts()});
-        match (self.kuery.trim(), self.hosts().is_empty()) {
-            ("", true) => body["kuery"] = "family:orbit".into(),
-            ("", false) => {}
-            (kuery, _) => body["kuery"] = kuery.into(),
+    fn body(&self, installer: &str) -> serde_json::Value {
+        let mut body = serde_json::json!({"installer": installer, "kind": self.kind().as_str(), "hosts": self.hosts()});
+        if let Some(kuery) = given(&self.kuery) {
+            body["kuery"] = kuery.into();
+        }
+        if let Ok(retries) = self.retries.trim().parse::<u64>() {
+            body["max_retries"] = retries.into();
         }
         body
     }
@@ -154,8 +158,8 @@ fn form_page(
         id: installer.id.to_string(),
         platform: installer.platform.as_str(),
         is_install,
-        cli: cli(visitor, &fields.command(installer)),
-        api: curl(visitor, "POST", INSTALLS_API, &fields.body(installer).to_string()),
+        cli: cli(visitor, &fields.command(installer.id.as_str())),
+        api: curl(visitor, "POST", INSTALLS_API, &fields.body(installer.id.as_str()).to_string()),
         counted: counted.map(|number| (number, fields.seal(number))),
         fields,
         error,
@@ -204,5 +208,19 @@ mod tests {
         assert_ne!(fields("a", "").seal(2), fields("b", "").seal(2));
         assert_ne!(fields("a", "").seal(2), fields("a", "uninstall").seal(2));
         assert_ne!(fields("a", "").seal(2), fields("a", "").seal(3));
+    }
+
+    #[test]
+    fn commands_and_requests_state_the_same_install() {
+        let fields =
+            Fields { hosts: "a, b".into(), kuery: " tags:x ".into(), retries: "2".into(), ..Fields::default() };
+        assert_eq!(fields.command("i"), "software install i --host=a --host=b --filter=tags:x --retries=2");
+        let expected = serde_json::json!({"installer": "i", "kind": "install", "hosts": ["a", "b"], "kuery": "tags:x",
+            "max_retries": 2});
+        assert_eq!(fields.body("i"), expected);
+        assert_eq!(
+            Fields { kind: "uninstall".into(), ..fields }.command("i"),
+            "software uninstall i --host=a --host=b --filter=tags:x"
+        );
     }
 }

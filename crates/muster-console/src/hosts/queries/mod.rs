@@ -24,7 +24,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
 use crate::people::People;
 use crate::settings::shown;
-use crate::text::Moment;
+use crate::text::{Moment, grouped};
 use crate::visitor::Visitor;
 
 /// Path of the list, and of live and saved queries in the API.
@@ -138,7 +138,7 @@ fn live_row(query: &LiveQuery, now: Timestamp) -> LiveRow {
     LiveRow {
         state: state_of(query),
         id: query.id.to_string(),
-        answered: format!("{} of {}", query.answered, query.targets),
+        answered: format!("{} of {}", grouped(query.answered), grouped(query.targets)),
         failed: query.failed,
         rows: query.rows,
         by: String::new(),

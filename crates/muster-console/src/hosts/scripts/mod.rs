@@ -71,11 +71,6 @@ pub fn state_of(run: &ScriptRun, now: Timestamp) -> State3 {
     (class, sign, text.to_owned())
 }
 
-/// Returns a script as hosts get it: browsers send lines that end as on Windows, and shells do not run those.
-fn unix_lines(script: &str) -> String {
-    script.replace("\r\n", "\n")
-}
-
 /// Parameters of the list.
 #[derive(Default, Deserialize)]
 #[serde(default)]

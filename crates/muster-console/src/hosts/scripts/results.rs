@@ -106,7 +106,7 @@ pub fn outcome(execution: &Execution, run: &ScriptRun, now: Timestamp) -> State3
         "expired" => ("warn", "▲", "not fetched in time"),
         "stopped" => ("quiet", "–", "stopped before the host fetched it"),
         "no_result" => ("warn", "▲", "no result in time"),
-        "host_deleted" => ("quiet", "–", "host deleted"),
+        "host_deleted" => ("quiet", "–", "the host has left the space"),
         _ => ("bad", "✕", "failed"),
     };
     (class, sign, text.to_owned())

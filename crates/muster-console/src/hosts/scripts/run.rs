@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use super::super::TAB;
 use super::super::facts::cut;
-use super::{API, MAX_FORM, PATH, unix_lines};
+use super::{API, MAX_FORM, PATH};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::Posted;
@@ -190,7 +190,7 @@ fn command(fields: &Fields, saved: &str) -> String {
 fn body(fields: &Fields) -> serde_json::Value {
     let mut body = serde_json::json!({"hosts": fields.hosts()});
     match fields.saved.as_str() {
-        "" => body["script"] = unix_lines(&fields.script).into(),
+        "" => body["script"] = fields.script.as_str().into(),
         saved => body["saved"] = saved.into(),
     }
     for (member, value) in [("kuery", &fields.kuery), ("name", &fields.name)] {
@@ -213,7 +213,7 @@ async fn new_run(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Ne
     let (hosts, kuery) = (fields.hosts(), given(&fields.kuery));
     check_selection(&hosts, kuery.as_deref())?;
     let source = match fields.saved.as_str() {
-        "" => ScriptSource::Text { name: given(&fields.name), script: unix_lines(&fields.script) },
+        "" => ScriptSource::Text { name: given(&fields.name), script: fields.script.clone() },
         saved => ScriptSource::Saved(Box::new(fleet.scripts().find_saved(&visitor.context, saved).await?)),
     };
     Ok(NewScriptRun {

@@ -15,7 +15,7 @@ use muster_management::error::status_of;
 use serde::Deserialize;
 
 use super::super::TAB;
-use super::{MAX_FORM, PATH, SAVED_API, unix_lines};
+use super::{MAX_FORM, PATH, SAVED_API};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
@@ -49,11 +49,7 @@ impl Fields {
     }
 
     fn draft(&self) -> SavedScriptDraft {
-        SavedScriptDraft {
-            name: self.name.clone(),
-            description: self.description.clone(),
-            script: unix_lines(&self.script),
-        }
+        SavedScriptDraft { name: self.name.clone(), description: self.description.clone(), script: self.script.clone() }
     }
 }
 
@@ -92,7 +88,7 @@ fn form_page(visitor: &Visitor, id: &str, fields: Fields, error: Option<Error>) 
     if !fields.description.trim().is_empty() {
         command += &format!(" {}", shell::option("--description", fields.description.trim()));
     }
-    let body = serde_json::json!({"name": name, "script": unix_lines(&fields.script),
+    let body = serde_json::json!({"name": name, "script": fields.script,
         "description": fields.description});
     let title = if id.is_empty() { "Save a script".to_owned() } else { format!("Script {name}") };
     let lacks_read = if id.is_empty() { "" } else { visitor.lacks(PrivilegeName::ScriptsRead) };

@@ -215,8 +215,7 @@ fn target(fields: &Fields) -> Result<TargetDraft, Error> {
     let port = port.map_err(|_| Error::invalid("port", "must be a number from 1 to 65535"))?;
     let host = fields.host.trim().to_owned();
     let secret = given(&fields.password).map(Zeroizing::new);
-    // Browsers send line breaks as CR LF.
-    let ca = given(&fields.ca).map(|pem| pem.replace("\r\n", "\n"));
+    let ca = given(&fields.ca);
     Ok(match fields.kind.as_str() {
         "email" => TargetDraft::Email {
             host,
