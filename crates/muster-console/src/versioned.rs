@@ -95,7 +95,7 @@ async fn conflict<E: Edit>(fleet: &Fleet, visitor: &Visitor, mut form: E, record
 }
 
 /// Compares the fields of a form with those of a record, which stand under the same names.
-pub fn compared(typed: Vec<(&'static str, String)>, stored: Vec<(&'static str, String)>) -> Vec<Field> {
+pub fn compared(typed: &[(&'static str, String)], stored: Vec<(&'static str, String)>) -> Vec<Field> {
     let typed_as = |name| typed.iter().find(|(one, _)| *one == name).map(|(_, text)| text.clone()).unwrap_or_default();
     stored.into_iter().map(|(name, value)| (name, typed_as(name), value)).collect()
 }

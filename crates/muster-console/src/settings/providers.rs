@@ -238,7 +238,7 @@ impl Edit for Fields {
     }
 
     fn fields(&self, provider: &Self::Record) -> Vec<Field> {
-        compared(self.labelled(), Self::of(provider).labelled())
+        compared(&self.labelled(), Self::of(provider).labelled())
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, provider: &Self::Record) -> Result<Response, Error> {

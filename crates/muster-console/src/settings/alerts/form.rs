@@ -288,7 +288,7 @@ impl Edit for Fields {
     }
 
     fn fields(&self, (receiver, _): &Self::Record) -> Vec<Field> {
-        compared(self.labelled(), fields_of(receiver).labelled())
+        compared(&self.labelled(), fields_of(receiver).labelled())
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, (known, _): &Self::Record) -> Result<Response, Error> {
