@@ -294,11 +294,10 @@ impl Fleet {
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
-        let (scripts, disk_keys) = (Arc::new(wiring.scripts()), Arc::new(wiring.disk_keys()));
-        let installs = Arc::new(wiring.installs());
-        let for_orbit = (&scripts, &installs, &disk_keys);
-        let hints = Arc::new(wiring.hints(&live_queries, for_orbit));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, for_orbit, &hints));
+        let for_orbit = (Arc::new(wiring.scripts()), Arc::new(wiring.installs()), Arc::new(wiring.disk_keys()));
+        let hints = Arc::new(wiring.hints(&live_queries, &for_orbit));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &for_orbit, &hints));
+        let (scripts, installs, disk_keys) = for_orbit;
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));

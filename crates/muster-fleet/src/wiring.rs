@@ -437,7 +437,7 @@ impl Wiring {
     pub(crate) fn hints(
         &self,
         live_queries: &Arc<LiveQueries>,
-        (scripts, installs, disk_keys): (&Arc<Scripts>, &Arc<Installs>, &Arc<DiskKeys>),
+        (scripts, installs, disk_keys): &(Arc<Scripts>, Arc<Installs>, Arc<DiskKeys>),
     ) -> Hints {
         Hints::new(HintParts {
             clock: self.clock(),
@@ -457,7 +457,7 @@ impl Wiring {
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
-        (scripts, installs, disk_keys): (&Arc<Scripts>, &Arc<Installs>, &Arc<DiskKeys>),
+        (scripts, installs, disk_keys): &(Arc<Scripts>, Arc<Installs>, Arc<DiskKeys>),
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
