@@ -126,7 +126,7 @@ async fn furnish_host(pages: &Pages, cookie: &str) {
     let secret = DiskSecret { key: "123-456".into(), salt: None, key_slot: None };
     fleet.disk_keys().store(&orbit, &secret).await.unwrap();
     let installer = pages.installer("tool").await;
-    pages.install(cookie, BASE, &installer, "kind=&hosts=").await;
+    pages.install(cookie, BASE, &installer, "kind=&kuery=family%3Aorbit").await;
 }
 
 /// Sends a form that is shown again with what is to be confirmed, and confirms it. Returns where it leads.
