@@ -38,7 +38,8 @@ impl Actions {
         let mut searched = 0;
         'search: loop {
             // Errors are looked up for the few that match only.
-            let batch = ActionListQuery { errors: 0, after: found.next.take(), ..question.clone() };
+            let after = found.next.clone();
+            let batch = ActionListQuery { errors: 0, after: after.clone(), ..question.clone() };
             let read = self.list(grant, &batch, Page { offset: 0, limit: BATCH }).await?;
             let is_last = read.items.len() as u64 + read.unreadable < u64::from(BATCH);
             for view in read.items {
@@ -53,7 +54,7 @@ impl Actions {
                 }
             }
             // Without one readable action in the batch, there is no place behind which the next one could begin.
-            if is_last || found.next.is_none() {
+            if is_last || found.next == after {
                 found.next = None;
                 break;
             }

@@ -151,7 +151,7 @@ impl DiskKeys {
 
     /// Adds a host that may have a pending request.
     pub(crate) fn escrow_changed(&self, agent: &AgentId) {
-        self.waiting.add([agent.clone()]);
+        self.waiting.add_for("escrow", [agent.clone()]);
     }
 
     /// Reloads the pending requests: at startup, and when changes may have been missed.
@@ -162,6 +162,6 @@ impl DiskKeys {
     async fn read_waiting(&self) -> Result<(), Error> {
         let store = self.store.everywhere(&System);
         let read = |after: Option<AgentId>| async move { store.disk_escrows_due(after.as_ref(), BATCH).await };
-        self.waiting.fill(None, read).await
+        self.waiting.fill(Some("escrow"), read).await
     }
 }

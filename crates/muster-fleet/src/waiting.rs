@@ -21,8 +21,10 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// An agent that is listed.
 struct Listed {
-    /// Tells when it was added.
+    /// Tells when it was added for other work.
     number: u64,
+    /// Tells when it was added, also again for the same work.
+    added: u64,
     /// What it was added for last, if that is known.
     work: Option<Arc<str>>,
     /// Before this time, nothing is due for it.
@@ -45,17 +47,24 @@ impl Waiting {
     pub(crate) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
         let number = self.next_number();
         // A new number even for an agent that is listed: what it was added for now has not been looked up.
-        self.agents().extend(agents.into_iter().map(|agent| (agent, Listed { number, work: None, until: None })));
+        self.agents()
+            .extend(agents.into_iter().map(|agent| (agent, Listed { number, added: number, work: None, until: None })));
     }
 
     /// Adds agents for work that is stored. Those that are listed for it already keep their number: a server that has created the work
-    /// learns of it again from the change log, and must not announce it twice.
+    /// learns of it again from the change log, and must not announce it twice. A look-up that is in progress must not remove them, though.
     pub(crate) fn add_for(&self, work: &str, agents: impl IntoIterator<Item = AgentId>) {
         let (number, work): (_, Arc<str>) = (self.next_number(), work.into());
         let mut listed = self.agents();
         for agent in agents {
-            if listed.get(&agent).is_none_or(|known| known.work.as_ref() != Some(&work)) {
-                listed.insert(agent, Listed { number, work: Some(Arc::clone(&work)), until: None });
+            let same =
+                listed.get_mut(&agent).filter(|known| known.work.as_ref() == Some(&work) && known.until.is_none());
+            match same {
+                Some(known) => known.added = number,
+                None => {
+                    let one = Listed { number, added: number, work: Some(Arc::clone(&work)), until: None };
+                    listed.insert(agent, one);
+                }
             }
         }
     }
@@ -96,12 +105,12 @@ impl Waiting {
     pub(crate) fn number_of(&self, agent: &AgentId, now: Timestamp) -> Option<u64> {
         let agents = self.agents();
         let listed = agents.get(agent)?;
-        listed.until.is_none_or(|until| until <= now).then_some(listed.number)
+        listed.until.is_none_or(|until| until <= now).then_some(listed.added)
     }
 
     /// Keeps an agent listed for which nothing is due before a time, unless it was added again meanwhile.
     pub(crate) fn postpone(&self, agent: &AgentId, number: u64, until: Timestamp) {
-        if let Some(listed) = self.agents().get_mut(agent).filter(|listed| listed.number == number) {
+        if let Some(listed) = self.agents().get_mut(agent).filter(|listed| listed.added == number) {
             listed.until = Some(until);
         }
     }
@@ -109,7 +118,7 @@ impl Waiting {
     /// Removes an agent for which nothing was due, unless it was added again meanwhile.
     pub(crate) fn remove(&self, agent: &AgentId, number: u64) {
         let mut agents = self.agents();
-        if agents.get(agent).is_some_and(|listed| listed.number == number) {
+        if agents.get(agent).is_some_and(|listed| listed.added == number) {
             agents.remove(agent);
         }
     }
@@ -158,9 +167,15 @@ mod tests {
             waiting.newest_for(&agent)
         };
         let first = added("run-1");
+        let looked_up = waiting.number_of(&agent, at(1)).unwrap();
         assert_eq!(added("run-1"), first);
+        waiting.remove(&agent, looked_up);
+        assert_eq!(waiting.newest_for(&agent), first, "it was added during the look-up");
         assert!(added("run-2") > first);
-        waiting.remove(&agent, added("run-2"));
+        waiting.postpone(&agent, waiting.number_of(&agent, at(1)).unwrap(), at(9));
+        let again = added("run-2");
+        assert!(again > first + 1, "what was looked up is announced anew");
+        waiting.remove(&agent, waiting.number_of(&agent, at(1)).unwrap());
         assert_eq!(waiting.newest_for(&agent), 0);
     }
 }

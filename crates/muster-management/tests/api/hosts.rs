@@ -84,7 +84,8 @@ async fn hosts_are_transferred_one_by_one_and_those_that_stay_have_a_reason() {
     let refusal = &tried["items"][0]["refusal"];
     assert_eq!((&refusal["code"], &tried["items"][0]["moved"]), (&json!("no_fleetd"), &json!(false)), "{tried}");
     assert_eq!(tried["items"][1]["refusal"]["code"], "other_agents");
-    let elastic = column(&api.get("/agents?kuery=family:elastic%20and%20hostname:web-2").await.ok(), "/id");
+    let elastic =
+        column(&api.get("/agents?showInactive=true&kuery=family:elastic%20and%20hostname:web-2").await.ok(), "/id");
     api.delete(&format!("/agents/{}", elastic[0])).await.ok();
     let done = api.post("/hosts/_transfer", body).await.ok();
     assert_eq!((&done["moved"], &done["refused"]), (&json!(1), &json!(1)), "{done}");

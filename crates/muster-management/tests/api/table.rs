@@ -217,6 +217,10 @@ fn words_of_paths_are_not_valid_ids() {
     for endpoint in &all {
         let steps: Vec<&str> = endpoint.path.split('/').skip(1).collect();
         let [family, word, ..] = steps.as_slice() else { continue };
+        // The server makes the ids of hosts by itself.
+        if *family == "hosts" {
+            continue;
+        }
         if takes_ids(&format!("/{family}")) && !word.starts_with('{') {
             assert!(AgentId::propose(word).is_err(), "{}", endpoint.path);
         }

@@ -58,12 +58,12 @@ fn hosts_are_transferred_to_another_space_after_a_dry_run() {
     let moved = ok(&[&transfer[..], &["--yes"]].concat());
     assert!(moved.contains("laptop-t") && moved.contains("moved"), "{moved}");
     fails(3, &["host", "show", "laptop-t"]);
-    ok(&["--space", "finance", "host", "show", "laptop-t"]);
+    ok(&["host", "show", "laptop-t", "--space", "finance"]);
     let (status, _) = fleetd("/api/fleet/orbit/config", &json!({"orbit_node_key": orbit["orbit_node_key"]}));
     assert_eq!(status, 200, "it keeps its key");
     fails(2, &["host", "transfer", "--to-space", "finance"]);
     fails(3, &["host", "transfer", "--filter", "family:orbit", "--to-space", "no-such-space", "--yes"]);
-    let back = ["--space", "finance", "host", "transfer", "--filter", "hostname:laptop-t", "--to-space", "default"];
+    let back = ["host", "transfer", "--filter", "hostname:laptop-t", "--to-space", "default", "--space", "finance"];
     let back = ok(&[&back[..], &["--yes", "--output", "name"]].concat());
     assert_eq!(json(&["host", "show", "laptop-t"])["id"], json!(back.trim()));
     ok(&["host", "delete", "laptop-t", "--yes"]);

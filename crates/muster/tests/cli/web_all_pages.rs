@@ -41,6 +41,8 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
         browser.open(&format!("{site}/settings/{page}/new"));
         browser.fill("[name=name]", "furnished");
         browser.click("main form button");
+        // Leaving before the form has arrived would stop it.
+        browser.wait(Duration::from_secs(10), "return !document.querySelector('main form [name=name]')");
         browser.open(&format!("{site}/settings/{page}"));
         assert!(browser.text().contains("furnished"), "{}", browser.text());
     }

@@ -110,10 +110,10 @@ fn a_space_is_created_entered_and_left_by_the_menu() {
     heading(&browser, "Spaces");
     browser.open(&format!("{site}/s/web-lab/agents"));
     assert!(browser.text().contains("No agent has enrolled in this space"), "{}", browser.text());
-    browser.click(".menu > summary");
-    let link = browser.run("return document.querySelector('.menu a:last-child').innerText");
+    browser.click(".who .menu > summary");
+    let link = browser.run("return document.querySelector('.who .menu a:last-child').innerText");
     assert_eq!(link, json!("All spaces"));
-    browser.click(".menu .sheet a:last-child");
+    browser.click(".who .menu .sheet a:last-child");
     heading(&browser, "Spaces");
     assert_eq!(browser.run("return location.pathname"), json!("/s/web-lab/settings/spaces"));
     browser.open(&format!("{site}/settings/spaces/web-lab/delete"));

@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn commands_and_requests_state_the_same_run() {
         let fields = Fields {
-            script: "echo a\r\necho b\r\n".into(),
+            script: "echo a\necho b\n".into(),
             hosts: "web-1, web-2".into(),
             kuery: " tags:a ".into(),
             timeout: "60".into(),

@@ -439,7 +439,7 @@ async fn damaged_file_is_known_once_a_read_comes_upon_it() {
     let directory = TemporaryDirectory::new().unwrap();
     let path = directory.path().join("muster.db");
     let store = SqlStore::open(&path, &Options::default()).unwrap();
-    for n in 0..200 {
+    for n in 0..400 {
         store.commit(vec![put(&format!("secret-{n}"), 3000)]).await.unwrap();
     }
     store.close().await;
@@ -450,7 +450,7 @@ async fn damaged_file_is_known_once_a_read_comes_upon_it() {
     std::fs::write(&path, bytes).unwrap();
     let store = SqlStore::open(&path, &Options::default()).unwrap();
     assert_eq!(store.damage(), None, "nobody came upon it yet");
-    let ids: Vec<_> = (0..200).map(|n| SecretId::trusted(format!("secret-{n}"))).collect();
+    let ids: Vec<_> = (0..400).map(|n| SecretId::trusted(format!("secret-{n}"))).collect();
     let read = store.secrets(&ids).await;
     assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
     assert!(store.damage().is_some_and(|told| told.contains("malformed")), "{:?}", store.damage());

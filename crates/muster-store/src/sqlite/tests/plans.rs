@@ -89,7 +89,6 @@ fn reads_of_a_check_in_search_an_index() {
         installs::NEEDED,
         installs::GONE,
         installs::HOSTS,
-        installs::OF_HOST,
         installs::UNFINISHED,
         files::UPLOAD_FOR,
         files::UPLOADS_BEGUN_BEFORE,
