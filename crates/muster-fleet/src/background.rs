@@ -23,8 +23,8 @@ impl Fleet {
         let upgrades = tokio::spawn(Arc::clone(&self.auto_upgrades).run());
         let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
         let live_queries = tokio::spawn(Arc::clone(&self.live_queries).run());
-        let (scripts, installs) = (Arc::clone(&self.scripts), Arc::clone(&self.installs));
-        let disk_keys = Arc::clone(&self.disk_keys);
+        let (scripts, installs) = (Arc::clone(&self.orbit_work.scripts), Arc::clone(&self.orbit_work.installs));
+        let disk_keys = Arc::clone(&self.orbit_work.disk_keys);
         let of_orbit = tokio::spawn(async move {
             scripts.start_over().await;
             installs.start_over().await;

@@ -133,7 +133,6 @@ use self::change_feed::ChangeFeed;
 use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
-use self::disk_keys::DiskKeys;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
@@ -155,7 +154,6 @@ use self::identity::sign_in::SignIn;
 use self::identity::spaces::Spaces;
 use self::identity::tokens::Tokens;
 use self::identity::users::Users;
-use self::installs::Installs;
 use self::keys::EnrollmentKeys;
 use self::labels::Labels;
 use self::live_queries::LiveQueries;
@@ -173,7 +171,6 @@ use self::respond::Responses;
 use self::restoration::Restoration;
 use self::rollouts::Rollouts;
 use self::saved_queries::SavedQueries;
-use self::scripts::Scripts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::software::SoftwareInventory;
@@ -183,7 +180,7 @@ use self::transfers::Transfers;
 use self::uninstall_tokens::UninstallTokens;
 use self::urls::ServerUrls;
 use self::watched_store::WatchedStore;
-use self::wiring::Wiring;
+use self::wiring::{OrbitWork, Wiring};
 
 pub use self::settings::FleetSettings;
 
@@ -225,10 +222,8 @@ pub struct Fleet {
     output_keys: Arc<OutputKeys>,
     files: Files,
     carves: Carves,
-    disk_keys: Arc<DiskKeys>,
+    orbit_work: OrbitWork,
     transfers: Transfers,
-    scripts: Arc<Scripts>,
-    installs: Arc<Installs>,
     audit: Audit,
     backups: Backups,
     restoration: Arc<Restoration>,
@@ -294,10 +289,9 @@ impl Fleet {
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
-        let for_orbit = (Arc::new(wiring.scripts()), Arc::new(wiring.installs()), Arc::new(wiring.disk_keys()));
-        let hints = Arc::new(wiring.hints(&live_queries, &for_orbit));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &for_orbit, &hints));
-        let (scripts, installs, disk_keys) = for_orbit;
+        let orbit_work = wiring.orbit_work();
+        let hints = Arc::new(wiring.hints(&live_queries, &orbit_work));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &orbit_work, &hints));
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));
@@ -354,9 +348,7 @@ impl Fleet {
             actions,
             policies,
             live_queries,
-            scripts,
-            installs,
-            disk_keys,
+            orbit_work,
             hints,
             statuses,
             feed,

@@ -147,17 +147,17 @@ impl Fleet {
 
     /// Installs of software, and installers.
     pub fn installs(&self) -> &Installs {
-        &self.installs
+        &self.orbit_work.installs
     }
 
     /// Scripts.
     pub fn scripts(&self) -> &Scripts {
-        &self.scripts
+        &self.orbit_work.scripts
     }
 
     /// Disk keys.
     pub fn disk_keys(&self) -> &DiskKeys {
-        &self.disk_keys
+        &self.orbit_work.disk_keys
     }
 
     /// Transfers of hosts between spaces.

@@ -57,10 +57,9 @@ impl Waiting {
         let (number, work): (_, Arc<str>) = (self.next_number(), work.into());
         let mut listed = self.agents();
         for agent in agents {
-            let same =
-                listed.get_mut(&agent).filter(|known| known.work.as_ref() == Some(&work) && known.until.is_none());
+            let same = listed.get_mut(&agent).filter(|known| known.work.as_ref() == Some(&work));
             match same {
-                Some(known) => known.added = number,
+                Some(known) => (known.added, known.until) = (number, None),
                 None => {
                     let one = Listed { number, added: number, work: Some(Arc::clone(&work)), until: None };
                     listed.insert(agent, one);
@@ -173,8 +172,9 @@ mod tests {
         assert_eq!(waiting.newest_for(&agent), first, "it was added during the look-up");
         assert!(added("run-2") > first);
         waiting.postpone(&agent, waiting.number_of(&agent, at(1)).unwrap(), at(9));
-        let again = added("run-2");
-        assert!(again > first + 1, "what was looked up is announced anew");
+        let announced = waiting.newest_for(&agent);
+        assert_eq!(added("run-2"), announced);
+        assert!(waiting.number_of(&agent, at(1)).is_some(), "it is looked up again");
         waiting.remove(&agent, waiting.number_of(&agent, at(1)).unwrap());
         assert_eq!(waiting.newest_for(&agent), 0);
     }

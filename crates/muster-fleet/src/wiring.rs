@@ -104,6 +104,13 @@ pub(crate) struct Wiring {
     settings: FleetSettings,
 }
 
+/// The services of what orbit fetches with its configuration.
+pub(crate) struct OrbitWork {
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) installs: Arc<Installs>,
+    pub(crate) disk_keys: Arc<DiskKeys>,
+}
+
 impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
         let FleetParts { store, clock, entropy, sealer, signer, issuer, openid, alert_sender, settings } = parts;
@@ -434,19 +441,23 @@ impl Wiring {
         SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
     }
 
-    pub(crate) fn hints(
-        &self,
-        live_queries: &Arc<LiveQueries>,
-        (scripts, installs, disk_keys): &(Arc<Scripts>, Arc<Installs>, Arc<DiskKeys>),
-    ) -> Hints {
+    pub(crate) fn orbit_work(&self) -> OrbitWork {
+        OrbitWork {
+            scripts: Arc::new(self.scripts()),
+            installs: Arc::new(self.installs()),
+            disk_keys: Arc::new(self.disk_keys()),
+        }
+    }
+
+    pub(crate) fn hints(&self, live_queries: &Arc<LiveQueries>, orbit_work: &OrbitWork) -> Hints {
         Hints::new(HintParts {
             clock: self.clock(),
             registry: self.registry(),
             records: self.records(),
             live_queries: Arc::clone(live_queries),
-            scripts: Arc::clone(scripts),
-            installs: Arc::clone(installs),
-            disk_keys: Arc::clone(disk_keys),
+            scripts: Arc::clone(&orbit_work.scripts),
+            installs: Arc::clone(&orbit_work.installs),
+            disk_keys: Arc::clone(&orbit_work.disk_keys),
             host_checks: Arc::clone(&self.host_checks),
             labels: Arc::clone(&self.labels),
             shutdown: self.shutdown(),
@@ -457,7 +468,7 @@ impl Wiring {
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
-        (scripts, installs, disk_keys): &(Arc<Scripts>, Arc<Installs>, Arc<DiskKeys>),
+        orbit_work: &OrbitWork,
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
@@ -467,9 +478,9 @@ impl Wiring {
             records: self.records(),
             policies,
             live_queries: Arc::clone(live_queries),
-            scripts: Arc::clone(scripts),
-            installs: Arc::clone(installs),
-            disk_keys: Arc::clone(disk_keys),
+            scripts: Arc::clone(&orbit_work.scripts),
+            installs: Arc::clone(&orbit_work.installs),
+            disk_keys: Arc::clone(&orbit_work.disk_keys),
             statuses,
             urls: Arc::clone(&self.urls),
             fleetd_options: Arc::clone(&self.fleetd_options),

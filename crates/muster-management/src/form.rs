@@ -42,7 +42,7 @@ pub async fn read_up_to<T: DeserializeOwned>(max: usize, headers: &HeaderMap, bo
     serde_html_form::from_bytes(&bytes).map_err(|_| malformed())
 }
 
-/// Replaces the line breaks of forms, which are always CR and LF (URL Standard §5.2), with those of all other texts.
+/// Replaces the line breaks of forms, which are always CR and LF, with those of all other texts.
 fn with_plain_lines(form: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut plain = Zeroizing::new(Vec::with_capacity(form.len()));
     let mut rest = form;

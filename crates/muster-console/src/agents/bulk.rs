@@ -180,9 +180,11 @@ struct Preview {
     count: u64,
     agents: String,
     excluded: u64,
-    /// Reasons of agents that are not eligible: number, reason, ids and names of examples.
-    refused: Vec<(u64, String, Vec<(String, String)>)>,
+    refused: Vec<Refused>,
 }
+
+/// Agents that are not eligible for the same reason: their number, the reason, ids and names of examples.
+type Refused = (u64, String, Vec<(String, String)>);
 
 impl Preview {
     async fn of(fleet: &Fleet, visitor: &Visitor, done: Done) -> Result<Self, Error> {

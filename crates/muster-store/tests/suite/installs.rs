@@ -168,7 +168,7 @@ pub async fn installers_are_unique_limited_and_deleted_with_their_blocks(store: 
 pub async fn fl63_an_install_is_due_until_its_last_result_comes(store: &impl Store) {
     let run = begun(store, &["a", "b"]).await;
     assert_eq!(stored(store, &run).await, run);
-    assert_eq!(store.install_runs(&run.space).await.unwrap(), [run.clone()]);
+    assert_eq!(store.install_runs(&run.space).await.unwrap(), std::slice::from_ref(&run));
     assert_eq!((due(store, "a", 89).await, due(store, "a", 90).await), (vec![run.clone()], vec![]));
     assert_eq!(store.installs_due(&agent_id("a"), &SpaceId::trusted("other"), at(1), 9).await.unwrap(), []);
     commit(store, vec![sent(&run, "a")]).await;

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use muster_core::authorization::PrivilegeName;
 use muster_core::carve::{Carve, CarveState};
+use muster_core::id::HostId;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
@@ -137,7 +138,7 @@ async fn content(
     let mut all = fleet.carves().list(&visitor.context.grant()?).await?;
     all.retain(|carve| {
         let is_of = |wanted: &str, id: Option<&str>| wanted.is_empty() || id == Some(wanted);
-        is_of(&asked.query, carve.query()) && is_of(&asked.host, carve.host.as_ref().map(|host| host.as_str()))
+        is_of(&asked.query, carve.query()) && is_of(&asked.host, carve.host.as_ref().map(HostId::as_str))
     });
     let start = asked.page.saturating_mul(ROWS);
     let shown: Vec<&Carve> = all.iter().skip(start).take(ROWS).collect();
