@@ -93,7 +93,7 @@ impl DiskKeys {
     /// Returns a number that rises with each request for the passphrase that may be due for an orbit; 0 if there is none. Reads nothing
     /// from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.newest_for(orbit)
+        self.waiting.newest_for(orbit, self.clock.now())
     }
 
     /// Finds the disk key of a host in the caller's scope, by the id of the host.

@@ -31,6 +31,12 @@ struct Listed {
     until: Option<Timestamp>,
 }
 
+impl Listed {
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+}
+
 /// The agents.
 #[derive(Default)]
 pub(crate) struct Waiting {
@@ -95,16 +101,16 @@ impl Waiting {
         }
     }
 
-    /// Returns a number that rises each time an agent is added for other work; 0 if it is not listed.
-    pub(crate) fn newest_for(&self, agent: &AgentId) -> u64 {
-        self.agents().get(agent).map_or(0, |listed| listed.number)
+    /// Returns a number that rises each time an agent is added for other work; 0 if nothing is due for it now.
+    pub(crate) fn newest_for(&self, agent: &AgentId, now: Timestamp) -> u64 {
+        self.agents().get(agent).filter(|listed| listed.is_due(now)).map_or(0, |listed| listed.number)
     }
 
     /// Returns the number of an agent for which something may be due now, to be read before the store is.
     pub(crate) fn number_of(&self, agent: &AgentId, now: Timestamp) -> Option<u64> {
         let agents = self.agents();
         let listed = agents.get(agent)?;
-        listed.until.is_none_or(|until| until <= now).then_some(listed.added)
+        listed.is_due(now).then_some(listed.added)
     }
 
     /// Keeps an agent listed for which nothing is due before a time, unless it was added again meanwhile.
@@ -163,19 +169,20 @@ mod tests {
         let (waiting, agent) = (Waiting::default(), AgentId::trusted("a"));
         let added = |work: &str| {
             waiting.add_for(work, [agent.clone()]);
-            waiting.newest_for(&agent)
+            waiting.newest_for(&agent, at(9))
         };
         let first = added("run-1");
         let looked_up = waiting.number_of(&agent, at(1)).unwrap();
         assert_eq!(added("run-1"), first);
         waiting.remove(&agent, looked_up);
-        assert_eq!(waiting.newest_for(&agent), first, "it was added during the look-up");
+        assert_eq!(waiting.newest_for(&agent, at(9)), first, "it was added during the look-up");
         assert!(added("run-2") > first);
         waiting.postpone(&agent, waiting.number_of(&agent, at(1)).unwrap(), at(9));
-        let announced = waiting.newest_for(&agent);
+        assert_eq!(waiting.newest_for(&agent, at(8)), 0, "nothing is due yet");
+        let announced = waiting.newest_for(&agent, at(9));
         assert_eq!(added("run-2"), announced);
         assert!(waiting.number_of(&agent, at(1)).is_some(), "it is looked up again");
         waiting.remove(&agent, waiting.number_of(&agent, at(1)).unwrap());
-        assert_eq!(waiting.newest_for(&agent), 0);
+        assert_eq!(waiting.newest_for(&agent, at(9)), 0);
     }
 }

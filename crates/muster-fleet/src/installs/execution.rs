@@ -140,7 +140,7 @@ impl Installs {
 
     /// Returns a number that rises with each install that may be due for an orbit; 0 if there is none. Reads nothing from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.newest_for(orbit)
+        self.waiting.newest_for(orbit, self.clock.now())
     }
 
     /// Adds the targets of a run that may be new.

@@ -32,7 +32,7 @@ impl Scripts {
 
     /// Returns a number that rises with each script that may be due for an orbit; 0 if there is none. Reads nothing from the store.
     pub(crate) fn newest_for(&self, orbit: &AgentId) -> u64 {
-        self.waiting.newest_for(orbit)
+        self.waiting.newest_for(orbit, self.clock.now())
     }
 
     /// Returns the script of an execution that an orbit has yet to report. Fails for that of another host (FL59).
