@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use muster_core::authorization::Forbidden;
 use muster_core::entropy::random_uuid;
@@ -55,6 +55,11 @@ impl Failure {
     /// Creates the error for a missing object.
     pub fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
         Self::missing(format!("{what} {id} was not found"))
+    }
+
+    /// Creates the error for a path that this API does not have.
+    pub fn no_such_route(uri: &Uri) -> Self {
+        Self::not_found("path", format_args!("{} is not part of this API ({DOCS}) and", uri.path()))
     }
 
     fn missing(reason: String) -> Self {

@@ -7,7 +7,7 @@ use muster_core::authorization::OpContext;
 use muster_core::id::SpaceId;
 use muster_fleet::transfers::{HostTransfer, HostsToMove};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
@@ -49,21 +49,40 @@ async fn refetch(caller: Caller, Path(id): Path<u64>) -> Answer {
 struct DeleteHosts {
     #[serde(default)]
     ids: Vec<u64>,
-    filters: Option<Filters>,
+    filters: Option<Value>,
 }
 
-#[derive(Default, Deserialize)]
+/// The hosts that an act on many is for.
 struct Filters {
-    #[serde(default)]
     query: String,
-    #[serde(default)]
     status: String,
     label_id: Option<u64>,
-    #[serde(alias = "fleet_id")]
     team_id: Option<u64>,
 }
 
 impl Filters {
+    /// Reads them from a body. Unlike elsewhere in this API, an unknown member is an error: to ignore a filter is to act on more
+    /// hosts than were asked for.
+    fn read(filters: &Value) -> Result<Self, Failure> {
+        let members = filters.as_object().ok_or_else(|| Failure::invalid("filters", "must be an object"))?;
+        let mut read = Self { query: String::new(), status: String::new(), label_id: None, team_id: None };
+        for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+            let text = || value.as_str().map(str::to_owned).ok_or_else(|| Failure::invalid(name, "must be a string"));
+            let number = || value.as_u64().ok_or_else(|| Failure::invalid(name, "must be an integer"));
+            match name.as_str() {
+                "query" => read.query = text()?,
+                "status" => read.status = text()?,
+                "label_id" => read.label_id = Some(number()?),
+                "team_id" | "fleet_id" => read.team_id = Some(number()?),
+                _ => {
+                    let reason = "is not a filter of this request; the filters are query, status, label_id and team_id";
+                    return Err(Failure::invalid(name, reason));
+                }
+            }
+        }
+        Ok(read)
+    }
+
     /// Returns them as parameters of a list.
     fn params(&self) -> Params {
         let label = self.label_id.map(|label| label.to_string()).unwrap_or_default();
@@ -86,7 +105,7 @@ async fn delete_many(caller: Caller, Input(body): Input<DeleteHosts>) -> Answer 
     for host in &found {
         delete_one(&caller, host).await?;
     }
-    Ok(Json(json!({})))
+    Ok(done(&caller, &found))
 }
 
 /// The body of a transfer. Without a team, hosts move to no team.
@@ -104,7 +123,7 @@ struct TransferFilter {
     #[serde(alias = "fleet_id")]
     team_id: Option<u64>,
     #[serde(default)]
-    filters: Filters,
+    filters: Value,
 }
 
 async fn transfer(caller: Caller, Input(body): Input<TransferHosts>) -> Answer {
@@ -133,7 +152,7 @@ async fn move_to(caller: &Caller, team: Option<u64>, hosts: Vec<FoundHost>) -> A
     for (context, ids) in &groups {
         all_moved(&transfers.transfer(context, ids, to.as_str()).await?)?;
     }
-    Ok(Json(json!({})))
+    Ok(done(caller, &hosts))
 }
 
 /// Fails with the reason of the first host that is not moved.
@@ -147,6 +166,11 @@ fn all_moved(hosts: &[HostTransfer]) -> Result<(), Failure> {
     }
 }
 
+/// Returns the response to an act on hosts: FleetDM's, which is empty, or the number of hosts that a dry run would act on.
+fn done(caller: &Caller, hosts: &[FoundHost]) -> Json<Value> {
+    if caller.context.is_dry_run() { Json(json!({"count": hosts.len()})) } else { Json(json!({})) }
+}
+
 /// Finds hosts by their numbers. One that is missing fails the request before anything is changed.
 pub async fn of_ids(caller: &Caller, ids: &[u64]) -> Result<Vec<FoundHost>, Failure> {
     if ids.len() > MAX_HOSTS {
@@ -155,7 +179,8 @@ pub async fn of_ids(caller: &Caller, ids: &[u64]) -> Result<Vec<FoundHost>, Fail
     all_numbered(caller, ids).await
 }
 
-async fn of_filters(caller: &Caller, filters: &Filters) -> Result<Vec<FoundHost>, Failure> {
+async fn of_filters(caller: &Caller, filters: &Value) -> Result<Vec<FoundHost>, Failure> {
+    let filters = Filters::read(filters)?;
     // A variable of a script that is empty must not delete the whole fleet.
     if filters.are_empty() {
         return Err(Failure::invalid("filters", "at least one filter is required"));

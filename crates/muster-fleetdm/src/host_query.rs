@@ -77,13 +77,50 @@ fn order(params: &Params) -> Result<(AgentSort, bool), Failure> {
     Ok((sort, params.descending()?))
 }
 
+/// Filters of FleetDM's lists of hosts that Muster does not have.
+const UNSUPPORTED_FILTERS: [&str; 22] = [
+    "bootstrap_package",
+    "connected_to_fleet",
+    "low_disk_space",
+    "macos_settings",
+    "macos_settings_disk_encryption",
+    "mdm_enrollment_status",
+    "mdm_id",
+    "mdm_name",
+    "munki_issue_id",
+    "os_id",
+    "os_name",
+    "os_settings",
+    "os_settings_disk_encryption",
+    "os_version",
+    "os_version_id",
+    "profile_status",
+    "profile_uuid",
+    "script_batch_execution_id",
+    "script_batch_execution_status",
+    "software_status",
+    "software_title_id",
+    "vulnerability",
+];
+
+/// Rejects parameters that would change the meaning of a list if they were ignored.
+fn reject_unsupported(params: &Params) -> Result<(), Failure> {
+    if params.text("after").is_some() {
+        // A cursor that was ignored would make a client read the first page forever.
+        return Err(Failure::invalid("after", "is not supported; use page and per_page"));
+    }
+    match UNSUPPORTED_FILTERS.into_iter().find(|name| params.text(name).is_some()) {
+        Some(name) => {
+            Err(Failure::invalid(name, "is not supported; without this filter, the list would have other hosts"))
+        }
+        None => Ok(()),
+    }
+}
+
 impl HostQuery {
     /// Reads the parameters of a list of hosts.
     pub async fn of(caller: &Caller, params: &Params) -> Result<Self, Failure> {
-        if params.text("after").is_some() {
-            // A cursor that was ignored would make a client read the first page forever.
-            return Err(Failure::invalid("after", "is not supported; use page and per_page"));
-        }
+        reject_unsupported(params)?;
         let (sort, descending) = order(params)?;
         let mut query = Self::matching(caller, params, params.team()?).await?;
         (query.sort, query.descending) = (sort, descending);
@@ -100,7 +137,7 @@ impl HostQuery {
     pub async fn matching(caller: &Caller, params: &Params, team: Option<u64>) -> Result<Self, Failure> {
         let mut conditions = Vec::new();
         if let Some(words) = params.text("query") {
-            conditions.push(AgentCondition::Text(words.to_owned()));
+            conditions.push(searched(words));
         }
         if let Some(word) = params.text("status") {
             conditions.push(status(word, caller.fleet.now())?);
@@ -332,6 +369,16 @@ fn named(identifiers: &[impl AsRef<str>]) -> AgentCondition {
         AgentCondition::Ids(ids),
         AgentCondition::Hosts(hosts),
     ])
+}
+
+/// Returns the condition for the words of a search: a part of a name, or a whole UUID.
+fn searched(words: &str) -> AgentCondition {
+    let is_uuid = words.len() == 36 && words.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    let text = AgentCondition::Text(words.to_owned());
+    match on_machine(words).filter(|_| is_uuid) {
+        Some(id) => AgentCondition::Any(vec![text, AgentCondition::Ids(vec![id])]),
+        None => text,
+    }
 }
 
 /// Returns the id of the osquery agent on a machine.

@@ -58,7 +58,7 @@ pub fn fleetdm_router(fleet: &Arc<Fleet>) -> Router {
 }
 
 async fn no_such_route(uri: Uri) -> Failure {
-    Failure::not_found("path", format_args!("{} is not part of this API ({DOCS}) and", uri.path()))
+    Failure::no_such_route(&uri)
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Failure {

@@ -144,7 +144,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let found = axum::extract::Path::from_request_parts(parts, state).await;
-        found.map(|found| Self(found.0)).map_err(|rejection| Failure::bad(rejection.body_text()))
+        // A word in the place of a number is the path of a page that this API does not have, such as hosts/report.
+        found.map(|found| Self(found.0)).map_err(|_| Failure::no_such_route(&parts.uri))
     }
 }
 

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use muster_core::ErrorKind;
-use muster_core::authorization::{OpContext, PrivilegeName};
+use muster_core::authorization::PrivilegeName;
 use muster_core::fleetd::numbers;
 use muster_core::identity::User;
 use muster_fleet::Fleet;
@@ -59,7 +59,7 @@ async fn log_in(
             _ => error.into(),
         }
     })?;
-    Ok(Json(json!({"user": user(&new.user, None), "token": format!("{SESSION}{}", *new.cookie)})))
+    Ok(Json(json!({"user": user(&new.user), "token": format!("{SESSION}{}", *new.cookie)})))
 }
 
 async fn log_out(caller: Caller) -> Answer {
@@ -74,30 +74,34 @@ async fn me(caller: Caller) -> Answer {
     let found = caller.fleet.sign_in().user(&caller.context).await?;
     let found = found.ok_or_else(|| Failure::not_found("user", caller.context.actor()))?;
     let spaces = caller.spaces().await?;
-    let teams = spaces.iter().filter_map(|space| {
-        let role = role(&caller.within(&space.id));
-        team_id(&space.id)
-            .map(|id| json!({"id": id, "name": space.name, "description": space.description, "role": role}))
-    });
-    Ok(Json(json!({"user": user(&found, Some(&caller.context)), "available_teams": teams.collect::<Vec<_>>()})))
-}
-
-/// Returns the role of FleetDM that comes closest to the privileges in a space.
-fn role(context: &OpContext) -> &'static str {
-    let has = |name| context.check(name).is_ok();
-    // The most powerful role that fits: clients offer functions by role.
-    if context.check_everywhere(PrivilegeName::UsersWrite).is_ok() {
-        "admin"
-    } else if has(PrivilegeName::OsqueryWrite) {
-        "maintainer"
-    } else if has(PrivilegeName::QueriesRun) {
-        "observer_plus"
-    } else {
-        "observer"
+    let mut teams = Vec::new();
+    for space in &spaces {
+        let context = caller.within(&space.id);
+        let Some((id, role)) = team_id(&space.id).zip(role(|name| context.check(name).is_ok())) else { continue };
+        teams.push(json!({"id": id, "name": space.name, "description": space.description, "role": role}));
     }
+    let mut shown = user(&found);
+    shown["global_role"] = json!(role(|name| caller.context.check_everywhere(name).is_ok()));
+    // A user of FleetDM has either a role everywhere or roles in teams.
+    if shown["global_role"].is_null() {
+        shown["teams"] = json!(teams);
+    }
+    Ok(Json(json!({"user": shown, "available_teams": teams})))
 }
 
-fn user(user: &User, context: Option<&OpContext>) -> Value {
+/// Returns the role of FleetDM that comes closest to privileges; `None` if there are none that it could stand for.
+fn role(has: impl Fn(PrivilegeName) -> bool) -> Option<&'static str> {
+    // The most powerful role that fits: clients offer functions by role.
+    const ROLES: [(PrivilegeName, &str); 4] = [
+        (PrivilegeName::UsersWrite, "admin"),
+        (PrivilegeName::OsqueryWrite, "maintainer"),
+        (PrivilegeName::QueriesRun, "observer_plus"),
+        (PrivilegeName::AgentsRead, "observer"),
+    ];
+    ROLES.into_iter().find(|(privilege, _)| has(*privilege)).map(|(_, role)| role)
+}
+
+fn user(user: &User) -> Value {
     let name = if user.full_name.is_empty() { &user.name } else { &user.full_name };
     json!({
         "id": numbers::of(user.id.as_str()),
@@ -109,7 +113,7 @@ fn user(user: &User, context: Option<&OpContext>) -> Value {
         "gravatar_url": "",
         "sso_enabled": user.federated.is_some(),
         "api_only": false,
-        "global_role": context.map(role),
+        "global_role": null,
         "teams": [],
         "created_at": user.created_at.to_rfc3339_seconds(),
         "updated_at": user.updated_at.to_rfc3339_seconds(),

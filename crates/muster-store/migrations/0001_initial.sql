@@ -511,7 +511,7 @@ CREATE TABLE live_query_results (
     row_count INTEGER NOT NULL,
     is_truncated INTEGER NOT NULL,
     PRIMARY KEY (query_id, seq)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -88,6 +88,8 @@ async fn who_has_rights_in_a_space_sees_its_team_alone() {
     get("/hosts/identifier/m-2.example".into()).await.refused(404);
     get("/hosts?team_id=0".into()).await.refused(403);
     assert_eq!(get("/teams".into()).await.ok()["teams"][0]["id"], team);
+    let me = get("/me".into()).await.ok()["user"].clone();
+    assert_eq!((&me["global_role"], &me["teams"][0]["id"]), (&Value::Null, &json!(team)), "no role in other teams");
     let refused = api.with(&token, Method::POST, "/hosts/delete", json!({"ids": [other]})).await;
     refused.refused(404);
     let run = json!({"query": "SELECT 1", "selected": {"teams": [team]}});
@@ -135,7 +137,7 @@ async fn unknown_paths_methods_bodies_and_parameters_are_refused_or_ignored_as_i
         ("/hosts?policy_id=7", 404),
         ("/hosts?label_id=7", 404),
         ("/hosts?dry_run=maybe", 400),
-        ("/hosts/x", 400),
+        ("/hosts/x", 404),
         ("/hosts/18446744073709551615", 404),
         ("/software?order_key=hosts_count", 422),
     ] {

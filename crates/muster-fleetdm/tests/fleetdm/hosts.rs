@@ -49,6 +49,10 @@ async fn hosts_are_counted_and_filtered_by_status() {
     let missing = api.get("/hosts?status=missing").await.ok();
     assert_eq!((&missing["hosts"][0]["id"], &missing["hosts"][0]["status"]), (&json!(gone), &json!("offline")));
     assert_eq!(api.get("/hosts?query=M-1").await.ok()["count"], 1);
+    for filter in ["os_name=Windows", "low_disk_space=32", "mdm_id=1", "vulnerability=CVE-2024-1"] {
+        api.get(&format!("/hosts?{filter}")).await.refused(422);
+        api.get(&format!("/hosts/count?{filter}")).await.refused(422);
+    }
     let summary = api.get("/host_summary").await.ok();
     let numbers = ["totals_hosts_count", "online_count", "offline_count", "mia_count", "new_count", "all_linux_count"];
     assert_eq!(numbers.map(|name| summary[name].as_u64().unwrap()), [2, 1, 1, 1, 1, 2]);
@@ -65,6 +69,10 @@ async fn a_host_is_found_by_id_name_and_uuid_and_keeps_its_id() {
         assert_eq!((&host["id"], &host["uuid"], &host["hostname"]), (&json!(id), &json!(uuid), &json!("web-7")));
         assert_eq!((&host["orbit_version"], &host["memory"]), (&json!("1.40.0"), &json!(2_084_032_512_i64)));
         assert_eq!(host["labels"][0]["name"], "All Hosts");
+    }
+    assert_eq!(api.get(&format!("/hosts?query={uuid}")).await.ok()["hosts"][0]["id"], id);
+    for missing in ["/hosts/report", "/hosts/abc", "/labels/x/hosts"] {
+        api.get(missing).await.refused(404);
     }
     assert_eq!(api.get(&format!("/hosts/{id}/software")).await.ok()["software"], json!([]));
     api.post(&format!("/hosts/{id}/refetch"), Value::Null).await.ok();
@@ -85,6 +93,17 @@ async fn hosts_are_deleted_by_ids_or_filters_and_never_all_by_accident() {
         api.post("/hosts/delete", bad).await.refused(422);
     }
     api.post("/hosts/delete", json!({"ids": [ids[0], 7]})).await.refused(404);
+    for filters in [
+        json!({"query": "m-1", "os_name": "Windows"}),
+        json!({"team_id": 0, "qurey": "zzz"}),
+        json!([]),
+        json!({"label_id": "1"}),
+    ] {
+        api.post("/hosts/delete", json!({"filters": filters})).await.refused(422);
+        api.post("/hosts/transfer/filter", json!({"filters": filters})).await.refused(422);
+    }
+    let tried = api.post("/hosts/delete?dry_run=true", json!({"filters": {"team_id": 0}})).await.ok();
+    assert_eq!(tried, json!({"count": 3}));
     assert_eq!(api.get("/hosts/count").await.ok()["count"], 3, "nothing was deleted");
     api.post("/hosts/delete", json!({"ids": [ids[0]]})).await.ok();
     api.post("/hosts/delete", json!({"filters": {"query": "m-2"}})).await.ok();

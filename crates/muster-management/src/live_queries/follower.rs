@@ -22,7 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Pause after results that were not a full page: when thousands of hosts answer within a second, reading each answer on its own
 /// would cost as much as storing it.
 const GATHER: Duration = Duration::from_millis(25);
-/// Minimum time between two events of progress. Counting the hosts that are offline reads all that have not answered.
+/// Minimum time before an event of progress, from the one before or from the start: whoever follows has just seen the live query.
+/// Counting the hosts that are offline reads all that have not answered.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows the results of a live query.
@@ -154,7 +155,7 @@ impl Follower {
             return Ok(page.into_iter().map(|found| Event::new("result", Some(found.seq), &result(found))).collect());
         }
         let has_ended = found.ended.is_some();
-        if !has_ended && self.told.is_some() && self.told_at.elapsed() < PROGRESS_EVERY {
+        if !has_ended && self.told_at.elapsed() < PROGRESS_EVERY {
             return Ok(Vec::new());
         }
         let view = viewed(queries.view(&found).await?);
