@@ -19,6 +19,11 @@ impl Client {
         Ok(self.post::<Item<_>>(&[PACKS], pack).await?.item)
     }
 
+    /// Validates a pack, and returns what [`Self::save_pack`] would save.
+    pub async fn try_save_pack(&self, pack: &SavePack) -> Result<Pack> {
+        Ok(self.try_post::<Item<_>>(&[PACKS], pack).await?.item)
+    }
+
     /// Deletes a pack, or only validates that.
     pub async fn delete_pack(&self, id: &str, dry_run: bool) -> Result<()> {
         let query: &[(&str, &str)] = if dry_run { &DRY_RUN } else { &[] };

@@ -104,6 +104,17 @@ impl EnrollmentKeys {
         grant: &Grant<EnrollmentCreate>,
         new: &NewEnrollmentKey,
     ) -> Result<(EnrollmentKey, String), Error> {
+        let (record, token, writes) = self.prepared(grant, new).await?;
+        self.store.commit(grant, writes).await.map_err(not_created)?;
+        Ok((record, token))
+    }
+
+    /// Returns a new key, its token, and what creates it.
+    async fn prepared(
+        &self,
+        grant: &Grant<EnrollmentCreate>,
+        new: &NewEnrollmentKey,
+    ) -> Result<(EnrollmentKey, String, Vec<Write>), Error> {
         let now = self.clock.now();
         let policy_id = match &new.policy_id {
             Some(id) => Some(self.policy_for_key(grant, id).await?),
@@ -161,8 +172,24 @@ impl EnrollmentKeys {
             changed(&record.id),
             audit_line(grant.origin(), now, "enrollment_key.create", subject(&record.id), detail),
         ];
-        self.store.commit(grant, writes).await.map_err(not_created)?;
-        Ok((record, token))
+        Ok((record, token, writes))
+    }
+
+    /// Creates enroll secrets and revokes others, all or none.
+    pub async fn replace_secrets(
+        &self,
+        grant: &Grant<EnrollmentCreate>,
+        new: Vec<Zeroizing<String>>,
+        old: &[Authorized<EnrollmentKey, EnrollmentRevoke>],
+    ) -> Result<(), Error> {
+        // The revocations first: the new ones may need their room. Hosts see only the state after all of them.
+        let mut writes: Vec<Write> = old.iter().flat_map(|key| self.revocation(key)).collect();
+        for secret in new {
+            let (family, secret) = (KeyFamily::Fleetd, Some(secret));
+            let key = NewEnrollmentKey { family, secret, retrievable: true, ..NewEnrollmentKey::default() };
+            writes.extend(self.prepared(grant, &key).await?.2);
+        }
+        self.store.commit(grant, writes).await.map(drop).map_err(not_created)
     }
 
     /// Returns the key of a new record: generated, or of the given enroll secret.
@@ -245,17 +272,18 @@ impl EnrollmentKeys {
 
     /// Revokes a key: it can't be used from now on. Agents that enrolled with it are not affected.
     pub async fn revoke(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
-        let grant = key.grant();
+        self.store.commit(key.grant(), self.revocation(key)).await.map(drop).map_err(|error| gone(error, &key.id))
+    }
+
+    fn revocation(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Vec<Write> {
         let now = self.clock.now();
-        let line =
-            audit_line(grant.origin(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
-        let writes = vec![
+        let (origin, detail) = (key.grant().origin(), json!({"name": key.name}));
+        vec![
             Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }),
             changed(&key.id),
-            line,
+            audit_line(origin, now, "enrollment_key.revoke", subject(&key.id), detail),
             revoked(key, now),
-        ];
-        self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
+        ]
     }
 
     /// Revokes a key and deletes its record.

@@ -168,7 +168,7 @@ pub fn remedy(reason: &str) -> &'static str {
         "PushIsOff" => {
             "to use push, set osquery.push in the server's configuration; otherwise, orbit continues to poll"
         }
-        "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
+        "BodyTooLarge" => "the maximum sizes are in docs/fleetd.md; for logs of osquery, lower logger_tls_max_lines",
         "NoSuchPath" => "unknown path: check the URL that is configured in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",
         "RequestTimeout" => "the connection is slow, or a proxy delays requests",

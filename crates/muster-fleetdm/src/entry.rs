@@ -187,6 +187,13 @@ impl Caller {
         ids.into_iter().map(|id| Space { name: id.to_string(), id, ..Space::default_space() }).collect()
     }
 
+    /// Returns the caller twice, for a request with several changes: first for a dry run of all of them, so that one that is rejected
+    /// leaves none of the others made. This API has no result for each. A request that is a dry run itself has only the first.
+    pub fn attempts(&self) -> Vec<Self> {
+        let trying = Self { context: self.context.clone().trying(true), ..self.clone() };
+        if self.context.is_dry_run() { vec![trying] } else { vec![trying, self.clone()] }
+    }
+
     /// Returns the rights of the caller in a space.
     pub fn within(&self, space: &SpaceId) -> OpContext {
         self.context.clone().in_space(space.clone())

@@ -62,6 +62,11 @@ impl Failure {
         Self::not_found("path", format_args!("{} is not part of this API ({DOCS}) and", uri.path()))
     }
 
+    /// Creates the error for a name that is taken.
+    pub fn exists(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Resource Already Exists", reason)
+    }
+
     fn missing(reason: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Resource Not Found", reason)
     }
@@ -100,7 +105,7 @@ fn parameter(field: String) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let Error { kind, code: _, message, field, remedy, source, retry_after, .. } = error;
+        let Error { kind, code, message, field, remedy, source, retry_after, .. } = error;
         let mut reason = message;
         // FleetDM's errors have no field for a remedy, and clients print only the reason.
         if let Some(remedy) = remedy {
@@ -116,8 +121,8 @@ impl From<Error> for Failure {
             (ErrorKind::Unauthenticated, _) => Self::new(StatusCode::UNAUTHORIZED, "Authentication required", reason),
             (ErrorKind::Forbidden, _) => Self::new(StatusCode::FORBIDDEN, "Permission Denied", reason),
             (ErrorKind::NotFound, _) => Self::missing(reason),
-            // One message for all conflicts, also those about a version; the reason tells them apart.
-            (ErrorKind::Conflict, _) => Self::new(StatusCode::CONFLICT, "Resource Already Exists", reason),
+            (ErrorKind::Conflict, _) if code.ends_with("_taken") || code.ends_with("exists") => Self::exists(reason),
+            (ErrorKind::Conflict, _) => Self::new(StatusCode::CONFLICT, "Conflict", reason),
             (ErrorKind::TooMany, _) => Self::new(StatusCode::TOO_MANY_REQUESTS, "limit exceeded", reason),
             (ErrorKind::Unavailable, _) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", reason),
             (ErrorKind::Internal, _) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", reason),

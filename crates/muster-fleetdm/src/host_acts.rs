@@ -30,7 +30,8 @@ pub fn routes() -> Vec<Route> {
 }
 
 async fn delete_one(caller: &Caller, found: &FoundHost) -> Result<(), Failure> {
-    caller.fleet.agents().delete_host(&found.context, found.id()?.as_str()).await?;
+    let context = caller.within(found.context.space());
+    caller.fleet.agents().delete_host(&context, found.id()?.as_str()).await?;
     Ok(())
 }
 
@@ -102,8 +103,10 @@ async fn delete_many(caller: Caller, Input(body): Input<DeleteHosts>) -> Answer 
         _ => return Err(Failure::invalid("ids", "either ids or filters are required")),
     };
     // Each deletion is a transaction of its own, with an audit event of its own.
-    for host in &found {
-        delete_one(&caller, host).await?;
+    for caller in caller.attempts() {
+        for host in &found {
+            delete_one(&caller, host).await?;
+        }
     }
     Ok(done(&caller, &found))
 }

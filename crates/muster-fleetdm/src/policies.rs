@@ -38,7 +38,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// What clients may set.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct PolicyBody {
     /// Name.
     pub name: Option<String>,
@@ -202,17 +202,23 @@ async fn update_of_team(caller: Caller, Path((team, id)): Path<(u64, u64)>, Inpu
 }
 
 async fn delete(caller: Caller, Input(body): Input<Ids>) -> Answer {
-    for id in &body.ids {
-        let (context, found) = numbered(&caller, *id).await?;
-        caller.fleet.host_checks().delete(&context.grant()?, found.check.id.as_str()).await?;
+    let ids = body.distinct();
+    for caller in caller.attempts() {
+        for id in &ids {
+            let (context, found) = numbered(&caller, *id).await?;
+            caller.fleet.host_checks().delete(&context.grant()?, found.check.id.as_str()).await?;
+        }
     }
-    Ok(Json(json!({"deleted": body.ids})))
+    Ok(Json(json!({"deleted": ids})))
 }
 
 async fn delete_of_team(caller: Caller, Path(team): Path<u64>, Input(body): Input<Ids>) -> Answer {
-    for id in &body.ids {
-        let (context, found) = of_team(&caller, team, *id).await?;
-        caller.fleet.host_checks().delete(&context.grant()?, found.check.id.as_str()).await?;
+    let ids = body.distinct();
+    for caller in caller.attempts() {
+        for id in &ids {
+            let (context, found) = of_team(&caller, team, *id).await?;
+            caller.fleet.host_checks().delete(&context.grant()?, found.check.id.as_str()).await?;
+        }
     }
-    Ok(Json(json!({"deleted": body.ids})))
+    Ok(Json(json!({"deleted": ids})))
 }

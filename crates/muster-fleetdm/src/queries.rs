@@ -30,7 +30,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// What clients may set. Muster's saved queries have no schedule, which is part of the fleetd options.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct QueryBody {
     /// Name.
     pub name: Option<String>,
@@ -210,13 +210,25 @@ async fn delete_numbered(caller: &Caller, id: u64) -> Result<(), Failure> {
 /// Ids of the objects of a request.
 #[derive(Deserialize)]
 pub struct Ids {
-    /// The ids.
-    pub ids: Vec<u64>,
+    ids: Vec<u64>,
+}
+
+impl Ids {
+    /// Returns each id once.
+    pub fn distinct(&self) -> Vec<u64> {
+        let mut ids = self.ids.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
 }
 
 async fn delete_many(caller: Caller, Input(body): Input<Ids>) -> Answer {
-    for id in &body.ids {
-        delete_numbered(&caller, *id).await?;
+    let ids = body.distinct();
+    for caller in caller.attempts() {
+        for id in &ids {
+            delete_numbered(&caller, *id).await?;
+        }
     }
-    Ok(Json(json!({"deleted": body.ids.len()})))
+    Ok(Json(json!({"deleted": ids.len()})))
 }

@@ -1,10 +1,12 @@
 //! Enroll secrets of hosts of no team and of teams: enrollment keys of the family fleetd.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use muster_core::authorization::OpContext;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
-use muster_fleet::keys::NewEnrollmentKey;
+use muster_core::id::KeyId;
 use muster_store::query::Page;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,11 +79,21 @@ async fn read(caller: &Caller, context: &OpContext) -> Result<Vec<Value>, Failur
     Ok(shown.collect())
 }
 
-/// Creates the secrets of a space that are missing, and revokes those that are left out.
-pub async fn replace(caller: &Caller, context: &OpContext, wanted: Vec<Secret>) -> Result<(), Failure> {
+/// Checks a list of secrets by itself.
+pub fn check(wanted: &[Secret]) -> Result<(), Failure> {
     if wanted.len() as u64 > MAX_SECRETS {
         return Err(Failure::invalid("secrets", format!("at most {MAX_SECRETS} secrets")));
     }
+    let distinct: BTreeSet<&str> = wanted.iter().map(|secret| secret.secret.as_str()).collect();
+    if distinct.len() < wanted.len() {
+        return Err(Failure::invalid("secrets", "a secret is listed twice"));
+    }
+    Ok(())
+}
+
+/// Creates the secrets of a space that are missing, and revokes those that are left out.
+pub async fn replace(caller: &Caller, context: &OpContext, wanted: &[Secret]) -> Result<(), Failure> {
+    check(wanted)?;
     // The id of an opaque secret is derived from its text, so that known ones are found without revealing any.
     let ids: Vec<_> = wanted.iter().map(|secret| ApiKey::opaque(&secret.secret).id).collect();
     let (known, now) = (live(caller, context).await?, caller.fleet.now());
@@ -92,24 +104,15 @@ pub async fn replace(caller: &Caller, context: &OpContext, wanted: Vec<Secret>) 
             Failure::invalid("secrets", reason)
         })?;
     }
-    let (grant, keys) = (context.grant()?, caller.fleet.enrollment_keys());
-    // First the new ones, so that hosts can always enroll with one.
-    for (secret, id) in wanted.into_iter().zip(&ids) {
-        if known.iter().any(|key| key.key_id == *id) {
-            continue;
-        }
-        let new = NewEnrollmentKey {
-            family: KeyFamily::Fleetd,
-            secret: Some(Zeroizing::new(secret.secret)),
-            retrievable: true,
-            ..NewEnrollmentKey::default()
-        };
-        keys.create(&grant, &new).await?;
-    }
+    let keys = caller.fleet.enrollment_keys();
+    let is_new = |id: &KeyId| known.iter().all(|key| key.key_id != *id);
+    let new = wanted.iter().zip(&ids).filter(|(_, id)| is_new(id));
+    let new = new.map(|(secret, _)| Zeroizing::new(secret.secret.clone())).collect();
+    let mut old = Vec::new();
     for key in known.iter().filter(|key| !ids.contains(&key.key_id)) {
-        keys.revoke(&keys.find(context, key.id.as_str()).await?).await?;
+        old.push(keys.find(context, key.id.as_str()).await?);
     }
-    Ok(())
+    Ok(keys.replace_secrets(&context.grant()?, new, &old).await?)
 }
 
 async fn get_global(caller: Caller) -> Answer {
@@ -117,7 +120,7 @@ async fn get_global(caller: Caller) -> Answer {
 }
 
 async fn set_global(caller: Caller, Input(body): Input<Spec>) -> Answer {
-    replace(&caller, &caller.context, body.spec.secrets).await?;
+    replace(&caller, &caller.context, &body.spec.secrets).await?;
     Ok(Json(json!({})))
 }
 
@@ -128,6 +131,6 @@ async fn get_of_team(caller: Caller, Path(team): Path<u64>) -> Answer {
 
 async fn set_of_team(caller: Caller, Path(team): Path<u64>, Input(body): Input<Secrets>) -> Answer {
     let context = caller.in_team(Some(team)).await?;
-    replace(&caller, &context, body.secrets).await?;
+    replace(&caller, &context, &body.secrets).await?;
     Ok(Json(json!({"secrets": read(&caller, &context).await?})))
 }

@@ -1,6 +1,7 @@
 //! Specifications, which `fleetctl get` prints and `fleetctl apply` sends.
 
 use axum::Json;
+use muster_core::id::SpaceId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +12,7 @@ use crate::params::{Input, Params, Path};
 use crate::policies::PolicyBody;
 use crate::queries::{self, QueryBody};
 use crate::routes::Route;
-use crate::secrets::{Secret, replace};
+use crate::secrets::{self, Secret};
 use crate::teams::create_named;
 
 /// Routes for specifications.
@@ -47,11 +48,12 @@ async fn get_query(caller: Caller, params: Params, Path(name): Path<String>) -> 
 }
 
 async fn apply_queries(caller: Caller, Input(body): Input<Specs<QueryBody>>) -> Answer {
-    // All are checked before the first one is saved: a rejected file then changes nothing.
     body.specs.iter().try_for_each(QueryBody::check)?;
-    for spec in body.specs {
-        let context = caller.in_team_named(Some(&spec.team)).await?;
-        caller.fleet.saved_queries().save(&context.grant()?, spec.new_draft(), None).await?;
+    for caller in caller.attempts() {
+        for spec in &body.specs {
+            let context = caller.in_team_named(Some(&spec.team)).await?;
+            caller.fleet.saved_queries().save(&context.grant()?, spec.clone().new_draft(), None).await?;
+        }
     }
     Ok(Json(json!({})))
 }
@@ -69,33 +71,38 @@ async fn get_label(caller: Caller, params: Params, Path(name): Path<String>) -> 
 }
 
 async fn apply_labels(caller: Caller, params: Params, Input(body): Input<Specs<LabelBody>>) -> Answer {
-    let context = caller.in_team(params.team()?).await?;
-    // `fleetctl get labels` prints the built-in ones too, and its output can be applied again.
-    for spec in body.specs.iter().filter(|spec| !spec.is_built_in()) {
-        labels::apply(&caller, &context, spec).await?;
+    let team = params.team()?;
+    for caller in caller.attempts() {
+        let context = caller.in_team(team).await?;
+        // `fleetctl get labels` prints the built-in ones too, and its output can be applied again.
+        for spec in body.specs.iter().filter(|spec| !spec.is_built_in()) {
+            labels::apply(&caller, &context, spec).await?;
+        }
     }
     Ok(Json(json!({})))
 }
 
 async fn apply_policies(caller: Caller, Input(body): Input<Specs<PolicyBody>>) -> Answer {
-    let checks = caller.fleet.host_checks();
-    for spec in body.specs {
-        let context = caller.in_team_named(Some(&spec.team)).await?;
-        let name = spec.name.clone().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
-        let known = checks.list(&context.grant()?).await?.into_iter().map(|found| found.check);
-        // As the service compares names; otherwise the creation would fail with a conflict.
-        let known = known.into_iter().find(|check| check.name.to_lowercase() == name.to_lowercase());
-        let draft = spec.draft();
-        match known {
-            Some(check) => {
-                checks.update(&context.grant()?, check.id.as_str(), draft, Some(check.version)).await?;
-            }
-            None => {
-                checks.create(&context.grant()?, draft).await?;
-            }
+    for caller in caller.attempts() {
+        for spec in &body.specs {
+            apply_policy(&caller, spec).await?;
         }
     }
     Ok(Json(json!({})))
+}
+
+async fn apply_policy(caller: &Caller, spec: &PolicyBody) -> Result<(), Failure> {
+    let (checks, context) = (caller.fleet.host_checks(), caller.in_team_named(Some(&spec.team)).await?);
+    let name = spec.name.as_deref().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
+    let known = checks.list(&context.grant()?).await?.into_iter().map(|found| found.check);
+    // As the service compares names; otherwise the creation would fail with a conflict.
+    let known = known.into_iter().find(|check| check.name.to_lowercase() == name.to_lowercase());
+    let draft = spec.clone().draft();
+    match known {
+        Some(check) => checks.update(&context.grant()?, check.id.as_str(), draft, Some(check.version)).await?,
+        None => checks.create(&context.grant()?, draft).await?,
+    };
+    Ok(())
 }
 
 /// A team. Muster has other ways to set the rest of what FleetDM's teams have.
@@ -110,21 +117,34 @@ struct TeamSpec {
 
 async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Answer {
     let mut ids = Map::new();
-    for spec in body.specs {
-        // Ignoring them would look like success, and the hosts would keep their configuration.
-        if spec.agent_options.is_some_and(|options| !options.is_null()) {
-            return Err(Failure::invalid("agent_options", "cannot be set here; use `muster fleetd-options`"));
+    for caller in caller.attempts() {
+        for spec in &body.specs {
+            let (name, id) = apply_team(&caller, spec).await?;
+            ids.insert(name.to_owned(), team_number(&id).into());
         }
-        let name = spec.name.ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
-        let space = match caller.team_named(&name).await? {
-            Some(space) => space,
-            None => create_named(&caller, &name, &spec.description).await?,
-        };
-        // A specification without secrets leaves them as they are; an empty list revokes all.
-        if let Some(secrets) = spec.secrets {
-            replace(&caller, &caller.within(&space.id), secrets).await?;
-        }
-        ids.insert(name, team_number(&space.id).into());
     }
     Ok(Json(json!({"team_ids_by_name": ids, "fleet_ids_by_name": ids})))
+}
+
+async fn apply_team<'s>(caller: &Caller, spec: &'s TeamSpec) -> Result<(&'s str, SpaceId), Failure> {
+    // Ignoring them would look like success, and the hosts would keep their configuration.
+    if spec.agent_options.as_ref().is_some_and(|options| !options.is_null()) {
+        return Err(Failure::invalid("agent_options", "cannot be set here; use `muster fleetd-options`"));
+    }
+    let name = spec.name.as_deref().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
+    let known = caller.team_named(name).await?;
+    // Secrets of a team that a dry run does not create have no place in which they could be tried.
+    let is_there = known.is_some() || !caller.context.is_dry_run();
+    let space = match known {
+        Some(space) => space,
+        None => create_named(caller, name, &spec.description).await?,
+    };
+    // A specification without secrets leaves them as they are; an empty list revokes all.
+    if let Some(secrets) = &spec.secrets {
+        secrets::check(secrets)?;
+        if is_there {
+            secrets::replace(caller, &caller.within(&space.id), secrets).await?;
+        }
+    }
+    Ok((name, space.id))
 }

@@ -84,12 +84,22 @@ async fn list(caller: Caller, params: Params) -> Answer {
     Ok(Json(json!({"teams": shown, "fleets": shown, "count": total, "meta": paging.meta(total)?})))
 }
 
+/// Rejects the name of another team. Muster allows two spaces with a name, but specifications name their team.
+async fn check_name(caller: &Caller, name: &str, own: Option<&Space>) -> Result<(), Failure> {
+    let spaces = caller.spaces().await?;
+    match spaces.iter().find(|space| space.name == name && own.is_none_or(|own| own.id != space.id)) {
+        Some(other) => Err(Failure::exists(format!("the space {} has the name {name:?}", other.id))),
+        None => Ok(()),
+    }
+}
+
 /// Creates a team with a name.
 pub async fn create_named(caller: &Caller, name: &str, description: &str) -> Result<Space, Failure> {
     let id = id_of(name);
     if id.is_empty() {
         return Err(Failure::invalid("name", "must have a letter or a digit of ASCII"));
     }
+    check_name(caller, name, None).await?;
     Ok(caller.fleet.spaces().create(&caller.context.grant()?, &id, name, description).await?)
 }
 
@@ -109,6 +119,7 @@ async fn update(caller: Caller, Path(team): Path<u64>, Input(body): Input<TeamBo
     // A PATCH keeps what it does not mention.
     let name = body.name.unwrap_or_else(|| space.name.clone());
     let description = body.description.unwrap_or_else(|| space.description.clone());
+    check_name(&caller, &name, Some(&space)).await?;
     let changed = caller.fleet.spaces().update(&space, &name, &description).await?;
     answer(&caller, &changed).await
 }

@@ -200,6 +200,9 @@ pub(super) fn check_pack(path: &str, pack: &Value, problems: &mut Problems) {
 
 fn check_queries(path: &str, queries: &Value, problems: &mut Problems) {
     for (name, query) in object(path, queries, problems) {
+        if name.trim().is_empty() {
+            problems.add(path, "a query must have a name");
+        }
         let path = format!("{path}.{name}");
         let fields = object(&path, query, problems);
         for (key, value) in fields {
@@ -254,9 +257,9 @@ fn check_decorators(path: &str, decorators: &Value, problems: &mut Problems) {
 }
 
 fn check_list_of_sql(path: &str, list: &Value, problems: &mut Problems) {
-    let is_sql = |item: &Value| item.as_str().is_some_and(|sql| !sql.trim().is_empty());
-    if !list.as_array().is_some_and(|items| items.iter().all(is_sql)) {
-        must_be("a list of SQL statements", path, list, problems);
+    let Some(items) = list.as_array() else { return must_be("a list of SQL statements", path, list, problems) };
+    for (at, item) in items.iter().enumerate() {
+        check_member(&format!("{path}.{at}"), "query", item, problems);
     }
 }
 

@@ -84,6 +84,10 @@ pub fn parse(text: &str) -> Result<Value, Error> {
     let document = read(text).map_err(|problems| invalid(problems.into()))?;
     let mut problems = Problems::default();
     check_pack("", &document.value, &mut problems);
+    // A file that is empty by mistake must not replace a pack.
+    if document.value.get("queries").is_none_or(Value::is_null) && problems.0.is_empty() {
+        problems.advise("", "`queries` is missing", "write `queries: {}` for a pack without queries");
+    }
     problems.locate(&document.places);
     problems.into_result().map_err(|problems| invalid(problems.into()))?;
     Ok(document.value)
@@ -162,6 +166,12 @@ mod tests {
         let error = parse("queries:\n  ports: {query: SELECT 1}\nlabels: [a]\n").unwrap_err();
         let lines: Vec<_> = error.problems.unwrap().0.iter().map(|problem| problem.place.unwrap().line).collect();
         assert_eq!((error.code, lines), ("pack_invalid", vec![2, 3]));
+        for (empty, has) in [("", false), ("shard: 50\n", false), ("queries: {}\n", true)] {
+            assert_eq!(parse(empty).is_ok(), has, "{empty:?}");
+        }
+        for bad in ["queries: {'': {query: SELECT 1, interval: 60}}", "queries: {}\ndiscovery: [5]"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
         assert!(parse("[]").is_err() && parse(&"x".repeat(MAX_DOCUMENT + 1)).is_err());
     }
 }

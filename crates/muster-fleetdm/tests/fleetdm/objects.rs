@@ -32,8 +32,15 @@ async fn saved_queries_are_created_renamed_and_deleted() {
     api.delete(&format!("/queries/id/{}", made["query"]["id"])).await.ok();
     api.delete("/queries/Users").await.refused(404);
     api.post("/queries/delete", json!({"ids": [made["query"]["id"]]})).await.refused(404);
+    let kept = api.post("/queries", json!({"name": "kept", "query": "SELECT 4"})).await.ok()["query"]["id"].clone();
+    api.post("/queries/delete", json!({"ids": [kept, 5]})).await.refused(404);
+    let specs = json!({"specs": [{"name": "new", "query": "SELECT 5"}, {"name": "bad", "query": "SELECT 6", "team": "nowhere"}]});
+    api.post("/spec/queries", specs).await.refused(404);
+    assert_eq!(column(&api.get("/queries").await.ok()["queries"], "name"), ["kept"], "all or none");
+    let deleted = api.post("/queries/delete", json!({"ids": [kept, kept]})).await.ok();
+    assert_eq!(deleted["deleted"], 1);
     let audit = api.audit().await;
-    assert_eq!(audit.iter().filter(|action| action.starts_with("saved_query.")).count(), 5);
+    assert_eq!(audit.iter().filter(|action| action.starts_with("saved_query.")).count(), 7);
 }
 
 #[tokio::test]
@@ -128,9 +135,16 @@ async fn enroll_secrets_are_replaced_and_left_out_ones_revoked() {
     assert_eq!(shown().await, [json!(two)]);
     api.post("/spec/enroll_secret", set(&[&one])).await.refused(409);
     assert_eq!(shown().await, [json!(two)], "a revoked secret cannot be used again");
+    let three = "z".repeat(32);
+    api.post("/spec/enroll_secret", set(&[&three, &one])).await.refused(409);
+    api.post("/spec/enroll_secret", set(&[&three, &three])).await.refused(422);
+    assert_eq!(shown().await, [json!(two)], "all or none");
     api.post("/spec/enroll_secret", set(&[&"short".to_owned()])).await.refused(422);
     let many: Vec<String> = (0..51).map(|number| format!("secret-number-{number:020}")).collect();
     api.post("/spec/enroll_secret", set(&many.iter().collect::<Vec<_>>())).await.refused(422);
+    // As many as there can be, instead of one: the one that goes makes room.
+    api.post("/spec/enroll_secret", set(&many[1..].iter().collect::<Vec<_>>())).await.ok();
+    assert_eq!(shown().await.len(), 50);
     let team = api.team("blue").await;
     let path = format!("/teams/{team}/secrets");
     let set = api.patch(&path, json!({"secrets": [{"secret": "z".repeat(32)}]})).await.ok();
@@ -172,7 +186,8 @@ async fn one_time_secrets_and_those_that_admit_nobody_are_not_listed() {
 async fn the_team_of_a_spec_is_an_id_or_a_name_that_only_one_team_has() {
     let api = Api::new().await;
     let (blue, red) = (api.team("blue").await, api.team("red").await);
-    api.patch(&format!("/teams/{red}"), json!({"name": "blue"})).await.ok();
+    api.patch(&format!("/teams/{red}"), json!({"name": "blue"})).await.refused(409);
+    api.rename("red", "blue").await;
     let apply = async |team: &str| {
         api.post("/spec/policies", json!({"specs": [{"name": team, "query": "SELECT 1", "team": team}]})).await
     };
@@ -180,8 +195,8 @@ async fn the_team_of_a_spec_is_an_id_or_a_name_that_only_one_team_has() {
     apply("red").await.ok();
     let names = async |team: u64| column(&api.get(&format!("/teams/{team}/policies")).await.ok()["policies"], "name");
     assert_eq!((names(blue).await, names(red).await), (vec![json!("blue")], vec![json!("red")]));
-    for team in [blue, red] {
-        api.patch(&format!("/teams/{team}"), json!({"name": "same"})).await.ok();
+    for space in ["blue", "red"] {
+        api.rename(space, "same").await;
     }
     assert_eq!(apply("same").await.refused(422).0, "team");
     let spec = json!({"specs": [{"name": "same", "secrets": [{"secret": "x".repeat(32)}]}]});

@@ -349,8 +349,8 @@ fn field_of(name: &str) -> Result<Field, Error> {
         other => Err(syntax_error(format!(
             "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
-             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, failing_checks, audit_unenrolled_reason, \
-             left_at, policy_pending_since"
+             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, failing_checks, labels, \
+             audit_unenrolled_reason, left_at, policy_pending_since"
         ))),
     }
 }

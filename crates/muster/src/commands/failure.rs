@@ -51,7 +51,8 @@ impl Failed {
 impl From<muster_client::Error> for Failed {
     fn from(error: muster_client::Error) -> Self {
         Self {
-            message: plain(&chain(&error).to_string()).into_owned(),
+            // The word is for clients of Kibana.
+            message: plain(&chain(&error).to_string()).replace("KQLSyntaxError: ", ""),
             remedy: error.remedy(),
             code: error.failure().exit_code(),
         }

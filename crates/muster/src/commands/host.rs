@@ -295,6 +295,9 @@ impl TransferArgs {
         }
         // Also before the confirmation, which tells how many hosts will move.
         let mut done = client.try_transfer_hosts(&request).await?;
+        if let (true, Some(filter)) = (done.items.is_empty(), &request.kuery) {
+            return Err(Failed::new(format!("no host that can be transferred matches {filter}")));
+        }
         if !self.care.dry_run && done.moved > 0 {
             let hosts = counted(done.moved, "host");
             let stay = if done.refused > 0 { format!("; {} cannot move", done.refused) } else { String::new() };

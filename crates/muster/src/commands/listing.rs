@@ -7,7 +7,7 @@ use muster_core::error_chain::chain;
 use serde::Serialize;
 
 use super::failure::Failed;
-use super::text::{escaped_json, print_line, print_lines, printable, printable_lines};
+use super::text::{escaped_json, one_line, print_line, print_lines, printable_lines};
 use super::transcode::Text;
 
 /// An output format.
@@ -90,7 +90,10 @@ pub fn print_fields<T>(item: &T, columns: &[Column<T>]) -> Result<(), Failed> {
     let width = columns.iter().map(|column| column.heading.len()).max().unwrap_or(0);
     print_lines(columns.iter().map(|column| {
         let heading = column.heading.to_lowercase();
-        format!("{heading:<width$}  {}", printable(&(column.cell)(item)))
+        // Further lines are indented, so that a text of an agent cannot look like a field.
+        let value = printable_lines(&(column.cell)(item).trim_end().replace("\r\n", "\n"));
+        let value = value.replace('\n', &format!("\n{:width$}  ", ""));
+        format!("{heading:<width$}  {value}")
     }))
 }
 
@@ -128,12 +131,25 @@ fn table_lines<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Vec<St
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(shown.iter().map(|column| column.heading));
     for item in items {
-        table.add_row(shown.iter().map(|column| printable(&(column.cell)(item))));
+        table.add_row(shown.iter().map(|column| {
+            let cell = one_line(&(column.cell)(item));
+            if with_wide { cell } else { cut(cell) }
+        }));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Maximum width of a cell of a table that is not wide, so that one long name does not widen all rows.
+const MAX_CELL: usize = 80;
+
+fn cut(cell: String) -> String {
+    if cell.chars().count() <= MAX_CELL {
+        return cell;
+    }
+    cell.chars().take(MAX_CELL - 1).chain(['…']).collect()
 }
 
 /// Returns the heading and the rows as CSV.
@@ -163,6 +179,10 @@ mod tests {
         let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
         assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
         assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
+        let long = "x".repeat(100);
+        let lines = table_lines(&[(long.as_str(), "a\nb")], false, COLUMNS);
+        assert_eq!(lines[1], format!("{}…  a↵b", "x".repeat(79)));
+        assert!(table_lines(&[(long.as_str(), "on")], true, COLUMNS)[1].starts_with(&long));
         // Each of these characters takes two cells of a terminal, and the accent none.
         let lines = table_lines(&[("東京", "on"), ("e\u{301}a", "off")], false, COLUMNS);
         assert_eq!(lines, ["NAME  STATE", "東京  on", "e\u{301}a    off"]);

@@ -30,7 +30,7 @@ pub enum PackCommand {
     ///
     /// A pack with this name is replaced. Hosts get it with their configuration, usually within a minute.
     #[command(
-        after_help = "Examples:\n  muster pack apply it-compliance -f it-compliance.conf --platform linux\n  muster pack apply docker -f docker.yml --label 'docker hosts'\n  muster pack apply Global -f global.yml --all-spaces"
+        after_help = "Examples:\n  muster pack apply it-compliance -f it-compliance.conf --platform linux\n  muster pack apply docker -f docker.yml --label 'docker hosts' --dry-run\n  muster pack apply Global -f global.yml --all-spaces"
     )]
     Apply(ApplyArgs),
     /// Delete a pack
@@ -74,6 +74,9 @@ pub struct ApplyArgs {
     /// For the hosts of all spaces
     #[arg(long)]
     all_spaces: bool,
+    /// Validate on the server and print what would be saved, without saving it
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -143,7 +146,8 @@ impl ApplyArgs {
             all_spaces: self.all_spaces,
             pack: read_text(&self.file)?,
         };
-        let saved = client.save_pack(&pack).await.map_err(|error| problems_of(&self.file, error))?;
+        let saved = if self.dry_run { client.try_save_pack(&pack).await } else { client.save_pack(&pack).await };
+        let saved = saved.map_err(|error| problems_of(&self.file, error))?;
         print_one(&saved, self.output.output, DETAILS, id)
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_one, print_table};
 use super::node;
+use super::text::print_line;
 
 /// Flags of `status`.
 #[derive(Args, Debug)]
@@ -52,6 +53,7 @@ const REFUSED: &[Column<RefusedRequests>] = &[
     column("COUNT", |it| it.count.to_string()),
     column("ADDRESS", |it| or_dash(Some(&it.address))),
     column("AGENT OR KEY", |it| or_dash(it.agent_id.as_deref().or(it.api_key_id.as_deref()))),
+    column("REQUEST", |it| it.operation.clone()),
     column("REASON", |it| it.reason.clone()),
     column("REMEDY", |it| or_dash(Some(&it.remedy))),
 ];
@@ -102,7 +104,10 @@ impl StatusArgs {
         if is_table && !refused.is_empty() {
             // The newest requests come first.
             let latest = &refused[..refused.len().min(SHOWN)];
-            return print_table(latest, true, REFUSED);
+            print_table(latest, true, REFUSED)?;
+            if let more @ 1.. = refused.len() - latest.len() {
+                print_line(format!("{more} more: muster status --output json"))?;
+            }
         }
         Ok(())
     }

@@ -11,6 +11,11 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_deceptive(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Returns the text on one line, with its line ends as `↵` and other control characters as [`printable`] shows them.
+pub fn one_line(text: &str) -> String {
+    printable(&text.trim_end().replace("\r\n", "\n").replace('\n', "↵").replace('\t', " "))
+}
+
 /// Returns a text of several lines, with control characters replaced by U+FFFD.
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
@@ -57,6 +62,7 @@ mod tests {
         assert_eq!(printable("web\u{1b}[31m-1\r\n"), "web\u{fffd}[31m-1\u{fffd}\u{fffd}");
         assert_eq!(printable("a\u{9b}2J\u{202e}b"), "a\u{fffd}2J\u{fffd}b");
         assert_eq!(printable_lines("a\nb\u{7}"), "a\nb\u{fffd}");
+        assert_eq!(one_line("#!/bin/sh\r\n\techo\u{7}\n"), "#!/bin/sh↵ echo\u{fffd}");
     }
 
     #[test]

@@ -133,6 +133,11 @@ fn fl15_packs_are_applied_shown_and_deleted() {
     ]);
     assert_eq!((&made["version"], &made["all_spaces"]), (&json!(1), &json!(false)));
     assert_eq!(packs()["docker"]["queries"]["containers"]["interval"], 60);
+    let (_directory, other) = file("other.yml", "queries:\n  other: {query: SELECT 1, interval: 60}\n");
+    assert_eq!(json(&["pack", "apply", "docker", "-f", &other, "--dry-run"])["version"], 2);
+    let (_directory, empty) = file("empty.yml", "");
+    fails(2, &["pack", "apply", "docker", "-f", &empty]);
+    assert_eq!(packs()["docker"]["queries"]["containers"]["interval"], 60, "neither is saved");
     assert_eq!(json(&["pack", "apply", "Global", "--file", &path, "--all-spaces"])["all_spaces"], true);
     assert!(packs()["Global"].is_object());
     let listed = ok(&["pack", "list", "--output", "wide"]);
