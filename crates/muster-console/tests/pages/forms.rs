@@ -145,7 +145,6 @@ async fn the_settings_of_an_output_are_tested_from_its_form_without_saving_them(
     let other = form.replace("kind=elasticsearch", "kind=kafka");
     let refused = pages.post(&cookie, "/settings/outputs/new", &other).await;
     assert_eq!(refused.status, 400, "{}", refused.html);
-    assert!(!pages.page(&cookie, "/settings/proxies/new").await.html.contains("Test the connection"));
 }
 
 #[tokio::test]
