@@ -84,6 +84,8 @@ pub struct Target {
     pub basic: Option<(String, String)>,
     /// Headers of the requests.
     pub headers: Vec<(String, String)>,
+    /// Whether the URL is one of this fleet's own, to which the server connects even on its own host.
+    pub is_own: bool,
 }
 
 /// Part of a test.
@@ -276,6 +278,7 @@ impl Settings {
             via: via.clone(),
             basic: basic.clone(),
             headers: headers.clone(),
+            is_own: false,
         };
         urls.into_iter().map(target).collect()
     }

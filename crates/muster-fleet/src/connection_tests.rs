@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use muster_core::connection_test::{Cause, Settings, Step, StepName, Target, Tested};
+use muster_core::connection_test::{Cause, Expected, Settings, Step, StepName, Target, Tested, origin_of};
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::secret_refs::Secrets;
 use muster_core::{Error, ErrorKind};
@@ -32,9 +32,9 @@ pub struct NoProber;
 
 #[async_trait]
 impl Prober for NoProber {
-    async fn probe(&self, _target: &Target) -> Tested {
+    async fn probe(&self, target: &Target) -> Tested {
         let outcome = Err(Cause::NotPermitted.because("this server tests no connections"));
-        Tested { url: String::new(), steps: vec![Step { name: StepName::Settings, outcome }] }
+        Tested { url: origin_of(&target.url), steps: vec![Step { name: StepName::Settings, outcome }] }
     }
 }
 
@@ -71,9 +71,15 @@ impl ConnectionTests {
             NetworkObjectKind::Proxy => self.behind_proxy(shared).await?,
             NetworkObjectKind::ServerHost | NetworkObjectKind::DownloadSource => String::new(),
         };
+        let own = self.urls.read().await?;
+        let is_own = |target: &Target| {
+            let is_direct = target.via.is_none() && target.expected == Expected::FleetServer;
+            is_direct && own.iter().any(|url| origin_of(url) == origin_of(&target.url))
+        };
         let mut tests = JoinSet::new();
         // At most as many as an object has URLs. Dropping the set, as when the caller disconnects, ends them.
-        for (place, target) in settings.targets(secrets, &behind).into_iter().enumerate() {
+        for (place, mut target) in settings.targets(secrets, &behind).into_iter().enumerate() {
+            target.is_own = is_own(&target);
             let prober = Arc::clone(&self.prober);
             tests.spawn(async move { (place, prober.probe(&target).await) });
         }

@@ -47,9 +47,11 @@ impl Probes {
         let url = parsed(&target.url)?;
         let via = target.via.as_ref().map(|via| Ok::<_, Fault>((parsed(&via.url)?, via))).transpose()?;
         let tls = tls::client_config(&target.ssl)?;
+        // Agents of this host reach the fleet at such a URL, and all that is requested there is its public status.
+        let local = if target.is_own { LocalTargets::Permitted } else { self.local };
         // A proxy resolves the name itself: only an address in the URL can be checked here.
-        self.local.check_literal(host(&url)).map_err(fault::unresolved)?;
-        let route = Route { local: self.local, url: &url, via: via.as_ref().map(|(url, via)| (url, *via)), tls: &tls };
+        local.check_literal(host(&url)).map_err(fault::unresolved)?;
+        let route = Route { local, url: &url, via: via.as_ref().map(|(url, via)| (url, *via)), tls: &tls };
         let mut answers: Vec<Answer> = Vec::new();
         for path in target.expected.paths() {
             // A connection for each request, because servers may close them after a response.

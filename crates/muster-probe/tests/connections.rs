@@ -20,7 +20,7 @@ const PAGE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length
 const MISSING: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
 
 fn target(url: String, expected: Expected) -> Target {
-    Target { url, expected, ssl: Ssl::default(), via: None, basic: None, headers: Vec::new() }
+    Target { url, expected, ssl: Ssl::default(), via: None, basic: None, headers: Vec::new(), is_own: false }
 }
 
 fn server(port: u16) -> Target {
@@ -291,4 +291,6 @@ async fn addresses_of_the_servers_own_host_are_refused_unless_permitted() {
         assert!(failure(&tested).1.reason.contains("outgoing.allow_local_targets"), "{tested:?}");
     }
     assert!(heads.lock().unwrap().is_empty());
+    let own = Target { is_own: true, ..server(port) };
+    assert!(Probes::new(LocalTargets::Refused).probe(&own).await.is_usable(), "a URL of the fleet itself");
 }
