@@ -1,6 +1,6 @@
 //! Fleet Server hosts, proxies and download sources.
 
-use muster_protocol::management::network_object::{NetworkObject, NetworkRoute};
+use muster_protocol::management::network_object::{ConnectionTest, NetworkObject, NetworkRoute};
 use muster_protocol::management::output::DeletedId;
 use muster_protocol::management::{Item, Items};
 use serde_json::{Map, Value};
@@ -30,6 +30,11 @@ impl Client {
         object: &Map<String, Value>,
     ) -> Result<NetworkObject> {
         Ok(self.put::<Item<_>>(&[route.segment(), id], object).await?.item)
+    }
+
+    /// Has the server connect to what an object describes.
+    pub async fn test_network_object(&self, route: NetworkRoute, id: &str) -> Result<ConnectionTest> {
+        self.post(&[route.segment(), id, "_test"], &Map::new()).await
     }
 
     /// Deletes an object, unless it is the default.

@@ -38,18 +38,22 @@ pub struct Fields {
 struct SetUpPage<'a> {
     frame: Frame,
     token: &'a str,
+    /// Name of the user, for password managers; empty if the link is not valid.
+    name: String,
     /// Minimum number of bytes of a password.
     least: usize,
     error: Option<&'a Error>,
 }
 
 /// Shows the form.
-pub async fn show(Query(fields): Query<Fields>) -> Response {
-    ask(&fields.token, None)
+pub async fn show(State(fleet): State<Arc<Fleet>>, Query(fields): Query<Fields>) -> Response {
+    ask(&fleet, &fields.token, None).await
 }
 
-fn ask(token: &str, error: Option<&Error>) -> Response {
-    let shown = SetUpPage { frame: Frame::outside("Set your password"), token, least: *LENGTH.start(), error };
+async fn ask(fleet: &Fleet, token: &str, error: Option<&Error>) -> Response {
+    // The page works without the name, too.
+    let name = fleet.setup().name_of(token).await.ok().flatten().unwrap_or_default();
+    let shown = SetUpPage { frame: Frame::outside("Set your password"), token, name, least: *LENGTH.start(), error };
     let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
     failure::with_retry(shown, error)
 }
@@ -68,13 +72,14 @@ pub async fn set_up(
     let (password, again) = (Zeroizing::new(password), Zeroizing::new(again));
     // Before the token is used: it works once.
     if password != again {
-        return ask(&token, Some(&Error::invalid("password", "the two passwords differ")));
+        let error = Error::invalid("password", "the two passwords differ");
+        return ask(&fleet, &token, Some(&error)).await;
     }
     let user = match fleet.setup().use_link(&token, &password, connection.ip()).await {
         Ok(user) => user,
         Err(error) => {
             record_refusal(&fleet, &connection, &headers, "setup link", &error);
-            return ask(&token, Some(&error));
+            return ask(&fleet, &token, Some(&error)).await;
         }
     };
     match fleet.sign_in().log_in(&user.name, &password, connection.ip()).await {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use muster_core::event::EventKind;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use serde::Deserialize;
@@ -103,6 +104,18 @@ pub fn sentence(message: &str) -> String {
     let first = message.split(' ').next().unwrap_or_default();
     let is_word = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'\'');
     if is_word { format!("{}{}", first[..1].to_ascii_uppercase(), &message[1..]) } else { message.to_owned() }
+}
+
+/// Returns the code of an event as people read it: `agent.upgrade.failed` is "Agent upgrade failed".
+pub fn event_words(kind: EventKind) -> String {
+    let words = match kind {
+        // The codes are those of the API; the pages call these things by other names.
+        EventKind::GatewayConnected | EventKind::GatewayLost => kind.as_str().replace("gateway", "server"),
+        EventKind::TokenCreated | EventKind::TokenRevoked => kind.as_str().replace("token", "enrollment key"),
+        EventKind::OutputFallback => "output uses its bootstrap settings".to_owned(),
+        kind => kind.as_str().to_owned(),
+    };
+    sentence(&words.replace(['.', '_'], " "))
 }
 
 /// A status with the class of its color, and a sign for those who do not see colors.

@@ -10,6 +10,7 @@ use muster_fleet::Fleet;
 use serde::de::DeserializeOwned;
 
 use crate::failure;
+use crate::people::People;
 use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::Visitor;
@@ -28,8 +29,13 @@ pub trait Edit: Send {
     fn version_of(record: &Self::Record) -> String;
     /// The version that the form was made from.
     fn version(&mut self) -> &mut String;
-    /// Code of the error about a change by somebody else, and what the record is now.
-    fn changed(fleet: &Fleet, record: &Self::Record) -> (&'static str, String);
+    /// Code of the error about a change by somebody else.
+    const CHANGED: &'static str;
+
+    /// Returns what the record is, as the middle of a sentence.
+    fn what(record: &Self::Record) -> String;
+    /// Returns its subject in the audit log, which tells who has changed it.
+    fn subject(visitor: &Visitor, record: &Self::Record) -> String;
     /// The fields of the form and of the record, which are compared if somebody else has changed the record.
     fn fields(&self, _record: &Self::Record) -> Vec<Field> {
         Vec::new()
@@ -86,9 +92,9 @@ pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut 
 
 /// Shows a form whose record somebody else has changed.
 async fn conflict<E: Edit>(fleet: &Fleet, visitor: &Visitor, mut form: E, record: &E::Record) -> Response {
-    let (code, now) = E::changed(fleet, record);
+    let now = by_whom(fleet, visitor, &E::subject(visitor, record), &E::what(record)).await;
     let now = with_differences(now, &form.fields(record));
-    let error = Error::new(ErrorKind::Conflict, code, now).remedy("save again to overwrite that");
+    let error = Error::new(ErrorKind::Conflict, E::CHANGED, now).remedy("save again to overwrite that");
     // The next attempt overwrites the version that the page shows now.
     *form.version() = E::version_of(record);
     form.again(fleet, visitor, record, error).await
@@ -100,9 +106,23 @@ pub fn compared(typed: &[(&'static str, String)], stored: Vec<(&'static str, Str
     stored.into_iter().map(|(name, value)| (name, typed_as(name), value)).collect()
 }
 
-/// Says that somebody else has changed a record, and when.
-pub fn by_somebody(record: &str, at: Timestamp, now: Timestamp) -> String {
-    format!("somebody else has changed the {record} since you opened this page ({})", Moment::new(at, now).relative)
+/// Says who has changed a record, and when. `subject` is that of the record in the audit log.
+pub async fn by_whom(fleet: &Fleet, visitor: &Visitor, subject: &str, what: &str) -> String {
+    let last = fleet.audit().last_change(subject).await;
+    let (actor, at) = match last {
+        Ok(Some((actor, at))) => (actor, at),
+        // The log is no reason to lose what was typed.
+        Ok(None) | Err(_) => return format!("somebody else has changed the {what} since you opened this page"),
+    };
+    by(fleet, visitor, &actor, at, what).await
+}
+
+/// Says that an actor has changed a record, and when.
+pub async fn by(fleet: &Fleet, visitor: &Visitor, actor: &str, at: Timestamp, what: &str) -> String {
+    let (is_own, when) = (actor == visitor.context.actor().to_string(), Moment::new(at, fleet.now()).relative);
+    let who = if is_own { "you have".to_owned() } else { People::new(fleet, visitor).name(actor).await + " has" };
+    let elsewhere = if is_own { " in another window" } else { "" };
+    format!("{who} changed the {what}{elsewhere} since you opened this page ({when})")
 }
 
 /// Adds to a message what a record has where it differs from what was typed.

@@ -21,6 +21,7 @@ pub mod change;
 pub mod check_in;
 pub mod client_certificate;
 pub mod compromise;
+pub mod connection_test;
 pub mod credential;
 pub mod csv;
 pub mod delivery;

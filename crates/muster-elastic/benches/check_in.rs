@@ -146,6 +146,7 @@ impl Server {
             issuer: Arc::new(muster_fleet::output_keys::issuer::NoIssuer),
             openid: Arc::new(muster_fleet::identity::openid::NoProviders),
             alert_sender: Arc::new(muster_fleet::alerts::sender::NoSender),
+            prober: Arc::new(muster_fleet::connection_tests::NoProber),
             settings: FleetSettings { long_poll: Duration::ZERO, poll_jitter: Duration::ZERO, ..Default::default() },
         });
         tokio::spawn(Arc::clone(&fleet).run_background());

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use muster_core::alert::{Message, Progress, Receiver, Target};
 use muster_core::authorization::{AlertsRead, AlertsWrite, Grant, OpContext, Privilege};
+use muster_core::connection_test::origin_of;
 use muster_core::entropy::random_uuid;
 use muster_core::event::{Event, Severity};
 use muster_core::id::{AlertReceiverId, SecretId};
@@ -232,15 +233,6 @@ fn told_target(target: &Target) -> serde_json::Value {
             json!({"type": "syslog", "host": host, "port": port, "tls": tls, "own_ca": ca.is_some()})
         }
     }
-}
-
-/// Returns the scheme, host and port of a URL.
-fn origin_of(url: &str) -> String {
-    // Everything after the authority can be a token, and user info before it a password.
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}")
 }
 
 fn deletion(id: &SecretId) -> Write {

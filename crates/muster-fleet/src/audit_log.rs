@@ -13,6 +13,7 @@ use muster_core::id::SpaceId;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::{AuditLink, AuditStore};
 
+use super::authority::System;
 use super::signing_keys::SigningKeys;
 use super::watched_store::WatchedStore;
 
@@ -20,6 +21,11 @@ use super::watched_store::WatchedStore;
 const BATCH: u32 = 1000;
 /// Maximum lines that one request scans: matches may be rare and the log long.
 const MAX_SCANNED: u64 = 50_000;
+
+/// Maximum events about an object among which its last change is looked for.
+const LAST: u32 = 50;
+/// Ends of the names of events that change nothing.
+const UNCHANGED: [&str; 2] = [".test", ".reveal"];
 
 /// An audit event with its number.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +174,15 @@ impl Audit {
         }
         page.next = Some(before);
         Ok(page)
+    }
+
+    /// Returns who changed an object last, and when. To be called for an object that the caller has found to change it: who may
+    /// overwrite a change may also know whose it is, without the right to read the log.
+    pub async fn last_change(&self, subject: &str) -> Result<Option<(String, Timestamp)>, Error> {
+        let lines = self.store.everywhere(&System).audit_events_of(subject, i64::MAX, LAST).await?;
+        let mut events = lines.into_iter().filter_map(|(seq, text, hash)| read(seq, &text, hash));
+        let is_change = |event: &AuditEvent| !UNCHANGED.iter().any(|verb| event.action.ends_with(verb));
+        Ok(events.find(|line| is_change(&line.event)).map(|line| (line.event.actor, line.event.at)))
     }
 
     /// Verifies every chain from its first line, and every seal, up to the first defect. Needs the view of the whole log.

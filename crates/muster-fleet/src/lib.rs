@@ -27,6 +27,7 @@ mod change_feed;
 pub mod change_log;
 pub mod check_in;
 mod connection;
+pub mod connection_tests;
 pub mod credentials;
 mod currency;
 pub mod disk;
@@ -55,6 +56,7 @@ pub mod live_queries;
 mod members;
 pub mod membership;
 pub mod moment;
+mod network_object_test;
 pub mod network_objects;
 pub mod nodes;
 mod observation;
@@ -132,6 +134,7 @@ use self::carves::Carves;
 use self::change_feed::ChangeFeed;
 use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
+use self::connection_tests::Prober;
 use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
@@ -272,6 +275,8 @@ pub struct FleetParts {
     pub openid: Arc<dyn OpenIdProviders>,
     /// Sends alerts.
     pub alert_sender: Arc<dyn AlertSender>,
+    /// Tests connections of agents.
+    pub prober: Arc<dyn Prober>,
     /// The configuration.
     pub settings: FleetSettings,
 }

@@ -4,6 +4,7 @@
 //! stored as `{"id": …}`.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use muster_core::authorization::{
     DownloadSourcesRead, DownloadSourcesWrite, Grant, OpContext, Privilege, ProxiesRead, ProxiesWrite, ServerHostsRead,
@@ -19,6 +20,7 @@ use muster_store::{NetworkObjectWrite, Write};
 use serde_json::{Map, Value, json};
 
 use super::authority::Authorized;
+use super::connection_tests::ConnectionTests;
 use super::policies::{Deleted, Turn};
 use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects, refuse_moved_proxy};
 use super::scope::Scoped;
@@ -75,13 +77,14 @@ pub struct NetworkObjectDraft {
 
 /// The service of one kind of network objects.
 pub struct NetworkObjects<F> {
-    objects: PolicyObjects,
+    pub(super) objects: PolicyObjects,
+    pub(super) tests: Arc<ConnectionTests>,
     family: PhantomData<fn() -> F>,
 }
 
 impl<F: NetworkFamily> NetworkObjects<F> {
-    pub(crate) const fn new(objects: PolicyObjects) -> Self {
-        Self { objects, family: PhantomData }
+    pub(crate) const fn new(objects: PolicyObjects, tests: Arc<ConnectionTests>) -> Self {
+        Self { objects, tests, family: PhantomData }
     }
 
     /// Returns all objects of the kind by name; their secrets are `{"id": …}`.
@@ -145,17 +148,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
             let message = format!("a {} with the id {id} already exists", F::KIND);
             return Err(Error::conflict(code(Conflict::Exists, F::KIND), message));
         }
-        let blank = NetworkObject {
-            id,
-            kind: F::KIND,
-            space: grant.space().clone(),
-            name: String::new(),
-            is_default: false,
-            fields: Value::Object(Map::new()),
-            created_at: now,
-            updated_at: now,
-        };
-        let edit = self.edit(blank, draft).await?;
+        let edit = self.edit(blank::<F>(id, grant, now), draft).await?;
         self.objects.save(By { grant, turn, verb: "create" }, edit).await
     }
 
@@ -178,7 +171,11 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         self.objects.policies.in_turn(update).await
     }
 
-    async fn edit(&self, before: NetworkObject, draft: NetworkObjectDraft) -> Result<Edit<NetworkObject>, Error> {
+    pub(super) async fn edit(
+        &self,
+        before: NetworkObject,
+        draft: NetworkObjectDraft,
+    ) -> Result<Edit<NetworkObject>, Error> {
         let mut after = before.clone();
         after.name = draft.name.map_or(after.name, |name| name.trim().to_owned());
         after.is_default = draft.is_default.unwrap_or(after.is_default);
@@ -231,6 +228,20 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         let seen: Scoped<'_> = self.objects.store.seen_by(object.grant());
         let found = seen.network_object(F::KIND, &object.id).await?;
         found.ok_or_else(|| Error::not_found(&F::KIND.to_string(), &object.id))
+    }
+}
+
+/// Returns what a new object starts as.
+pub(super) fn blank<F: NetworkFamily>(id: NetworkObjectId, grant: &Grant<F::Write>, now: Timestamp) -> NetworkObject {
+    NetworkObject {
+        id,
+        kind: F::KIND,
+        space: grant.space().clone(),
+        name: String::new(),
+        is_default: false,
+        fields: Value::Object(Map::new()),
+        created_at: now,
+        updated_at: now,
     }
 }
 

@@ -218,7 +218,7 @@ fn moved_field(before: &Value, after: &Value) -> Option<String> {
 }
 
 /// Rejects the id of a proxy that does not exist.
-fn check_proxy(fields: &Value, shared: &Shared) -> Result<(), Error> {
+pub(crate) fn check_proxy(fields: &Value, shared: &Shared) -> Result<(), Error> {
     match fields.get("proxy_id") {
         Some(Value::String(id)) if shared.find(NetworkObjectKind::Proxy, id).is_none() => {
             Err(Error::invalid("proxy_id", format!("there is no proxy with the id {id:?}")))

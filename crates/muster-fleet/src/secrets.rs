@@ -53,6 +53,15 @@ impl SealedSecrets {
         open_secrets(self.store.everywhere(&System), &self.sealer, ids).await
     }
 
+    /// Opens the secrets that `writes` would store.
+    pub(crate) fn open_new(&self, writes: &[Write]) -> Result<Secrets, Error> {
+        let sealed = writes.iter().filter_map(|write| match write {
+            Write::Secret(SecretWrite::Put { id, sealed }) => Some((id, sealed)),
+            _ => None,
+        });
+        sealed.map(|(id, bytes)| open(&self.sealer, id, bytes).map(|value| (id.clone(), value))).collect()
+    }
+
     /// Seals the token of a retrievable enrollment key.
     pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, token: &str) -> Result<Vec<u8>, Error> {
         let sealed = self.sealer.seal(Place::enrollment_token(id), token.as_bytes(), &*self.entropy);

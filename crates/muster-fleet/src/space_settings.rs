@@ -158,10 +158,15 @@ pub(crate) async fn change<P: Privilege>(
     let writes = vec![
         SettingWrite::Swap { name: name.clone(), before, value }.into(),
         Write::Changed(Change::Setting(name.clone())),
-        audit_line(grant.origin(), now, "settings.update", format_args!("setting:{name}"), detail),
+        audit_line(grant.origin(), now, "settings.update", audit_subject(grant.space()), detail),
     ];
     store.commit(grant, writes).await.map_err(refused)?;
     Ok(after)
+}
+
+/// Returns the subject of audit events about the settings of a space.
+pub fn audit_subject(space: &SpaceId) -> String {
+    format!("setting:{}", setting_name(space))
 }
 
 fn refused(error: StoreError) -> Error {

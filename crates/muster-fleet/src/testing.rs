@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::alerts::sender::{AlertSender, NoSender};
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
+use crate::connection_tests::{NoProber, Prober};
 use crate::enroll::{EnrollInput, EnrolledAgent};
 use crate::identity::openid::{NoProviders, OpenIdProviders};
 use crate::identity::passwords::PasswordCost;
@@ -53,6 +54,8 @@ pub struct Inner {
     pub openid: Arc<dyn OpenIdProviders>,
     /// Sends alerts.
     pub alert_sender: Arc<dyn AlertSender>,
+    /// Tests connections of agents.
+    pub prober: Arc<dyn Prober>,
     /// The keys that sign policies and actions.
     pub signing: Arc<SigningKeys>,
     pub(crate) records: Arc<Records>,
@@ -66,6 +69,7 @@ pub(crate) struct Parts {
     issuer: Arc<dyn KeyIssuer>,
     openid: Arc<dyn OpenIdProviders>,
     alert_sender: Arc<dyn AlertSender>,
+    prober: Arc<dyn Prober>,
 }
 
 impl Parts {
@@ -77,16 +81,17 @@ impl Parts {
             issuer: Arc::clone(&parts.issuer),
             openid: Arc::clone(&parts.openid),
             alert_sender: Arc::clone(&parts.alert_sender),
+            prober: Arc::clone(&parts.prober),
         }
     }
 }
 
 impl Inner {
     pub(crate) fn new(parts: Parts, wiring: &Wiring) -> Self {
-        let Parts { store, sealer, signer, issuer, openid, alert_sender } = parts;
+        let Parts { store, sealer, signer, issuer, openid, alert_sender, prober } = parts;
         let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
         let signing = Arc::clone(&wiring.signing);
-        Self { store, sealer, signer, policy_cache, issuer, openid, alert_sender, signing, records }
+        Self { store, sealer, signer, policy_cache, issuer, openid, alert_sender, prober, signing, records }
     }
 }
 
@@ -124,6 +129,25 @@ impl Fleet {
     /// An agent's entry, cached or read from the store.
     pub async fn entry(&self, id: &AgentId) -> Option<Arc<AgentEntry>> {
         self.inner.records.entry(id).await.expect("readable")
+    }
+}
+
+/// What a fleet reaches over the network; nothing, unless a test says otherwise.
+struct Ports {
+    issuer: Arc<dyn KeyIssuer>,
+    openid: Arc<dyn OpenIdProviders>,
+    alert_sender: Arc<dyn AlertSender>,
+    prober: Arc<dyn Prober>,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            issuer: Arc::new(NoIssuer),
+            openid: Arc::new(NoProviders),
+            alert_sender: Arc::new(NoSender),
+            prober: Arc::new(NoProber),
+        }
     }
 }
 
@@ -185,34 +209,29 @@ impl TestFleet {
 
     /// A fleet over `store` that creates output keys with `issuer`.
     pub fn issuing(store: Arc<dyn Store>, settings: FleetSettings, issuer: Arc<dyn KeyIssuer>) -> Self {
-        Self::reaching(store, settings, issuer, Arc::new(NoProviders), Arc::new(NoSender))
+        Self::reaching(store, settings, Ports { issuer, ..Ports::default() })
     }
 
     /// A fleet over a temporary store, where people log in at `openid`.
     pub fn federated(openid: Arc<dyn OpenIdProviders>) -> Self {
-        Self::reaching(
-            Arc::new(muster_store::testing::fresh()),
-            steady(),
-            Arc::new(NoIssuer),
-            openid,
-            Arc::new(NoSender),
-        )
+        let store = Arc::new(muster_store::testing::fresh());
+        Self::reaching(store, steady(), Ports { openid, ..Ports::default() })
     }
 
     /// A fleet that sends alerts by `sender`.
     pub fn alerting(store: Arc<dyn Store>, sender: Arc<dyn AlertSender>) -> Self {
-        Self::reaching(store, steady(), Arc::new(NoIssuer), Arc::new(NoProviders), sender)
+        Self::reaching(store, steady(), Ports { alert_sender: sender, ..Ports::default() })
     }
 
-    fn reaching(
-        store: Arc<dyn Store>,
-        settings: FleetSettings,
-        issuer: Arc<dyn KeyIssuer>,
-        openid: Arc<dyn OpenIdProviders>,
-        alert_sender: Arc<dyn AlertSender>,
-    ) -> Self {
+    /// A fleet over `store` that tests connections with `prober`.
+    pub fn probing(store: Arc<dyn Store>, prober: Arc<dyn Prober>) -> Self {
+        Self::reaching(store, steady(), Ports { prober, ..Ports::default() })
+    }
+
+    fn reaching(store: Arc<dyn Store>, settings: FleetSettings, ports: Ports) -> Self {
         let clock = Arc::new(TestClock::new(at(0)));
         let entropy = Arc::new(Sequence::new());
+        let Ports { issuer, openid, alert_sender, prober } = ports;
         let fleet = Fleet::new(FleetParts {
             store,
             clock: clock.clone(),
@@ -222,6 +241,7 @@ impl TestFleet {
             issuer,
             openid,
             alert_sender,
+            prober,
             settings,
         });
         Self { fleet, clock, entropy }
@@ -243,6 +263,7 @@ impl TestFleet {
             issuer: Arc::clone(&self.fleet.inner.issuer),
             openid: Arc::clone(&self.fleet.inner.openid),
             alert_sender: Arc::clone(&self.fleet.inner.alert_sender),
+            prober: Arc::clone(&self.fleet.inner.prober),
             settings,
         });
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }

@@ -18,6 +18,7 @@ use super::carves::Carves;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::change_log::ChangeLog;
 use super::check_in::{CheckInParts, CheckIns};
+use super::connection_tests::ConnectionTests;
 use super::credentials::Credentials;
 use super::currency::Currency;
 use super::disk_keys::DiskKeys;
@@ -101,6 +102,7 @@ pub(crate) struct Wiring {
     issuer: Arc<dyn KeyIssuer>,
     openid: Arc<dyn OpenIdProviders>,
     alert_sender: Arc<dyn AlertSender>,
+    connection_tests: Arc<ConnectionTests>,
     settings: FleetSettings,
 }
 
@@ -113,17 +115,20 @@ pub(crate) struct OrbitWork {
 
 impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
-        let FleetParts { store, clock, entropy, sealer, signer, issuer, openid, alert_sender, settings } = parts;
+        let FleetParts { store, clock, entropy, sealer, signer, issuer, openid, alert_sender, prober, settings } =
+            parts;
         // The cache reads the bare store: policies are read for whole fleets, not for a caller with a space, and it
         // never commits. Everything below has to name an authority.
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
         let store = Arc::new(WatchedStore::new(store));
         let registry = Arc::new(Registry::default());
+        let urls = Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings));
         let labels = Arc::new(Labels::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy)));
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
-            urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
+            connection_tests: Arc::new(ConnectionTests::new(prober, Arc::clone(&urls))),
+            urls,
             currency: Arc::new(Currency::new(Arc::clone(&store))),
             fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&labels))),
             host_checks: Arc::new(HostChecks::new(
@@ -266,7 +271,7 @@ impl Wiring {
     }
 
     pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
-        NetworkObjects::new(self.policy_objects(policies))
+        NetworkObjects::new(self.policy_objects(policies), Arc::clone(&self.connection_tests))
     }
 
     fn policy_objects(&self, policies: &Arc<Policies>) -> PolicyObjects {

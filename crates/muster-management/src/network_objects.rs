@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::connection_test::{Step, Tested};
 use muster_core::network_object::NetworkObject as Record;
-use muster_protocol::management::network_object::NetworkObject;
+use muster_protocol::management::network_object::{AddressTest, ConnectionTest, NetworkObject, TestStep};
 use muster_protocol::management::output::DeletedId;
 use muster_protocol::management::{Item, Items};
 use serde_json::{Map, Value};
@@ -27,10 +28,12 @@ use muster_fleet::network_objects::{
 trait Served: NetworkFamily + Sized {
     const LIST: &'static str;
     const ONE: &'static str;
+    /// Tests of a new object, and of one that exists.
+    const TESTS: [&'static str; 2];
     /// Fields that an update removes if they are absent (MG §13). All others are kept.
     const DROPPED: &'static [&'static str];
-    /// Descriptions of the endpoints: list, create, get, update, delete.
-    const ABOUT: [&'static str; 5];
+    /// Descriptions of the endpoints: list, create, get, update, delete, test of a new object, test.
+    const ABOUT: [&'static str; 7];
     /// What the reading endpoints need.
     const READ: &'static [PrivilegeName] = &[<Self::Read as Privilege>::NAME];
     /// What the changing endpoints need.
@@ -42,12 +45,15 @@ trait Served: NetworkFamily + Sized {
 impl Served for ServerHosts {
     const LIST: &'static str = "/fleet_server_hosts";
     const ONE: &'static str = "/fleet_server_hosts/{id}";
-    const ABOUT: [&'static str; 5] = [
+    const TESTS: [&'static str; 2] = ["/fleet_server_hosts/_test", "/fleet_server_hosts/{id}/_test"];
+    const ABOUT: [&'static str; 7] = [
         "List Fleet Server hosts",
         "Create a Fleet Server host",
         "Get a Fleet Server host",
         "Update a Fleet Server host",
         "Delete a Fleet Server host",
+        "Test the connection to a Fleet Server host without creating it",
+        "Test the connection to a Fleet Server host, optionally with changes that are not saved",
     ];
     const DROPPED: &'static [&'static str] = &["proxy_id"];
 
@@ -59,8 +65,16 @@ impl Served for ServerHosts {
 impl Served for Proxies {
     const LIST: &'static str = "/proxies";
     const ONE: &'static str = "/proxies/{id}";
-    const ABOUT: [&'static str; 5] =
-        ["List proxies", "Create a proxy", "Get a proxy", "Update a proxy", "Delete a proxy"];
+    const TESTS: [&'static str; 2] = ["/proxies/_test", "/proxies/{id}/_test"];
+    const ABOUT: [&'static str; 7] = [
+        "List proxies",
+        "Create a proxy",
+        "Get a proxy",
+        "Update a proxy",
+        "Delete a proxy",
+        "Test the connection through a proxy without creating it",
+        "Test the connection through a proxy, optionally with changes that are not saved",
+    ];
     const DROPPED: &'static [&'static str] =
         &["proxy_headers", "certificate_authorities", "certificate", "certificate_key"];
 
@@ -72,12 +86,15 @@ impl Served for Proxies {
 impl Served for DownloadSources {
     const LIST: &'static str = "/agent_download_sources";
     const ONE: &'static str = "/agent_download_sources/{id}";
-    const ABOUT: [&'static str; 5] = [
+    const TESTS: [&'static str; 2] = ["/agent_download_sources/_test", "/agent_download_sources/{id}/_test"];
+    const ABOUT: [&'static str; 7] = [
         "List download sources",
         "Create a download source",
         "Get a download source",
         "Update a download source",
         "Delete a download source",
+        "Test the connection to a download source without creating it",
+        "Test the connection to a download source, optionally with changes that are not saved",
     ];
     const DROPPED: &'static [&'static str] = &[];
 
@@ -92,14 +109,17 @@ pub fn endpoints() -> Vec<Endpoint> {
     families.into_iter().flatten().collect()
 }
 
-fn family<F: Served>() -> [Endpoint; 5] {
-    let [list_all, create_one, get_one, update_one, delete_one] = F::ABOUT;
+fn family<F: Served>() -> [Endpoint; 7] {
+    let [list_all, create_one, get_one, update_one, delete_one, test_new_one, test_one] = F::ABOUT;
+    let [new_path, one_path] = F::TESTS;
     [
         Endpoint::get(F::LIST, list::<F>).about(list_all).needs(F::READ),
         Endpoint::post(F::LIST, create::<F>).about(create_one).needs(F::WRITE),
         Endpoint::get(F::ONE, get::<F>).about(get_one).needs(F::READ),
         Endpoint::put(F::ONE, update::<F>).about(update_one).needs(F::WRITE),
         Endpoint::delete(F::ONE, delete::<F>).about(delete_one).needs(F::WRITE),
+        Endpoint::post(new_path, test_new::<F>).about(test_new_one).needs(F::WRITE),
+        Endpoint::post(one_path, test::<F>).about(test_one).needs(F::WRITE),
     ]
 }
 
@@ -182,6 +202,43 @@ async fn delete<F: Served>(
     Ok(Json(DeletedId { id: gone.id.to_string() }))
 }
 
+async fn test_new<F: Served>(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<Map<String, Value>>,
+) -> Answer<ConnectionTest> {
+    Ok(Json(tested(F::service(&fleet).test_new(&context.grant()?, draft(body)?).await?)))
+}
+
+async fn test<F: Served>(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(body): Body<Map<String, Value>>,
+) -> Answer<ConnectionTest> {
+    let found = F::service(&fleet).find_to_change(&context, &id).await?;
+    Ok(Json(tested(F::service(&fleet).test(&found, draft(body)?).await?)))
+}
+
+fn tested(all: Vec<Tested>) -> ConnectionTest {
+    let usable = all.iter().all(Tested::is_usable);
+    let address = |one: Tested| AddressTest {
+        usable: one.is_usable(),
+        address: one.url,
+        steps: one.steps.into_iter().map(step).collect(),
+    };
+    ConnectionTest { usable, addresses: all.into_iter().map(address).collect() }
+}
+
+fn step(step: Step) -> TestStep {
+    let passed = step.outcome.is_ok();
+    let (message, remedy) = match step.outcome {
+        Ok(found) => (found, None),
+        Err(failure) => (failure.reason, Some(failure.remedy)),
+    };
+    TestStep { step: step.name.word().to_owned(), passed, message, remedy }
+}
+
 #[cfg(test)]
 mod tests {
     use muster_protocol::management::network_object::NetworkRoute;
@@ -193,6 +250,7 @@ mod tests {
         fn check<F: Served>(route: NetworkRoute) {
             assert_eq!(F::LIST, format!("/{}", route.segment()));
             assert_eq!(F::ONE, format!("{}/{{id}}", F::LIST));
+            assert_eq!(F::TESTS, [format!("{}/_test", F::LIST), format!("{}/_test", F::ONE)]);
         }
         check::<ServerHosts>(NetworkRoute::ServerHosts);
         check::<Proxies>(NetworkRoute::Proxies);

@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("alerts/", "the server: evaluates the rules of all spaces, and its own alerts"),
     ("artifacts.rs", "agents: artifacts of their policy"),
+    ("audit_log.rs", "who last changed an object that the caller has found to change it"),
     ("authenticate.rs", "agents before they are known"),
     ("auto_upgrades.rs", "the server: the versions that policies require"),
     ("carves.rs", "agents that the session of a carve identifies: their blocks"),

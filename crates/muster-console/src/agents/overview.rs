@@ -26,7 +26,7 @@ use crate::frame::{Frame, page};
 use crate::links::Base;
 use crate::policies::{PolicyRow, rows};
 use crate::rollouts::{readable, subjects};
-use crate::text::{Badge, Moment};
+use crate::text::{Badge, Moment, event_words};
 use crate::visitor::Visitor;
 
 /// Path of the page.
@@ -276,7 +276,7 @@ async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, 
             _ => "",
         };
         Alert {
-            text: format!("{}: {name}", event.kind),
+            text: format!("{}: {name}", event_words(event.kind)),
             class: if event.kind.severity() == Severity::Error { "bad" } else { "warn" },
             link: if place.is_empty() {
                 String::new()

@@ -20,7 +20,8 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::facts::cut;
-use crate::agents::acts::listed;
+use super::label_hosts::names;
+use super::packs::choices;
 use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
@@ -99,8 +100,8 @@ pub struct Fields {
     query: String,
     resolution: String,
     platforms: Vec<String>,
-    /// Names of labels, separated by commas.
-    labels: String,
+    /// Names of labels.
+    labels: Vec<String>,
     /// The version that the form was made from; empty for a new check.
     version: String,
 }
@@ -113,7 +114,7 @@ impl Fields {
             query: check.query.clone(),
             resolution: check.resolution.clone(),
             platforms: check.platforms.clone(),
-            labels: check.labels.join(", "),
+            labels: check.labels.clone(),
             version: check.version.to_string(),
         }
     }
@@ -125,7 +126,7 @@ impl Fields {
             query: Some(self.query.clone()),
             resolution: Some(self.resolution.clone()),
             platforms: Some(self.platforms.clone()),
-            labels: Some(listed(&self.labels)),
+            labels: Some(self.labels.clone()),
         }
     }
 
@@ -145,6 +146,8 @@ struct CheckPage {
     current: Option<Fields>,
     hosts: Option<Hosts>,
     platforms: [&'static str; 3],
+    /// The labels to choose from: name, and whether it is chosen.
+    labels: Vec<(String, bool)>,
     error: Option<Error>,
     lacks: &'static str,
     cli: String,
@@ -191,22 +194,32 @@ pub struct Asked {
 }
 
 /// Shows the form of a new check.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<OsqueryWrite>() {
-        Ok(_) => render(&form_page(&visitor, None, Fields::default(), None)),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
+pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    let made = async {
+        visitor.context.grant::<OsqueryWrite>()?;
+        form_page(&fleet, &visitor, None, Fields::default(), None).await
+    };
+    render(made.await, &visitor)
+}
+
+fn render(made: Result<CheckPage, Error>, visitor: &Visitor) -> Response {
+    match made {
+        Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
+        Err(error) => failure::inside(visitor, &error, TAB),
     }
 }
 
-fn render(shown: &CheckPage) -> Response {
-    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), shown)
-}
-
-fn form_page(visitor: &Visitor, check: Option<Row>, fields: Fields, error: Option<Error>) -> CheckPage {
+async fn form_page(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    check: Option<Row>,
+    fields: Fields,
+    error: Option<Error>,
+) -> Result<CheckPage, Error> {
     let name = if fields.name.trim().is_empty() { "NAME" } else { fields.name.trim() };
     let body = serde_json::json!({
         "name": name, "query": fields.query, "description": fields.description, "resolution": fields.resolution,
-        "platforms": fields.platforms,
+        "platforms": fields.platforms, "labels": fields.labels,
     });
     let (title, verb, method, path) = match &check {
         None => ("Create a host check".to_owned(), "create", "POST", API.to_owned()),
@@ -222,18 +235,22 @@ fn form_page(visitor: &Visitor, check: Option<Row>, fields: Fields, error: Optio
     for platform in &fields.platforms {
         command += &format!(" {}", shell::option("--platform", platform));
     }
-    CheckPage {
+    for label in &fields.labels {
+        command += &format!(" {}", shell::option("--label", label));
+    }
+    Ok(CheckPage {
         frame: Frame::new(visitor, title, TAB),
         current: None,
         hosts: None,
         platforms: Platform::NAMES,
+        labels: choices(names(fleet, visitor).await?, &fields.labels),
         lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
         cli: cli(visitor, &command),
         api: curl(visitor, method, &path, &body.to_string()),
         check,
         fields,
         error,
-    }
+    })
 }
 
 /// Creates a check.
@@ -244,7 +261,7 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
             let text = format!("The check {} is created. Hosts answer it within seconds.", check.name);
             notice::redirect(visitor.base.link(format_args!("{PATH}/{}", check.id)), &text)
         }
-        Err(error) => render(&form_page(&visitor, None, fields, Some(at_field(error)))),
+        Err(error) => render(form_page(&fleet, &visitor, None, fields, Some(at_field(error))).await, &visitor),
     }
 }
 
@@ -283,7 +300,7 @@ pub async fn show(
             previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
             next: if is_last { String::new() } else { link(asked.page + 1) },
         };
-        let form = form_page(&visitor, Some(Row::new(found)), fields, None);
+        let form = form_page(&fleet, &visitor, Some(Row::new(found)), fields, None).await?;
         Ok(CheckPage { hosts: Some(hosts), ..form })
     };
     shown(&visitor, TAB, made.await)
@@ -301,6 +318,8 @@ pub async fn update(
 impl Edit for Fields {
     type Record = CountedCheck;
 
+    const CHANGED: &'static str = CHANGED;
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<CountedCheck, Error> {
         fleet.host_checks().find(&visitor.context.grant()?, id).await
     }
@@ -313,8 +332,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, _: &CountedCheck) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed the check since you opened it".to_owned())
+    fn what(_: &Self::Record) -> String {
+        "check".to_owned()
+    }
+
+    fn subject(_: &Visitor, found: &Self::Record) -> String {
+        format!("host_check:{}", found.check.id)
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, found: &CountedCheck) -> Result<Response, Error> {
@@ -325,10 +348,10 @@ impl Edit for Fields {
         Ok(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text))
     }
 
-    async fn again(self, _: &Fleet, visitor: &Visitor, found: &CountedCheck, error: Error) -> Response {
+    async fn again(self, fleet: &Fleet, visitor: &Visitor, found: &CountedCheck, error: Error) -> Response {
         let current = (error.code == CHANGED).then(|| Self::of(&found.check));
-        let form = form_page(visitor, Some(Row::new(found.clone())), self, Some(at_field(error)));
-        render(&CheckPage { current, ..form })
+        let made = form_page(fleet, visitor, Some(Row::new(found.clone())), self, Some(at_field(error))).await;
+        render(made.map(|shown| CheckPage { current, ..shown }), visitor)
     }
 }
 

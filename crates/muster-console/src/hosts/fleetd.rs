@@ -27,6 +27,7 @@ use crate::policies::edit::{ProblemRow, problems};
 use crate::request::{Posted, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
+use crate::versioned;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -160,7 +161,9 @@ async fn again(fleet: &Fleet, visitor: &Visitor, mut fields: Fields, error: Erro
     if error.code == CHANGED {
         options.document().clone_into(&mut current);
         fields.version = options.version.to_string();
-        error = Error::new(ErrorKind::Conflict, CHANGED, "somebody else has changed the options since you opened them")
+        let (by, at) = (options.updated_by.as_deref().unwrap_or_default(), options.updated_at());
+        let at = at.unwrap_or_else(|| fleet.now());
+        error = Error::new(ErrorKind::Conflict, CHANGED, versioned::by(fleet, visitor, by, at, "options").await)
             .remedy("the stored text is below; review and save again to overwrite it");
     }
     let status = status_of(error.kind);

@@ -333,6 +333,8 @@ pub async fn update(
 impl Edit for Fields {
     type Record = LabelView;
 
+    const CHANGED: &'static str = CHANGED;
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
         visitor.context.grant::<OsqueryWrite>()?;
         fleet.labels().find(&visitor.context.grant::<OsqueryRead>()?, id).await
@@ -346,8 +348,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, _: &Self::Record) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed the label since you opened it; the stored version is below".to_owned())
+    fn what(_: &Self::Record) -> String {
+        "label".to_owned()
+    }
+
+    fn subject(_: &Visitor, view: &Self::Record) -> String {
+        format!("label:{}", view.label.id)
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, view: &Self::Record) -> Result<Response, Error> {

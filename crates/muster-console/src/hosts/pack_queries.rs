@@ -17,6 +17,7 @@ use super::packs::{MAX_FORM, PATH, after_failure, find, saved};
 use crate::confirm::{Confirm, shown};
 use crate::failure;
 use crate::request::{Id, Posted};
+use crate::versioned::by_whom;
 use crate::visitor::Visitor;
 
 /// What osquery logs of a scheduled query: the word in the form, and what it means.
@@ -185,7 +186,8 @@ fn question(visitor: &Visitor, one: &ScopedPack, form: &Fields) -> Confirm {
 async fn save(fleet: &Fleet, visitor: &Visitor, one: &ScopedPack, form: &Fields) -> Result<ScopedPack, Error> {
     let pack = &one.pack;
     if form.version != pack.version.to_string() {
-        let message = "somebody else has changed the pack since you opened it; its queries are shown as they are now";
+        let who = by_whom(fleet, visitor, &format!("pack:{}", pack.id), "pack").await;
+        let message = format!("{who}; its queries are shown as they are now");
         return Err(
             Error::new(ErrorKind::Conflict, "pack_changed", message).remedy("repeat the change if it is still needed")
         );

@@ -127,7 +127,6 @@ impl Fields {
             description: self.description.clone(),
             platforms: self.platforms.clone(),
             labels: self.labels.clone(),
-            // Browsers send line breaks as CR LF.
             document: self.document.clone(),
             is_of_all: self.is_of_all.is_some(),
             expected: Some(expected),
@@ -308,6 +307,8 @@ pub async fn update(
 impl Edit for Fields {
     type Record = ScopedPack;
 
+    const CHANGED: &'static str = CHANGED;
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
         visitor.context.grant::<OsqueryWrite>()?;
         find(fleet, visitor, id).await
@@ -321,8 +322,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, _: &Self::Record) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed the pack since you opened it; the stored version is below".to_owned())
+    fn what(_: &Self::Record) -> String {
+        "pack".to_owned()
+    }
+
+    fn subject(_: &Visitor, one: &Self::Record) -> String {
+        format!("pack:{}", one.pack.id)
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, one: &Self::Record) -> Result<Response, Error> {

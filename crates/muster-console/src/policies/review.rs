@@ -64,7 +64,6 @@ struct ConflictPage {
 
 /// Shows the review of a draft, or returns to the editor.
 pub async fn review(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, draft): PostedDraft) -> Response {
-    let draft = draft.with_plain_lines();
     if draft.step == "edit" {
         return edit::again(&fleet, &visitor, &id, &draft, None).await;
     }
@@ -100,7 +99,6 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
 
 /// Saves a draft.
 pub async fn save(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, draft): PostedDraft) -> Response {
-    let draft = draft.with_plain_lines();
     match saved(&fleet, &visitor, &id, &draft).await {
         Ok(response) => response,
         Err(error) => refused(&fleet, &visitor, &id, &draft, &error).await,

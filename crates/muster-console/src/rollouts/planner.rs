@@ -101,12 +101,11 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 
 /// Draws the waves of the plan that was entered.
 pub async fn draw(State(fleet): State<Arc<Fleet>>, Posted(visitor, draft): PostedDraft) -> Response {
-    planner(&fleet, &visitor, &draft.with_plain_lines(), None).await
+    planner(&fleet, &visitor, &draft, None).await
 }
 
 /// Starts the rollout.
 pub async fn start(State(fleet): State<Arc<Fleet>>, Posted(visitor, draft): PostedDraft) -> Response {
-    let draft = draft.with_plain_lines();
     match started(&fleet, &visitor, &draft).await {
         Ok(response) => response,
         Err(error) if is_about_the_change(&error) => {

@@ -22,7 +22,7 @@ use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
-use crate::versioned::{Edit, Field, by_somebody, compared};
+use crate::versioned::{Edit, Field, compared};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -221,6 +221,8 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
 impl Edit for Fields {
     type Record = Authorized<OidcProvider, UsersWrite>;
 
+    const CHANGED: &'static str = "provider_changed";
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
         fleet.providers().find(&visitor.context, id).await
     }
@@ -233,8 +235,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(fleet: &Fleet, provider: &Self::Record) -> (&'static str, String) {
-        ("provider_changed", by_somebody("provider", provider.updated_at, fleet.now()))
+    fn what(_: &Self::Record) -> String {
+        "provider".to_owned()
+    }
+
+    fn subject(_: &Visitor, provider: &Self::Record) -> String {
+        format!("oidc_provider:{}", provider.id)
     }
 
     fn fields(&self, provider: &Self::Record) -> Vec<Field> {

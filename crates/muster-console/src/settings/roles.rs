@@ -21,7 +21,7 @@ use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
-use crate::versioned::{Edit, Field, by_somebody};
+use crate::versioned::{Edit, Field};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -180,6 +180,8 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
 impl Edit for Fields {
     type Record = Authorized<Role, RolesWrite>;
 
+    const CHANGED: &'static str = "role_changed";
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
         fleet.roles().find(&visitor.context, id).await
     }
@@ -192,8 +194,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(fleet: &Fleet, role: &Self::Record) -> (&'static str, String) {
-        ("role_changed", by_somebody("role", role.updated_at, fleet.now()))
+    fn what(_: &Self::Record) -> String {
+        "role".to_owned()
+    }
+
+    fn subject(_: &Visitor, role: &Self::Record) -> String {
+        format!("role:{}", role.id)
     }
 
     fn fields(&self, role: &Self::Record) -> Vec<Field> {

@@ -9,7 +9,7 @@ use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName;
 use muster_fleet::Fleet;
-use muster_fleet::space_settings::SpaceSettings;
+use muster_fleet::space_settings::{SpaceSettings, audit_subject};
 use muster_management::error::status_of;
 use serde::Deserialize;
 use serde_json::json;
@@ -109,6 +109,8 @@ pub async fn update(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
 impl Edit for Fields {
     type Record = (SpaceSettings, String);
 
+    const CHANGED: &'static str = "settings_changed";
+
     async fn find(fleet: &Fleet, visitor: &Visitor, _: &str) -> Result<Self::Record, Error> {
         let settings = fleet.space_settings().read(&visitor.context.grant()?).await?;
         let version = settings.version()?;
@@ -123,8 +125,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, _: &Self::Record) -> (&'static str, String) {
-        ("settings_changed", "somebody else has changed the settings since you opened this page".to_owned())
+    fn what(_: &Self::Record) -> String {
+        "settings".to_owned()
+    }
+
+    fn subject(visitor: &Visitor, _: &Self::Record) -> String {
+        audit_subject(visitor.context.space())
     }
 
     fn fields(&self, (settings, version): &Self::Record) -> Vec<Field> {

@@ -22,7 +22,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::links::{Base, Link};
 use crate::request::{Id, Posted, Pressed};
-use crate::versioned::{Edit, Field, by_somebody};
+use crate::versioned::{Edit, Field};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -169,6 +169,8 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Po
 impl Edit for Fields {
     type Record = Authorized<Space, SpacesWrite>;
 
+    const CHANGED: &'static str = "space_changed";
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
         fleet.spaces().find(&visitor.context, id).await
     }
@@ -181,8 +183,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(fleet: &Fleet, space: &Self::Record) -> (&'static str, String) {
-        ("space_changed", by_somebody("space", space.updated_at, fleet.now()))
+    fn what(_: &Self::Record) -> String {
+        "space".to_owned()
+    }
+
+    fn subject(_: &Visitor, space: &Self::Record) -> String {
+        format!("space:{}", space.id)
     }
 
     fn fields(&self, space: &Self::Record) -> Vec<Field> {

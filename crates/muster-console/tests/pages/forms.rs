@@ -27,7 +27,7 @@ async fn settings_of_a_space_that_somebody_else_has_changed_are_not_overwritten_
 }
 
 #[tokio::test]
-async fn a_conflict_shows_every_field_that_differs_and_when_it_was_changed() {
+async fn a_conflict_shows_every_field_that_differs_and_who_changed_it_when() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     pages.post(&cookie, "/settings/roles/new", "name=Tagger&privileges=agents.read").await;
@@ -35,10 +35,14 @@ async fn a_conflict_shows_every_field_that_differs_and_when_it_was_changed() {
         .to_owned();
     let form =
         |description: &str| format!("name=Tagger&description={description}&privileges=agents.read&version={version}");
-    assert_eq!(pages.post(&cookie, "/settings/roles/tagger", &form("theirs")).await.status, 303);
+    let other = pages.log_in("bob", "administrator").await;
+    assert_eq!(pages.post(&other, "/settings/roles/tagger", &form("theirs")).await.status, 303);
     pages.fleet.clock.advance(Duration::from_secs(600));
     let stale = pages.post(&cookie, "/settings/roles/tagger", &form("mine")).await;
-    assert!(stale.status == 409 && stale.html.contains("(10 min ago)"), "{}", stale.html);
+    assert_eq!(stale.status, 409, "{}", stale.html);
+    assert!(stale.html.contains("bob has changed the role since you opened this page (10 min ago)"), "{}", stale.html);
+    let own = pages.post(&other, "/settings/roles/tagger", &form("mine")).await;
+    assert!(own.status == 409 && own.html.contains("ou have changed the role in another window"), "{}", own.html);
     assert!(stale.html.contains("it has now: description: theirs</p>"), "{}", stale.html);
 
     let provider = "id=corp&issuer=https%3A%2F%2Fid.example&client_id=muster&url=https%3A%2F%2Fm.example";
@@ -145,7 +149,6 @@ async fn the_settings_of_an_output_are_tested_from_its_form_without_saving_them(
     let other = form.replace("kind=elasticsearch", "kind=kafka");
     let refused = pages.post(&cookie, "/settings/outputs/new", &other).await;
     assert_eq!(refused.status, 400, "{}", refused.html);
-    assert!(!pages.page(&cookie, "/settings/proxies/new").await.html.contains("Test the connection"));
 }
 
 #[tokio::test]
@@ -244,4 +247,35 @@ async fn the_page_that_approves_a_device_is_one_of_the_pages() {
     let unknown = pages.browse(Method::GET, "/device?user_code=%3Cb%3E", &[accept, ("cookie", &cookie)], "").await;
     assert!(unknown.status.is_client_error() && unknown.html.contains("role=\"alert\""), "{}", unknown.html);
     assert!(!unknown.html.contains("<b>"), "{}", unknown.html);
+}
+
+#[tokio::test]
+async fn connections_of_hosts_proxies_and_download_sources_are_tested_from_their_forms() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    for (path, field) in [("hosts", "host_urls%3A%0A-%20"), ("downloads", "host%3A%20")] {
+        let form = format!("name=main&yaml={field}https%3A%2F%2Fe.example%3A8220&step=test");
+        let new = format!("/settings/{path}/new");
+        let tested = pages.post(&cookie, &new, &form).await;
+        // This server has no network.
+        assert_eq!(tested.status, 200, "{}", tested.html);
+        assert!(
+            tested.html.contains("role=\"alert\"") && tested.html.contains("The test has failed"),
+            "{}",
+            tested.html
+        );
+        assert!(tested.html.contains(">https://e.example:8220</h3>"), "{}", tested.html);
+        assert!(tested.html.contains("this server tests no connections"), "{}", tested.html);
+        assert!(tested.html.contains("value=\"main\"") && tested.html.contains("Nothing is saved."), "{}", tested.html);
+        assert!(!pages.page(&cookie, &format!("/settings/{path}")).await.html.contains("e.example"), "{path}");
+        pages.post(&cookie, &new, &form.replace("&step=test", "&is_default=1")).await;
+        let list = pages.page(&cookie, &format!("/settings/{path}")).await.html;
+        let one = between(&list, &format!("href=\"/settings/{path}/"), "\" title=\"main").to_owned();
+        let again = pages.post(&cookie, &format!("/settings/{path}/{one}"), &form).await;
+        assert!(again.status == 200 && again.html.contains("The test has failed"), "{}", again.html);
+    }
+    let missing = pages.post(&cookie, "/settings/proxies/new", "name=p&yaml=url%3A%20http%3A%2F%2Fp&step=test").await;
+    assert_eq!(missing.status, 200, "the default Fleet Server host is behind it: {}", missing.html);
+    let invalid = pages.post(&cookie, "/settings/hosts/new", "name=h&yaml=&step=test").await;
+    assert!(invalid.status == 400 && invalid.html.contains("host_urls"), "{}", invalid.html);
 }

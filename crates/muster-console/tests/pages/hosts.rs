@@ -317,6 +317,8 @@ async fn a_check_is_created_changed_and_deleted_and_shows_the_hosts_that_fail() 
     assert!(!pages.page(&cookie, &format!("{path}?hosts=passing")).await.html.contains("href=\"/hosts/h-1\""));
     let host = pages.page(&cookie, "/hosts/h-1").await.html;
     assert!(host.contains("fails 1 of 1 checks") && host.contains("Remedy: Ask IT"), "{host}");
+    assert_eq!(host.matches("orbit, which").count(), 1, "the host has no orbit, which is said once: {host}");
+    assert!(!host.contains("osquery, which") && !host.contains("id=\"disk-key\""), "{host}");
 
     assert_eq!(pages.post(&cookie, &path, "version=1&name=disks&query=SELECT+2").await.goes_to(), path);
     let conflict = pages.post(&cookie, &path, "version=1&name=disks&query=SELECT+3").await;

@@ -94,6 +94,17 @@ impl Setup {
         Ok((link, token))
     }
 
+    /// Returns the name of the user whom a link is for; `None` if it is invalid, used or expired.
+    pub async fn name_of(&self, token: &str) -> Result<Option<String>, Error> {
+        let Ok(key) = ApiKey::parse(token) else { return Ok(None) };
+        let store = self.store.identity(&System);
+        let link = store.setup_link(&key.id).await?;
+        let Some(link) = link.filter(|link| key.matches(&link.hash) && link.expires_at > self.clock.now()) else {
+            return Ok(None);
+        };
+        Ok(store.user(&link.user).await?.map(|user| user.name))
+    }
+
     /// Sets the password of the link's user. The link works once.
     pub async fn use_link(&self, token: &str, password: &str, address: Option<IpAddr>) -> Result<User, Error> {
         let now = self.clock.now();

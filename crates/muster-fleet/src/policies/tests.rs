@@ -48,6 +48,7 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
         issuer: Arc::new(crate::output_keys::issuer::NoIssuer),
         openid: Arc::new(crate::identity::openid::NoProviders),
         alert_sender: Arc::new(crate::alerts::sender::NoSender),
+        prober: Arc::new(crate::connection_tests::NoProber),
         settings: FleetSettings {
             urls: OwnUrls { configured: vec![url.into()], derived: None },
             ..FleetSettings::default()

@@ -185,6 +185,9 @@ async fn objects(script: &mut Script) {
         )
         .await;
     script.call("DELETE /outputs/{id}", "es", Value::Null).await;
+    // A proxy is tested with a connection to it.
+    let host = json!({"name": "behind", "host_urls": ["https://behind:8220"], "is_default": true});
+    script.call("POST /fleet_server_hosts", "", host).await;
     for (path, body, change) in [
         (
             "/fleet_server_hosts",
@@ -202,8 +205,11 @@ async fn objects(script: &mut Script) {
             json!({"name": "o", "host": "https://n/"}),
         ),
     ] {
+        let tested = body.clone();
         script.call(&format!("POST {path}"), "", body).await;
         script.call(&format!("PUT {path}/{{id}}"), "o", change).await;
+        script.call(&format!("POST {path}/{{id}}/_test"), "o", json!({})).await;
+        script.call(&format!("POST {path}/_test"), "", tested).await;
         script.call(&format!("DELETE {path}/{{id}}"), "o", Value::Null).await;
     }
     for path in ["/enrollment_api_keys", "/enrollment-api-keys"] {

@@ -9,6 +9,7 @@ mod audit;
 mod audited;
 mod changes;
 mod client;
+mod connection_tests;
 mod conventions;
 mod devices;
 mod documented;

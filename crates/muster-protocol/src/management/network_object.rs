@@ -47,3 +47,37 @@ pub struct NetworkObject {
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
+
+/// Result of a connection test: `POST /fleet_server_hosts/{id}/_test` and the like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct ConnectionTest {
+    /// Whether this server could use every address as an agent would.
+    pub usable: bool,
+    /// One test for each address; empty for a dry run.
+    pub addresses: Vec<AddressTest>,
+}
+
+/// Test of one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct AddressTest {
+    /// Scheme, host and port.
+    pub address: String,
+    /// Whether all steps passed.
+    pub usable: bool,
+    /// The steps in their order; the first that fails is the last.
+    pub steps: Vec<TestStep>,
+}
+
+/// Step of a connection test.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct TestStep {
+    /// `settings`, `resolve`, `connect`, `proxy`, `tls` or `response`.
+    pub step: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What was found, or why the step failed.
+    pub message: String,
+    /// What to do about a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}

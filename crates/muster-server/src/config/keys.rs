@@ -178,7 +178,7 @@ fn outgoing() -> Vec<Definition> {
         Kind::Flag,
         Raw::Flag(false),
         None,
-        "Permit the server to connect to loopback and link-local addresses, to the addresses of its own interfaces, and to those of cloud metadata\nservices: for alerts, and to issue the keys of outputs. Without it, administrators of a space cannot use alerts and outputs to reach\nservices of the server's own host.",
+        "Permit the server to connect to loopback and link-local addresses, to the addresses of its own interfaces, and to those of cloud metadata\nservices: for alerts, to issue the keys of outputs, and for connection tests. Without it, administrators of a space cannot use alerts and outputs to reach\nservices of the server's own host.",
     )]
 }
 

@@ -13,6 +13,7 @@ use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_elasticsearch::SecurityApi;
 use muster_notify::Senders;
+use muster_probe::Probes;
 use muster_store::copy::Place;
 use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
@@ -90,6 +91,7 @@ pub(super) async fn fleet(
         issuer: Arc::new(SecurityApi::new(config.local_targets)),
         openid: Arc::new(OpenIdClients::default()),
         alert_sender: Arc::new(Senders::new(config.local_targets)),
+        prober: Arc::new(Probes::new(config.local_targets)),
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);

@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::network_object::{NetworkObject, NetworkRoute};
+use muster_protocol::management::network_object::{AddressTest, ConnectionTest, NetworkObject, NetworkRoute};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_yaml, wide};
 
 /// A noun: a kind of network objects, with the flags of its fields.
 pub trait NetworkNoun: Args {
@@ -31,6 +32,7 @@ pub struct Verbs {
     create: &'static str,
     update: &'static str,
     delete: &'static str,
+    test: &'static str,
 }
 
 /// Verbs of a noun.
@@ -46,6 +48,8 @@ pub enum NetworkCommand<N: NetworkNoun> {
     Update(UpdateArgs<N>),
     #[command(about = N::ABOUT.delete, after_help = N::EXAMPLES.delete)]
     Delete(DeleteArgs),
+    #[command(about = N::ABOUT.test, after_help = N::EXAMPLES.test)]
+    Test(TestArgs),
 }
 
 /// Flags of `list`.
@@ -100,6 +104,15 @@ pub struct DeleteArgs {
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
+}
+
+/// Flags of `test`.
+#[derive(Args, Debug)]
+pub struct TestArgs {
+    /// Name or id
+    name: String,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 /// Flags of `server-host create` and `update`.
@@ -184,6 +197,7 @@ impl NetworkNoun for ServerHostFields {
         create: "Create a Fleet Server host: a set of URLs at which agents reach the fleet",
         update: "Change a Fleet Server host; policies that use it get a new revision",
         delete: "Delete a Fleet Server host; policies that use it change to the default",
+        test: "Test from the server whether a Fleet Server answers at each URL",
     };
     const EXAMPLES: Verbs = Verbs {
         list: "Examples:\n  muster server-host list\n  muster server-host list --output json",
@@ -193,6 +207,7 @@ impl NetworkNoun for ServerHostFields {
         update: "Examples:\n  muster server-host update main --address https://one.example.com:8220 \
             --address https://two.example.com:8220\n  muster server-host update branch --no-proxy",
         delete: "Examples:\n  muster server-host delete branch --yes",
+        test: "Examples:\n  muster server-host test main\n  muster server-host test main --output json",
     };
 
     async fn fields(self, client: &Client) -> Result<Map<String, Value>, Failed> {
@@ -215,6 +230,7 @@ impl NetworkNoun for ProxyFields {
         create: "Create a proxy for agents",
         update: "Change a proxy; policies that use it get a new revision",
         delete: "Delete a proxy; connections through it become direct",
+        test: "Test from the server whether a proxy connects to the default Fleet Server host",
     };
     const EXAMPLES: Verbs = Verbs {
         list: "Examples:\n  muster proxy list\n  muster proxy list --output json",
@@ -223,6 +239,7 @@ impl NetworkNoun for ProxyFields {
             muster proxy create branch --address http://10.0.0.1:3128 --header X-Site=7",
         update: "Examples:\n  muster proxy update corporate --address http://proxy2.example.com:3128",
         delete: "Examples:\n  muster proxy delete corporate --yes",
+        test: "Examples:\n  muster proxy test corporate",
     };
 
     async fn fields(self, _: &Client) -> Result<Map<String, Value>, Failed> {
@@ -245,6 +262,7 @@ impl NetworkNoun for DownloadSourceFields {
         create: "Create a download source, from which agents download their binaries",
         update: "Change a download source; policies that use it get a new revision",
         delete: "Delete a download source; policies that use it change to the default",
+        test: "Test from the server whether a download source has packages of agents",
     };
     const EXAMPLES: Verbs = Verbs {
         list: "Examples:\n  muster download-source list\n  muster download-source list --output json",
@@ -252,6 +270,7 @@ impl NetworkNoun for DownloadSourceFields {
         create: "Examples:\n  muster download-source create mirror --address https://mirror.example.com/downloads/ --default",
         update: "Examples:\n  muster download-source update mirror --proxy corporate",
         delete: "Examples:\n  muster download-source delete mirror --yes",
+        test: "Examples:\n  muster download-source test mirror",
     };
 
     async fn fields(self, client: &Client) -> Result<Map<String, Value>, Failed> {
@@ -290,6 +309,7 @@ impl<N: NetworkNoun> NetworkCommand<N> {
             Self::Create(args) => args.run(client).await,
             Self::Update(args) => args.run(client).await,
             Self::Delete(args) => args.run::<N>(client).await,
+            Self::Test(args) => args.run::<N>(client).await,
         }
     }
 }
@@ -326,6 +346,60 @@ impl DeleteArgs {
         let gone = client.delete_network_object(N::ROUTE, &found.id).await?;
         super::print_line(gone.id)
     }
+}
+
+/// A step of a test, with its address.
+#[derive(Serialize)]
+struct StepRow {
+    address: String,
+    step: String,
+    passed: bool,
+    message: String,
+}
+
+const STEPS: &[Column<StepRow>] = &[
+    column("ADDRESS", |row| row.address.clone()),
+    column("STEP", |row| row.step.clone()),
+    column("RESULT", |row| if row.passed { "passed" } else { "failed" }.to_owned()),
+    column("MESSAGE", |row| row.message.clone()),
+];
+
+fn rows(test: AddressTest) -> impl Iterator<Item = StepRow> {
+    let AddressTest { address, steps, .. } = test;
+    steps.into_iter().map(move |step| StepRow {
+        address: address.clone(),
+        step: step.step,
+        passed: step.passed,
+        message: step.message,
+    })
+}
+
+impl TestArgs {
+    async fn run<N: NetworkNoun>(self, client: &Client) -> Result<(), Failed> {
+        let found = find::<N>(client, &self.name).await?;
+        let test = client.test_network_object(N::ROUTE, &found.id).await?;
+        let failure = failure_of(&test);
+        match self.output.output {
+            Format::Json => print_json(&test)?,
+            Format::Yaml => print_yaml(&test)?,
+            format => {
+                let rows: Vec<StepRow> = test.addresses.into_iter().flat_map(rows).collect();
+                print_list(&rows, format, STEPS, |row| row.address.clone())?;
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Returns the first failure, so that scripts see it from the exit code.
+fn failure_of(test: &ConnectionTest) -> Option<Failed> {
+    let failed = test.addresses.iter().flat_map(|one| one.steps.iter().map(move |step| (one, step)));
+    let (address, step) = failed.into_iter().find(|(_, step)| !step.passed)?;
+    let failed = Failed::new(format!("{}: {}", address.address, step.message));
+    Some(match &step.remedy {
+        Some(remedy) => failed.remedy(remedy),
+        None => failed,
+    })
 }
 
 /// Returns the object with this id, else with this name.

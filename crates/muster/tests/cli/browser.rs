@@ -120,6 +120,13 @@ impl Browser {
         self.post("/execute/sync", &json!({"script": script, "args": [selector, value]}));
     }
 
+    /// Chooses a file in a field of a form, as the dialog of the system does.
+    pub fn choose_file(&self, selector: &str, path: &str) {
+        let found = self.post("/element", &json!({"using": "css selector", "value": selector}));
+        let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+        self.post(&format!("/element/{id}/value"), &json!({"text": path}));
+    }
+
     /// Clicks an element.
     #[track_caller]
     pub fn click(&self, selector: &str) {

@@ -49,4 +49,5 @@ mod web_pages;
 mod web_policies;
 mod web_scripts;
 mod web_settings;
+mod web_uploads;
 mod world;

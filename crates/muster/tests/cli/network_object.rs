@@ -1,6 +1,6 @@
 //! `muster server-host`, `proxy` and `download-source`.
 
-use crate::world::{fails, file, json, ok};
+use crate::world::{fails, file, json, ok, run};
 
 #[test]
 fn network_objects_are_created_changed_and_deleted() {
@@ -57,4 +57,26 @@ fn network_objects_are_marked_as_default() {
     }
     assert!(ok(&["proxy", "list", "--output", "json"]).starts_with('['));
     fails(3, &["server-host", "delete", "nothing", "--yes"]);
+}
+
+#[test]
+fn connections_are_tested_and_the_exit_code_tells_the_result() {
+    ok(&["server-host", "create", "unreachable", "--id", "unreachable", "--address", "https://fleet.invalid:8220"]);
+    let ran = run(&["server-host", "test", "unreachable"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("resolve") && ran.out.contains("failed"), "{}", ran.out);
+    assert!(ran.err.contains("https://fleet.invalid:8220: cannot resolve") && ran.err.contains("hint:"), "{}", ran.err);
+    let ran = run(&["server-host", "test", "unreachable", "--output", "json"]);
+    let printed: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, &printed["usable"]), (1, &false.into()), "{printed}");
+    ok(&["server-host", "delete", "unreachable", "--yes"]);
+
+    // The server of these tests does not connect to its own host.
+    ok(&["download-source", "create", "own", "--address", "http://127.0.0.1:9/"]);
+    let told = run(&["download-source", "test", "own"]).err;
+    assert!(told.contains("outgoing.allow_local_targets"), "{told}");
+    ok(&["download-source", "delete", "own", "--yes"]);
+    ok(&["proxy", "create", "tested", "--address", "http://proxy.invalid:3128"]);
+    assert!(run(&["proxy", "test", "tested"]).err.contains("proxy.invalid"));
+    ok(&["proxy", "delete", "tested", "--yes"]);
 }

@@ -46,6 +46,7 @@ struct ListPage {
     /// Part of links to the form of an install: the host that was chosen.
     host: String,
     lacks_install: &'static str,
+    lacks_write: &'static str,
     cli: String,
     api: String,
 }
@@ -94,6 +95,7 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
             runs: runs(&fleet, &visitor, &mut people, |_| true).await?,
             host: if asked.host.is_empty() { String::new() } else { format!("?host={}", encoded(&asked.host)) },
             lacks_install: visitor.lacks(PrivilegeName::SoftwareInstall),
+            lacks_write: visitor.lacks(PrivilegeName::InstallersWrite),
             cli: cli(&visitor, "software installer list"),
             api: curl(&visitor, "GET", INSTALLERS_API, ""),
         })

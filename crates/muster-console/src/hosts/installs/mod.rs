@@ -4,6 +4,7 @@ mod installers;
 pub mod on_host;
 mod run;
 mod start;
+mod upload;
 
 use axum::routing::{get, post};
 use muster_core::install::{InstallKind, InstallRun};
@@ -25,6 +26,7 @@ const INSTALLS_API: &str = "/api/v1/software/installs";
 pub fn pages() -> Vec<Route> {
     vec![
         (INSTALLERS, get(installers::list)),
+        ("/software/installers/new", get(upload::ask)),
         ("/software/installers/{id}", get(installers::show)),
         ("/software/installers/{id}/install", get(start::ask).post(start::run)),
         ("/software/installers/{id}/delete", get(installers::ask_to_delete).post(installers::delete)),

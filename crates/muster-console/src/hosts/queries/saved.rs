@@ -156,6 +156,8 @@ pub async fn update(
 impl Edit for Fields {
     type Record = SavedQuery;
 
+    const CHANGED: &'static str = CHANGED;
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<SavedQuery, Error> {
         find(fleet, visitor, id).await
     }
@@ -168,8 +170,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, _: &SavedQuery) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed the query since you opened it".to_owned())
+    fn what(_: &Self::Record) -> String {
+        "query".to_owned()
+    }
+
+    fn subject(_: &Visitor, query: &Self::Record) -> String {
+        format!("saved_query:{}", query.id)
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, query: &SavedQuery) -> Result<Response, Error> {

@@ -156,6 +156,8 @@ pub async fn update(
 impl Edit for Fields {
     type Record = SavedScript;
 
+    const CHANGED: &'static str = CHANGED;
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<SavedScript, Error> {
         find(fleet, visitor, id).await
     }
@@ -168,8 +170,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(_: &Fleet, _: &SavedScript) -> (&'static str, String) {
-        (CHANGED, "somebody else has changed the script since you opened it".to_owned())
+    fn what(_: &Self::Record) -> String {
+        "script".to_owned()
+    }
+
+    fn subject(_: &Visitor, script: &Self::Record) -> String {
+        format!("saved_script:{}", script.id)
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, script: &SavedScript) -> Result<Response, Error> {

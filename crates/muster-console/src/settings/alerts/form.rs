@@ -22,7 +22,7 @@ use super::{API, Row, TAB};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
-use crate::versioned::{Edit, Field, by_somebody, compared};
+use crate::versioned::{Edit, Field, compared};
 use crate::visitor::Visitor;
 use crate::{failure, notice};
 
@@ -268,6 +268,8 @@ fn saved(visitor: &Visitor, receiver: &Receiver, done: &str) -> Response {
 impl Edit for Fields {
     type Record = (Authorized<Receiver, AlertsWrite>, Progress);
 
+    const CHANGED: &'static str = "receiver_changed";
+
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Self::Record, Error> {
         let receiver = fleet.alerts().find::<AlertsWrite>(&visitor.context, id).await?;
         let progress = fleet.alerts().progress(&receiver).await?;
@@ -282,9 +284,12 @@ impl Edit for Fields {
         &mut self.version
     }
 
-    fn changed(fleet: &Fleet, (receiver, _): &Self::Record) -> (&'static str, String) {
-        let target = super::target(&receiver.target);
-        ("receiver_changed", by_somebody(&format!("receiver for {target}"), receiver.updated_at, fleet.now()))
+    fn what((receiver, _): &Self::Record) -> String {
+        format!("receiver for {}", super::target(&receiver.target))
+    }
+
+    fn subject(_: &Visitor, (receiver, _): &Self::Record) -> String {
+        format!("alert_receiver:{}", receiver.id)
     }
 
     fn fields(&self, (receiver, _): &Self::Record) -> Vec<Field> {

@@ -7,6 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use muster_core::connection_test::Tested;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_management::error::status_of;
@@ -19,7 +20,7 @@ use super::{Draft, Kind, Record};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
-use crate::versioned::{Edit, Field, by_somebody, update_to};
+use crate::versioned::{Edit, Field, update_to};
 use crate::visitor::Visitor;
 use crate::{failure, notice, terraform};
 
@@ -43,9 +44,6 @@ pub struct Fields {
     step: String,
 }
 
-/// Result of a test: what answers, or why it cannot be used.
-type Tested = Result<String, String>;
-
 #[derive(Template)]
 #[template(path = "settings/object.html")]
 struct ObjectPage {
@@ -61,11 +59,17 @@ struct ObjectPage {
     /// The object as somebody else has changed it in the meantime.
     current: String,
     health: Option<(String, String)>,
-    has_test: bool,
-    tested: Option<Tested>,
+    tested: Option<Vec<Tested>>,
     cli: String,
     api: String,
     terraform: String,
+}
+
+impl ObjectPage {
+    /// Whether every address of the test can be used.
+    fn has_passed(&self) -> bool {
+        self.tested.iter().flatten().all(Tested::is_usable)
+    }
 }
 
 /// Shows the form of a new object.
@@ -114,7 +118,7 @@ async fn render<K: Kind>(
     visitor: &Visitor,
     id: String,
     fields: Fields,
-    outcome: Result<Option<Tested>, Error>,
+    outcome: Result<Option<Vec<Tested>>, Error>,
 ) -> Response {
     let (tested, error) = match outcome {
         Ok(tested) => (tested, None),
@@ -138,7 +142,6 @@ async fn render<K: Kind>(
         lacks: visitor.lacks(K::WRITE),
         current: current.unwrap_or_default(),
         health: health.ok().flatten(),
-        has_test: K::HAS_TEST,
         tested,
         fields,
         cli,
@@ -217,8 +220,9 @@ fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Err
 }
 
 /// Connects to what the form describes, and shows the form with the result. Nothing is saved.
-async fn tested<K: Kind>(fleet: &Fleet, visitor: &Visitor, id: String, fields: Fields) -> Response {
-    let made = async { K::test(fleet, &visitor.context, draft::<K>(&fields, None)?).await };
+async fn tested<K: Kind>(fleet: &Fleet, visitor: &Visitor, record: Option<&Record>, fields: Fields) -> Response {
+    let id = record.map(|record| record.id.clone()).unwrap_or_default();
+    let made = async { K::test(fleet, &visitor.context, &id, draft::<K>(&fields, record)?).await };
     let outcome = made.await.map(Some);
     render::<K>(fleet, visitor, id, fields, outcome).await
 }
@@ -229,7 +233,7 @@ pub async fn create<K: Kind>(
     Posted(visitor, fields): Posted<Fields, MAX_FORM>,
 ) -> Response {
     if fields.step == TEST {
-        return tested::<K>(&fleet, &visitor, String::new(), fields).await;
+        return tested::<K>(&fleet, &visitor, None, fields).await;
     }
     let made = async { K::create(&fleet, &visitor.context, draft::<K>(&fields, None)?).await };
     match made.await {
@@ -246,7 +250,7 @@ pub async fn update<K: Kind>(
 ) -> Response {
     if fields.step == TEST {
         return match K::find(&fleet, &visitor.context, &id).await {
-            Ok(record) => tested::<K>(&fleet, &visitor, record.id, fields).await,
+            Ok(record) => tested::<K>(&fleet, &visitor, Some(&record), fields).await,
             Err(error) => failure::inside(&visitor, &error, TAB),
         };
     }
@@ -258,6 +262,8 @@ struct OfKind<K>(Fields, PhantomData<fn() -> K>);
 
 impl<K: Kind> Edit for OfKind<K> {
     type Record = Record;
+
+    const CHANGED: &'static str = CHANGED;
 
     async fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Record, Error> {
         K::find(fleet, &visitor.context, id).await
@@ -271,9 +277,13 @@ impl<K: Kind> Edit for OfKind<K> {
         &mut self.0.seen
     }
 
-    fn changed(fleet: &Fleet, record: &Record) -> (&'static str, String) {
-        let what = format!("{} {:?}", K::THE.trim_start_matches("The "), record.name);
-        (CHANGED, by_somebody(&what, record.updated_at, fleet.now()) + "; the current version is below")
+    fn what(record: &Self::Record) -> String {
+        format!("{} {:?}", K::THE.trim_start_matches("The "), record.name)
+    }
+
+    fn subject(_: &Visitor, record: &Self::Record) -> String {
+        // The audit log has underscores in the words of the command line.
+        format!("{}:{}", K::CLI.replace('-', "_"), record.id)
     }
 
     fn fields(&self, record: &Record) -> Vec<Field> {

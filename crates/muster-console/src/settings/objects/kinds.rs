@@ -2,6 +2,7 @@
 
 use muster_core::Error;
 use muster_core::authorization::{OpContext, OutputsRead, PrivilegeName};
+use muster_core::connection_test::{Failure, Step, StepName, Tested, origin_of};
 use muster_core::network_object::NetworkObject;
 use muster_core::output::Output;
 use muster_fleet::Fleet;
@@ -50,9 +51,6 @@ pub trait Kind: 'static {
     /// A document with which a new object begins.
     const SAMPLE: &'static str;
 
-    /// Whether this server can connect to what an object describes.
-    const HAS_TEST: bool = false;
-
     /// Returns all objects.
     fn list(fleet: &Fleet, context: &OpContext) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
     /// Returns an object.
@@ -74,14 +72,14 @@ pub trait Kind: 'static {
         context: &OpContext,
         id: &str,
     ) -> impl Future<Output = Result<Option<(String, String)>, Error>> + Send;
-    /// Connects to what a form describes, without saving it. Returns what answers, or why it cannot be used.
+    /// Connects to what a form describes, without saving it. `id` is that of the object that the form changes; empty for a new
+    /// one.
     fn test(
-        _fleet: &Fleet,
-        _context: &OpContext,
-        _draft: Draft,
-    ) -> impl Future<Output = Result<Result<String, String>, Error>> + Send {
-        async { Err(Error::invalid("step", "there is no test of such objects")) }
-    }
+        fleet: &Fleet,
+        context: &OpContext,
+        id: &str,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Vec<Tested>, Error>> + Send;
 }
 
 /// Outputs.
@@ -110,7 +108,6 @@ impl Kind for Outputs {
     const TYPES: &'static [&'static str] = &["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
     const HAS_DEFAULT: bool = true;
     const SAMPLE: &'static str = "hosts:\n- https://elasticsearch.example:9200\n";
-    const HAS_TEST: bool = true;
 
     async fn list(fleet: &Fleet, context: &OpContext) -> Result<Vec<Record>, Error> {
         Ok(fleet.outputs().list(&context.grant()?).await?.into_iter().map(of_output).collect())
@@ -138,9 +135,18 @@ impl Kind for Outputs {
         Ok(Some((health.state.to_owned(), health.message)))
     }
 
-    async fn test(fleet: &Fleet, context: &OpContext, draft: Draft) -> Result<Result<String, String>, Error> {
+    async fn test(fleet: &Fleet, context: &OpContext, _: &str, mut draft: Draft) -> Result<Vec<Tested>, Error> {
+        // What a change removes is absent from the settings that are tested.
+        draft.fields.retain(|_, value| !value.is_null());
+        let hosts = draft.fields.get("hosts").and_then(Value::as_array).into_iter().flatten();
+        let url = hosts.filter_map(Value::as_str).map(origin_of).collect::<Vec<_>>().join(", ");
         let tested = fleet.outputs().test(&context.grant()?, output_draft(draft)).await?;
-        Ok(tested.map(|version| format!("Elasticsearch {version}")).map_err(|error| error.to_string()))
+        let remedy = "correct the settings or the cluster, and test again".to_owned();
+        let outcome = match tested {
+            Ok(version) => Ok(format!("Elasticsearch {version} answers")),
+            Err(error) => Err(Failure { reason: error.to_string(), remedy }),
+        };
+        Ok(vec![Tested { url, steps: vec![Step { name: StepName::Response, outcome }] }])
     }
 }
 
@@ -246,6 +252,14 @@ macro_rules! network_kinds {
 
             async fn health(_: &Fleet, _: &OpContext, _: &str) -> Result<Option<(String, String)>, Error> {
                 Ok(None)
+            }
+
+            async fn test(fleet: &Fleet, context: &OpContext, id: &str, draft: Draft) -> Result<Vec<Tested>, Error> {
+                let (service, draft) = (fleet.$service(), network_draft(draft, $has_default));
+                match id {
+                    "" => service.test_new(&context.grant()?, draft).await,
+                    id => service.test(&service.find_to_change(context, id).await?, draft).await,
+                }
             }
         }
     )+};

@@ -6,7 +6,7 @@
 mod agent;
 mod inputs;
 mod keys;
-mod network;
+pub(crate) mod network;
 mod outputs;
 mod overrides;
 mod permissions;

@@ -53,7 +53,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Returns `fleet` for a Fleet Server host. Its own TLS settings take precedence over those of its proxy.
-fn reached_by(host: &NetworkObject, shared: &Shared) -> Map<String, Value> {
+pub(crate) fn reached_by(host: &NetworkObject, shared: &Shared) -> Map<String, Value> {
     let mut fleet = proxy_of(host, shared).map(through_with_tls).unwrap_or_default();
     fleet.insert("hosts".into(), host.field("host_urls").cloned().unwrap_or_default());
     let ssl: Map<String, Value> = HOST_SSL
@@ -70,7 +70,7 @@ fn reached_by(host: &NetworkObject, shared: &Shared) -> Map<String, Value> {
 }
 
 /// Returns `agent.download` for a download source. Its own TLS settings take precedence over those of its proxy.
-fn downloaded_from(source: &NetworkObject, shared: &Shared) -> Map<String, Value> {
+pub(crate) fn downloaded_from(source: &NetworkObject, shared: &Shared) -> Map<String, Value> {
     let mut download = proxy_of(source, shared).map(through_with_tls).unwrap_or_default();
     download.insert("sourceURI".into(), source.field("host").cloned().unwrap_or_default());
     let given = ["ssl", "auth", "secrets"].iter();
@@ -106,7 +106,7 @@ fn through(proxy: &NetworkObject) -> Map<String, Value> {
 }
 
 /// Returns the same, with the certificates that the proxy requires and has.
-fn through_with_tls(proxy: &NetworkObject) -> Map<String, Value> {
+pub(crate) fn through_with_tls(proxy: &NetworkObject) -> Map<String, Value> {
     let mut settings = through(proxy);
     let mut ssl = Map::new();
     ssl.extend(proxy.field("certificate_authorities").map(|ca| ("certificate_authorities".to_owned(), json!([ca]))));
