@@ -49,6 +49,8 @@ CREATE TABLE agents (
     first_address TEXT NOT NULL,
     last_address TEXT NOT NULL,
     inactivity_timeout INTEGER,
+    -- Seconds.
+    contact_interval INTEGER NOT NULL,
     status TEXT NOT NULL,
     status_deadline INTEGER,
     active INTEGER NOT NULL,
