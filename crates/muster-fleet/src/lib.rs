@@ -70,6 +70,7 @@ pub mod packs;
 pub mod policies;
 pub mod policy_cache;
 mod policy_objects;
+pub mod query_failures;
 mod record_versions;
 mod records;
 mod reenroll;
@@ -165,6 +166,7 @@ use self::output_keys::issuer::KeyIssuer;
 use self::outputs::Outputs;
 use self::packs::Packs;
 use self::policies::Policies;
+use self::query_failures::QueryFailures;
 use self::refusals::Refusals;
 use self::registry::Registry;
 use self::respond::Responses;
@@ -214,6 +216,7 @@ pub struct Fleet {
     labels: Arc<Labels>,
     host_logs: HostLogs,
     software: Arc<SoftwareInventory>,
+    query_failures: Arc<QueryFailures>,
     saved_queries: SavedQueries,
     packs: Packs,
     rollouts: Arc<Rollouts>,
@@ -318,6 +321,7 @@ impl Fleet {
             labels: Arc::clone(&wiring.labels),
             host_logs: wiring.host_logs(),
             software: Arc::new(wiring.software()),
+            query_failures: Arc::clone(&wiring.query_failures),
             saved_queries: wiring.saved_queries(),
             packs: wiring.packs(),
             responses: wiring.responses(&actions, &policies),

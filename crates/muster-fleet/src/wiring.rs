@@ -57,6 +57,7 @@ use super::packs::Packs;
 use super::policies::Policies;
 use super::policy_cache::PolicyCache;
 use super::policy_objects::PolicyObjects;
+use super::query_failures::QueryFailures;
 use super::records::Records;
 use super::registry::Registry;
 use super::respond::Responses;
@@ -89,6 +90,7 @@ pub(crate) struct Wiring {
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) currency: Arc<Currency>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
+    pub(crate) query_failures: Arc<QueryFailures>,
     pub(crate) host_checks: Arc<HostChecks>,
     pub(crate) labels: Arc<Labels>,
     pub(crate) members: Arc<Members>,
@@ -120,12 +122,18 @@ impl Wiring {
         let store = Arc::new(WatchedStore::new(store));
         let registry = Arc::new(Registry::default());
         let labels = Arc::new(Labels::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy)));
+        let fleetd_options = Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&labels)));
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
             urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
             currency: Arc::new(Currency::new(Arc::clone(&store))),
-            fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&labels))),
+            query_failures: Arc::new(QueryFailures::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&fleetd_options),
+            )),
+            fleetd_options,
             host_checks: Arc::new(HostChecks::new(
                 Arc::clone(&store),
                 Arc::clone(&clock),
@@ -279,7 +287,7 @@ impl Wiring {
     }
 
     pub(crate) fn host_logs(&self) -> HostLogs {
-        HostLogs::new(self.clock())
+        HostLogs::new(self.clock(), Arc::clone(&self.fleetd_options), Arc::clone(&self.query_failures))
     }
 
     pub(crate) fn change_log(&self) -> ChangeLog {

@@ -97,11 +97,7 @@ impl Options {
         all
     }
 
-    fn config<'a>(
-        &self,
-        platform: Option<Platform>,
-        packs: impl IntoIterator<Item = &'a Pack>,
-    ) -> Map<String, Value> {
+    fn config<'a>(&self, platform: Option<Platform>, packs: impl IntoIterator<Item = &'a Pack>) -> Map<String, Value> {
         let overrides = self.value.pointer("/overrides/platforms").and_then(Value::as_object);
         let own = overrides.zip(platform).and_then(|(all, platform)| all.get(platform.as_str()));
         let config = own.filter(|config| !config.is_null()).or_else(|| self.value.get("config"));

@@ -26,7 +26,8 @@ const MAX_NAME: usize = 256;
 const MAX_ERROR: usize = 512;
 /// Interval of a query that is not in the configuration of its host.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Time by which the failure of a query may reach the server later than its interval. Half of it is the minimum time between two writes.
+/// Time by which the failure of a query may reach the server later than its interval. A query that fails with every run costs a write in
+/// half of it at most.
 const SLACK: Duration = Duration::from_secs(3_600);
 
 /// What the server follows of a configuration.
@@ -79,8 +80,23 @@ impl Schedule {
         self.elsewhere.is_empty()
     }
 
+    /// Returns from when on a failure that was stored at `now` is stored again.
+    pub fn renewed_at(&self, name: &str, now: Timestamp) -> Timestamp {
+        now.plus(self.life(name) - self.margin(name))
+    }
+
     fn interval(&self, name: &str) -> Duration {
         self.intervals.get(name).map_or(UNKNOWN_INTERVAL, |seconds| Duration::from_secs(*seconds))
+    }
+
+    /// Time after which a query that failed counts as working: two runs without an error, and the time that a log may take.
+    fn life(&self, name: &str) -> Duration {
+        2 * self.interval(name) + SLACK
+    }
+
+    /// Remaining time with which a failure is stored again: the next one, after another interval, comes before the end.
+    fn margin(&self, name: &str) -> Duration {
+        self.interval(name) / 2 + SLACK / 2
     }
 }
 
@@ -187,11 +203,6 @@ pub fn denylisted_names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSe
     shortened.map(Cow::into_owned).take(MAX_FAILURES).collect()
 }
 
-/// Returns the time before which the same failure of a query is no news.
-pub fn next_write(schedule: &Schedule, name: &str, now: Timestamp) -> Timestamp {
-    now.plus(schedule.interval(name) / 2 + SLACK / 2)
-}
-
 /// Decides what changes with queries that failed on a host, of which these failures are known.
 pub fn decide_failed(
     known: &[QueryFailure],
@@ -205,13 +216,13 @@ pub fn decide_failed(
     let mut changes = FailureChanges::default();
     for (name, error) in failed {
         let before = live().find(|failure| failure.name == *name);
-        let until = now.plus(2 * schedule.interval(name) + SLACK);
+        let until = now.plus(schedule.life(name));
         match before {
             // It failed before osqueryd gave it up: the lines of logs come later.
             Some(before) if before.is_denylisted() => continue,
             Some(before) => {
                 let is_same = before.error.as_ref() == Some(error);
-                let is_fresh = before.until.is_some_and(|known| known > next_write(schedule, name, now));
+                let is_fresh = before.until.is_some_and(|known| known > now.plus(schedule.margin(name)));
                 if is_same && is_fresh {
                     continue;
                 }
@@ -301,7 +312,8 @@ mod tests {
         ]);
         let found = failures_in(&data.to_string());
         assert_eq!(found, BTreeMap::from([("pack/a/b".to_owned(), "no such column: y".to_owned())]));
-        let many: Vec<Value> = (0..99).map(|at| line(&format!("{FAILED}{at}{}: {}", "n".repeat(999), "é".repeat(999)))).collect();
+        let many: Vec<Value> =
+            (0..99).map(|at| line(&format!("{FAILED}{at}{}: {}", "n".repeat(999), "é".repeat(999)))).collect();
         let found = failures_in(&Value::from(many).to_string());
         assert_eq!(found.len(), MAX_FAILURES);
         assert!(found.iter().all(|(name, error)| name.len() <= MAX_NAME && error.len() <= MAX_ERROR));
@@ -330,7 +342,10 @@ mod tests {
         assert_eq!(known.len(), 2);
         assert!(decide_denylisted(&known, &names, at(9)).is_empty());
         let failed = BTreeMap::from([("a".to_owned(), "x".to_owned())]);
-        assert!(decide_failed(&known, &failed, &Schedule::default(), at(9)).is_empty(), "from before it was denylisted");
+        assert!(
+            decide_failed(&known, &failed, &Schedule::default(), at(9)).is_empty(),
+            "from before it was denylisted"
+        );
         let changes = decide_denylisted(&known, &denylisted_names(["b", "c"]), at(9));
         assert_eq!((changes.put[0].name.as_str(), changes.remove), ("c", vec!["a".to_owned()]));
         let many: Vec<String> = (0..99).map(|at| at.to_string()).collect();
