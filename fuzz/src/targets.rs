@@ -234,7 +234,7 @@ pub fn fleetd_request(data: &[u8]) {
     fleetd_software(&text);
     let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
     let Some(kind) = LogType::parse(&log.log_type) else { return };
-    let from = Sender { space: "default", host: "h", agent: "a" };
+    let from = Sender { space: "default", host: "h", agent: "a", schedule: None };
     let Ok(lines) = log_lines::lines(json_of(log.data), kind, from, Timestamp::default()) else { return };
     for line in lines.lines() {
         // As text: a string may contain half of a surrogate pair, which is no value.

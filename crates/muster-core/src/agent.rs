@@ -314,6 +314,9 @@ pub struct AgentRecord {
     /// Inactivity timeout of the policy; `None` means never inactive. A copy, so that the status is evaluated without
     /// reading the policy; changes of the policy update it.
     pub inactivity_timeout: Option<Duration>,
+    /// Seconds between two requests, by the configuration that the agent was sent last; 0 unless that delays its status "offline"
+    /// ([`stored_interval`](crate::status::stored_interval)).
+    pub contact_interval: u32,
 }
 
 /// Documents that an agent reports, stored apart from the record because they are large and change rarely.

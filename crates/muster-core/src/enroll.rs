@@ -382,6 +382,7 @@ impl Applicant {
             first_address: circumstances.address.to_owned(),
             last_address: circumstances.address.to_owned(),
             inactivity_timeout: placement.inactivity_timeout,
+            contact_interval: 0,
         }
     }
 

@@ -17,4 +17,5 @@ pub mod packs;
 pub mod platform;
 pub mod questions;
 pub mod rows;
+pub mod schedule;
 pub mod software;

@@ -21,7 +21,7 @@ pub enum Status {
     Uninstalled,
     /// Reported as gone by a component.
     Orphaned,
-    /// Not seen for five minutes.
+    /// Not seen for five minutes, or for the interval of its requests and another minute if that is longer.
     Offline,
     /// Its running policy revision is unknown, or an upgrade is running.
     Updating,
@@ -78,10 +78,23 @@ impl Status {
 
 /// Time without a sighting after which an agent is offline: ten heartbeat intervals of half a minute.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(300);
+/// Time by which a request may be later than its interval (FL §8.2).
+const LATE: Duration = Duration::from_secs(60);
 /// Time without a report after which an upgrade counts as stuck (MG §3.5).
 pub const STUCK_AFTER: Duration = Duration::from_secs(7200);
 /// The rules require *more* than a duration, so deadlines are one unit of [`Timestamp`] later.
 const MOMENT: Duration = Duration::from_micros(1);
+
+/// Returns the time without a sighting after which an agent is offline. One whose requests are rare gets the time until its next one (FL19).
+pub fn offline_after(record: &AgentRecord) -> Duration {
+    OFFLINE_AFTER.max(Duration::from_secs(record.contact_interval.into()) + LATE)
+}
+
+/// Returns the interval that is stored for an agent which sends a request at least every `seconds`: 0 if it is offline as soon as any other,
+/// so that nothing is written for usual intervals.
+pub fn stored_interval(seconds: u32) -> u32 {
+    if Duration::from_secs(seconds.into()) + LATE > OFFLINE_AFTER { seconds } else { 0 }
+}
 
 /// Returns when the agent was last seen. `seen` is the latest sighting that the caller knows of, including presence;
 /// the record may have a later one.
@@ -120,7 +133,7 @@ pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -
     if let Some(left) = record.audit.and_then(|report| left(report.reason)) {
         return (left, first(&[inactive_at]));
     }
-    let offline_at = last.plus(OFFLINE_AFTER).plus(MOMENT);
+    let offline_at = last.plus(offline_after(record)).plus(MOMENT);
     if offline_at <= now {
         return (Status::Offline, first(&[inactive_at]));
     }

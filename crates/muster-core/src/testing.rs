@@ -146,6 +146,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         first_address: String::new(),
         last_address: String::new(),
         inactivity_timeout: None,
+        contact_interval: 0,
     }
 }
 

@@ -18,7 +18,7 @@ use muster_core::documents::Digest;
 use muster_core::host;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
-use muster_core::status::{self, Status};
+use muster_core::status::{self, Status, stored_interval};
 use muster_core::time::Clock;
 use muster_core::version::Version;
 
@@ -186,6 +186,23 @@ impl CheckIns {
         };
         // Boxed: most requests end above.
         Box::pin(self.take_report(entry, &input)).await.map(drop)
+    }
+
+    /// Records how often an agent sends requests by the configuration that it is sent now, seconds (FL19). Writes nothing unless that
+    /// changes when it is offline.
+    pub async fn configured(&self, entry: &Arc<AgentEntry>, interval: u32) -> Result<(), Error> {
+        let contact_interval = stored_interval(interval);
+        if entry.record().is_none_or(|record| record.contact_interval == contact_interval) {
+            return Ok(());
+        }
+        let update = self.records.update(&**entry, entry, |record, now| {
+            let is_news = record.active && record.contact_interval != contact_interval;
+            let after = || AgentRecord { contact_interval, ..(**record).clone() };
+            let record = is_news.then(|| status::finish(record, after(), entry.last_seen(now), now));
+            Ok(AgentChange { record, writes: Vec::new() })
+        });
+        // Boxed: most requests end above.
+        Box::pin(update).await.map(drop)
     }
 
     /// Returns the stored metadata of an agent.

@@ -29,7 +29,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::one_time::normalized;
 use muster_core::policy::PolicyHead;
-use muster_core::status::OFFLINE_AFTER;
+use muster_core::status::offline_after;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, replace_token};
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
@@ -441,7 +441,7 @@ impl Enrollment {
             return None;
         }
         let seen = self.registry.last_seen(&before.id, now).max(before.last_checkin);
-        let is_alive = seen.is_some_and(|seen| now.since(seen) < OFFLINE_AFTER);
+        let is_alive = seen.is_some_and(|seen| now.since(seen) < offline_after(before));
         let is_renamed = !before.hostname.is_empty() && before.hostname != record.hostname;
         let has_moved = before.last_address != record.last_address;
         // Counted in any case, and of clones with equal names and addresses the only sign.

@@ -179,7 +179,8 @@ pub(crate) fn is_setting(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-fn parse(stored: Option<&str>) -> Result<SpaceOptions, Error> {
+/// Parses the stored options of a space.
+pub(crate) fn parse(stored: Option<&str>) -> Result<SpaceOptions, Error> {
     let Some(stored) = stored else { return Ok(SpaceOptions::default()) };
     serde_json::from_str(stored).map_err(|error| Error::internal(SharedError::during("fleetd options", error)))
 }

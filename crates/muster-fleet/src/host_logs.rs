@@ -12,6 +12,8 @@ use muster_core::time::Clock;
 use muster_core::{Error, ErrorKind};
 use tokio::sync::Semaphore;
 
+use super::fleetd_options::FleetdOptions;
+use super::query_failures::QueryFailures;
 use super::registry::AgentEntry;
 
 /// Memory for lines that wait for the destination, KiB.
@@ -30,13 +32,15 @@ pub trait LogDestination: Send + Sync + 'static {
 /// The service of hosts' logs.
 pub struct HostLogs {
     clock: Arc<dyn Clock>,
+    options: Arc<FleetdOptions>,
+    failures: Arc<QueryFailures>,
     destination: OnceLock<Arc<dyn LogDestination>>,
     room: Semaphore,
 }
 
 impl HostLogs {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, destination: OnceLock::new(), room: Semaphore::new(ROOM_KIB) }
+    pub(crate) fn new(clock: Arc<dyn Clock>, options: Arc<FleetdOptions>, failures: Arc<QueryFailures>) -> Self {
+        Self { clock, options, failures, destination: OnceLock::new(), room: Semaphore::new(ROOM_KIB) }
     }
 
     /// Sets the destination. Only the first call has an effect. Without one, lines are discarded.
@@ -44,8 +48,12 @@ impl HostLogs {
         self.destination.get_or_init(|| destination);
     }
 
-    /// Passes on the lines of a request: `data` is a JSON array. Each line is stored at least once before this returns.
+    /// Passes on the lines of a request: `data` is a JSON array. Each line is stored at least once before this returns. Errors of scheduled
+    /// queries are stored with the host.
     pub async fn take(&self, entry: &AgentEntry, kind: LogType, data: &str) -> Result<(), Error> {
+        if kind == LogType::Status {
+            self.failures.failed(entry, data).await;
+        }
         let Some(destination) = self.destination.get() else { return Ok(()) };
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         // Taken before the copy is made: what waits is limited, however many hosts send lines.
@@ -55,7 +63,13 @@ impl HostLogs {
             return Err(Error::new(ErrorKind::TooMany, "log_destination_busy", message));
         };
         let host = record.host_id.as_ref().map_or("", HostId::as_str);
-        let from = Sender { space: record.space.as_str(), host, agent: record.id.as_str() };
+        // While the store fails, the lines are passed on as they are.
+        let configuration = match kind {
+            LogType::Result => self.options.configuration(entry).await.ok(),
+            LogType::Status => None,
+        };
+        let schedule = configuration.as_ref().map(|configuration| &*configuration.schedule);
+        let from = Sender { space: record.space.as_str(), host, agent: record.id.as_str(), schedule };
         let lines = log_lines::lines(data, kind, from, self.clock.now())?;
         if lines.is_empty() {
             return Ok(());

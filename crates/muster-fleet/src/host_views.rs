@@ -7,6 +7,7 @@ use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{AgentsPurge, AgentsRead, DiagnosticsRequest, Grant, OpContext};
 use muster_core::change::Change;
 use muster_core::fleetd::platform::Platform;
+use muster_core::fleetd::schedule::QueryFailure;
 use muster_core::host::{self, Host};
 use muster_core::id::{AgentId, HostId};
 use muster_core::raw_json;
@@ -42,6 +43,8 @@ pub struct HostView {
     pub software: Installed,
     /// Number of host checks that it fails; `None` without osquery.
     pub failing: Option<u64>,
+    /// Scheduled queries that do not work on it, by name.
+    pub failures: Vec<QueryFailure>,
 }
 
 impl HostView {
@@ -63,7 +66,7 @@ impl HostView {
 
     /// Returns the names of the scheduled queries that osqueryd has denylisted, because it was killed or crashed while it ran them.
     pub fn denylisted(&self) -> Vec<String> {
-        self.newest(|agent| Some(denylisted_of(agent)).filter(|names| !names.is_empty())).unwrap_or_default()
+        self.failures.iter().filter(|failure| failure.is_denylisted()).map(|failure| failure.name.clone()).collect()
     }
 
     /// Returns the platform of the osquery that gets checks and packs, which can be unknown; `None` if there is no osquery.
@@ -84,20 +87,6 @@ fn os_of(agent: &AgentView) -> Option<String> {
     let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
     let name = fact("name").or_else(|| fact("platform"))?;
     Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
-}
-
-/// Returns the denylisted queries in the metadata of an osqueryd, whose number the report limits.
-fn denylisted_of(agent: &AgentView) -> Vec<String> {
-    let mut names = Vec::new();
-    if let Some(raw) = agent.details.documents.local_metadata.as_deref()
-        && let Some(list) = raw_json::at(raw, &["osquery", "denylisted"])
-    {
-        raw_json::each_element(list, |name| {
-            names.extend(raw_json::as_text(name).map(std::borrow::Cow::into_owned));
-            true
-        });
-    }
-    names
 }
 
 /// Returns the agent that answers the host checks and reports the software: the latest osquery.
@@ -129,10 +118,14 @@ impl Agents {
             }
         }
         let failing = self.failing(grant, of_host.values().flatten()).await?;
+        let mut failures = self.query_failures(grant, of_host.values()).await?;
         let view = |host: Host| {
             let agents = of_host.remove(&host.id).unwrap_or_default();
-            let failing = asked(&agents).map(|record| failing.get(&record.id).copied().unwrap_or_default());
-            HostView { host, agents, checks: Vec::new(), labels: Vec::new(), software: Installed::default(), failing }
+            let osquery = asked(&agents).map(|record| &record.id);
+            let failing = osquery.map(|id| failing.get(id).copied().unwrap_or_default());
+            let failures = osquery.and_then(|id| failures.remove(id)).unwrap_or_default();
+            let (checks, labels, software) = (Vec::new(), Vec::new(), Installed::default());
+            HostView { host, agents, checks, labels, software, failing, failures }
         };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
     }
@@ -151,6 +144,22 @@ impl Agents {
             return Ok(HashMap::new());
         }
         Ok(seen.failing_checks(&agents, &checks).await?.into_iter().collect())
+    }
+
+    /// Returns the scheduled queries that do not work on hosts with these agents, by the osqueryd of the host.
+    async fn query_failures(
+        &self,
+        grant: &Grant<AgentsRead>,
+        hosts: impl Iterator<Item = &Vec<AgentView>>,
+    ) -> Result<HashMap<AgentId, Vec<QueryFailure>>, Error> {
+        let agents: Vec<AgentId> = hosts.filter_map(|agents| Some(asked(agents)?.id.clone())).collect();
+        let mut of_agent: HashMap<AgentId, Vec<QueryFailure>> = HashMap::new();
+        if !agents.is_empty() {
+            for (agent, failure) in self.store.seen_by(grant).query_failures(&agents, self.clock.now()).await? {
+                of_agent.entry(agent).or_default().push(failure);
+            }
+        }
+        Ok(of_agent)
     }
 
     /// Returns a host with its agents, by its id, or the hardware UUID under which fleetd enrolled on it.

@@ -74,6 +74,8 @@ const EVENT_BATCH: u32 = 1_000;
 const SOFTWARE_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Rows of software deleted by one commit.
 const SOFTWARE_BATCH: u32 = 1_000;
+/// Failures of scheduled queries deleted by one commit.
+const QUERY_FAILURE_BATCH: u32 = 1_000;
 /// Number of newest changes that are kept regardless of age.
 const CHANGES_KEPT: i64 = 100_000;
 /// Maximum time that a request for an upload may still run after the upload has expired.
@@ -91,6 +93,7 @@ enum Step {
     Scripts,
     Installs,
     Software,
+    QueryFailures,
     Identities,
     EnrollmentKeys,
     Sightings,
@@ -103,7 +106,7 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
@@ -113,6 +116,7 @@ impl Step {
         Self::Scripts,
         Self::Installs,
         Self::Software,
+        Self::QueryFailures,
         Self::Identities,
         Self::EnrollmentKeys,
         Self::Sightings,
@@ -188,6 +192,9 @@ impl Housekeeping {
             Step::Scripts => log_outcome("runs of scripts removed", self.prune_scripts().await),
             Step::Installs => log_outcome("installs removed", self.prune_installs().await),
             Step::Software => log_outcome("rows of unused software removed", self.prune_software().await),
+            Step::QueryFailures => {
+                log_outcome("failures of scheduled queries removed", self.prune_query_failures().await)
+            }
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
             Step::Sightings => {
@@ -273,6 +280,13 @@ impl Housekeeping {
         let before = self.clock.now().minus(SOFTWARE_KEPT);
         let prune = || self.store.everywhere(&System).software_prune(before, SOFTWARE_BATCH);
         self.in_batches(SOFTWARE_BATCH, prune).await
+    }
+
+    /// Deletes the failures of scheduled queries that have not failed again. They are no longer shown before that.
+    async fn prune_query_failures(&self) -> Result<u64, Error> {
+        let now = self.clock.now();
+        let prune = || self.store.everywhere(&System).query_failures_prune(now, QUERY_FAILURE_BATCH);
+        self.in_batches(QUERY_FAILURE_BATCH, prune).await
     }
 
     /// Calls `remove` until a batch is not full, or the limit of a run is reached.

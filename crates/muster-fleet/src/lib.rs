@@ -72,6 +72,7 @@ pub mod packs;
 pub mod policies;
 pub mod policy_cache;
 mod policy_objects;
+pub mod query_failures;
 mod record_versions;
 mod records;
 mod reenroll;
@@ -168,6 +169,7 @@ use self::output_keys::issuer::KeyIssuer;
 use self::outputs::Outputs;
 use self::packs::Packs;
 use self::policies::Policies;
+use self::query_failures::QueryFailures;
 use self::refusals::Refusals;
 use self::registry::Registry;
 use self::respond::Responses;
@@ -217,6 +219,7 @@ pub struct Fleet {
     labels: Arc<Labels>,
     host_logs: HostLogs,
     software: Arc<SoftwareInventory>,
+    query_failures: Arc<QueryFailures>,
     saved_queries: SavedQueries,
     packs: Packs,
     rollouts: Arc<Rollouts>,
@@ -323,6 +326,7 @@ impl Fleet {
             labels: Arc::clone(&wiring.labels),
             host_logs: wiring.host_logs(),
             software: Arc::new(wiring.software()),
+            query_failures: Arc::clone(&wiring.query_failures),
             saved_queries: wiring.saved_queries(),
             packs: wiring.packs(),
             responses: wiring.responses(&actions, &policies),

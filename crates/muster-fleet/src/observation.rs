@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::status::{Status, last_sighting, transition};
+use muster_core::status::{Status, last_sighting, offline_after, transition};
 use muster_core::time::{Clock, Timestamp};
 use muster_store::query::{AgentCondition, AgentFilter};
 
@@ -96,6 +96,8 @@ pub(super) fn undecided_until(
 ) -> Option<Timestamp> {
     let now = clock.now();
     let (began, judged) = observation.window(clock);
+    // One whose requests are rare has missed none before its interval is over.
+    let judged = judged.max(began.plus(offline_after(record)));
     let last = last_sighting(record, seen, now).unwrap_or(record.enrolled_at);
     (last < began && now < judged).then_some(judged)
 }

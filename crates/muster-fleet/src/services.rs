@@ -47,6 +47,7 @@ use crate::output_keys::OutputKeys;
 use crate::outputs::Outputs;
 use crate::packs::Packs;
 use crate::policies::Policies;
+use crate::query_failures::QueryFailures;
 use crate::refusals::Refusals;
 use crate::respond::Responses;
 use crate::restoration::Restoration;
@@ -168,6 +169,11 @@ impl Fleet {
     /// Carves.
     pub fn carves(&self) -> &Carves {
         &self.carves
+    }
+
+    /// Returns the service of scheduled queries that do not work.
+    pub fn query_failures(&self) -> &QueryFailures {
+        &self.query_failures
     }
 
     /// Saved queries.

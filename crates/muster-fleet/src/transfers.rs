@@ -11,7 +11,7 @@ use muster_core::change::Change;
 use muster_core::entropy::time_ordered_uuid;
 use muster_core::error_chain::chain;
 use muster_core::host::{self, Host};
-use muster_core::id::{HostId, SpaceId};
+use muster_core::id::{AgentId, HostId, SpaceId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::transfer::{self, MAX_HOSTS, Refusal};
 use muster_core::{Entropy, Error, ErrorKind};
@@ -74,7 +74,8 @@ struct Plan {
     joined: Host,
     /// Whether the host is in the new space already.
     is_there: bool,
-    has_disk_key: bool,
+    /// The agents that have reported a disk key.
+    disk_keys: Vec<AgentId>,
 }
 
 /// Transfers hosts.
@@ -187,7 +188,7 @@ impl Transfers {
             match self.commit(rights, host, &plan, now).await {
                 Ok(()) => {
                     let id = (plan.is_there || !is_dry_run).then(|| plan.joined.id.clone());
-                    let (agents, has_disk_key) = (plan.agents.len() as u64, plan.has_disk_key);
+                    let (agents, has_disk_key) = (plan.agents.len() as u64, !plan.disk_keys.is_empty());
                     return Ok(told(Ok(MovedHost { host: id, agents, has_disk_key })));
                 }
                 // A record has changed, or the machine has a host in the new space meanwhile.
@@ -219,12 +220,12 @@ impl Transfers {
             Ok(agents) => agents,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut has_disk_key = false;
+        let mut disk_keys = Vec::new();
         for orbit in agents.iter().filter(|agent| agent.family == Family::Orbit) {
             let key = self.store.seen_by(&rights.leave).disk_key(&orbit.id).await?;
-            has_disk_key |= key.is_some_and(|key| key.sealed.is_some());
+            disk_keys.extend(key.and_then(|key| key.sealed).map(|_| orbit.id.clone()));
         }
-        if has_disk_key && !rights.may_reveal_keys {
+        if !disk_keys.is_empty() && !rights.may_reveal_keys {
             return Ok(Err(Refusal::DiskKey));
         }
         let there = match &host.machine_id {
@@ -237,7 +238,7 @@ impl Transfers {
             space: rights.enter.space().clone(),
             ..host.clone()
         });
-        Ok(Ok(Plan { agents, joined, is_there, has_disk_key }))
+        Ok(Ok(Plan { agents, joined, is_there, disk_keys }))
     }
 
     async fn commit(&self, rights: &Rights, host: &Host, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
@@ -252,9 +253,13 @@ impl Transfers {
         for before in &plan.agents {
             let (agent, seen) = (before.id.clone(), self.registry.last_seen(&before.id, now));
             let after = Arc::new(transfer::moved(before, &plan.joined, seen, now));
-            // Also without a key at this time: the host may report one meanwhile.
-            if before.family == Family::Orbit && *may_reveal_keys {
-                writes.push(DiskKeyWrite::HandOver { agent: agent.clone(), space: to.clone() }.into());
+            if before.family == Family::Orbit {
+                // A key that the host has reported since the plan was made needs the privilege, and belongs into the audit event.
+                let is_stored = plan.disk_keys.contains(&agent);
+                writes.push(DiskKeyWrite::Expect { agent: agent.clone(), is_stored }.into());
+                if *may_reveal_keys {
+                    writes.push(DiskKeyWrite::HandOver { agent: agent.clone(), space: to.clone() }.into());
+                }
             }
             writes
                 .push(Write::Agent(AgentWrite::Update { before: Arc::new(before.clone()), after: Arc::clone(&after) }));
@@ -265,7 +270,7 @@ impl Transfers {
         }
         let agents: Vec<&str> = plan.agents.iter().map(|agent| agent.id.as_str()).collect();
         let detail = json!({"from": from, "to": to, "former_host": host.id, "host": plan.joined.id, "agents": agents,
-            "disk_key": plan.has_disk_key});
+            "disk_key": !plan.disk_keys.is_empty()});
         for (origin, subject) in [(leave.origin(), &host.id), (enter.origin(), &plan.joined.id)] {
             writes.push(audit_line(origin, now, "host.transfer", format_args!("host:{subject}"), detail.clone()));
         }

@@ -58,6 +58,7 @@ use super::packs::Packs;
 use super::policies::Policies;
 use super::policy_cache::PolicyCache;
 use super::policy_objects::PolicyObjects;
+use super::query_failures::QueryFailures;
 use super::records::Records;
 use super::registry::Registry;
 use super::respond::Responses;
@@ -90,6 +91,7 @@ pub(crate) struct Wiring {
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) currency: Arc<Currency>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
+    pub(crate) query_failures: Arc<QueryFailures>,
     pub(crate) host_checks: Arc<HostChecks>,
     pub(crate) labels: Arc<Labels>,
     pub(crate) members: Arc<Members>,
@@ -124,13 +126,19 @@ impl Wiring {
         let registry = Arc::new(Registry::default());
         let urls = Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings));
         let labels = Arc::new(Labels::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy)));
+        let fleetd_options = Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&labels)));
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
             connection_tests: Arc::new(ConnectionTests::new(prober, Arc::clone(&urls))),
             urls,
             currency: Arc::new(Currency::new(Arc::clone(&store))),
-            fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&labels))),
+            query_failures: Arc::new(QueryFailures::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&fleetd_options),
+            )),
+            fleetd_options,
             host_checks: Arc::new(HostChecks::new(
                 Arc::clone(&store),
                 Arc::clone(&clock),
@@ -284,7 +292,7 @@ impl Wiring {
     }
 
     pub(crate) fn host_logs(&self) -> HostLogs {
-        HostLogs::new(self.clock())
+        HostLogs::new(self.clock(), Arc::clone(&self.fleetd_options), Arc::clone(&self.query_failures))
     }
 
     pub(crate) fn change_log(&self) -> ChangeLog {

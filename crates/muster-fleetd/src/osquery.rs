@@ -1,6 +1,6 @@
 //! osquery's TLS API (FL §1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use muster_core::agent::Family;
@@ -9,6 +9,7 @@ use muster_core::error_chain::chain;
 use muster_core::fleetd::details::{self, Details};
 use muster_core::fleetd::identifier::EnrolledDetails;
 use muster_core::fleetd::log_lines::LogType;
+use muster_core::fleetd::schedule::denylisted_names;
 use muster_core::fleetd::{live, rows, software};
 use muster_core::live_query::HostAnswer;
 use muster_core::one_time::Hardware;
@@ -92,6 +93,7 @@ impl Inner {
         let wire: OsqueryRequest<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.node_key, Family::Osquery).await?;
         let config = self.fleet.fleetd_options().configuration(&entry).await?;
+        self.fleet.check_ins().configured(&entry, config.schedule.contact_interval).await?;
         Ok(match wire.etag {
             // A version of osqueryd that sends no etag would take it for a part of the configuration.
             None => json_bytes(config.plain),
@@ -154,6 +156,9 @@ impl Inner {
         self.fleet.host_checks().answered(&entry, queries, statuses, messages).await?;
         self.fleet.labels().answered(&entry, queries, statuses, messages).await?;
         self.fleet.software().reported(&entry, queries, statuses).await?;
+        if let Some(names) = &reported.denylisted {
+            self.fleet.query_failures().denylisted(&entry, names).await?;
+        }
         // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
         if reported.is_answer {
             entry.remember_facts(self.fleet.now());
@@ -229,6 +234,8 @@ pub fn enrolled_facts<'a>(wire: &OsqueryEnroll<'a>) -> Details<'a> {
 pub struct Reported<'a> {
     /// The facts.
     pub facts: Details<'a>,
+    /// Names of the denylisted scheduled queries, if they were reported.
+    pub denylisted: Option<BTreeSet<String>>,
     /// Whether there was a result for any of these queries.
     pub is_answer: bool,
     /// Whether none of these queries failed, so that the facts replace those that are stored.
@@ -240,11 +247,11 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
     let names = details::QUERIES.map(|query| query.name);
     let statuses = raw_json::members(text_of(wire.statuses), names);
     let results = raw_json::members(text_of(wire.queries), names);
-    let rows = |name: &str| {
-        let succeeded = |at: &usize| statuses[*at].and_then(rows::status) == Some(0);
-        let at = names.iter().position(|known| *known == name).filter(succeeded);
-        at.and_then(|at| results[at]).map(rows::rows).unwrap_or_default()
+    let succeeded = |name: &str| {
+        let at = names.iter().position(|known| *known == name);
+        at.filter(|at| statuses[*at].and_then(rows::status) == Some(0))
     };
+    let rows = |name: &str| succeeded(name).and_then(|at| results[at]).map(rows::rows).unwrap_or_default();
     let first = |name: &str| rows(name).into_iter().next().unwrap_or_default();
     let facts = Details {
         system_info: first(details::SYSTEM_INFO),
@@ -252,8 +259,11 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
         osquery_info: first(details::OSQUERY_INFO),
         orbit_info: first(details::ORBIT_INFO),
         addresses: rows(details::ADDRESSES_OF_INTERFACES),
-        denylisted: rows(details::SCHEDULE),
     };
+    let denylisted = succeeded(details::SCHEDULE).map(|_| {
+        let names = rows(details::SCHEDULE);
+        denylisted_names(names.iter().filter_map(|row| text(row, "name")))
+    });
     let required = [&facts.system_info, &facts.os_version, &facts.osquery_info];
     // An old osquery, whose table has no such column, fails the query for denylisted ones with each report.
     let counted = names.iter().zip(&statuses).filter(|(name, _)| **name != details::SCHEDULE);
@@ -262,6 +272,7 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
         is_answer: statuses.iter().any(Option::is_some),
         is_complete: !required.iter().any(|row| row.is_empty())
             && !counted.filter_map(|(_, status)| status.as_ref()).any(has_failed),
+        denylisted,
         facts,
     }
 }

@@ -9,7 +9,8 @@ use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
 use muster_fleet::transfers::{HostTransfer, HostsToMove};
 use muster_protocol::management::host::{
-    DeletedHost, Host, HostAgent, ListHosts, TransferHosts, TransferRefusal, TransferredHost, TransferredHosts,
+    DeletedHost, FailingQuery, Host, HostAgent, ListHosts, TransferHosts, TransferRefusal, TransferredHost,
+    TransferredHosts,
 };
 use muster_protocol::management::{Empty, Item, Items};
 
@@ -24,6 +25,7 @@ use super::query::{Paging, Query};
 use super::software::installed;
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
+use muster_core::fleetd::schedule::QueryFailure;
 use muster_store::query::HostRows;
 
 /// Maximum bytes of the body of a transfer: the maximum number of ids fits, at their maximum length.
@@ -121,7 +123,7 @@ fn transferred(done: HostTransfer) -> TransferredHost {
 fn host(view: HostView, with_metadata: bool) -> Host {
     let (hostname, os, last_seen, denylisted_queries) =
         (view.hostname(), view.os(), view.last_seen(), view.denylisted());
-    let HostView { host, agents, checks, labels, software, failing } = view;
+    let HostView { host, agents, checks, labels, software, failing, failures } = view;
     Host {
         hostname,
         os,
@@ -131,12 +133,17 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         created_at: time(host.created_at),
         failing_checks: failing,
         denylisted_queries,
+        failing_queries: failures.into_iter().filter_map(failing_query).collect(),
         checks: checks.into_iter().map(answered).collect(),
         labels,
         software: software.software.into_iter().map(installed).collect(),
         software_left_out: (software.left_out > 0).then_some(software.left_out),
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
     }
+}
+
+fn failing_query(failure: QueryFailure) -> Option<FailingQuery> {
+    Some(FailingQuery { name: failure.name, error: failure.error?, since: time(failure.since) })
 }
 
 fn agent_of(view: AgentView, with_metadata: bool) -> HostAgent {

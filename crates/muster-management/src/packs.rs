@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use muster_core::authorization::PrivilegeName as Name;
+use muster_core::Error;
+use muster_core::authorization::{OpContext, PrivilegeName as Name};
 use muster_fleet::Fleet;
 use muster_fleet::packs::{PackDraft, ScopedPack};
-use muster_protocol::management::pack::{Pack, SavePack};
+use muster_fleet::query_failures::PackFailures;
+use muster_protocol::management::pack::{Pack, QueryFailures, SavePack};
 use muster_protocol::management::{Empty, Item, Items};
+use muster_store::query::FailureCount;
 
 use super::answer::{Answer, every, item};
 use super::body::Body;
@@ -25,6 +28,20 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
+/// Adds the queries of packs that do not work to the packs.
+async fn with_failures(fleet: &Fleet, context: &OpContext, packs: Vec<ScopedPack>) -> Result<Vec<Pack>, Error> {
+    let failures = fleet.query_failures().of_packs(&context.grant()?, &packs).await?;
+    let with = |(pack, failures): (ScopedPack, PackFailures)| Pack {
+        failures: failures.into_iter().map(failures_of).collect(),
+        ..converted(pack)
+    };
+    Ok(packs.into_iter().zip(failures).map(with).collect())
+}
+
+fn failures_of((query, count): (String, FailureCount)) -> QueryFailures {
+    QueryFailures { query, name: count.name, failing: count.failing, denylisted: count.denylisted }
+}
+
 fn converted(found: ScopedPack) -> Pack {
     let ScopedPack { pack, is_of_all } = found;
     Pack {
@@ -36,15 +53,19 @@ fn converted(found: ScopedPack) -> Pack {
         labels: pack.labels,
         all_spaces: is_of_all,
         pack: pack.document,
+        failures: Vec::new(),
     }
 }
 
 async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Items<Pack>> {
-    Ok(every(fleet.packs().list(&context.grant()?).await?.into_iter().map(converted).collect()))
+    let found = fleet.packs().list(&context.grant()?).await?;
+    Ok(every(with_failures(&fleet, &context, found).await?))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Pack>> {
-    Ok(item(converted(fleet.packs().find(&context.grant()?, &id).await?)))
+    let found = fleet.packs().find(&context.grant()?, &id).await?;
+    let mut found = with_failures(&fleet, &context, vec![found]).await?;
+    Ok(item(found.remove(0)))
 }
 
 async fn save(

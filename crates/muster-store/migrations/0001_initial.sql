@@ -49,6 +49,8 @@ CREATE TABLE agents (
     first_address TEXT NOT NULL,
     last_address TEXT NOT NULL,
     inactivity_timeout INTEGER,
+    -- Seconds.
+    contact_interval INTEGER NOT NULL,
     status TEXT NOT NULL,
     status_deadline INTEGER,
     active INTEGER NOT NULL,
@@ -122,6 +124,19 @@ CREATE TABLE host_check_results (
     PRIMARY KEY (agent_id, check_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
+
+-- Scheduled queries that do not work on hosts. error is NULL if osqueryd has denylisted the query; until is NULL if the host tells when that ends.
+CREATE TABLE query_failures (
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    space TEXT NOT NULL,
+    error TEXT,
+    since INTEGER NOT NULL,
+    until INTEGER,
+    PRIMARY KEY (agent_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX query_failures_by_name ON query_failures (space, name);
+CREATE INDEX query_failures_by_end ON query_failures (until) WHERE until IS NOT NULL;
 
 -- Labels of hosts. query is NULL for manual labels. name_key is the name in lower case.
 CREATE TABLE labels (

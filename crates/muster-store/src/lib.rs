@@ -25,7 +25,7 @@ pub use port::{
     LabelStore, LabelWrite, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode,
     MOST_RECEIVERS, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
     NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
-    RESTORED, Resources, RolloutStore, RolloutWrite, ScriptStore, ScriptWrite, SecretStore, SecretWrite, SettingStore,
-    SettingWrite, SoftwareStore, SoftwareWrite, Store, StoreError, UninstallTokenStore, UninstallTokenWrite,
-    UploadLimit, UploadQuota, Write, has_gap,
+    QueryFailureStore, QueryFailureWrite, RESTORED, Resources, RolloutStore, RolloutWrite, ScriptStore, ScriptWrite,
+    SecretStore, SecretWrite, SettingStore, SettingWrite, SoftwareStore, SoftwareWrite, Store, StoreError,
+    UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write, has_gap,
 };

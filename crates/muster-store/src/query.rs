@@ -56,6 +56,17 @@ pub struct CheckedHost {
     pub error: String,
 }
 
+/// Numbers of hosts on which a scheduled query does not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureCount {
+    /// Name of the query, as osquery logs it.
+    pub name: String,
+    /// Number of hosts on which it fails.
+    pub failing: u64,
+    /// Number of hosts on which osqueryd does not run it any more.
+    pub denylisted: u64,
+}
+
 /// A script that a host has yet to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueScript {
@@ -213,6 +224,8 @@ pub enum AgentCondition {
     HasHost,
     /// On a host that fails one of these host checks.
     FailsChecks(Vec<HostCheckId>),
+    /// On a host on which one of these scheduled queries fails or is denylisted at this time.
+    FailsQueries(Vec<String>, Timestamp),
     /// Last seen before this time according to the store. For agents that never checked in, the enrollment counts.
     UnseenSince(Timestamp),
     /// Last seen after this time. For agents that never checked in, the enrollment counts.

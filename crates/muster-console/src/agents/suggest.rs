@@ -23,7 +23,7 @@ const SUGGESTIONS: usize = 20;
 const MAX_QUERY: usize = 2_000;
 
 /// Fields of queries, as people use them.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "status",
     "tags",
     "labels",
@@ -38,6 +38,7 @@ const FIELDS: [&str; 18] = [
     "id",
     "host_id",
     "failing_checks",
+    "failing_queries",
     "duplicate_hosts",
     "upgrade_details.state",
     "left_at",

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use muster_core::authorization::PrivilegeName;
+use muster_core::fleetd::schedule::QueryFailure;
 use muster_core::plural::counted;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
@@ -59,6 +60,7 @@ struct HostPage {
     software: SoftwareRows,
     /// Scheduled queries that osqueryd does not run any more.
     denylisted: Vec<String>,
+    failing_queries: Vec<FailingQuery>,
     /// Labels and packs, which `templates/hosts/labels.html` shows.
     labels: OfHost,
     installs: OnHost,
@@ -84,6 +86,13 @@ struct AgentRow {
 }
 
 /// A host check with the host's answer.
+/// Scheduled query that fails.
+struct FailingQuery {
+    name: String,
+    error: String,
+    since: Moment,
+}
+
 struct CheckRow {
     id: String,
     name: String,
@@ -151,6 +160,7 @@ fn content(visitor: &Visitor, view: &HostView, parts: Parts, now: Timestamp) -> 
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
         denylisted: view.denylisted().iter().map(|name| cut(name)).collect(),
+        failing_queries: view.failures.iter().filter_map(|one| failing_query(one, now)).collect(),
         installs,
         runs,
         lacks: Lacks {
@@ -185,6 +195,10 @@ fn agent_row(view: &AgentView, now: Timestamp) -> AgentRow {
 
 fn passes(check: &AnsweredCheck) -> Option<bool> {
     check.result.as_ref()?.passes
+}
+
+fn failing_query(one: &QueryFailure, now: Timestamp) -> Option<FailingQuery> {
+    Some(FailingQuery { name: cut(&one.name), error: cut(one.error.as_ref()?), since: Moment::new(one.since, now) })
 }
 
 fn check_row(one: &AnsweredCheck, now: Timestamp) -> CheckRow {

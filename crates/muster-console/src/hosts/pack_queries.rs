@@ -5,17 +5,23 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use muster_core::authorization::OsqueryWrite;
+use muster_core::plural::counted;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_fleet::packs::{PackDraft, ScopedPack};
+use muster_fleet::query_failures::PackFailures;
+use muster_store::query::FailureCount;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::TAB;
+use super::asked::Asked;
 use super::facts::cut;
 use super::packs::{MAX_FORM, PATH, after_failure, find, saved};
+use crate::agents::asked::quoted;
 use crate::confirm::{Confirm, shown};
 use crate::failure;
+use crate::links::Base;
 use crate::request::{Id, Posted};
 use crate::versioned::by_whom;
 use crate::visitor::Visitor;
@@ -39,12 +45,27 @@ pub struct QueryRow {
     pub platform: String,
     /// What osquery logs.
     pub kind: &'static str,
+    /// On how many hosts it does not work; empty if it works everywhere.
+    pub failures: String,
+    /// The link to the hosts on which it does not work.
+    pub failures_link: String,
 }
 
-/// Returns the scheduled queries of a document.
-pub fn rows(document: &Value) -> Vec<QueryRow> {
+/// Returns the number of scheduled queries of a document.
+pub fn count(document: &Value) -> usize {
+    document["queries"].as_object().map_or(0, Map::len)
+}
+
+/// Returns the scheduled queries of a document. `failures`: those that do not work on some hosts.
+pub fn rows(document: &Value, failures: &PackFailures, base: &Base) -> Vec<QueryRow> {
     let queries = document["queries"].as_object().into_iter().flatten();
+    let link = |name: &str| {
+        let asked = Asked { q: format!("failing_queries:{}", quoted(name)), ..Asked::default() };
+        asked.link(base, TAB, &[])
+    };
     let row = |(name, query): (&String, &Value)| QueryRow {
+        failures: failures.get(name).map(on_hosts).unwrap_or_default(),
+        failures_link: failures.get(name).map(|count| link(&count.name)).unwrap_or_default(),
         name: name.clone(),
         sql: cut(query["query"].as_str().unwrap_or_default()),
         interval: interval(query["interval"].as_u64().unwrap_or_default()),
@@ -52,6 +73,13 @@ pub fn rows(document: &Value) -> Vec<QueryRow> {
         kind: kind_of(query),
     };
     queries.map(row).collect()
+}
+
+/// Formats numbers of hosts: `fails on 3 hosts, denylisted on 1 host`.
+fn on_hosts(count: &FailureCount) -> String {
+    let parts = [("fails on", count.failing), ("denylisted on", count.denylisted)];
+    let parts = parts.into_iter().filter(|(_, number)| *number > 0);
+    parts.map(|(what, number)| format!("{what} {}", counted(number, "host"))).collect::<Vec<_>>().join(", ")
 }
 
 fn kind_of(query: &Value) -> &'static str {
@@ -241,13 +269,17 @@ mod tests {
     fn rows_say_how_often_a_query_runs_and_what_is_logged() {
         let document = json!({"queries": {"a": {"query": "x", "interval": 7200},
             "b": {"query": "y", "interval": 90, "snapshot": true, "platform": "linux"}}});
-        let found = rows(&document);
+        let count = FailureCount { name: "pack/it/b".into(), failing: 1, denylisted: 20 };
+        let found = rows(&document, &PackFailures::from([("b".into(), count)]), &Base::root());
+        assert_eq!((found[0].failures.as_str(), found[0].failures_link.as_str()), ("", ""));
+        assert_eq!(found[1].failures, "fails on 1 host, denylisted on 20 hosts");
+        assert_eq!(found[1].failures_link, "/hosts?q=failing_queries%3A%22pack%2Fit%2Fb%22");
         assert_eq!((found[0].interval.as_str(), found[0].kind, found[0].platform.as_str()), ("2 h", "changes", "all"));
         assert_eq!(
             (found[1].interval.as_str(), found[1].kind, found[1].platform.as_str()),
             ("90 s", "snapshot", "linux")
         );
         assert_eq!(interval(600), "10 min");
-        assert!(rows(&json!({})).is_empty());
+        assert!(rows(&json!({}), &PackFailures::new(), &Base::root()).is_empty());
     }
 }

@@ -11,13 +11,14 @@ use muster_core::fleetd::platform::Platform;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::packs::{PackDraft, ScopedPack};
+use muster_fleet::query_failures::PackFailures;
 use muster_management::error::status_of;
 use serde::Deserialize;
 
 use super::TAB;
 use super::facts::cut;
 use super::label_hosts::names;
-use super::pack_queries::{Fields as QueryFields, QueryRow, rows};
+use super::pack_queries::{Fields as QueryFields, QueryRow, count, rows};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
@@ -70,7 +71,7 @@ impl Row {
             description: cut(&pack.description),
             platforms: or_all(&pack.platforms),
             labels: cut(&or_all(&pack.labels)),
-            queries: rows(&pack.document).len(),
+            queries: count(&pack.document),
             is_of_all: one.is_of_all,
         }
     }
@@ -192,7 +193,10 @@ async fn form_page(
     Ok(PackPage {
         frame: Frame::new(visitor, title, TAB),
         current: None,
-        queries: pack.map(|one| rows(&one.pack.document)).unwrap_or_default(),
+        queries: match pack {
+            Some(one) => rows(&one.pack.document, &failures(fleet, visitor, one).await?, &visitor.base),
+            None => Vec::new(),
+        },
         query: QueryFields::new(fields.version.clone()),
         platforms: Platform::NAMES,
         labels: choices(names(fleet, visitor).await?, &fields.labels),
@@ -205,6 +209,12 @@ async fn form_page(
         fields,
         error,
     })
+}
+
+/// Returns the queries of a pack that do not work on hosts of the space.
+async fn failures(fleet: &Fleet, visitor: &Visitor, one: &ScopedPack) -> Result<PackFailures, Error> {
+    let found = fleet.query_failures().of_packs(&visitor.context.grant()?, std::slice::from_ref(one)).await?;
+    Ok(found.into_iter().next().unwrap_or_default())
 }
 
 /// Returns the labels of a form: those that exist, and chosen ones that do not, such as those of a pack of all spaces.
@@ -355,7 +365,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let title = format!("Delete the pack {}?", one.pack.name);
         let (action, back) =
             (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
-        let queries = match rows(&one.pack.document).len() {
+        let queries = match count(&one.pack.document) {
             1 => "its scheduled query".to_owned(),
             number => format!("its {number} scheduled queries"),
         };

@@ -22,8 +22,6 @@ const JITTER_MINUTES: u8 = 6;
 /// Maximum length of a fact, bytes, and maximum number of addresses.
 const FACT_BYTES: usize = 256;
 const ADDRESSES: usize = 32;
-/// Maximum number of denylisted queries of a host that are stored.
-const DENYLISTED: usize = 50;
 
 /// A detail query.
 #[derive(Clone, Copy, Debug)]
@@ -107,8 +105,6 @@ pub struct Details<'a> {
     pub orbit_info: Row<'a>,
     /// IP addresses.
     pub addresses: Vec<Row<'a>>,
-    /// Scheduled queries that are denylisted.
-    pub denylisted: Vec<Row<'a>>,
 }
 
 impl Details<'_> {
@@ -119,8 +115,6 @@ impl Details<'_> {
         let platform = first(&[(os, "platform")]);
         let addresses = self.addresses.iter().filter_map(|row| fact(row, "address")).take(ADDRESSES);
         let addresses: Vec<Value> = addresses.collect();
-        let denylisted = self.denylisted.iter().filter_map(|row| fact(row, "name")).take(DENYLISTED);
-        let denylisted: Vec<Value> = denylisted.collect();
         let host = object([
             ("hostname", first(&[(system, "hostname")])),
             ("name", first(&[(system, "computer_name"), (system, "hostname")])),
@@ -145,7 +139,6 @@ impl Details<'_> {
         let osquery = object([
             ("version", first(&[(&self.osquery_info, "version")])),
             ("instance_id", first(&[(&self.osquery_info, "instance_id")])),
-            ("denylisted", (!denylisted.is_empty()).then_some(Value::Array(denylisted))),
         ]);
         let orbit = object([
             ("version", first(&[(&self.orbit_info, "version")])),
@@ -279,7 +272,6 @@ mod tests {
             ),
             osquery_info: row(r#"{"version":"5.21.0","instance_id":"c1f0"}"#),
             addresses: vec![row(r#"{"address":"192.0.2.7"}"#), row("{}")],
-            denylisted: vec![row(r#"{"name":"pack/Global/files"}"#)],
             ..Details::default()
         }
     }
@@ -292,7 +284,7 @@ mod tests {
             "host": {"hostname": "web-7", "name": "web-7", "id": "4C4C", "architecture": "x86_64", "ip": ["192.0.2.7"]},
             "os": {"platform": "ubuntu", "family": "debian", "name": "Ubuntu", "version": "24.04.1 LTS"},
             "hardware": {"serial": "5JX82"},
-            "osquery": {"version": "5.21.0", "instance_id": "c1f0", "denylisted": ["pack/Global/files"]},
+            "osquery": {"version": "5.21.0", "instance_id": "c1f0"},
         });
         assert_eq!(value, expected);
         assert_eq!(metadata::hostname(&raw).as_deref(), Some("web-7"));
@@ -353,10 +345,9 @@ mod tests {
     proptest! {
         #[test]
         fn metadata_is_bounded_json(hostname in ".{0,600}", address in prop::collection::vec(".{0,300}", 0..64)) {
-            let denylisted = address.iter().map(|name| Row::from([("name".into(), name.clone().into())])).collect();
             let system_info = Row::from([("hostname".into(), hostname.into())]);
             let addresses = address.into_iter().map(|address| Row::from([("address".into(), address.into())])).collect();
-            let raw = Details { system_info, addresses, denylisted, ..Details::default() }.metadata();
+            let raw = Details { system_info, addresses, ..Details::default() }.metadata();
             prop_assert!(serde_json::from_str::<Value>(&raw).is_ok());
             prop_assert!(raw.len() < 64 * 1024);
         }

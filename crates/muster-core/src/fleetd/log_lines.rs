@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::schedule::Schedule;
 use crate::error::{Error, ErrorKind};
 use crate::raw_json;
 use crate::time::Timestamp;
@@ -48,6 +49,8 @@ pub struct Sender<'a> {
     pub host: &'a str,
     /// Id of its osqueryd.
     pub agent: &'a str,
+    /// What is on its schedule, if that is known.
+    pub schedule: Option<&'a Schedule>,
 }
 
 /// Returns an upper bound of the bytes that [`lines`] returns: short lines grow twenty-fold by what is added to each.
@@ -57,14 +60,15 @@ pub fn max_length(data: &str) -> usize {
 }
 
 /// Returns the lines of a request, each as JSON with a newline: the host's ids, the time at which it was received, and the
-/// line as osqueryd wrote it. Elements that are no lines are left out (FL162). Fails if there are too many.
+/// line as osqueryd wrote it. Elements that are no lines are left out, and those of queries that are on the schedule of other hosts only
+/// (FL162). Fails if there are too many.
 ///
 /// The line is a member of its own: if the ids were added to its members, a host could send lines with the ids of another.
 pub fn lines(data: &str, kind: LogType, from: Sender<'_>, now: Timestamp) -> Result<String, Error> {
     let head = head(kind, from, now);
     let (mut text, mut count) = (String::new(), 0);
     raw_json::each_element(data, |line| {
-        if is_line(line, kind) {
+        if is_line(line, kind, from.schedule) {
             count += 1;
             text.push_str(&head);
             push_on_one_line(&mut text, line);
@@ -82,7 +86,7 @@ pub fn lines(data: &str, kind: LogType, from: Sender<'_>, now: Timestamp) -> Res
 /// Returns the beginning of each line.
 fn head(kind: LogType, from: Sender<'_>, now: Timestamp) -> String {
     let mut head = String::from("{");
-    let Sender { space, host, agent } = from;
+    let Sender { space, host, agent, schedule: _ } = from;
     let at = now.to_rfc3339_millis();
     for (name, value) in [
         ("received_at", at.as_str()),
@@ -98,8 +102,15 @@ fn head(kind: LogType, from: Sender<'_>, now: Timestamp) -> String {
     head
 }
 
-fn is_line(line: &str, kind: LogType) -> bool {
-    line.starts_with('{') && (kind == LogType::Status || raw_json::members(line, ["name"])[0].is_some())
+fn is_line(line: &str, kind: LogType, schedule: Option<&Schedule>) -> bool {
+    if !line.starts_with('{') || kind == LogType::Status {
+        return line.starts_with('{');
+    }
+    let [Some(name)] = raw_json::members(line, ["name"]) else { return false };
+    // Decoded only if it matters.
+    let schedule = schedule.filter(|schedule| !schedule.is_complete());
+    let is_elsewhere = |schedule: &Schedule| raw_json::as_text(name).is_some_and(|name| schedule.is_elsewhere(&name));
+    !schedule.is_some_and(is_elsewhere)
 }
 
 /// Appends JSON text without line breaks. Within strings they are escaped, so that only white space is replaced.
@@ -117,9 +128,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::fleetd::options::Options;
+    use crate::fleetd::packs::Pack;
+    use crate::fleetd::platform::Platform;
+    use crate::id::PackId;
     use crate::testing::at;
 
-    const FROM: Sender<'_> = Sender { space: "blue", host: "h", agent: "a" };
+    const FROM: Sender<'_> = Sender { space: "blue", host: "h", agent: "a", schedule: None };
 
     fn split(data: &str, kind: LogType) -> Vec<Value> {
         let text = lines(data, kind, FROM, at(0)).unwrap();
@@ -139,6 +154,24 @@ mod tests {
     }
 
     #[test]
+    fn fl162_results_of_queries_that_only_other_hosts_have_are_dropped() {
+        let pack = Pack {
+            id: PackId::trusted("other"),
+            version: 1,
+            name: "other".into(),
+            description: String::new(),
+            platforms: vec!["darwin".into()],
+            labels: Vec::new(),
+            document: json!({"queries": {"x": {"query": "SELECT 1", "interval": 60}}}),
+        };
+        let schedule = Options::parse("config: {}").unwrap().schedule(Some(Platform::Linux), [], [&pack]);
+        let data = r#"[{"name":"pack_other_x"},{"name":"pack\u005fother_x"},{"name":"pack_other_y"},{"name":5}]"#;
+        let from = Sender { schedule: Some(&schedule), ..FROM };
+        assert_eq!(lines(data, LogType::Result, from, at(0)).unwrap().lines().count(), 2, "unknown ones are passed on");
+        assert_eq!(lines(data, LogType::Status, from, at(0)).unwrap().lines().count(), 4);
+    }
+
+    #[test]
     fn fl163_status_lines_have_no_name() {
         let data = r#"[{"severity":"0","message":"a\nb","agent_id":"other"}]"#;
         let lines = split(data, LogType::Status);
@@ -152,7 +185,7 @@ mod tests {
     #[test]
     fn the_memory_for_lines_is_known_before() {
         let id = "x".repeat(64);
-        let from = Sender { space: &id, host: &id, agent: &id };
+        let from = Sender { space: &id, host: &id, agent: &id, schedule: None };
         for data in [r#"[{"name":1},{"name":{}}]"#, "[]", "{", &format!("[{}{{}}]", "{},".repeat(1000))] {
             for kind in LogType::ALL {
                 assert!(lines(data, kind, from, at(0)).unwrap().len() <= max_length(data), "{data}");

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::options_check::check;
 use super::packs::Pack;
 use super::platform::Platform;
+use super::schedule::{Schedule, delimiter};
 use crate::credential::SecretHash;
 use crate::error::{Error, ErrorKind};
 use crate::hex;
@@ -74,6 +75,29 @@ impl Options {
     /// Renders the configuration of the hosts of a platform that get these packs; `None` stands for a platform that is unknown. An override
     /// replaces the common configuration as a whole (FL14).
     pub fn render<'a>(&self, platform: Option<Platform>, packs: impl IntoIterator<Item = &'a Pack>) -> Rendered {
+        Rendered::of(&self.config(platform, packs))
+    }
+
+    /// Returns what the server follows of the same configuration. `others`: the packs that are not for its hosts.
+    pub fn schedule<'a>(
+        &self,
+        platform: Option<Platform>,
+        packs: impl IntoIterator<Item = &'a Pack>,
+        others: impl IntoIterator<Item = &'a Pack>,
+    ) -> Schedule {
+        Schedule::of(&self.config(platform, packs), self.member("command_line_flags"), others)
+    }
+
+    /// Returns what osquery puts between the parts of the names of queries, for all platforms.
+    pub fn delimiters(&self) -> Vec<String> {
+        let platforms = Platform::ALL.map(Some).into_iter().chain([None]);
+        let mut all: Vec<String> = platforms.map(|one| delimiter(&self.config(one, [])).to_owned()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn config<'a>(&self, platform: Option<Platform>, packs: impl IntoIterator<Item = &'a Pack>) -> Map<String, Value> {
         let overrides = self.value.pointer("/overrides/platforms").and_then(Value::as_object);
         let own = overrides.zip(platform).and_then(|(all, platform)| all.get(platform.as_str()));
         let config = own.filter(|config| !config.is_null()).or_else(|| self.value.get("config"));
@@ -86,7 +110,7 @@ impl Options {
             }
             all[&pack.name] = pack.document.clone();
         }
-        Rendered::of(&config)
+        config
     }
 
     /// Returns a member of the document.

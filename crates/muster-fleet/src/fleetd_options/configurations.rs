@@ -9,6 +9,7 @@ use muster_core::fleetd::options::{Options, Rendered};
 use muster_core::fleetd::orbit_config::OrbitOptions;
 use muster_core::fleetd::packs::Pack;
 use muster_core::fleetd::platform::Platform;
+use muster_core::fleetd::schedule::Schedule;
 
 /// Maximum number of different configurations that are kept. With more, some are rendered again.
 const MAX_KEPT: usize = 64;
@@ -22,12 +23,14 @@ pub struct Configuration {
     pub with_etag: Bytes,
     /// The etag.
     pub etag: Arc<str>,
+    /// What the server follows of it.
+    pub schedule: Arc<Schedule>,
 }
 
 impl Configuration {
-    fn of(rendered: Rendered) -> Self {
+    fn of(rendered: Rendered, schedule: Schedule) -> Self {
         let Rendered { plain, with_etag, etag } = rendered;
-        Self { plain: plain.into(), with_etag: with_etag.into(), etag: etag.into() }
+        Self { plain: plain.into(), with_etag: with_etag.into(), etag: etag.into(), schedule: schedule.into() }
     }
 }
 
@@ -70,7 +73,10 @@ impl Configurations {
         if let Some(known) = rendered.get(&key) {
             return known.clone();
         }
-        let configuration = Configuration::of(self.options.render(platform, key.1.iter().map(|at| &self.packs[*at])));
+        let own = || key.1.iter().map(|at| &self.packs[*at]);
+        let others = (0..self.packs.len()).filter(|at| !key.1.contains(at)).map(|at| &self.packs[at]);
+        let schedule = self.options.schedule(platform, own(), others);
+        let configuration = Configuration::of(self.options.render(platform, own()), schedule);
         if rendered.len() >= MAX_KEPT {
             rendered.clear();
         }

@@ -3,6 +3,7 @@
 //! Two counters replace locks between those that change something for the agent and its polls: `generation` rises with each
 //! wake-up, `action_generation` with each that may bring actions. A result that was cached in an earlier generation is stale.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +12,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials};
 use muster_core::documents::Digest;
+use muster_core::fleetd::schedule::MAX_FAILURES;
 use muster_core::id::{ActionId, AgentId, KeyId, LabelId};
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
@@ -61,6 +63,10 @@ struct EntryState {
     labels: Option<Box<KnownLabels>>,
     // Hash of the software that its host last reported to this node. Boxed: only osqueryd is asked.
     software: Option<Box<[u8; 32]>>,
+    // Failures of scheduled queries that this node has stored: their hashes, and the times until which they need not be stored again. Boxed:
+    // few hosts have one.
+    #[allow(clippy::box_collection, reason = "an empty map takes 8 bytes of a parked agent instead of 24")]
+    failures: Option<Box<BTreeMap<u64, Timestamp>>>,
     // The osqueryd on the host of an orbit, once it was looked for. Boxed: only orbit has one.
     osquery: Option<Box<AgentId>>,
 }
@@ -128,6 +134,7 @@ impl AgentEntry {
             checks_answered: None,
             labels: None,
             software: None,
+            failures: None,
             osquery: None,
         };
         Self {
@@ -169,11 +176,12 @@ impl AgentEntry {
         if is_elsewhere {
             // The agent has moved between servers. What was derived from its check-ins here may be outdated.
             (state.known, state.last_request, state.without_keys) = (None, None, None);
-            (state.software, state.labels) = (None, None);
+            (state.software, state.labels, state.failures) = (None, None, None);
         }
         if is_in_other_space {
             // It has enrolled in another space, which asks for other things.
             (state.facts_reported_at, state.checks_answered, state.labels) = (None, None, None);
+            state.failures = None;
         }
         state.record = Some(record);
         drop(state);
@@ -256,6 +264,22 @@ impl AgentEntry {
     /// Records the hash of the software that is stored for the agent's host.
     pub(crate) fn remember_software(&self, digest: [u8; 32]) {
         lock(&self.state).software = Some(Box::new(digest));
+    }
+
+    /// Returns whether the failure of a scheduled query with this hash is stored, and need not be stored again yet.
+    pub(crate) fn has_failure(&self, hash: u64, now: Timestamp) -> bool {
+        lock(&self.state).failures.as_ref().and_then(|all| all.get(&hash)).is_some_and(|until| *until > now)
+    }
+
+    /// Records that the failure of a scheduled query with this hash is stored.
+    pub(crate) fn remember_failure(&self, hash: u64, until: Timestamp) {
+        let mut state = lock(&self.state);
+        let all = state.failures.get_or_insert_default();
+        // Errors that change with each run must not fill the memory.
+        if all.len() >= MAX_FAILURES {
+            all.clear();
+        }
+        all.insert(hash, until);
     }
 
     /// Forgets when the agent reported its facts and answered the host checks and labels, so that it is asked for all of them.

@@ -9,6 +9,7 @@ use muster_core::event::Event;
 use muster_core::file::{DeliverableFile, Upload};
 use muster_core::fleetd::checks::CheckResult;
 use muster_core::fleetd::labels::Label;
+use muster_core::fleetd::schedule::QueryFailure;
 use muster_core::host::Host;
 use muster_core::id::{
     AgentId, AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, HostId, LabelId, NetworkObjectId, OutputId,
@@ -20,7 +21,7 @@ use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::time::Timestamp;
 use muster_core::uninstall_token::UninstallToken;
 use muster_store::StoreError;
-use muster_store::query::{CheckedHost, Listed, ListedToken, Page, Readable, TokenSearch};
+use muster_store::query::{CheckedHost, FailureCount, Listed, ListedToken, Page, Readable, TokenSearch};
 
 use crate::{fleetd_options, host_checks, packs, saved_queries, space_settings};
 
@@ -179,6 +180,24 @@ impl Scoped<'_> {
     /// Returns what an agent's host answered to host checks.
     pub async fn check_results(&self, agent: &AgentRecord) -> Result<Vec<CheckResult>, StoreError> {
         if self.holds(&agent.space) { self.store.check_results(&agent.id).await } else { Ok(Vec::new()) }
+    }
+
+    /// Counts the hosts of the space on which scheduled queries do not work; queries that work everywhere are left out.
+    pub async fn query_failure_counts(
+        &self,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<Vec<FailureCount>, StoreError> {
+        self.store.query_failure_counts(self.space, names, now).await
+    }
+
+    /// Returns the scheduled queries that do not work on the hosts of agents, which a read of this scope returned.
+    pub async fn query_failures(
+        &self,
+        agents: &[AgentId],
+        now: Timestamp,
+    ) -> Result<Vec<(AgentId, QueryFailure)>, StoreError> {
+        self.store.query_failures(agents, now).await
     }
 
     /// Returns the stored labels of the space by name.

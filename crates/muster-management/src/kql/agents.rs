@@ -35,6 +35,7 @@ enum Field {
     Family,
     Host,
     FailingChecks,
+    FailingQueries,
     Os(Fact),
     Version,
     UpgradeState,
@@ -153,6 +154,9 @@ impl AgentQuery {
                 Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
                 Field::Host => AgentCondition::HasHost,
                 Field::FailingChecks => return Err(syntax_error("failing_checks must be the id of a host check")),
+                Field::FailingQueries => {
+                    return Err(syntax_error("failing_queries must be the name of a scheduled query"));
+                }
             });
         }
         if term.pattern {
@@ -174,6 +178,7 @@ impl AgentQuery {
             Field::Family => AgentCondition::Families(vec![family(word)?]),
             Field::Host => AgentCondition::Hosts(vec![HostId::trusted(word)]),
             Field::FailingChecks => AgentCondition::FailsChecks(vec![HostCheckId::trusted(word)]),
+            Field::FailingQueries => AgentCondition::FailsQueries(vec![word.to_owned()], self.now),
             Field::DuplicateHosts => return Err(only_any("duplicate_hosts")),
             Field::Os(fact) => AgentCondition::Os(fact, word.to_owned(), false),
             Field::Version => AgentCondition::Versions(vec![word.to_owned()]),
@@ -279,7 +284,8 @@ fn size(condition: &AgentCondition) -> usize {
 /// Merges alternatives on the same field into one set, wherever they stand. The store passes a set as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
     use AgentCondition::{
-        EnrollmentKeys, FailsChecks, Families, Hostnames, Hosts, Ids, Labels, Left, Policies, Statuses, Tags,
+        EnrollmentKeys, FailsChecks, FailsQueries, Families, Hostnames, Hosts, Ids, Labels, Left, Policies, Statuses,
+        Tags,
     };
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
@@ -295,6 +301,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (Families(all), Families(more)) => all.append(more),
                 (Hosts(all), Hosts(more)) => all.append(more),
                 (FailsChecks(all), FailsChecks(more)) => all.append(more),
+                (FailsQueries(all, _), FailsQueries(more, _)) => all.append(more),
                 (Left(all), Left(more)) => all.append(more),
                 _ => continue,
             }
@@ -334,6 +341,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "family" => Ok(Field::Family),
         "host_id" => Ok(Field::Host),
         "failing_checks" => Ok(Field::FailingChecks),
+        "failing_queries" => Ok(Field::FailingQueries),
         "version" | "agent.version" | "local_metadata.elastic.agent.version" => Ok(Field::Version),
         "enrolled_at" => Ok(Field::EnrolledAt),
         "last_checkin" => Ok(Field::LastCheckin),
@@ -349,7 +357,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         other => Err(syntax_error(format!(
             "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
-             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, failing_checks, labels, \
+             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, failing_checks, failing_queries, labels, \
              audit_unenrolled_reason, left_at, policy_pending_since"
         ))),
     }

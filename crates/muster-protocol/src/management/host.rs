@@ -42,12 +42,26 @@ pub struct Host {
     /// Scheduled queries that osqueryd does not run any more, because it crashed or was killed while it ran them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denylisted_queries: Vec<String>,
+    /// Scheduled queries that failed when they last ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing_queries: Vec<FailingQuery>,
     /// Software that osquery found on it, by name; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub software: Vec<Software>,
     /// Number of packages that are missing from `software` because a host can have at most 8,192.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software_left_out: Option<u64>,
+}
+
+/// Scheduled query that fails on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct FailingQuery {
+    /// Name, as osquery logs it, such as `pack/NAME/QUERY`.
+    pub name: String,
+    /// Error of osquery.
+    pub error: String,
+    /// Time since when it has been failing.
+    pub since: String,
 }
 
 /// Agent on a host.

@@ -27,6 +27,22 @@ pub struct Pack {
     pub all_spaces: bool,
     /// What osquery gets.
     pub pack: Value,
+    /// Queries that do not work on some hosts of the space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<QueryFailures>,
+}
+
+/// Numbers of hosts on which a query of a pack does not work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct QueryFailures {
+    /// Name of the query in the pack.
+    pub query: String,
+    /// Name under which osquery logs it. `failing_queries:"NAME"` is the filter for these hosts.
+    pub name: String,
+    /// Number of hosts on which it failed when it last ran.
+    pub failing: u64,
+    /// Number of hosts on which osqueryd does not run it any more, because it crashed or was killed while it ran it.
+    pub denylisted: u64,
 }
 
 /// `POST /packs`: saves a pack. One with the same name is replaced.

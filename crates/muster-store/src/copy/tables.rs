@@ -16,6 +16,7 @@ const COPIED: &[&str] = &[
     "agent_documents",
     "agent_tags",
     "host_check_results",
+    "query_failures",
     "labels",
     "label_hosts",
     "carves",

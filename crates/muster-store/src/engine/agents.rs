@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, carves, disk_keys, host_checks, installs, output_keys, scripts, software};
+use super::{actions, carves, disk_keys, host_checks, installs, output_keys, query_failures, scripts, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -117,6 +117,7 @@ fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     // People of the new space must not read what the host has reported to the former one.
     disk_keys::delete_outside(connection, id, &after.space)?;
     host_checks::delete_of(connection, id)?;
+    query_failures::delete_of(connection, id)?;
     scripts::forget_agent(connection, id, after.updated_at)?;
     installs::forget_agent(connection, id, after.updated_at)?;
     carves::end_open(connection, id, after.updated_at)

@@ -6,8 +6,8 @@ use super::error::Failure;
 use super::transaction::Pending;
 use super::{
     actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, idempotency, identity, installs,
-    labels, live_queries, network_objects, nodes, output_keys, policies, rollouts, scripts, settings, software,
-    uninstall_tokens,
+    labels, live_queries, network_objects, nodes, output_keys, policies, query_failures, rollouts, scripts, settings,
+    software, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -81,6 +81,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::DiskKey(write) => disk_keys::apply(c, write)?,
         Write::Carve(write) => carves::apply(c, write)?,
         Write::HostCheck(write) => host_checks::apply(c, write)?,
+        Write::QueryFailure(write) => query_failures::apply(c, write)?,
         Write::Label(write) => labels::apply(c, write)?,
         Write::Software(write) => software::apply(c, write)?,
         Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,

@@ -4,7 +4,7 @@ use muster_core::disk_key::{DiskKey, Escrow, MAX_ASKED};
 use muster_core::id::{AgentId, SpaceId};
 
 use super::error::Failure;
-use super::row::{Columns, Result, affects, all, first, send};
+use super::row::{Columns, Result, affects, all, any, first, send};
 use super::session::{Connection, params};
 use crate::port::{DiskKeyWrite, Precondition};
 use crate::sql::disk_keys as sql;
@@ -29,6 +29,14 @@ pub(super) fn apply(connection: &Connection, write: &DiskKeyWrite) -> std::resul
                 return Ok(send(connection, sql::ESCROW_LAST, params![agent.as_str(), MAX_ASKED])?);
             }
             Err(Precondition::Missing(format!("escrow that is due for {agent}")).into())
+        }
+        DiskKeyWrite::Expect { agent, is_stored } => {
+            // Before the look, which then sees every key that was stored: an orbit stores its key under this lock, too.
+            any(connection, sql::LOCK_AGENT, [agent.as_str()])?;
+            if any(connection, sql::IS_STORED, [agent.as_str()])? == *is_stored {
+                return Ok(());
+            }
+            Err(Precondition::Changed(format!("the disk key of {agent}")).into())
         }
         DiskKeyWrite::HandOver { agent, space } => {
             Ok(send(connection, sql::HAND_OVER, [space.as_str(), agent.as_str()])?)

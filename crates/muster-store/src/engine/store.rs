@@ -21,6 +21,7 @@ mod nodes;
 mod output_keys;
 mod outputs;
 mod policies;
+mod query_failures;
 mod rollouts;
 mod scripts;
 mod secrets;

@@ -45,6 +45,14 @@ pub enum DiskKeyWrite {
         /// Time from which it is told again, if this is not the last time.
         again_at: Timestamp,
     },
+    /// Fails with `Changed` unless the agent has a key, or none, as the caller has read. Nobody stores or removes one before the commit
+    /// ends.
+    Expect {
+        /// The orbit that reports it.
+        agent: AgentId,
+        /// Whether it has a key.
+        is_stored: bool,
+    },
     /// Keeps the key, if there is one, when a later write of the commit moves the agent to another space. Without this, the move
     /// deletes it.
     HandOver {

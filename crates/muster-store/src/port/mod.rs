@@ -39,6 +39,7 @@ mod nodes;
 mod output_keys;
 mod outputs;
 mod policies;
+mod query_failures;
 mod reads;
 mod rollouts;
 mod scripts;
@@ -78,6 +79,7 @@ pub use self::nodes::{
 pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
+pub use self::query_failures::{QueryFailureStore, QueryFailureWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::scripts::{ScriptStore, ScriptWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
@@ -252,6 +254,8 @@ pub enum Write {
     Carve(CarveWrite),
     /// Of results of host checks.
     HostCheck(HostCheckWrite),
+    /// Of scheduled queries that do not work on hosts.
+    QueryFailure(QueryFailureWrite),
     /// Of labels and their hosts.
     Label(LabelWrite),
     /// Of the software of hosts.
@@ -312,6 +316,7 @@ pub trait Resources:
     + OutputKeyStore
     + OutputStore
     + PolicyStore
+    + QueryFailureStore
     + RolloutStore
     + ScriptStore
     + SecretStore
@@ -343,6 +348,7 @@ impl<T> Resources for T where
         + OutputKeyStore
         + OutputStore
         + PolicyStore
+        + QueryFailureStore
         + RolloutStore
         + ScriptStore
         + SecretStore

@@ -13,13 +13,13 @@ macro_rules! plain {
          health_message, unhealthy_reason, status_since, audit_reason, audit_at, audit_departure, \
          unenrollment_started_at, unenrolled_at, unenrolled_reason, upgrade_started_at, upgraded_at, upgrade_open, upgrade_details, \
          upgrade_rollbacks, \
-         user_metadata, first_address, last_address, inactivity_timeout"
+         user_metadata, first_address, last_address, inactivity_timeout, contact_interval"
     };
 }
 macro_rules! plain_values {
     () => {
         "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35"
+         $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36"
     };
 }
 macro_rules! status {
@@ -29,7 +29,7 @@ macro_rules! status {
 }
 macro_rules! status_values {
     () => {
-        "$36, $37"
+        "$37, $38"
     };
 }
 macro_rules! keys {
@@ -40,7 +40,7 @@ macro_rules! keys {
 }
 macro_rules! keys_values {
     () => {
-        "$38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49"
+        "$39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50"
     };
 }
 /// Computed from another column, for filters and sorting; never read.
@@ -81,22 +81,22 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $50, $51, $52) \
+        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $51, $52, $53) \
          ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
-        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $36 AND version = $37"
+        "UPDATE agents SET (", plain!(), ") = (", plain_values!(), ") WHERE id = $37 AND version = $38"
     );
     /// Updates the status as well.
     UPDATE_STATUS = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ") = (", plain_values!(), ", ", status_values!(),
-        ") WHERE id = $38 AND version = $39"
+        ") WHERE id = $39 AND version = $40"
     );
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ", ", derived!(), ") = (", values!(),
-        ", $50) WHERE id = $51 AND version = $52"
+        ", $51) WHERE id = $52 AND version = $53"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";

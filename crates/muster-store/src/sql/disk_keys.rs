@@ -1,13 +1,19 @@
 //! Recovery keys of encrypted disks.
 
-use super::statements;
+use super::{locked, statements};
 
 statements! {
-    /// Stores a key, and forgets the error of the host.
-    PUT = "INSERT INTO disk_keys (agent_id, space, stored_at, sealed) \
-        VALUES ($1, (SELECT space FROM agents WHERE id = $1), $2, $3) \
-        ON CONFLICT (agent_id) DO UPDATE SET stored_at = excluded.stored_at, sealed = excluded.sealed, \
-        error = NULL, error_at = NULL";
+    /// Stores a key, and forgets the error of the host. Waits for a transfer of the agent, whose new space the key then has.
+    PUT = concat!(
+        "INSERT INTO disk_keys (agent_id, space, stored_at, sealed) \
+         VALUES ($1, (SELECT space FROM agents WHERE id = $1 ", locked!(), "), $2, $3) \
+         ON CONFLICT (agent_id) DO UPDATE SET stored_at = excluded.stored_at, sealed = excluded.sealed, \
+         error = NULL, error_at = NULL"
+    );
+    /// Locks an agent until the end of the transaction.
+    LOCK_AGENT = concat!("SELECT id FROM agents WHERE id = $1 ", locked!());
+    /// Selects whether an agent has a key.
+    IS_STORED = "SELECT 1 FROM disk_keys WHERE agent_id = $1 AND sealed IS NOT NULL";
     /// Stores an error of the host; the key stays.
     PUT_ERROR = "INSERT INTO disk_keys (agent_id, space, error, error_at) \
         VALUES ($1, (SELECT space FROM agents WHERE id = $1), $2, $3) \

@@ -28,6 +28,7 @@ pub(crate) mod network_objects;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
+pub(crate) mod query_failures;
 pub(crate) mod rollouts;
 pub(crate) mod scripts;
 pub(crate) mod settings;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         nodes::ALL,
         output_keys::ALL,
         policies::ALL,
+        query_failures::ALL,
         rollouts::ALL,
         installs::ALL,
         scripts::ALL,

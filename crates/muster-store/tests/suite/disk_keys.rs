@@ -106,3 +106,19 @@ pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl 
     assert_eq!((key.sealed, key.escrow), (Some(vec![1]), None));
     assert_eq!(move_to("third", false).await, None);
 }
+
+pub async fn a_commit_that_expects_a_disk_key_or_none_is_refused_otherwise(store: &impl Store) {
+    begun(store).await;
+    let expect =
+        |is_stored: bool| -> Vec<Write> { vec![DiskKeyWrite::Expect { agent: agent_id("a"), is_stored }.into()] };
+    let is_refused = async |is_stored| matches!(refused(store, expect(is_stored)).await, Precondition::Changed(_));
+    commit(store, expect(false)).await;
+    assert!(is_refused(true).await);
+    let error = DiskKeyWrite::Error { agent: agent_id("a"), error: "no".into(), now: at(4) };
+    commit(store, vec![error.into()]).await;
+    commit(store, expect(false)).await;
+    let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![1], now: at(5) };
+    commit(store, vec![put.into()]).await;
+    commit(store, expect(true)).await;
+    assert!(is_refused(false).await, "reported after the caller has looked");
+}

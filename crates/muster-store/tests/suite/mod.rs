@@ -195,6 +195,7 @@ macro_rules! run_for {
             fl56_a_host_is_told_to_report_its_key_until_it_answers,
             a_disk_key_does_not_follow_its_agent_to_another_space,
             a_disk_key_that_is_handed_over_follows_its_agent_once,
+            a_commit_that_expects_a_disk_key_or_none_is_refused_otherwise,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,

@@ -123,6 +123,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
         first_address: "10.0.0.1".into(),
         last_address: "2001:db8::1".into(),
         inactivity_timeout: Some(Duration::from_secs(1_209_600)),
+        contact_interval: 3_600,
     }
 }
 

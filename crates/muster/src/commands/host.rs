@@ -4,7 +4,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::disk_key::{DiskKey, DiskKeyStatus};
-use muster_protocol::management::host::{Host, HostAgent, ListHosts, TransferHosts, TransferredHost};
+use muster_protocol::management::host::{FailingQuery, Host, HostAgent, ListHosts, TransferHosts, TransferredHost};
 use muster_protocol::management::host_check::AnsweredCheck;
 use muster_protocol::management::software::Software;
 
@@ -162,6 +162,12 @@ const AGENTS: &[Column<HostAgent>] = &[
     column("LAST SEEN", |agent| or_dash(agent.last_checkin.as_deref())),
 ];
 
+const FAILING: &[Column<FailingQuery>] = &[
+    column("FAILING QUERY", |query| query.name.clone()),
+    column("SINCE", |query| query.since.clone()),
+    column("ERROR", |query| query.error.clone()),
+];
+
 const CHECKS: &[Column<AnsweredCheck>] = &[
     column("CHECK", |check| check.name.clone()),
     column("RESULT", |check| match check.passes {
@@ -277,6 +283,10 @@ impl ShowArgs {
             if !host.checks.is_empty() {
                 print_line("")?;
                 print_table(&host.checks, false, CHECKS)?;
+            }
+            if !host.failing_queries.is_empty() {
+                print_line("")?;
+                print_table(&host.failing_queries, false, FAILING)?;
             }
             if self.software {
                 print_line("")?;

@@ -3,14 +3,15 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::pack::{Pack, SavePack};
+use muster_protocol::management::pack::{Pack, QueryFailures, SavePack};
 use serde_json::{Map, Value};
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::only;
-use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table, wide};
 use super::policy_file::{problems_of, read_text};
+use super::print_line;
 
 /// Verbs of `pack`.
 #[derive(Debug, Subcommand)]
@@ -20,7 +21,8 @@ pub enum PackCommand {
     List(ListArgs),
     /// Show a pack
     ///
-    /// With --output json or yaml, also shows its queries.
+    /// Also shows queries that fail on hosts, or that osqueryd does not run there any more because it
+    /// crashed or was killed while it ran them (denylisted). With --output json or yaml, shows all queries.
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster pack show it-compliance\n  muster pack show it-compliance --output yaml"
@@ -93,6 +95,7 @@ pub struct DeleteArgs {
 const COLUMNS: &[Column<Pack>] = &[
     column("NAME", |pack| pack.name.clone()),
     column("QUERIES", queries),
+    column("FAILING", |pack| pack.failures.len().to_string()),
     column("SPACES", spaces),
     column("PLATFORMS", |pack| or_dash(Some(&pack.platforms.join(", ")))),
     column("LABELS", |pack| or_dash(Some(&pack.labels.join(", ")))),
@@ -112,6 +115,13 @@ const DETAILS: &[Column<Pack>] = &[
     column("QUERIES", queries),
 ];
 
+const FAILURES: &[Column<QueryFailures>] = &[
+    column("QUERY", |failures| failures.query.clone()),
+    column("HOSTS FAILING", |failures| failures.failing.to_string()),
+    column("HOSTS DENYLISTED", |failures| failures.denylisted.to_string()),
+    column("NAME", |failures| failures.name.clone()),
+];
+
 fn queries(pack: &Pack) -> String {
     pack.pack.get("queries").and_then(Value::as_object).map_or(0, Map::len).to_string()
 }
@@ -129,10 +139,22 @@ impl PackCommand {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => print_list(&client.packs().await?, args.output.output, COLUMNS, id),
-            Self::Show(args) => print_one(&find(client, &args.pack).await?, args.output.output, DETAILS, id),
+            Self::Show(args) => args.run(client).await,
             Self::Apply(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
+    }
+}
+
+impl ShowArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let (pack, format) = (find(client, &self.pack).await?, self.output.output);
+        print_one(&pack, format, DETAILS, id)?;
+        if matches!(format, Format::Table | Format::Wide) && !pack.failures.is_empty() {
+            print_line("")?;
+            print_table(&pack.failures, false, FAILURES)?;
+        }
+        Ok(())
     }
 }
 

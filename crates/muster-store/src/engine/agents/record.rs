@@ -13,7 +13,7 @@ use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 55;
+const COLUMNS: usize = 56;
 
 /// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -126,7 +126,8 @@ impl<'r> Values<'r> {
         self.bind(&record.user_metadata)?;
         self.bind(&record.first_address)?;
         self.bind(&record.last_address)?;
-        self.bind(record.inactivity_timeout.map(micros))
+        self.bind(record.inactivity_timeout.map(micros))?;
+        self.bind(i64::from(record.contact_interval))
     }
 
     fn health(&mut self, health: &'r ReportedHealth) -> Result<()> {
@@ -218,6 +219,7 @@ pub(super) fn read_next(c: &mut Columns<'_, '_>) -> Result<AgentRecord> {
         first_address: c.take()?,
         last_address: c.take()?,
         inactivity_timeout: duration(c)?,
+        contact_interval: c.take()?,
         status: c.word()?,
         status_deadline: c.time_option()?,
         active: c.flag()?,
