@@ -35,8 +35,11 @@ pub struct DiskSecret {
 impl DiskSecret {
     /// Validates what a host reports.
     pub fn check(&self) -> Result<(), Error> {
-        if self.key.is_empty() || self.key.len() > MAX_KEY {
-            return Err(Error::invalid("encryption_key", format!("must have 1 to {MAX_KEY} bytes")));
+        // The names that orbit uses: only a LUKS passphrase comes with a salt or a key slot.
+        let field = if self.salt.is_some() || self.key_slot.is_some() { "passphrase" } else { "encryption_key" };
+        // What no key can be must not replace a good one.
+        if self.key.is_empty() || self.key.len() > MAX_KEY || self.key.chars().any(char::is_control) {
+            return Err(Error::invalid(field, format!("must have 1 to {MAX_KEY} bytes, without control characters")));
         }
         if self.salt.as_ref().is_some_and(|salt| salt.len() > MAX_KEY) {
             return Err(Error::invalid("salt", format!("must have at most {MAX_KEY} bytes")));
@@ -112,6 +115,9 @@ mod tests {
     fn disk_secrets_are_bounded_and_not_printed() {
         let secret = |key: &str| DiskSecret { key: key.into(), salt: None, key_slot: None };
         assert!(secret("123-456").check().is_ok());
+        assert!(secret("123\u{1b}456").check().is_err());
+        let luks = DiskSecret { key: String::new(), salt: None, key_slot: Some(1) };
+        assert_eq!(luks.check().unwrap_err().field.as_deref(), Some("passphrase"));
         assert!(secret("").check().is_err() && secret(&"x".repeat(2000)).check().is_err());
         assert_eq!(format!("{:?}", secret("123-456")), "DiskSecret(…)");
         assert_eq!(error_of(" a\0 "), "a\u{fffd}");

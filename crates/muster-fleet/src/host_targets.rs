@@ -41,7 +41,12 @@ impl HostSelection<'_> {
         conditions.extend(labels::among(seen, self.labels).await?);
         let mut named = Vec::new();
         for name in self.hosts {
-            let found = seen.all_agent_ids(&AgentFilter::all([of_family(), self.on_host(name)])).await?;
+            let by_id = AgentFilter::all([of_family(), has_id(name, &[self.family])]);
+            let mut found = seen.all_agent_ids(&by_id).await?;
+            if found.is_empty() {
+                found = seen.all_agent_ids(&AgentFilter::all([of_family(), has_name(name)])).await?;
+                check_unambiguous(name, found.len())?;
+            }
             if found.is_empty() {
                 return Err(Error::not_found(&format!("host with {}", self.program), format_args!("{name:?}")));
             }
@@ -61,13 +66,29 @@ impl HostSelection<'_> {
         }
         Ok(agents)
     }
+}
 
-    /// Matches the agents on a host with this name, id, machine id or agent id.
-    fn on_host(&self, name: &str) -> AgentCondition {
-        let by_machine = host::machine_id(name).map(|machine| host::agent_id(self.family, &machine));
-        let ids = AgentId::parse(name).ok().into_iter().chain(by_machine).collect();
-        let mut any = vec![AgentCondition::Hostnames(vec![name.to_owned()]), AgentCondition::Ids(ids)];
-        any.extend(HostId::parse(name).ok().map(|id| AgentCondition::Hosts(vec![id])));
-        AgentCondition::Any(any)
+/// Matches the agents of these families on a host with this id, machine id or agent id. It is tried before [`has_name`]: hosts report
+/// their names, which must not stand for the id of another host.
+pub(crate) fn has_id(named: &str, families: &[Family]) -> AgentCondition {
+    let machine = host::machine_id(named);
+    let by_machine = machine.iter().flat_map(|machine| families.iter().map(|family| host::agent_id(*family, machine)));
+    let ids = AgentId::parse(named).ok().into_iter().chain(by_machine).collect();
+    let mut any = vec![AgentCondition::Ids(ids)];
+    any.extend(HostId::parse(named).ok().map(|id| AgentCondition::Hosts(vec![id])));
+    AgentCondition::Any(any)
+}
+
+/// Matches the agents on hosts with this name.
+pub(crate) fn has_name(named: &str) -> AgentCondition {
+    AgentCondition::Hostnames(vec![named.to_owned()])
+}
+
+/// Rejects a name that several hosts have: a host chooses its name, and could add itself to what another one is selected for.
+pub(crate) fn check_unambiguous(name: &str, hosts: usize) -> Result<(), Error> {
+    if hosts <= 1 {
+        return Ok(());
     }
+    let message = format!("{hosts} hosts have the name {name:?}");
+    Err(Error::conflict("host_ambiguous", message).remedy("specify the host by its id or its hardware UUID"))
 }

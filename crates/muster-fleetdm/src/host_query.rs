@@ -266,11 +266,14 @@ pub struct FoundHost {
 }
 
 impl FoundHost {
-    /// Returns whether [`identified`] finds it by an identifier.
-    fn is_named(&self, identifier: &str) -> bool {
+    fn has_name(&self, identifier: &str) -> bool {
+        self.agent.details.record.hostname.to_lowercase() == identifier.to_lowercase()
+    }
+
+    /// Returns whether an identifier is its UUID, or an id of it in Muster.
+    fn has_id(&self, identifier: &str) -> bool {
         let record = &self.agent.details.record;
-        record.hostname.to_lowercase() == identifier.to_lowercase()
-            || record.id.as_str() == identifier
+        record.id.as_str() == identifier
             || record.host_id.as_ref().is_some_and(|host| host.as_str() == identifier)
             || on_machine(identifier).as_ref() == Some(&record.id)
     }
@@ -330,10 +333,13 @@ fn ambiguous(host: &FoundHost) -> Failure {
     Failure::invalid("id", format!("two hosts have the id {number}; use the path hosts/identifier with the UUID"))
 }
 
-/// Finds a host by its name, its UUID, or the id of its osquery agent or of the host in Muster. Of several hosts with a name, the
-/// one that was seen last.
+/// Finds a host by its UUID, the id of its osquery agent or of the host in Muster, or else by its name: hosts report their names, and
+/// could report the id of another one. Of several hosts with a name, the one that was seen last.
 pub async fn identified(caller: &Caller, identifier: &str) -> Result<FoundHost, Failure> {
-    let mut found = matching(caller, named(&[identifier]), 1).await?;
+    let mut found = matching(caller, AgentCondition::Any(with_ids(&[identifier])), 1).await?;
+    if found.is_empty() {
+        found = matching(caller, with_names(&[identifier]), 1).await?;
+    }
     let is_later = |found: &FoundHost| found.agent.last_checkin;
     found.sort_by_key(is_later);
     found.pop().ok_or_else(|| Failure::not_found("host", identifier))
@@ -344,12 +350,15 @@ pub async fn all_identified(caller: &Caller, identifiers: &[String]) -> Result<V
     if identifiers.is_empty() {
         return Ok(Vec::new());
     }
-    let mut found = matching(caller, named(identifiers), MAX_ROWS).await?;
+    let mut conditions = with_ids(identifiers);
+    conditions.push(with_names(identifiers));
+    let mut found = matching(caller, AgentCondition::Any(conditions), MAX_ROWS).await?;
     // The one that was seen last comes first, also among those of different teams.
     found.sort_by_key(|found| Reverse(found.agent.last_checkin));
     let mut hosts = Vec::with_capacity(identifiers.len());
     for identifier in identifiers {
-        hosts.push(match found.iter().find(|host| host.is_named(identifier)) {
+        let by_id = found.iter().find(|host| host.has_id(identifier));
+        hosts.push(match by_id.or_else(|| found.iter().find(|host| host.has_name(identifier))) {
             Some(host) => host.clone(),
             // It may be beyond the rows that were read, if many hosts have the other names.
             None => identified(caller, identifier).await?,
@@ -358,17 +367,17 @@ pub async fn all_identified(caller: &Caller, identifiers: &[String]) -> Result<V
     Ok(hosts)
 }
 
-/// Returns the condition of hosts with one of these identifiers.
-fn named(identifiers: &[impl AsRef<str>]) -> AgentCondition {
+/// Returns the conditions of hosts with one of these ids.
+fn with_ids(identifiers: &[impl AsRef<str>]) -> Vec<AgentCondition> {
     let names = || identifiers.iter().map(AsRef::as_ref);
     // A UUID can be the id of an agent or of the hardware, so both are looked up.
     let ids = names().filter_map(|name| AgentId::parse(name).ok()).chain(names().filter_map(on_machine)).collect();
     let hosts = names().filter_map(|name| HostId::parse(name).ok()).collect();
-    AgentCondition::Any(vec![
-        AgentCondition::Hostnames(names().map(str::to_owned).collect()),
-        AgentCondition::Ids(ids),
-        AgentCondition::Hosts(hosts),
-    ])
+    vec![AgentCondition::Ids(ids), AgentCondition::Hosts(hosts)]
+}
+
+fn with_names(identifiers: &[impl AsRef<str>]) -> AgentCondition {
+    AgentCondition::Hostnames(identifiers.iter().map(|name| name.as_ref().to_owned()).collect())
 }
 
 /// Returns the condition for the words of a search: a part of a name, or a whole UUID.

@@ -103,6 +103,11 @@ impl Options {
         let config = own.filter(|config| !config.is_null()).or_else(|| self.value.get("config"));
         // `null` counts as an empty configuration (FL170).
         let mut config = config.and_then(Value::as_object).cloned().unwrap_or_default();
+        // Its only valid value is the default of osqueryd. With push, orbit sets another one by a flag, which the configuration would
+        // overrule (FL §2.9).
+        if let Some(options) = config.get_mut("options").and_then(Value::as_object_mut) {
+            options.remove("distributed_plugin");
+        }
         for pack in packs {
             let all = config.entry("packs").or_insert(Value::Null);
             if !all.is_object() {
@@ -158,6 +163,12 @@ mod tests {
 
     fn value(options: &Options, platform: Option<Platform>) -> Value {
         serde_json::from_str(&options.render(platform, []).plain).unwrap()
+    }
+
+    #[test]
+    fn the_plugin_that_orbit_sets_is_left_to_it() {
+        let sent = value(&options("config: {options: {distributed_plugin: tls, distributed_interval: 7}}"), None);
+        assert_eq!(sent["options"], json!({"distributed_interval": 7}));
     }
 
     #[test]

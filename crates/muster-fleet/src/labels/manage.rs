@@ -8,8 +8,8 @@ use muster_core::authorization::{Grant, OsqueryRead, OsqueryWrite};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::fleetd::labels::{BuiltIn, Label, MAX_CHOSEN, MAX_NAMED, check, exists, name_key, too_many};
-use muster_core::host::{self, Host};
-use muster_core::id::{AgentId, HostId, LabelId};
+use muster_core::host::Host;
+use muster_core::id::{HostId, LabelId};
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
 use muster_store::{LabelWrite, Precondition, StoreError, Write};
@@ -17,13 +17,12 @@ use serde_json::{Value, json};
 
 use super::{Labels, condition, setting_name};
 use crate::audit::{audit_line, with_changes};
+use crate::host_targets::{check_unambiguous, has_id, has_name};
 use crate::scope::Scoped;
 use crate::{host_checks, packs};
 
 /// Maximum number of operating systems that are told apart in the numbers of hosts with built-in labels.
 const MAX_SYSTEMS: u32 = 10_000;
-/// Maximum number of hosts that a name in a request can match.
-const MAX_PER_NAME: u32 = 100;
 /// Maximum number of hosts that the audit log names.
 const AUDITED: usize = 20;
 
@@ -349,24 +348,21 @@ async fn resolved(seen: Scoped<'_>, named: &[String]) -> Result<Vec<HostId>, Err
     }
     let mut found = BTreeSet::new();
     for name in named {
-        let filter = AgentFilter::all([on_host(name)]);
-        let page = seen.hosts(&filter, &HostRows::Page(Page { offset: 0, limit: MAX_PER_NAME })).await?;
-        if page.items.is_empty() {
+        let hosts = async |condition| {
+            // The total tells whether there are more.
+            seen.hosts(&AgentFilter::all([condition]), &HostRows::Page(Page { offset: 0, limit: 1 })).await
+        };
+        let mut listed = hosts(has_id(name, &[Family::Osquery, Family::Orbit])).await?;
+        if listed.items.is_empty() {
+            listed = hosts(has_name(name)).await?;
+            check_unambiguous(name, usize::try_from(listed.total).unwrap_or(usize::MAX))?;
+        }
+        if listed.items.is_empty() {
             return Err(Error::not_found("host", format_args!("{name:?}")));
         }
-        found.extend(page.items.into_iter().map(|host| host.id));
+        found.extend(listed.items.into_iter().map(|host| host.id));
     }
     Ok(found.into_iter().collect())
-}
-
-fn on_host(name: &str) -> AgentCondition {
-    let mut any = vec![AgentCondition::Hostnames(vec![name.to_owned()])];
-    any.extend(HostId::parse(name).ok().map(|id| AgentCondition::Hosts(vec![id])));
-    if let Some(machine) = host::machine_id(name) {
-        let ids: Vec<AgentId> = [Family::Osquery, Family::Orbit].map(|family| host::agent_id(family, &machine)).into();
-        any.push(AgentCondition::Ids(ids));
-    }
-    AgentCondition::Any(any)
 }
 
 fn is_named(label: &Label, named: &str) -> bool {

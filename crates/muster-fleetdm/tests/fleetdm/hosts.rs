@@ -70,7 +70,14 @@ async fn a_host_is_found_by_id_name_and_uuid_and_keeps_its_id() {
         assert_eq!((&host["orbit_version"], &host["memory"]), (&json!("1.40.0"), &json!(2_084_032_512_i64)));
         assert_eq!(host["labels"][0]["name"], "All Hosts");
     }
-    assert_eq!(api.get(&format!("/hosts?query={uuid}")).await.ok()["hosts"][0]["id"], id);
+    api.host("m-2", |record| record.hostname = uuid.into()).await;
+    assert_eq!(
+        api.get(&format!("/hosts/identifier/{uuid}")).await.ok()["host"]["id"],
+        id,
+        "not the one with this name"
+    );
+    let found = api.get(&format!("/hosts?query={uuid}")).await.ok();
+    assert!(column(&found["hosts"], "id").contains(&json!(id)), "{found}");
     for missing in ["/hosts/report", "/hosts/abc", "/labels/x/hosts"] {
         api.get(missing).await.refused(404);
     }

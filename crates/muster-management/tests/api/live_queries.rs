@@ -68,6 +68,24 @@ async fn results_are_read_in_the_order_in_which_they_arrive() {
 }
 
 #[tokio::test]
+async fn a_host_that_names_itself_like_another_one_is_not_selected_with_it() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    let named = |hostname: &'static str| {
+        move |agent: &mut muster_core::agent::AgentRecord| {
+            (agent.family, agent.hostname) = (Family::Osquery, hostname.to_owned());
+        }
+    };
+    for (id, hostname) in [("impostor", "a"), ("twin", "a.example")] {
+        api.agent_with(id, None, named(hostname)).await;
+    }
+    let hosts = |name: &str| json!({"sql": "SELECT 1", "hosts": [name]});
+    assert_eq!(run(&api, hosts("a")).await["targets"], 1, "an id wins");
+    let refused = api.v1(Method::POST, "/queries/run", hosts("a.example")).await.refused(409);
+    assert!(refused["message"].as_str().unwrap().contains("2 hosts have the name"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_stream_sends_results_and_progress_and_ends_with_the_live_query() {
     let api = Api::new();
     host(&api, "a", "web").await;
