@@ -5,7 +5,7 @@ use muster_core::Error;
 use crate::text::sentence;
 
 /// What pages call fields whose names in the API do not say it.
-const LABELS: [(&str, &str); 16] = [
+const LABELS: [(&str, &str); 17] = [
     ("data_output_id", "Output for data"),
     ("download_source_id", "Download source"),
     ("duplicate_hosts", "Clones of a host"),
@@ -20,6 +20,7 @@ const LABELS: [(&str, &str); 16] = [
     ("monitoring_enabled", "Agents send about themselves"),
     ("monitoring_output_id", "Output for monitoring"),
     ("namespace", "Data namespace"),
+    ("to_space", "Space"),
     ("unenroll_timeout", "Seconds until an inactive agent is unenrolled"),
     ("yaml", "Other fields"),
 ];

@@ -159,6 +159,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn codes_of_events_become_words() {
+        let words = [EventKind::UpgradeRolledBack, EventKind::GatewayLost, EventKind::TokenRevoked].map(event_words);
+        assert_eq!(words, ["Agent upgrade rolled back", "Server lost", "Enrollment key revoked"]);
+    }
+
+    #[test]
     fn numbers_have_groups_of_three_digits() {
         assert_eq!([0, 999, 1_002, 100_000, 1_234_567].map(grouped), ["0", "999", "1,002", "100,000", "1,234,567"]);
     }

@@ -190,9 +190,7 @@ impl Cause {
     /// Returns what to do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
-            Self::NotPermitted => {
-                "agents can reach it nonetheless; to let the server connect to it, permit it in the server's configuration"
-            }
+            Self::NotPermitted => "agents may reach it nonetheless; only this server cannot test it",
             Self::Late => "check the port, and whether a firewall drops packets of this server",
             Self::Unresolved => "check the spelling of the name, and the name servers of this server",
             Self::Refused => "check the port, and whether the service runs and listens on this address",

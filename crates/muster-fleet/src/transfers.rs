@@ -127,7 +127,7 @@ impl Transfers {
             return Err(unknown());
         }
         if space == *leave.space() {
-            return Err(Error::invalid("to_space", "is the space that the hosts are in"));
+            return Err(Error::invalid("to_space", "the hosts are in this space already"));
         }
         let enter = whole(there.grant::<EnrollmentCreate>()?)?;
         if space != SpaceId::default() && self.store.identity(&enter).space(&space).await?.is_none() {

@@ -151,10 +151,8 @@ impl Column {
             text("status", "Status", status, |view| view.details.record.status.as_str().to_owned()),
             AgentSort::Status,
         ),
-        sorted(
-            text("policy_id", "Policy", policy, |view| or_empty(view.details.record.policy_id.as_ref())),
-            AgentSort::Policy,
-        ),
+        // The store sorts by the id of the policy, which is not what the column shows.
+        text("policy_id", "Policy", policy, |view| or_empty(view.details.record.policy_id.as_ref())),
         plain!("revision", "Revision", |view: &AgentView| view.details.record.policy_revision.to_string()),
         sorted(
             plain!("version", "Version", |view: &AgentView| view.details.record.agent_version.clone()),

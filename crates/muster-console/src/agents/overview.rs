@@ -289,7 +289,12 @@ async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, 
     let mut alerts = Vec::new();
     for event in fleet.alerts().recent_problems(&grant, ROWS * 2).await? {
         let name = alert_name(fleet, visitor, &event).await?;
-        alerts.push(alert((event, name)));
+        let next = alert((event, name));
+        // The programs of a host are lost together: one line is enough.
+        let is_told = |one: &Alert| one.text == next.text && one.at.relative == next.at.relative;
+        if !alerts.iter().any(is_told) {
+            alerts.push(next);
+        }
     }
     Ok(Some(alerts))
 }

@@ -35,7 +35,8 @@ struct TransferPage {
     has_disk_key: bool,
     /// The other spaces that the person may admit hosts to, with their names.
     spaces: Vec<(SpaceId, String)>,
-    to: SpaceId,
+    /// The space that was chosen. None is chosen for the person: the button moves the host.
+    to: Option<SpaceId>,
     /// Why the host cannot move; empty if it can.
     refused: String,
     error: Option<Error>,
@@ -72,23 +73,27 @@ async fn form(
     let view = fleet.agents().host(&visitor.context.grant()?, id).await?;
     let id = view.host.id.to_string();
     let spaces = spaces(fleet, visitor).await?;
-    let to = spaces.iter().map(|(space, _)| space).find(|space| space.as_str() == to);
-    let to = to.or_else(|| spaces.first().map(|(space, _)| space)).cloned().unwrap_or_default();
+    let to = spaces.iter().map(|(space, _)| space).find(|space| space.as_str() == to).cloned();
     let (mut agents, mut has_disk_key, mut refused) = (view.agents.len() as u64, false, String::new());
-    if spaces.is_empty() {
-        "There is no other space to which you may admit hosts: that requires the privilege enrollment.create there."
-            .clone_into(&mut refused);
-    } else {
-        let tried = fleet.transfers();
-        let tried = tried.transfer(&visitor.context.clone().trying(true), &named(&id), to.as_str()).await?;
-        match tried.into_iter().next().map(|HostTransfer { outcome, .. }| outcome) {
-            Some(Ok(moved)) => (agents, has_disk_key) = (moved.agents, moved.has_disk_key),
-            Some(Err(why)) => refused = format!("The host cannot be transferred: {why}; {}.", why.remedy()),
-            None => {}
+    // Whether the host can move at all is the same for each of them.
+    match to.as_ref().or_else(|| spaces.first().map(|(space, _)| space)) {
+        None => {
+            "There is no other space to which you may admit hosts: that requires the privilege enrollment.create there."
+                .clone_into(&mut refused)
+        }
+        Some(space) => {
+            let trial = visitor.context.clone().trying(true);
+            let tried = fleet.transfers().transfer(&trial, &named(&id), space.as_str()).await?;
+            match tried.into_iter().next().map(|HostTransfer { outcome, .. }| outcome) {
+                Some(Ok(moved)) => (agents, has_disk_key) = (moved.agents, moved.has_disk_key),
+                Some(Err(why)) => refused = format!("The host cannot be transferred: {why}; {}.", why.remedy()),
+                None => {}
+            }
         }
     }
-    let command = format!("host transfer {} --to-space {}", shell::argument(&id), shell::argument(to.as_str()));
-    let body = json!({"to_space": to, "hosts": [id]}).to_string();
+    let named = to.as_ref().map_or("SPACE", SpaceId::as_str);
+    let command = format!("host transfer {} --to-space {}", shell::argument(&id), shell::argument(named));
+    let body = json!({"to_space": named, "hosts": [id]}).to_string();
     Ok(TransferPage {
         frame: Frame::new(visitor, format!("Transfer the host {}", cut(&name_of(&view))), TAB),
         agents: counted(agents, "agent"),
@@ -118,7 +123,20 @@ async fn spaces(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<(SpaceId, String
         let there = visitor.context.clone().in_space(space.clone());
         there.may_enter_space() && there.grant::<EnrollmentCreate>().is_ok()
     };
-    Ok(known.into_iter().filter(|(id, _)| id != visitor.context.space() && may_admit(id)).collect())
+    let mut offered: Vec<_> =
+        known.into_iter().filter(|(id, _)| id != visitor.context.space() && may_admit(id)).collect();
+    tell_apart(&mut offered);
+    Ok(offered)
+}
+
+/// Adds the ids to names that several spaces have.
+fn tell_apart(spaces: &mut [(SpaceId, String)]) {
+    let names: Vec<String> = spaces.iter().map(|(_, name)| name.to_lowercase()).collect();
+    for (id, name) in spaces {
+        if names.iter().filter(|other| **other == name.to_lowercase()).count() > 1 {
+            *name = format!("{name} ({id})");
+        }
+    }
 }
 
 /// Transfers a host, and leads to it in the other space if the person may see it there.
@@ -140,5 +158,18 @@ pub async fn send(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, f
         // The page says why.
         Ok(_) => shown(&visitor, form(&fleet, &visitor, &id, &fields.to_space, None).await),
         Err(error) => shown(&visitor, form(&fleet, &visitor, &id, &fields.to_space, Some(error)).await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_with_the_same_name_are_told_apart_by_their_ids() {
+        let space = |id: &str, name: &str| (SpaceId::trusted(id), name.to_owned());
+        let mut spaces = [space("a", "Finance"), space("b", "finance"), space("c", "IT")];
+        tell_apart(&mut spaces);
+        assert_eq!(spaces.map(|(_, name)| name), ["Finance (a)", "finance (b)", "IT"]);
     }
 }

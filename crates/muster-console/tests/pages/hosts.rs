@@ -453,8 +453,11 @@ async fn a_host_is_transferred_to_another_space_after_a_page_that_says_what_happ
     let host = pages.page(&cookie, "/hosts/h-1").await.html;
     assert!(host.contains("href=\"/hosts/h-1/transfer\""), "{host}");
     let ask = pages.page(&cookie, "/hosts/h-1/transfer").await.html;
-    assert!(ask.contains("<option value=\"red\" selected>Red team</option>") && ask.contains("1 agent of the host"));
-    assert!(ask.contains("muster host transfer h-1 --to-space red"), "{ask}");
+    let choices = "<option value=\"\">Choose a space</option><option value=\"red\">Red team</option>";
+    assert!(ask.contains(choices) && ask.contains("1 agent of the host"), "no space is chosen for the person: {ask}");
+    assert!(ask.contains("muster host transfer h-1 --to-space SPACE"), "{ask}");
+    let none = pages.post(&cookie, "/hosts/h-1/transfer", "to_space=").await;
+    assert!(none.status.is_client_error() && none.html.contains("Choose a space"), "{}", none.html);
     let moved = pages.post(&cookie, "/hosts/h-1/transfer", "to_space=red").await;
     assert_eq!(moved.status, 303, "{}", moved.html);
     let there = moved.goes_to().to_owned();

@@ -30,6 +30,7 @@ mod label;
 mod listing;
 mod login;
 mod network_object;
+mod network_object_test;
 mod node;
 mod oidc_provider;
 mod out_file;

@@ -2,13 +2,13 @@
 
 use clap::{Args, Subcommand};
 use muster_client::Client;
-use muster_protocol::management::network_object::{AddressTest, ConnectionTest, NetworkObject, NetworkRoute};
-use serde::Serialize;
+use muster_protocol::management::network_object::{NetworkObject, NetworkRoute};
 use serde_json::{Map, Value};
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_yaml, wide};
+use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::network_object_test::TestArgs;
 
 /// A noun: a kind of network objects, with the flags of its fields.
 pub trait NetworkNoun: Args {
@@ -104,15 +104,6 @@ pub struct DeleteArgs {
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
-}
-
-/// Flags of `test`.
-#[derive(Args, Debug)]
-pub struct TestArgs {
-    /// Name or id
-    name: String,
-    #[command(flatten)]
-    output: OutputArg,
 }
 
 /// Flags of `server-host create` and `update`.
@@ -348,62 +339,8 @@ impl DeleteArgs {
     }
 }
 
-/// A step of a test, with its address.
-#[derive(Serialize)]
-struct StepRow {
-    address: String,
-    step: String,
-    passed: bool,
-    message: String,
-}
-
-const STEPS: &[Column<StepRow>] = &[
-    column("ADDRESS", |row| row.address.clone()),
-    column("STEP", |row| row.step.clone()),
-    column("RESULT", |row| if row.passed { "passed" } else { "failed" }.to_owned()),
-    column("MESSAGE", |row| row.message.clone()),
-];
-
-fn rows(test: AddressTest) -> impl Iterator<Item = StepRow> {
-    let AddressTest { address, steps, .. } = test;
-    steps.into_iter().map(move |step| StepRow {
-        address: address.clone(),
-        step: step.step,
-        passed: step.passed,
-        message: step.message,
-    })
-}
-
-impl TestArgs {
-    async fn run<N: NetworkNoun>(self, client: &Client) -> Result<(), Failed> {
-        let found = find::<N>(client, &self.name).await?;
-        let test = client.test_network_object(N::ROUTE, &found.id).await?;
-        let failure = failure_of(&test);
-        match self.output.output {
-            Format::Json => print_json(&test)?,
-            Format::Yaml => print_yaml(&test)?,
-            format => {
-                let rows: Vec<StepRow> = test.addresses.into_iter().flat_map(rows).collect();
-                print_list(&rows, format, STEPS, |row| row.address.clone())?;
-            }
-        }
-        failure.map_or(Ok(()), Err)
-    }
-}
-
-/// Returns the first failure, so that scripts see it from the exit code.
-fn failure_of(test: &ConnectionTest) -> Option<Failed> {
-    let failed = test.addresses.iter().flat_map(|one| one.steps.iter().map(move |step| (one, step)));
-    let (address, step) = failed.into_iter().find(|(_, step)| !step.passed)?;
-    let failed = Failed::new(format!("{}: {}", address.address, step.message));
-    Some(match &step.remedy {
-        Some(remedy) => failed.remedy(remedy),
-        None => failed,
-    })
-}
-
 /// Returns the object with this id, else with this name.
-async fn find<N: NetworkNoun>(client: &Client, named: &str) -> Result<NetworkObject, Failed> {
+pub async fn find<N: NetworkNoun>(client: &Client, named: &str) -> Result<NetworkObject, Failed> {
     let objects = client.network_objects(N::ROUTE).await?.items;
     let by_id = objects.iter().position(|object| object.id == named);
     let place = by_id.or_else(|| objects.iter().position(|object| object.name == named));

@@ -71,6 +71,7 @@ fn title(run: &InstallRun) -> String {
 
 fn state(run: &InstallRun, now: Timestamp) -> State {
     match run.state(now) {
+        "complete" if run.targets == 0 => ("quiet", "–", "all hosts have left the space".into()),
         "complete" if run.failed == 0 => ("good", "●", "complete".into()),
         "complete" => ("bad", "✕", format!("complete, {} failed", run.failed)),
         "running" => ("quiet", "○", "running".into()),

@@ -63,6 +63,7 @@ pub type State3 = (&'static str, &'static str, String);
 pub fn state_of(run: &ScriptRun, now: Timestamp) -> State3 {
     let (class, sign, text) = match run.state(now) {
         "running" => ("busy", "◐", "running"),
+        "complete" if run.targets == 0 => ("quiet", "–", "all hosts have left the space"),
         "complete" if run.failed > 0 => ("bad", "✕", "complete, with failures"),
         "complete" => ("good", "●", "complete"),
         "stopped" => ("quiet", "–", "stopped"),
