@@ -11,10 +11,11 @@ use muster_core::fleetd::options::Options;
 use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software;
 use muster_core::fleetd::software::version::{self, Conditions};
+use muster_core::host_run;
 use muster_core::id::HostCheckId;
 use muster_core::install;
 use muster_core::poll::GoDuration;
-use muster_core::script::{self, ScriptResult};
+use muster_core::script::ScriptResult;
 use muster_core::time::Timestamp;
 use muster_core::{documents, policy, raw_json, reported, yaml};
 use muster_elastic::range::Wanted;
@@ -229,7 +230,7 @@ pub fn fleetd_request(data: &[u8]) {
     let _ = parse::<OrbitLuks<'_>>(&text);
     if let Ok(wire) = parse::<OrbitScriptResult<'_>>(&text) {
         let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
-        assert!(result.output.chars().count() <= script::MAX_OUTPUT && !result.output.contains('\0'));
+        assert!(result.output.chars().count() <= host_run::MAX_OUTPUT && !result.output.contains('\0'));
     }
     fleetd_software(&text);
     let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
@@ -253,7 +254,7 @@ fn fleetd_software(text: &str) {
     let result = install_result_of(&wire);
     assert_eq!(result.script.is_some(), wire.install_script_exit_code.is_some());
     for step in [&result.script, &result.post_install].into_iter().flatten() {
-        assert!(step.output.chars().count() <= script::MAX_OUTPUT && !step.output.contains('\0'));
+        assert!(step.output.chars().count() <= host_run::MAX_OUTPUT && !step.output.contains('\0'));
     }
     let condition = result.condition.as_deref().unwrap_or_default();
     assert!(condition.chars().count() <= install::MAX_CONDITION_OUTPUT && !condition.contains('\0'));

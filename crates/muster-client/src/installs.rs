@@ -1,7 +1,8 @@
 //! Installers, and runs that install and uninstall software on hosts.
 
+use muster_protocol::management::host_run::ListRunHosts;
 use muster_protocol::management::install::{
-    CreateInstall, CreateInstaller, HostInstalls, InstallOfHost, InstallRun, Installer, ListHostInstalls,
+    CreateInstall, CreateInstaller, HostInstalls, InstallOfHost, InstallRun, Installer,
 };
 use muster_protocol::management::{Empty, Item, Items};
 use reqwest::Method;
@@ -65,13 +66,13 @@ impl Client {
     }
 
     /// Returns hosts of a run.
-    pub async fn install_hosts(&self, id: &str, page: &ListHostInstalls) -> Result<HostInstalls> {
+    pub async fn install_hosts(&self, id: &str, page: &ListRunHosts) -> Result<HostInstalls> {
         self.v1_get(&["software", "installs", id, "hosts"], page).await
     }
 
-    /// Cancels a run.
-    pub async fn cancel_install(&self, id: &str) -> Result<InstallRun> {
-        self.v1_item(Method::POST, &["software", "installs", id, "cancel"], &Empty {}).await
+    /// Stops a run.
+    pub async fn stop_install(&self, id: &str) -> Result<InstallRun> {
+        self.v1_item(Method::POST, &["software", "installs", id, "stop"], &Empty {}).await
     }
 
     /// Returns the newest runs on a host, newest first.

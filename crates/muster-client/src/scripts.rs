@@ -1,7 +1,8 @@
 //! Runs of scripts on hosts, and saved scripts.
 
+use muster_protocol::management::host_run::ListRunHosts;
 use muster_protocol::management::script::{
-    ListExecutions, RunScript, SaveScript, SavedScript, ScriptExecutions, ScriptRun, ScriptSettings,
+    RunScript, SaveScript, SavedScript, ScriptExecutions, ScriptRun, ScriptSettings,
 };
 use muster_protocol::management::{Empty, Item, Items};
 use reqwest::Method;
@@ -35,7 +36,7 @@ impl Client {
     }
 
     /// Returns results of a run.
-    pub async fn script_results(&self, id: &str, page: &ListExecutions) -> Result<ScriptExecutions> {
+    pub async fn script_results(&self, id: &str, page: &ListRunHosts) -> Result<ScriptExecutions> {
         self.v1_get(&["scripts", "run", id, "results"], page).await
     }
 

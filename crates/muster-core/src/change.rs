@@ -3,9 +3,7 @@
 //! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
 //! to read a row twice, or late, and rows never contain secrets.
 
-use crate::id::{
-    ActionId, AgentId, EnrollmentKeyId, InstallRunId, LiveQueryId, NetworkObjectId, OutputId, PolicyId, ScriptRunId,
-};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostRunId, LiveQueryId, NetworkObjectId, OutputId, PolicyId};
 use crate::network_object::NetworkObjectKind;
 
 /// Kind and subject of a row.
@@ -28,9 +26,9 @@ pub enum Change {
     /// A live query was created or stopped.
     LiveQuery(LiveQueryId),
     /// A run of a script was created or stopped.
-    ScriptRun(ScriptRunId),
+    ScriptRun(HostRunId),
     /// A run that installs or uninstalls software was created or cancelled.
-    InstallRun(InstallRunId),
+    InstallRun(HostRunId),
     /// The agent's host must ask its user for the passphrase of the disk.
     DiskEscrow(AgentId),
     /// The setting of that name changed.
@@ -69,8 +67,8 @@ impl Change {
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),
             "live_query" => Self::LiveQuery(LiveQueryId::trusted(subject)),
-            "script_run" => Self::ScriptRun(ScriptRunId::trusted(subject)),
-            "install_run" => Self::InstallRun(InstallRunId::trusted(subject)),
+            "script_run" => Self::ScriptRun(HostRunId::trusted(subject)),
+            "install_run" => Self::InstallRun(HostRunId::trusted(subject)),
             "disk_escrow" => Self::DiskEscrow(AgentId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
             "refetch" => Self::Refetch(AgentId::trusted(subject)),

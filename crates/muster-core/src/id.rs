@@ -230,8 +230,8 @@ id_type!(
 );
 
 id_type!(
-    /// Id of a run of a script, and of its execution on each host.
-    ScriptRunId
+    /// Id of a run on hosts, of a script or an install, by which each of its hosts knows it.
+    HostRunId
 );
 id_type!(
     /// Id of a saved script.
@@ -240,10 +240,6 @@ id_type!(
 id_type!(
     /// Id of an installer.
     InstallerId
-);
-id_type!(
-    /// Id of a run that installs or uninstalls software, by which each of its hosts knows it.
-    InstallRunId
 );
 
 id_type!(

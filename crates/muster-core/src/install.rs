@@ -7,30 +7,16 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::id::{AgentId, HostId, InstallRunId, InstallerId, SpaceId};
-use crate::script::{DISABLED, TIMED_OUT, last_of};
-use crate::time::Timestamp;
+use crate::host_run::{HostResult, HostRun, OnHost, Work, kept_output};
+use crate::id::InstallerId;
+use crate::script::{DISABLED, TIMED_OUT};
 
-/// Maximum number of targets of a run.
-pub const MAX_TARGETS: usize = 10_000;
-/// Maximum number of runs of a space that have not ended.
-pub const MAX_RUNNING: u64 = 100;
-/// Maximum number of ended runs of a space that are kept; the oldest are deleted.
-pub const MAX_ENDED: u64 = 500;
-/// Maximum number of hosts that they have together, each with its outputs.
-pub const MAX_ENDED_HOSTS: u64 = 500_000;
-/// Maximum number of runs that a host is told of at the same time.
-pub const MAX_ANNOUNCED: u32 = 10;
 /// Maximum length of the result of the condition, characters. orbit sends rows in JSON.
 pub const MAX_CONDITION_OUTPUT: usize = 2_000;
 /// Maximum number of repetitions of a failed install by orbit.
 pub const MAX_RETRIES: u64 = 5;
-/// Time for which an ended run is kept.
-pub const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Maximum duration of each script on a host, seconds, which orbit has built in for those of installers.
 pub const SCRIPT_SECONDS: u64 = 3600;
-/// Time to wait for the result of a host that has begun: the download, three scripts, and repetitions.
-pub const RESULT_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Exit code by which orbit reports that it could not download or unpack the package.
 pub const NOT_DOWNLOADED: i64 = -3;
@@ -59,88 +45,37 @@ impl InstallKind {
     }
 }
 
-/// A run: one installer on its targets, which are fixed from the start.
+/// Install or uninstall of a package on hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstallRun {
-    /// Id. Hosts know it too.
-    pub id: InstallRunId,
-    /// The space.
-    pub space: SpaceId,
+pub struct InstallWork {
     /// What it does.
     pub kind: InstallKind,
     /// The installer, which may have been deleted since.
     pub installer: InstallerId,
-    /// Name of the software.
-    pub name: String,
-    /// Its version.
+    /// Version of the software.
     pub version: String,
-    /// The actor that created it.
-    pub created_by: String,
-    /// Creation time.
-    pub created_at: Timestamp,
-    /// Time after which no host begins.
-    pub expires_at: Timestamp,
     /// Number of times that orbit repeats a failed install.
     pub max_retries: u64,
-    /// Time at which a user cancelled it.
-    pub cancelled_at: Option<Timestamp>,
-    /// Number of targets.
-    pub targets: u64,
-    /// Number of targets that have ended.
-    pub finished: u64,
-    /// Number of targets that have failed, or left the space. A condition that is not met is no failure.
-    pub failed: u64,
 }
 
-impl InstallRun {
-    /// Returns the state as a word: `running`, `complete`, `cancelled` or `expired`. Results may arrive in every state.
-    pub fn state(&self, now: Timestamp) -> &'static str {
-        if self.finished >= self.targets {
-            "complete"
-        } else if self.cancelled_at.is_some() {
-            "cancelled"
-        } else if now >= self.results_until() {
-            "expired"
-        } else {
-            "running"
+/// A run: one installer on its targets.
+pub type InstallRun = HostRun<InstallWork>;
+/// Such a run on a host.
+pub type InstallOnHost = OnHost<InstallResult>;
+
+impl Work for InstallWork {
+    type Result = InstallResult;
+    const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    /// The download, three scripts, and repetitions.
+    const GRACE: Duration = Duration::from_secs(6 * 60 * 60);
+
+    fn meaning(&self, result: &InstallResult) -> &'static str {
+        match (result.verdict(), self.kind) {
+            (Verdict::Success, InstallKind::Install) => "installed",
+            (Verdict::Success, InstallKind::Uninstall) => "uninstalled",
+            (Verdict::ConditionNotMet, _) => "condition_not_met",
+            (Verdict::Failed(_), _) => "failed",
         }
-    }
-
-    /// Returns the time after which a host that has begun has no time left for its result.
-    pub fn results_until(&self) -> Timestamp {
-        self.expires_at.plus(RESULT_WITHIN)
-    }
-}
-
-/// State of a run on a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstallState {
-    /// The host has yet to fetch the details.
-    Pending,
-    /// It has fetched them.
-    Sent,
-    /// It has reported its last result.
-    Done,
-    /// It has left the space before that: it was deleted or transferred.
-    Gone,
-}
-
-impl InstallState {
-    const ALL: [Self; 4] = [Self::Pending, Self::Sent, Self::Done, Self::Gone];
-
-    /// Returns the word for the store.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Sent => "sent",
-            Self::Done => "done",
-            Self::Gone => "gone",
-        }
-    }
-
-    /// Parses a word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -156,8 +91,7 @@ pub struct StepResult {
 impl StepResult {
     /// Returns a result with as much of the output as is kept; `None` without an exit code, which means that the step did not run (FL63).
     pub fn new(exit_code: Option<i64>, output: &str) -> Option<Self> {
-        // PostgreSQL stores no null characters.
-        exit_code.map(|exit_code| Self { exit_code, output: last_of(output).replace('\0', "\u{fffd}") })
+        exit_code.map(|exit_code| Self { exit_code, output: kept_output(output) })
     }
 }
 
@@ -192,10 +126,22 @@ impl InstallResult {
             (Some(_), _) => Verdict::Success,
         }
     }
+}
 
-    /// Returns whether the host tries again.
-    pub fn is_final(&self) -> bool {
+impl HostResult for InstallResult {
+    fn bytes(&self) -> u64 {
+        let of = |step: &Option<StepResult>| step.as_ref().map_or(0, |step| step.output.len());
+        (of(&self.script) + of(&self.post_install) + self.condition.as_ref().map_or(0, String::len)) as u64
+    }
+
+    /// Returns whether the host does not try again.
+    fn is_final(&self) -> bool {
         self.retries_remaining == 0 || self.verdict() == Verdict::Success
+    }
+
+    /// A condition that is not met skips the host as intended.
+    fn has_failed(&self) -> bool {
+        matches!(self.verdict(), Verdict::Failed(_))
     }
 }
 
@@ -223,49 +169,7 @@ pub enum Step {
     PostInstall,
 }
 
-/// A run on a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostInstall {
-    /// The run.
-    pub run: InstallRunId,
-    /// The orbit that executes it.
-    pub agent: AgentId,
-    /// Its host.
-    pub host: Option<HostId>,
-    /// Name of the host.
-    pub hostname: String,
-    /// State.
-    pub state: InstallState,
-    /// Time at which the host fetched the details.
-    pub sent_at: Option<Timestamp>,
-    /// Time of the last result.
-    pub ended_at: Option<Timestamp>,
-    /// Number of reported attempts.
-    pub attempts: u64,
-    /// The newest result.
-    pub result: Option<InstallResult>,
-}
-
-impl HostInstall {
-    /// Returns what became of it, as a word.
-    pub fn outcome(&self, run: &InstallRun, now: Timestamp) -> &'static str {
-        match (self.state, &self.result) {
-            (InstallState::Done, Some(result)) => match (result.verdict(), run.kind) {
-                (Verdict::Success, InstallKind::Install) => "installed",
-                (Verdict::Success, InstallKind::Uninstall) => "uninstalled",
-                (Verdict::ConditionNotMet, _) => "condition_not_met",
-                (Verdict::Failed(_), _) => "failed",
-            },
-            (InstallState::Done | InstallState::Gone, _) => "host_deleted",
-            (InstallState::Sent, _) if now >= run.results_until() => "no_result",
-            (InstallState::Sent, _) => "sent",
-            // It may have expired before the run was cancelled.
-            (InstallState::Pending, _) if run.cancelled_at.is_some_and(|at| at <= run.expires_at) => "cancelled",
-            (InstallState::Pending, _) if now >= run.expires_at => "expired",
-            (InstallState::Pending, _) => "pending",
-        }
-    }
-
+impl InstallOnHost {
     /// Returns the step that failed last, in words; `None` if none did.
     pub fn failed_step(&self, kind: InstallKind) -> Option<&'static str> {
         let result = self.result.as_ref()?;
@@ -294,45 +198,13 @@ pub fn check_retries(retries: u64) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::at;
+    use crate::host_run::{MAX_ENDED_BYTES, MAX_OUTPUT, MAX_TARGETS, OnHostState};
+    use crate::id::{AgentId, HostRunId};
 
     fn result(condition: Option<&str>, script: Option<i64>, post: Option<i64>, retries: u64) -> InstallResult {
         let (script, post_install) = (StepResult::new(script, "out"), StepResult::new(post, ""));
         InstallResult { script, post_install, retries_remaining: retries, ..Default::default() }
             .with_condition(condition)
-    }
-
-    fn run(kind: InstallKind) -> InstallRun {
-        InstallRun {
-            id: InstallRunId::trusted("r"),
-            space: SpaceId::default(),
-            kind,
-            installer: InstallerId::trusted("i"),
-            name: "zsh".into(),
-            version: "1".into(),
-            created_by: String::new(),
-            created_at: at(0),
-            expires_at: at(100),
-            max_retries: 0,
-            cancelled_at: None,
-            targets: 2,
-            finished: 0,
-            failed: 0,
-        }
-    }
-
-    fn on_host(state: InstallState, result: Option<InstallResult>) -> HostInstall {
-        HostInstall {
-            run: InstallRunId::trusted("r"),
-            agent: AgentId::trusted("a"),
-            host: None,
-            hostname: String::new(),
-            state,
-            sent_at: None,
-            ended_at: None,
-            attempts: 0,
-            result,
-        }
     }
 
     #[test]
@@ -356,40 +228,42 @@ mod tests {
     }
 
     #[test]
-    fn states_and_results_have_their_outcomes() {
-        use InstallState::{Done, Gone, Pending, Sent};
-        let install = run(InstallKind::Install);
-        let failed = || Some(result(None, Some(1), None, 1));
-        let late = RESULT_WITHIN.as_secs() + 100;
-        for (state, result, now, outcome) in [
-            (Pending, None, 99, "pending"),
-            (Pending, None, 100, "expired"),
-            (Sent, None, 100, "sent"),
-            (Sent, failed(), 100, "sent"),
-            (Sent, None, late, "no_result"),
-            (Done, failed(), 0, "failed"),
-            (Done, Some(result(None, Some(0), None, 0)), 0, "installed"),
-            (Done, Some(result(Some(""), None, None, 0)), 0, "condition_not_met"),
-            (Gone, None, 0, "host_deleted"),
-        ] {
-            assert_eq!(on_host(state, result).outcome(&install, at(now)), outcome);
-        }
-        let uninstall = InstallRun { cancelled_at: Some(at(5)), ..run(InstallKind::Uninstall) };
-        assert_eq!(on_host(Pending, None).outcome(&uninstall, at(6)), "cancelled");
-        let done = on_host(Done, Some(result(None, Some(0), None, 0)));
-        assert_eq!((done.outcome(&uninstall, at(6)), done.failed_step(InstallKind::Uninstall)), ("uninstalled", None));
-        let step = |result| on_host(Done, Some(result)).failed_step(InstallKind::Install);
-        assert_eq!(step(result(None, Some(DISABLED), None, 0)), Some("scripts are disabled on the host"));
-        assert_eq!(step(result(None, Some(0), Some(9), 0)), Some("the post-install script"));
+    fn results_have_their_outcomes_and_name_the_step_that_failed() {
+        use InstallKind::{Install, Uninstall};
+        let meaning = |kind, result: InstallResult| {
+            let (installer, version) = (InstallerId::trusted("i"), "1".into());
+            InstallWork { kind, installer, version, max_retries: 0 }.meaning(&result)
+        };
+        assert_eq!(meaning(Install, result(None, Some(1), None, 1)), "failed");
+        assert_eq!(meaning(Install, result(None, Some(0), None, 0)), "installed");
+        assert_eq!(meaning(Uninstall, result(None, Some(0), None, 0)), "uninstalled");
+        let skipped = result(Some(""), None, None, 0);
+        assert!(!skipped.has_failed() && result(None, None, None, 0).has_failed());
+        assert_eq!(meaning(Install, skipped), "condition_not_met");
+        let step = |kind, result| {
+            let (run, agent) = (HostRunId::trusted("r"), AgentId::trusted("a"));
+            let (state, hostname) = (OnHostState::Done, String::new());
+            let (host, begun_at, ended_at, result) = (None, None, None, Some(result));
+            InstallOnHost { run, agent, host, hostname, state, begun_at, ended_at, attempts: 1, result }
+                .failed_step(kind)
+        };
+        assert_eq!(step(Uninstall, result(None, Some(0), None, 0)), None);
+        assert_eq!(step(Install, result(None, Some(DISABLED), None, 0)), Some("scripts are disabled on the host"));
+        assert_eq!(step(Install, result(None, Some(0), Some(9), 0)), Some("the post-install script"));
     }
 
     #[test]
-    fn a_run_ends_with_its_last_result_or_with_its_time() {
-        let run = run(InstallKind::Install);
-        let end = run.results_until();
-        assert_eq!((run.state(at(100)), run.state(end)), ("running", "expired"));
-        assert_eq!(InstallRun { cancelled_at: Some(at(1)), ..run.clone() }.state(at(2)), "cancelled");
-        assert_eq!(InstallRun { finished: 2, ..run }.state(at(2)), "complete");
+    fn the_largest_results_of_a_run_fit_into_what_is_kept() {
+        let large = || StepResult::new(Some(1), &"\u{10ffff}".repeat(MAX_OUTPUT));
+        let condition = "\u{10ffff}".repeat(MAX_CONDITION_OUTPUT + 1);
+        let largest = InstallResult { script: large(), post_install: large(), ..Default::default() };
+        let bytes = largest.with_condition(Some(&condition)).bytes();
+        assert_eq!(bytes, 4 * (2 * MAX_OUTPUT + MAX_CONDITION_OUTPUT) as u64);
+        assert!(bytes * MAX_TARGETS as u64 <= MAX_ENDED_BYTES);
+    }
+
+    #[test]
+    fn retries_are_bounded_and_kinds_have_words() {
         assert!(check_retries(MAX_RETRIES).is_ok() && check_retries(MAX_RETRIES + 1).is_err());
         assert!(InstallKind::parse("uninstall") == Some(InstallKind::Uninstall) && InstallKind::parse("x").is_none());
     }

@@ -40,6 +40,7 @@ pub mod file;
 pub mod fleetd;
 pub mod hex;
 pub mod host;
+pub mod host_run;
 pub mod id;
 pub mod identity;
 pub mod install;

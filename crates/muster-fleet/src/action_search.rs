@@ -38,10 +38,10 @@ impl Actions {
         let mut searched = 0;
         'search: loop {
             // Errors are looked up for the few that match only.
-            let after = found.next.clone();
-            let batch = ActionListQuery { errors: 0, after: after.clone(), ..question.clone() };
+            let batch = ActionListQuery { errors: 0, after: found.next.clone(), ..question.clone() };
             let read = self.list(grant, &batch, Page { offset: 0, limit: BATCH }).await?;
-            let is_last = read.items.len() as u64 + read.unreadable < u64::from(BATCH);
+            // The store reads on behind unreadable actions: only the end of the list makes a batch short.
+            let is_last = read.items.len() < BATCH as usize;
             for view in read.items {
                 if found.items.len() == limit || searched == MAX_SEARCHED {
                     found.is_cut = found.items.len() < limit;
@@ -53,8 +53,7 @@ impl Actions {
                     found.items.push(view);
                 }
             }
-            // Without one readable action in the batch, there is no place behind which the next one could begin.
-            if is_last || found.next == after {
+            if is_last {
                 found.next = None;
                 break;
             }

@@ -192,15 +192,15 @@ impl ChangeFeed {
                     self.hints.work_changed();
                 }
                 Some(Change::DiskEscrow(id)) => {
-                    self.disk_keys.escrow_changed(id);
+                    self.disk_keys.escrow_changed(id, run[0].0);
                     self.hints.work_changed();
                 }
                 Some(Change::ScriptRun(id)) => {
-                    self.scripts.run_changed(id).await?;
+                    self.scripts.run_changed(id, run[0].0).await?;
                     self.hints.work_changed();
                 }
                 Some(Change::InstallRun(id)) => {
-                    self.installs.run_changed(id).await?;
+                    self.installs.run_changed(id, run[0].0).await?;
                     self.hints.work_changed();
                 }
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,

@@ -12,7 +12,9 @@ use muster_core::authorization::{
 };
 use muster_core::change::Change;
 use muster_core::id::{AgentId, SpaceId};
+use muster_core::install::InstallWork;
 use muster_core::network_object::NetworkObjectKind;
+use muster_core::script::ScriptWork;
 use muster_core::{Error, ErrorKind};
 use muster_store::ChangeRow;
 use tokio::sync::watch;
@@ -214,8 +216,8 @@ impl ChangeLog {
                     None => false,
                 }
             }
-            Change::ScriptRun(id) => found!(ScriptsRead, seen => seen.script_run(id)),
-            Change::InstallRun(id) => found!(OsqueryRead, seen => seen.install_run(id)),
+            Change::ScriptRun(id) => found!(ScriptsRead, seen => seen.run::<ScriptWork>(id)),
+            Change::InstallRun(id) => found!(OsqueryRead, seen => seen.run::<InstallWork>(id)),
             Change::Action(id) => found!(AgentsRead, seen => seen.action(id)),
             Change::Policy(id) => found!(PoliciesRead, seen => seen.policy(id)),
             Change::EnrollmentKey(id) => found!(EnrollmentRead, seen => seen.enrollment_key(id)),

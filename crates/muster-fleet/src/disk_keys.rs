@@ -142,16 +142,16 @@ impl DiskKeys {
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.escrow", format_args!("agent:{agent}"), json!({}));
         let escrow = DiskKeyWrite::Escrow { agent: agent.clone(), now: self.clock.now() };
-        self.store.commit(grant, vec![escrow.into(), Write::Changed(Change::DiskEscrow(agent.clone())), line]).await?;
-        if !grant.is_dry_run() {
-            self.escrow_changed(agent);
+        let writes = vec![escrow.into(), Write::Changed(Change::DiskEscrow(agent.clone())), line];
+        if let Some(change) = self.store.commit(grant, writes).await?.last_change {
+            self.escrow_changed(agent, change);
         }
         Ok(())
     }
 
-    /// Adds a host that may have a pending request.
-    pub(crate) fn escrow_changed(&self, agent: &AgentId) {
-        self.waiting.add_for("escrow", [agent.clone()]);
+    /// Adds a host that may have a pending request, with the number of the change.
+    pub(crate) fn escrow_changed(&self, agent: &AgentId, change: i64) {
+        self.waiting.add_for(change, [agent.clone()]);
     }
 
     /// Reloads the pending requests: at startup, and when changes may have been missed.
@@ -162,6 +162,6 @@ impl DiskKeys {
     async fn read_waiting(&self) -> Result<(), Error> {
         let store = self.store.everywhere(&System);
         let read = |after: Option<AgentId>| async move { store.disk_escrows_due(after.as_ref(), BATCH).await };
-        self.waiting.fill(Some("escrow"), read).await
+        self.waiting.fill(None, read).await
     }
 }

@@ -18,10 +18,12 @@ use muster_core::Error;
 use muster_core::carve;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
+use muster_core::install::InstallWork;
+use muster_core::installer;
 use muster_core::live_query;
+use muster_core::script::ScriptWork;
 use muster_core::time::{Clock, Timestamp};
-use muster_core::{install, installer, script};
-use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, Write};
+use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, StoredWork, Write};
 use serde_json::json;
 
 use super::actions::Actions;
@@ -29,6 +31,7 @@ use super::audit::audit_line;
 use super::authority::System;
 use super::change_feed::ChangeFeed;
 use super::idempotency;
+use super::installs::BLOCK_BATCH;
 use super::registry::Registry;
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
@@ -48,10 +51,10 @@ const UPLOAD_BATCH: u32 = 10;
 
 /// Live queries deleted by one commit; each is deleted with its targets and results, possibly tens of thousands.
 const LIVE_QUERY_BATCH: u32 = 1;
-/// Runs of scripts removed by one commit. Each may have thousands of executions.
-const SCRIPT_BATCH: u32 = 1;
-/// Runs of installs, and installers without their packages, removed by one commit.
-const INSTALL_BATCH: u32 = 1;
+/// Runs on hosts removed by one commit. Each may have thousands of hosts.
+const RUN_BATCH: u32 = 1;
+/// Installers without their packages removed by one commit.
+const INSTALLER_BATCH: u32 = 10;
 /// Carves expired by one commit. Each may have gigabytes.
 const CARVE_BATCH: u32 = 1;
 
@@ -92,6 +95,7 @@ enum Step {
     Carves,
     Scripts,
     Installs,
+    Installers,
     Software,
     QueryFailures,
     Identities,
@@ -115,6 +119,7 @@ impl Step {
         Self::Carves,
         Self::Scripts,
         Self::Installs,
+        Self::Installers,
         Self::Software,
         Self::QueryFailures,
         Self::Identities,
@@ -189,8 +194,9 @@ impl Housekeeping {
             Step::Uploads => log_outcome("uploads removed", self.expire_uploads().await),
             Step::LiveQueries => log_outcome("live queries removed", self.prune_live_queries().await),
             Step::Carves => log_outcome("carves expired or removed", self.expire_carves().await),
-            Step::Scripts => log_outcome("runs of scripts removed", self.prune_scripts().await),
-            Step::Installs => log_outcome("installs removed", self.prune_installs().await),
+            Step::Scripts => log_outcome("runs of scripts removed", self.prune_runs::<ScriptWork>().await),
+            Step::Installs => log_outcome("installs removed", self.prune_runs::<InstallWork>().await),
+            Step::Installers => log_outcome("unfinished installers removed", self.prune_installers().await),
             Step::Software => log_outcome("rows of unused software removed", self.prune_software().await),
             Step::QueryFailures => {
                 log_outcome("failures of scheduled queries removed", self.prune_query_failures().await)
@@ -261,19 +267,20 @@ impl Housekeeping {
         self.in_batches(CARVE_BATCH, expire).await
     }
 
-    async fn prune_scripts(&self) -> Result<u64, Error> {
-        let before = self.clock.now().minus(script::KEPT);
-        let prune = || self.store.everywhere(&System).script_runs_prune(before, SCRIPT_BATCH);
-        self.in_batches(SCRIPT_BATCH, prune).await
+    async fn prune_runs<W: StoredWork>(&self) -> Result<u64, Error> {
+        let before = self.clock.now().minus(W::KEPT);
+        let prune = || async { W::of(self.store.everywhere(&System)).runs_prune(before, RUN_BATCH).await };
+        self.in_batches(RUN_BATCH, prune).await
     }
 
-    async fn prune_installs(&self) -> Result<u64, Error> {
-        let now = self.clock.now();
-        let (unfinished, ended) = (now.minus(installer::UPLOAD_WITHIN), now.minus(install::KEPT));
-        let prune = || self.store.everywhere(&System).installers_prune(unfinished, INSTALL_BATCH);
-        let installers = self.in_batches(INSTALL_BATCH, prune).await?;
-        let prune = || self.store.everywhere(&System).install_runs_prune(ended, INSTALL_BATCH);
-        Ok(installers + self.in_batches(INSTALL_BATCH, prune).await?)
+    /// Deletes installers without their packages, and the packages of those that were deleted.
+    async fn prune_installers(&self) -> Result<u64, Error> {
+        let unfinished = self.clock.now().minus(installer::UPLOAD_WITHIN);
+        let prune = || self.store.everywhere(&System).installers_prune(unfinished, INSTALLER_BATCH);
+        let removed = self.in_batches(INSTALLER_BATCH, prune).await?;
+        let prune = || self.store.everywhere(&System).removed_chunks_prune(BLOCK_BATCH);
+        self.in_batches(BLOCK_BATCH, prune).await?;
+        Ok(removed)
     }
 
     async fn prune_software(&self) -> Result<u64, Error> {

@@ -42,6 +42,7 @@ pub mod health;
 pub mod hints;
 pub mod host_checks;
 pub mod host_logs;
+pub mod host_runs;
 pub mod host_targets;
 pub mod host_views;
 pub mod housekeeping;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_core::Error;
@@ -21,12 +21,12 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// An agent that is listed.
 struct Listed {
-    /// Tells when it was added for other work.
+    /// Tells when it was added for another change.
     number: u64,
-    /// Tells when it was added, also again for the same work.
+    /// Tells when it was added, also again for the same change.
     added: u64,
-    /// What it was added for last, if that is known.
-    work: Option<Arc<str>>,
+    /// Number of the newest change that it was added for, if that is known.
+    change: Option<i64>,
     /// Before this time, nothing is due for it.
     until: Option<Timestamp>,
 }
@@ -49,26 +49,27 @@ impl Waiting {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds agents.
+    /// Adds agents for changes that are not known.
     pub(crate) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
         let number = self.next_number();
         // A new number even for an agent that is listed: what it was added for now has not been looked up.
-        self.agents()
-            .extend(agents.into_iter().map(|agent| (agent, Listed { number, added: number, work: None, until: None })));
+        self.agents().extend(
+            agents.into_iter().map(|agent| (agent, Listed { number, added: number, change: None, until: None })),
+        );
     }
 
-    /// Adds agents for work that is stored. Those that are listed for it already keep their number: a server that has created the work
-    /// learns of it again from the change log, and must not announce it twice. A look-up that is in progress must not remove them, though.
-    pub(crate) fn add_for(&self, work: &str, agents: impl IntoIterator<Item = AgentId>) {
-        let (number, work): (_, Arc<str>) = (self.next_number(), work.into());
+    /// Adds agents for a change, by its number in the change log. Those that are listed for it or a later one keep their number: a server
+    /// learns of its own changes again from the log, and must not announce them twice. A look-up that is in progress must not remove
+    /// them, though.
+    pub(crate) fn add_for(&self, change: i64, agents: impl IntoIterator<Item = AgentId>) {
+        let number = self.next_number();
         let mut listed = self.agents();
         for agent in agents {
-            let same = listed.get_mut(&agent).filter(|known| known.work.as_ref() == Some(&work));
-            match same {
+            // Numbers ascend in the order of commits: what was announced after a later change includes this one.
+            match listed.get_mut(&agent).filter(|known| known.change >= Some(change)) {
                 Some(known) => (known.added, known.until) = (number, None),
                 None => {
-                    let one = Listed { number, added: number, work: Some(Arc::clone(&work)), until: None };
-                    listed.insert(agent, one);
+                    listed.insert(agent, Listed { number, added: number, change: Some(change), until: None });
                 }
             }
         }
@@ -79,9 +80,9 @@ impl Waiting {
         1 + self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Adds the agents that the store lists, for some work or for any, batch by batch. `read` returns at most [`BATCH`] after an
+    /// Adds the agents that the store lists, for a change or for any, batch by batch. `read` returns at most [`BATCH`] after an
     /// agent, sorted.
-    pub(crate) async fn fill<F>(&self, work: Option<&str>, read: impl Fn(Option<AgentId>) -> F) -> Result<(), Error>
+    pub(crate) async fn fill<F>(&self, change: Option<i64>, read: impl Fn(Option<AgentId>) -> F) -> Result<(), Error>
     where
         F: Future<Output = Result<Vec<AgentId>, StoreError>>,
     {
@@ -91,8 +92,8 @@ impl Waiting {
             last = batch.last().cloned();
             let is_full = batch.len() == BATCH as usize;
             // Adding agents twice is harmless, so a batch that is read again after an error needs no care.
-            match work {
-                Some(work) => self.add_for(work, batch),
+            match change {
+                Some(change) => self.add_for(change, batch),
                 None => self.add(batch),
             }
             if !is_full {
@@ -101,7 +102,7 @@ impl Waiting {
         }
     }
 
-    /// Returns a number that rises each time an agent is added for other work; 0 if nothing is due for it now.
+    /// Returns a number that rises each time an agent is added for another change; 0 if nothing is due for it now.
     pub(crate) fn newest_for(&self, agent: &AgentId, now: Timestamp) -> u64 {
         self.agents().get(agent).filter(|listed| listed.is_due(now)).map_or(0, |listed| listed.number)
     }
@@ -165,22 +166,23 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_keeps_its_number_only_for_the_work_that_it_was_added_for_last() {
+    fn an_agent_keeps_its_number_for_changes_that_it_was_added_for() {
         let (waiting, agent) = (Waiting::default(), AgentId::trusted("a"));
-        let added = |work: &str| {
-            waiting.add_for(work, [agent.clone()]);
+        let added = |change| {
+            waiting.add_for(change, [agent.clone()]);
             waiting.newest_for(&agent, at(9))
         };
-        let first = added("run-1");
+        let first = added(7);
         let looked_up = waiting.number_of(&agent, at(1)).unwrap();
-        assert_eq!(added("run-1"), first);
+        assert_eq!(added(7), first);
         waiting.remove(&agent, looked_up);
         assert_eq!(waiting.newest_for(&agent, at(9)), first, "it was added during the look-up");
-        assert!(added("run-2") > first);
+        assert!(added(9) > first);
         waiting.postpone(&agent, waiting.number_of(&agent, at(1)).unwrap(), at(9));
         assert_eq!(waiting.newest_for(&agent, at(8)), 0, "nothing is due yet");
         let announced = waiting.newest_for(&agent, at(9));
-        assert_eq!(added("run-2"), announced);
+        assert_eq!(added(9), announced);
+        assert_eq!(added(7), announced, "the change log follows with what another change already announced");
         assert!(waiting.number_of(&agent, at(1)).is_some(), "it is looked up again");
         waiting.remove(&agent, waiting.number_of(&agent, at(1)).unwrap());
         assert_eq!(waiting.newest_for(&agent, at(9)), 0);

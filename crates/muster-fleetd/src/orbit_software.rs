@@ -34,7 +34,7 @@ impl Inner {
             uninstall_script: &installer.uninstall_script,
             post_install_script: &installer.post_install_script,
             self_service: false,
-            max_retries: run.max_retries,
+            max_retries: run.work.max_retries,
         })
     }
 

@@ -22,7 +22,7 @@ impl Inner {
     pub(super) async fn work_of(&self, entry: &AgentEntry) -> Result<OrbitConfig, Failure> {
         let scripts = self.fleet.scripts().due(entry).await?;
         let software = self.fleet.installs().due(entry).await?;
-        let of_scripts = scripts.iter().map(|script| (script.run.to_string(), script.timeout));
+        let of_scripts = scripts.iter().map(|script| (script.id.to_string(), script.work.timeout));
         let uninstalls = software.uninstall.iter().map(|run| (run.to_string(), SCRIPT_SECONDS));
         let (ids, timeouts): (Vec<_>, Vec<_>) = of_scripts.chain(uninstalls).unzip();
         Ok(OrbitConfig {
@@ -49,11 +49,11 @@ impl Inner {
         json(&OrbitScript {
             host_id: 0,
             execution_id: run.id.as_str(),
-            script_contents: &run.script,
+            script_contents: &run.work.script,
             output: "",
             runtime: 0,
             exit_code: None,
-            timeout: run.timeout,
+            timeout: run.work.timeout,
         })
     }
 

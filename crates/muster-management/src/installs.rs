@@ -6,13 +6,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::authorization::PrivilegeName as Name;
-use muster_core::install::{HostInstall as HostRecord, InstallKind as Kind, InstallRun as Record};
-use muster_core::script::DEFAULT_EXPIRY;
+use muster_core::host_run::DEFAULT_EXPIRY;
+use muster_core::install::{InstallKind as Kind, InstallOnHost, InstallRun as Record};
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
-use muster_fleet::installs::{MAX_PAGE, NewInstall};
+use muster_fleet::host_runs::MAX_PAGE;
+use muster_fleet::installs::NewInstall;
+use muster_protocol::management::host_run::ListRunHosts;
 use muster_protocol::management::install::{
-    CreateInstall, HostInstall, HostInstalls, InstallKind, InstallOfHost, InstallRun, ListHostInstalls,
+    CreateInstall, HostInstall, HostInstalls, InstallKind, InstallOfHost, InstallRun,
 };
 use muster_protocol::management::{Empty, Item, Items};
 
@@ -28,6 +30,8 @@ use super::scripts::check_selection;
 /// Privileges of which a caller needs one to read. With `software.install` alone, it sees its own runs.
 const READ: &[Name] = &[Name::OsqueryRead, Name::SoftwareInstall];
 const INSTALL: &[Name] = &[Name::SoftwareInstall];
+/// Number of runs that are listed of a host.
+const OF_HOST: usize = 50;
 
 /// Endpoints for runs.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -40,8 +44,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/v1/software/installs/{id}/hosts", hosts)
             .about("List the hosts of an install, with their results")
             .needs_one_of(READ),
-        Endpoint::post("/v1/software/installs/{id}/cancel", cancel)
-            .about("Cancel an install: no further host begins")
+        Endpoint::post("/v1/software/installs/{id}/stop", stop)
+            .about("Stop an install: no further host begins")
             .needs(INSTALL),
         Endpoint::get("/hosts/{id}/installs", of_host)
             .about("List the newest installs and uninstalls on a host")
@@ -54,25 +58,26 @@ fn converted(run: Record, now: Timestamp) -> InstallRun {
     InstallRun {
         state: run.state(now).to_owned(),
         id: run.id.to_string(),
-        kind: match run.kind {
+        kind: match run.work.kind {
             Kind::Install => InstallKind::Install,
             Kind::Uninstall => InstallKind::Uninstall,
         },
-        installer_id: run.installer.to_string(),
+        installer_id: run.work.installer.to_string(),
         name: run.name,
-        version: run.version,
+        version: run.work.version,
         targets: run.targets,
         finished: run.finished,
         failed: run.failed,
-        max_retries: run.max_retries,
+        max_retries: run.work.max_retries,
         created_by: run.created_by,
         created_at: time(run.created_at),
         expires_at: time(run.expires_at),
     }
 }
 
-fn on_host(found: HostRecord, run: &Record, now: Timestamp) -> HostInstall {
-    let (outcome, failed_step) = (found.outcome(run, now).to_owned(), found.failed_step(run.kind).map(str::to_owned));
+fn on_host(found: InstallOnHost, run: &Record, now: Timestamp) -> HostInstall {
+    let (outcome, failed_step) =
+        (found.outcome(run, now).to_owned(), found.failed_step(run.work.kind).map(str::to_owned));
     let result = found.result.unwrap_or_default();
     HostInstall {
         agent_id: found.agent.to_string(),
@@ -87,7 +92,7 @@ fn on_host(found: HostRecord, run: &Record, now: Timestamp) -> HostInstall {
         output: result.script.map(|step| step.output),
         post_install_exit_code: result.post_install.as_ref().map(|step| step.exit_code),
         post_install_output: result.post_install.map(|step| step.output),
-        sent_at: found.sent_at.map(time),
+        begun_at: found.begun_at.map(time),
         ended_at: found.ended_at.map(time),
     }
 }
@@ -135,7 +140,7 @@ async fn hosts(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(query): Query<ListHostInstalls>,
+    Query(query): Query<ListRunHosts>,
 ) -> Answer<HostInstalls> {
     let (found, now) = (fleet.installs().find(&context, &id).await?, fleet.now());
     let limit = query.limit.unwrap_or(MAX_PAGE);
@@ -148,14 +153,14 @@ async fn hosts(
     }))
 }
 
-async fn cancel(
+async fn stop(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Item<InstallRun>> {
     let found = fleet.installs().find(&context, &id).await?;
-    Ok(item(converted(fleet.installs().cancel(&context, &found).await?, fleet.now())))
+    Ok(item(converted(fleet.installs().stop(&context, &found).await?, fleet.now())))
 }
 
 async fn of_host(
@@ -164,8 +169,8 @@ async fn of_host(
     Path(id): Path<String>,
 ) -> Answer<Items<InstallOfHost>> {
     let host = fleet.agents().host(&context.grant()?, &id).await?.host;
-    let (found, now) = (fleet.installs().of_host(&context, &host.id).await?, fleet.now());
-    let converted = |(run, install): (Record, HostRecord)| {
+    let (found, now) = (fleet.installs().of_host(&context, &host.id, OF_HOST).await?, fleet.now());
+    let converted = |(run, install): (Record, InstallOnHost)| {
         // Outputs are not read for this list.
         let without = HostInstall {
             condition_output: None,

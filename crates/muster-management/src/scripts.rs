@@ -7,14 +7,15 @@ use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
-use muster_core::script::{
-    DEFAULT_EXPIRY, DEFAULT_TIMEOUT, Execution, SavedScript as SavedRecord, ScriptRun as Record,
-};
+use muster_core::host_run::DEFAULT_EXPIRY;
+use muster_core::script::{DEFAULT_TIMEOUT, SavedScript as SavedRecord, ScriptOnHost, ScriptRun as Record};
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
-use muster_fleet::scripts::{MAX_PAGE, NewScriptRun, SavedScriptDraft, ScriptSource};
+use muster_fleet::host_runs::MAX_PAGE;
+use muster_fleet::scripts::{NewScriptRun, SavedScriptDraft, ScriptSource};
+use muster_protocol::management::host_run::ListRunHosts;
 use muster_protocol::management::script::{
-    ListExecutions, RunScript, SaveScript, SavedScript, ScriptExecution, ScriptExecutions, ScriptRun, ScriptSettings,
+    RunScript, SaveScript, SavedScript, ScriptExecution, ScriptExecutions, ScriptRun, ScriptSettings,
 };
 use muster_protocol::management::{Empty, Item, Items};
 
@@ -57,19 +58,19 @@ fn converted(run: Record, now: Timestamp) -> ScriptRun {
         state: run.state(now).to_owned(),
         id: run.id.to_string(),
         name: run.name,
-        script: Some(run.script).filter(|script| !script.is_empty()),
-        sha256: run.sha256,
+        script: Some(run.work.script).filter(|script| !script.is_empty()),
+        sha256: run.work.sha256,
         targets: run.targets,
         finished: run.finished,
         failed: run.failed,
         created_by: run.created_by,
         created_at: time(run.created_at),
         expires_at: time(run.expires_at),
-        timeout_seconds: run.timeout,
+        timeout_seconds: run.work.timeout,
     }
 }
 
-fn execution(found: Execution, run: &Record, now: Timestamp) -> ScriptExecution {
+fn execution(found: ScriptOnHost, run: &Record, now: Timestamp) -> ScriptExecution {
     let outcome = found.outcome(run, now).to_owned();
     let result = found.result.as_ref();
     ScriptExecution {
@@ -80,7 +81,7 @@ fn execution(found: Execution, run: &Record, now: Timestamp) -> ScriptExecution 
         exit_code: result.map(|result| result.exit_code),
         runtime_seconds: result.map(|result| result.runtime),
         output: found.result.map(|result| result.output),
-        fetched_at: found.fetched_at.map(time),
+        begun_at: found.begun_at.map(time),
         ended_at: found.ended_at.map(time),
     }
 }
@@ -155,11 +156,11 @@ async fn results(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(query): Query<ListExecutions>,
+    Query(query): Query<ListRunHosts>,
 ) -> Answer<ScriptExecutions> {
     let (found, now) = (fleet.scripts().find(&context, &id).await?, fleet.now());
     let limit = query.limit.unwrap_or(MAX_PAGE);
-    let page = fleet.scripts().executions(&found, query.after.as_deref(), limit).await?;
+    let page = fleet.scripts().hosts(&found, query.after.as_deref(), limit).await?;
     let is_full = page.len() == limit as usize;
     Ok(Json(ScriptExecutions {
         next: page.last().filter(|_| is_full).map(|last| last.agent.to_string()),

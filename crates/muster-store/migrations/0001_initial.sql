@@ -192,36 +192,39 @@ CREATE TABLE script_runs (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,
     name TEXT NOT NULL,
-    sha256 TEXT NOT NULL,
     created_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    timeout INTEGER NOT NULL,
     stopped_at INTEGER,
     targets INTEGER NOT NULL,
     finished INTEGER NOT NULL,
     failed INTEGER NOT NULL,
+    result_bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    timeout INTEGER NOT NULL,
     script TEXT NOT NULL
 ) STRICT;
 CREATE INDEX script_runs_by_space ON script_runs (space, created_at, id);
 CREATE INDEX script_runs_by_expiry ON script_runs (expires_at);
 
--- What hosts made of them. They outlive the agents.
-CREATE TABLE script_executions (
+-- What hosts made of them. They outlive the agents. result_bytes: length of the outputs.
+CREATE TABLE script_run_hosts (
     run_id TEXT NOT NULL REFERENCES script_runs (id) ON DELETE CASCADE,
     agent_id TEXT NOT NULL,
     host_id TEXT,
     hostname TEXT NOT NULL,
     state TEXT NOT NULL,
-    fetched_at INTEGER,
+    begun_at INTEGER,
     ended_at INTEGER,
+    attempts INTEGER NOT NULL,
+    result_bytes INTEGER NOT NULL,
     exit_code INTEGER,
     runtime INTEGER,
     output TEXT,
     PRIMARY KEY (run_id, agent_id)
 ) STRICT;
-CREATE INDEX script_executions_by_agent ON script_executions (agent_id);
-CREATE INDEX script_executions_open ON script_executions (agent_id) WHERE state IN ('pending', 'fetched');
+CREATE INDEX script_run_hosts_open ON script_run_hosts (agent_id) WHERE state IN ('pending', 'begun');
+CREATE INDEX script_run_hosts_by_host ON script_run_hosts (host_id);
 
 -- name_key is the name in lower case.
 CREATE TABLE saved_scripts (
@@ -265,34 +268,36 @@ CREATE INDEX installers_unfinished ON installers (created_at) WHERE uploaded_at 
 CREATE TABLE install_runs (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    installer_id TEXT NOT NULL,
     name TEXT NOT NULL,
-    version TEXT NOT NULL,
     created_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    max_retries INTEGER NOT NULL,
-    cancelled_at INTEGER,
+    stopped_at INTEGER,
     targets INTEGER NOT NULL,
     finished INTEGER NOT NULL,
-    failed INTEGER NOT NULL
+    failed INTEGER NOT NULL,
+    result_bytes INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    installer_id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    max_retries INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX install_runs_by_space ON install_runs (space, created_at, id);
 CREATE INDEX install_runs_by_installer ON install_runs (installer_id, created_at, id);
 CREATE INDEX install_runs_by_expiry ON install_runs (expires_at);
 
--- What became of them on hosts. They outlive the agents. An absent exit code is a step that did not run.
-CREATE TABLE host_installs (
+-- What became of them on hosts. They outlive the agents. An absent exit code is a step that did not run. result_bytes: length of the outputs.
+CREATE TABLE install_run_hosts (
     run_id TEXT NOT NULL REFERENCES install_runs (id) ON DELETE CASCADE,
     agent_id TEXT NOT NULL,
     host_id TEXT,
     hostname TEXT NOT NULL,
     state TEXT NOT NULL,
-    sent_at INTEGER,
+    begun_at INTEGER,
     ended_at INTEGER,
     attempts INTEGER NOT NULL,
-    retries_remaining INTEGER NOT NULL,
+    result_bytes INTEGER NOT NULL,
+    retries_remaining INTEGER,
     condition TEXT,
     exit_code INTEGER,
     output TEXT,
@@ -300,8 +305,8 @@ CREATE TABLE host_installs (
     post_install_output TEXT,
     PRIMARY KEY (run_id, agent_id)
 ) STRICT;
-CREATE INDEX host_installs_open ON host_installs (agent_id) WHERE state IN ('pending', 'sent');
-CREATE INDEX host_installs_by_host ON host_installs (host_id);
+CREATE INDEX install_run_hosts_open ON install_run_hosts (agent_id) WHERE state IN ('pending', 'begun');
+CREATE INDEX install_run_hosts_by_host ON install_run_hosts (host_id);
 
 -- Recovery keys of encrypted disks that orbit reports. The space is that of the agent: a key does not follow its agent to another one, unless
 -- it is handed over. escrow_asked: how often the host was told of the request for its passphrase that it has not answered; NULL without such
@@ -700,6 +705,11 @@ CREATE TABLE chunks (
     sha256 BLOB NOT NULL,
     data BLOB NOT NULL,
     PRIMARY KEY (file_id, number)
+) STRICT;
+
+-- Installers that were deleted, whose chunks are deleted in batches.
+CREATE TABLE removed_files (
+    file_id TEXT NOT NULL PRIMARY KEY
 ) STRICT;
 
 CREATE TABLE artifacts (

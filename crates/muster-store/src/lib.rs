@@ -20,12 +20,12 @@ pub use examine::{Examined, examine};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AlertStore, AlertWrite, AuditLink, AuditStore, CarveStore,
     CarveWrite, ChangeRow, ChangeStore, Committed, Currency, DiskKeyStore, DiskKeyWrite, EnrollmentKeyStore,
-    EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, HostCheckStore, HostCheckWrite, INSTALLATION,
-    IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, InstallStore, InstallWrite, KeyedRequest,
-    LabelStore, LabelWrite, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode,
+    EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, HostCheckStore, HostCheckWrite, HostRunStore, HostRunWrite,
+    INSTALLATION, IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, InstallerStore, InstallerWrite,
+    KeyedRequest, LabelStore, LabelWrite, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode,
     MOST_RECEIVERS, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
     NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
     QueryFailureStore, QueryFailureWrite, RESTORED, Resources, RolloutStore, RolloutWrite, ScriptStore, ScriptWrite,
-    SecretStore, SecretWrite, SettingStore, SettingWrite, SoftwareStore, SoftwareWrite, Store, StoreError,
+    SecretStore, SecretWrite, SettingStore, SettingWrite, SoftwareStore, SoftwareWrite, Store, StoreError, StoredWork,
     UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write, has_gap,
 };

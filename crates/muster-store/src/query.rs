@@ -6,9 +6,7 @@ use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, AuditReason, Family};
 use muster_core::fleetd::software::{Software, SoftwareId, Source};
 use muster_core::host::Host;
-use muster_core::id::{
-    AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, RolloutId, ScriptRunId, SpaceId, UninstallTokenId,
-};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -65,15 +63,6 @@ pub struct FailureCount {
     pub failing: u64,
     /// Number of hosts on which osqueryd does not run it any more.
     pub denylisted: u64,
-}
-
-/// A script that a host has yet to execute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueScript {
-    /// The run.
-    pub run: ScriptRunId,
-    /// Maximum duration, seconds.
-    pub timeout: u64,
 }
 
 /// The software of a host.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// Status of documents whose requests get no response.
 pub const HANGS: u16 = 0;
@@ -16,6 +16,8 @@ pub const HANGS: u16 = 0;
 pub struct Api {
     inner: Arc<Mutex<Inner>>,
     lines: broadcast::Sender<String>,
+    /// Whether writes get responses.
+    answers: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -34,7 +36,7 @@ pub struct Received {
 
 impl Api {
     pub fn new() -> Self {
-        Self { inner: Arc::default(), lines: broadcast::channel(64).0 }
+        Self { inner: Arc::default(), lines: broadcast::channel(64).0, answers: watch::Sender::new(true) }
     }
 
     /// Serves on a Unix socket.
@@ -71,6 +73,11 @@ impl Api {
         self.inner.lock().unwrap().documents.get(path).map(|(_, document)| document.clone()).unwrap_or_default()
     }
 
+    /// Holds back the responses of writes, which take effect, or sends them.
+    pub fn answer_writes(&self, answers: bool) {
+        self.answers.send_replace(answers);
+    }
+
     /// Sends a line to all watchers.
     pub fn tell(&self, line: &Value) {
         let _ = self.lines.send(format!("{line}\n"));
@@ -105,12 +112,16 @@ impl Api {
         let watcher = self.lines.subscribe();
         self.inner.lock().unwrap().requests.push(request);
         if path == "/events" || query.contains("watch=true") {
-            return watch(stream, watcher).await;
+            return watched(stream, watcher).await;
         }
         drop(watcher);
         let (status, document) = match method.as_str() {
             "GET" => self.get(path, query),
-            _ => self.write(path, &serde_json::from_slice(&body).unwrap()),
+            _ => {
+                let written = self.write(path, &serde_json::from_slice(&body).unwrap());
+                self.answers.subscribe().wait_for(|answers| *answers).await.unwrap();
+                written
+            }
         };
         if status == HANGS {
             return std::future::pending().await;
@@ -144,7 +155,7 @@ impl Api {
     }
 }
 
-async fn watch(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut lines: broadcast::Receiver<String>) {
+async fn watched(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut lines: broadcast::Receiver<String>) {
     stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut byte = [0];
     loop {

@@ -216,6 +216,26 @@ async fn a_leader_that_stops_or_is_not_needed_releases_its_lease() {
 }
 
 #[tokio::test]
+async fn a_leader_that_stops_while_it_renews_its_lease_releases_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = Api::new();
+    kube_config(&api, directory.path()).await;
+    let more = ", leader_leaseduration: 60s, leader_renewdeadline: 40s, leader_retryperiod: 50ms";
+    let variables = with_settings(directory.path(), "kubernetes_leaderelection", more);
+    variables.observe(&used(&format!("${{{LEADER}}}")));
+    until(&variables, |sets| sets.context().get(LEADER) == Some(&json!(true))).await;
+    api.answer_writes(false);
+    let renewed = |lease: &Value| lease["metadata"]["resourceVersion"].clone();
+    // The next renewal is written, and its response held back.
+    let before = renewed(&api.document(LEASE));
+    while renewed(&api.document(LEASE)) == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::join!(variables.stop(), async { api.answer_writes(true) });
+    assert_eq!(api.document(LEASE)["spec"]["holderIdentity"], "", "{}", api.document(LEASE));
+}
+
+#[tokio::test]
 async fn a_leader_gives_up_when_the_time_after_its_last_renewal_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let api = Api::new();

@@ -1,8 +1,11 @@
-//! Scripts, carves and the disk key on the page of a host.
+//! Scripts, carves and the disk key on the page of a host, and what pages of runs share.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use muster_core::agent::Family;
 use muster_core::authorization::{CarvesDownload, PrivilegeName};
-use muster_core::script::{Execution, ScriptRun};
+use muster_core::host_run::{HostRun, OnHost, Work};
+use muster_core::script::{ScriptOnHost, ScriptRun};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
@@ -44,7 +47,7 @@ pub struct ScriptRow {
 }
 
 impl ScriptRow {
-    fn new(run: &ScriptRun, execution: &Execution, now: Timestamp) -> Self {
+    fn new(run: &ScriptRun, execution: &ScriptOnHost, now: Timestamp) -> Self {
         Self {
             run: run.id.to_string(),
             agent: execution.agent.to_string(),
@@ -64,7 +67,7 @@ impl Runs {
         let lacks_run = visitor.lacks(PrivilegeName::ScriptsRun);
         let sees_runs = lacks_run.is_empty() || visitor.lacks(PrivilegeName::ScriptsRead).is_empty();
         let scripts = match orbit.filter(|_| sees_runs) {
-            Some(orbit) => fleet.scripts().of_agent(&visitor.context, &orbit.id, FEW).await?,
+            Some(_) => fleet.scripts().of_host(&visitor.context, &view.host.id, FEW).await?,
             None => Vec::new(),
         };
         let mut carves = match visitor.context.grant::<CarvesDownload>() {
@@ -88,6 +91,16 @@ impl Runs {
             key,
         })
     }
+}
+
+/// Returns what the page of a run depends on.
+pub fn seen<W: Work>(run: &HostRun<W>, hosts: &[OnHost<W::Result>], now: Timestamp) -> String {
+    let mut hasher = DefaultHasher::new();
+    (run.finished, run.failed, run.state(now)).hash(&mut hasher);
+    for one in hosts {
+        (one.agent.as_str(), one.outcome(run, now), one.attempts).hash(&mut hasher);
+    }
+    format!("{:x}", hasher.finish())
 }
 
 /// Returns the state of the disk key; `None` for those who may not see it, or not on this host.

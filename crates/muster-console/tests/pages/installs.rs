@@ -93,8 +93,8 @@ async fn software_is_installed_after_a_review_and_its_results_are_shown() {
     assert!(pages.page(&cookie, &uninstall).await.html.contains("Uninstall zsh 5.9"));
     let question = pages.page(&cookie, &format!("/software/installers/{id}/delete")).await.html;
     assert!(question.contains("disabled") && question.contains("have yet to install or uninstall"), "{question}");
-    assert_eq!(pages.post(&cookie, &format!("{uninstall}/cancel"), "").await.goes_to(), uninstall);
-    assert!(pages.page(&cookie, &uninstall).await.html.contains("cancelled"));
+    assert_eq!(pages.post(&cookie, &format!("{uninstall}/stop"), "").await.goes_to(), uninstall);
+    assert!(pages.page(&cookie, &uninstall).await.html.contains("stopped"));
     let gone = pages.post(&cookie, &format!("/software/installers/{id}/delete"), "").await;
     assert_eq!(gone.goes_to(), "/software/installers");
     assert_eq!(pages.page(&cookie, &format!("/software/installers/{id}")).await.status, 404);

@@ -119,7 +119,7 @@ privileges! {
     ScriptsRead = "scripts.read", Space;
     /// Save and delete scripts, and enable or disable scripts.
     ScriptsWrite = "scripts.write", Space;
-    /// Install and uninstall software on hosts, see the results of one's own runs and cancel them.
+    /// Install and uninstall software on hosts, see the results of one's own runs and stop them.
     SoftwareInstall = "software.install", Agents;
     /// Upload and delete installers: packages, and scripts that hosts run with full privileges.
     InstallersWrite = "installers.write", Space;

@@ -4,20 +4,25 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use muster_core::authorization::{Grant, InstallersWrite, OpContext, OsqueryRead, SoftwareInstall};
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::chain;
 use muster_core::file::ChunkInfo;
 use muster_core::fleetd::labels::name_key;
 use muster_core::fleetd::platform::Platform;
 use muster_core::id::InstallerId;
 use muster_core::installer::{Format, Installer, named_in};
 use muster_core::{Error, hex};
-use muster_store::{FileWrite, InstallWrite, Precondition, StoreError};
+use muster_store::{FileWrite, InstallerWrite, Precondition, StoreError};
 use serde_json::json;
 
 use super::{Installs, unknown_installer};
 use crate::audit::audit_line;
+use crate::authority::System;
 use crate::offered_files::sha256;
 use crate::scope::Scoped;
 use crate::upload_limits::UploadLimits;
+
+/// Blocks of deleted packages that one commit removes: other writes wait for 16 MiB at most.
+pub(crate) const BLOCK_BATCH: u32 = 16;
 
 /// A new installer.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +95,7 @@ impl Installs {
             "uninstall_script_sha256": hash(&installer.uninstall_script)});
         let subject = format!("installer:{}", installer.id);
         let line = audit_line(grant.origin(), installer.created_at, "installer.create", subject, detail);
-        let insert = InstallWrite::InsertInstaller(Box::new(installer.clone()));
+        let insert = InstallerWrite::Insert(Box::new(installer.clone()));
         match self.store.commit(grant, vec![insert.into(), line]).await {
             Ok(_) => Ok(installer),
             Err(StoreError::Conflict(Precondition::NameTaken(name))) => {
@@ -124,7 +129,7 @@ impl Installs {
         // Again for each block: the disk may have filled up since the upload began.
         UploadLimits::default().check_room(self.store.free_bytes(), length)?;
         let put = FileWrite::PutChunk { file: installer.content(), number, sha256: sha256(data), data: data.to_vec() };
-        let writes = vec![InstallWrite::IsUploading(installer.id).into(), put.into()];
+        let writes = vec![InstallerWrite::IsUploading(installer.id).into(), put.into()];
         self.store.commit(grant, writes).await.map(drop).map_err(if_complete)
     }
 
@@ -142,8 +147,7 @@ impl Installs {
         let now = self.clock.now();
         let detail = json!({"name": installer.name, "version": installer.version, "sha256": sha256});
         let line = audit_line(grant.origin(), now, "installer.upload", format_args!("installer:{id}"), detail);
-        let complete =
-            InstallWrite::CompleteInstaller { id: installer.id.clone(), blocks, sha256: sha256.clone(), now };
+        let complete = InstallerWrite::Complete { id: installer.id.clone(), blocks, sha256: sha256.clone(), now };
         self.store.commit(grant, vec![complete.into(), line]).await.map_err(if_complete)?;
         Ok(Installer { sha256, uploaded_at: Some(now), ..installer })
     }
@@ -189,15 +193,34 @@ impl Installs {
         let (now, subject) = (self.clock.now(), format!("installer:{}", found.id));
         let detail = json!({"name": found.name, "version": found.version, "sha256": found.sha256});
         let line = audit_line(grant.origin(), now, "installer.delete", subject, detail);
-        let delete = InstallWrite::DeleteInstaller { id: found.id, now };
+        let delete = InstallerWrite::Delete { id: found.id, now };
         match self.store.commit(grant, vec![delete.into(), line]).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.remove_blocks().await;
+                Ok(())
+            }
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
                 let message = "hosts have yet to install or uninstall this software";
-                Err(Error::conflict("installer_in_use", message).remedy("cancel the running installs first"))
+                Err(Error::conflict("installer_in_use", message).remedy("stop the running installs first"))
             }
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(unknown_installer(id)),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the blocks of deleted packages. Nobody finds them any more, so what is left after an error or a crash is left to
+    /// housekeeping.
+    async fn remove_blocks(&self) {
+        let store = self.store.everywhere(&System);
+        loop {
+            match store.removed_chunks_prune(BLOCK_BATCH).await {
+                Ok(removed) if removed == u64::from(BLOCK_BATCH) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "failed to remove the blocks of a deleted package; retrying later");
+                    return;
+                }
+            }
         }
     }
 

@@ -4,13 +4,14 @@ use muster_core::authorization::{Grant, OpContext, ScriptsWrite};
 use muster_core::entropy::random_uuid;
 use muster_core::fleetd::labels::name_key;
 use muster_core::id::SavedScriptId;
-use muster_core::script::SavedScript;
+use muster_core::script::{SavedScript, ScriptWork};
 use muster_core::{Error, ErrorKind};
 use muster_store::{Precondition, ScriptWrite, StoreError};
 use serde_json::json;
 
-use super::{Reader, Scripts, reader, sha256_of};
+use super::{Scripts, sha256_of};
 use crate::audit::audit_line;
+use crate::host_runs::Reader;
 use crate::space_settings::{self, SpaceSettings};
 
 /// What is saved under a name.
@@ -27,13 +28,13 @@ pub struct SavedScriptDraft {
 impl Scripts {
     /// Returns the saved scripts by name, without their texts, for those who may run or read them.
     pub async fn saved(&self, context: &OpContext) -> Result<Vec<SavedScript>, Error> {
-        Ok(self.seen_by(&reader(context)?).saved_scripts().await?)
+        Ok(self.seen_by(&Reader::of(context)?).saved_scripts().await?)
     }
 
     /// Returns a saved script by id or name; its text, which may contain secrets, only to those who may read scripts.
     pub async fn show_saved(&self, context: &OpContext, named: &str) -> Result<SavedScript, Error> {
         let found = self.find_saved(context, named).await?;
-        Ok(match reader(context)? {
+        Ok(match Reader::<ScriptWork>::of(context)? {
             Reader::All(_) => found,
             Reader::Own(_) => SavedScript { script: String::new(), ..found },
         })
@@ -41,7 +42,7 @@ impl Scripts {
 
     /// Finds a saved script by id or name, to run it.
     pub async fn find_saved(&self, context: &OpContext, named: &str) -> Result<SavedScript, Error> {
-        let found = self.seen_by(&reader(context)?).saved_script(named).await?;
+        let found = self.seen_by(&Reader::of(context)?).saved_script(named).await?;
         found.ok_or_else(|| Error::not_found("saved script", format_args!("{named:?}")))
     }
 
@@ -105,7 +106,7 @@ impl Scripts {
 
     /// Returns whether scripts may run in the space.
     pub async fn are_enabled(&self, context: &OpContext) -> Result<bool, Error> {
-        Ok(!space_settings::of(self.seen_by(&reader(context)?)).await?.scripts_disabled)
+        Ok(!space_settings::of(self.seen_by(&Reader::of(context)?)).await?.scripts_disabled)
     }
 
     /// Switches scripts on or off in the space.

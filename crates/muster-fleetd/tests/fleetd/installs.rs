@@ -6,9 +6,9 @@ use bytes::Bytes;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::numbers;
-use muster_core::install::{HostInstall, InstallKind, InstallRun};
+use muster_core::host_run::DEFAULT_EXPIRY;
+use muster_core::install::{InstallKind, InstallOnHost, InstallRun};
 use muster_core::installer::{BLOCK, Installer};
-use muster_core::script::DEFAULT_EXPIRY;
 use muster_fleet::installs::{NewInstall, NewInstaller};
 use muster_store::query::AgentFilter;
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ async fn report(server: &Server, key: &str, run: &InstallRun, result: Value) -> 
 }
 
 /// Returns what became of a run on its only host.
-pub async fn only(server: &Server, run: &InstallRun) -> (HostInstall, &'static str) {
+pub async fn only(server: &Server, run: &InstallRun) -> (InstallOnHost, &'static str) {
     let found = server.fleet.installs().find(&root(), run.id.as_str()).await.expect("as expected");
     let mut all = server.fleet.installs().hosts(&found, None, 100).await.expect("as expected");
     assert_eq!(all.len(), 1);
@@ -129,7 +129,7 @@ async fn fl55_fl61_software_is_announced_and_its_details_are_fetched() {
     let both = json!({"orbit_node_key": key, "orbot_node_key": key, "install_uuid": run.id});
     assert_eq!(server.orbit("software_install/details", &both).await.status, 200);
     assert_eq!(server.orbit("software_install/details", &misspelt("x")).await.status, 401);
-    assert_eq!(only(&server, &run).await.1, "sent");
+    assert_eq!(only(&server, &run).await.1, "running");
     assert_eq!(notifications(&server, &key).await, json!({"pending_software_installer_ids": [run.id]}), "may restart");
 }
 
@@ -198,7 +198,7 @@ async fn fl63_results_are_taken_and_absent_exit_codes_are_steps_that_did_not_run
         assert_eq!((got.status, got.text.as_str()), (204, ""), "{result}");
         assert_eq!(report(&server, &key, &run, json!({"install_script_exit_code": 9})).await.status, 204, "repeated");
         let (host, told) = only(&server, &run).await;
-        assert_eq!((told, host.failed_step(run.kind)), (outcome, step), "{result}");
+        assert_eq!((told, host.failed_step(run.work.kind)), (outcome, step), "{result}");
         let reported = host.result.expect("as expected");
         assert_eq!(reported.script.is_none(), result.get("install_script_exit_code").is_none(), "{result}");
         assert!(reported.script.is_none_or(|script| script.output.len() <= 10_000));
@@ -218,7 +218,7 @@ async fn fl63_a_failed_install_is_repeated_by_the_host() {
     details(&server, &key, &run).await;
     report(&server, &key, &run, json!({"install_script_exit_code": 1, "retries_remaining": 1})).await;
     let (host, outcome) = only(&server, &run).await;
-    assert_eq!((outcome, host.attempts), ("sent", 1));
+    assert_eq!((outcome, host.attempts), ("running", 1));
     assert_eq!(
         download(&server, &key, &json!(numbers::of(installer.id.as_str()))).await.status,
         200,
@@ -255,7 +255,7 @@ async fn an_uninstall_is_a_script_and_comes_after_the_install_before_it() {
 }
 
 #[tokio::test]
-async fn installs_are_cancelled_and_expire() {
+async fn installs_are_stopped_and_expire() {
     let (server, key) = server().await;
     let installer = upload(&server, zsh()).await;
     let first = run(&server, InstallKind::Install, &installer, 0).await;
@@ -270,7 +270,7 @@ async fn installs_are_cancelled_and_expire() {
         server.fleet.installs().delete_installer(&grant, installer.id.as_str()).await
     };
     assert_eq!(delete().await.expect_err("hosts need it").code, "installer_in_use");
-    server.fleet.installs().cancel(&root(), &found).await.expect("as expected");
+    server.fleet.installs().stop(&root(), &found).await.expect("as expected");
     let number = json!(numbers::of(installer.id.as_str()));
     assert_eq!(
         (details(&server, &key, &first).await.status, download(&server, &key, &number).await.status),

@@ -9,7 +9,7 @@ use http::Method;
 use http::header::AUTHORIZATION;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
-use muster_core::script::DEFAULT_EXPIRY;
+use muster_core::host_run::DEFAULT_EXPIRY;
 use muster_fleet::host_checks::CheckDraft;
 use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
 use muster_fleet::scripts::{NewScriptRun, ScriptSource};

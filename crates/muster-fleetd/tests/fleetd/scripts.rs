@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
-use muster_core::script::{DEFAULT_EXPIRY, Execution, ScriptRun};
+use muster_core::host_run::DEFAULT_EXPIRY;
+use muster_core::script::{ScriptOnHost, ScriptRun};
 use muster_fleet::scripts::{NewScriptRun, ScriptSource};
 use muster_store::query::AgentFilter;
 use serde_json::{Value, json};
@@ -48,9 +49,9 @@ async fn report(server: &Server, key: &str, run: &ScriptRun, exit_code: i64, out
     server.orbit("scripts/result", &body).await
 }
 
-async fn only(server: &Server, run: &ScriptRun) -> (Execution, &'static str) {
+async fn only(server: &Server, run: &ScriptRun) -> (ScriptOnHost, &'static str) {
     let found = server.fleet.scripts().find(&root(), run.id.as_str()).await.expect("as expected");
-    let mut all = server.fleet.scripts().executions(&found, None, 100).await.expect("as expected");
+    let mut all = server.fleet.scripts().hosts(&found, None, 100).await.expect("as expected");
     assert_eq!(all.len(), 1);
     let outcome = all[0].outcome(found.run(), server.now());
     (all.remove(0), outcome)

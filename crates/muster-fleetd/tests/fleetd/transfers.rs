@@ -7,8 +7,8 @@ use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::authorization::{
     Actor, BindingScope, Entitlement, OpContext, PrivilegeName as Name, PrivilegeSet, Selector,
 };
+use muster_core::host_run::DEFAULT_EXPIRY;
 use muster_core::id::SpaceId;
-use muster_core::script::DEFAULT_EXPIRY;
 use muster_core::testing::online_agent;
 use muster_core::transfer::Refusal;
 use muster_fleet::host_checks::CheckDraft;
@@ -163,7 +163,7 @@ async fn what_the_former_space_has_open_on_a_host_ends_and_its_manual_labels_are
     assert!(!asked(&server, &osquery).await.contains(&named));
     let scripts = server.fleet.scripts();
     let seen = scripts.find(&context, run.id.as_str()).await.expect("the run stays");
-    let execution = scripts.executions(&seen, None, 10).await.expect("executions").remove(0);
+    let execution = scripts.hosts(&seen, None, 10).await.expect("executions").remove(0);
     assert_eq!((seen.run().finished, execution.outcome(seen.run(), server.now())), (1, "host_deleted"));
     let live = server.fleet.live_queries();
     let view = live.view(&live.find(&context, query.id.as_str()).await.expect("it stays")).await.expect("a view");

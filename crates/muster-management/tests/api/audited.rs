@@ -366,7 +366,7 @@ async fn software(script: &mut Script) {
     script.call("POST /v1/software/installers/{id}/complete", &made, json!({})).await;
     let body = json!({"installer": made, "hosts": ["orbit-1"]});
     let run = id(&script.call("POST /v1/software/installs", "", body).await);
-    script.call("POST /v1/software/installs/{id}/cancel", &run, json!({})).await;
+    script.call("POST /v1/software/installs/{id}/stop", &run, json!({})).await;
     script.call("DELETE /v1/software/installers/{id}", &made, Value::Null).await;
 }
 

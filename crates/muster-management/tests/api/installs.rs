@@ -161,15 +161,15 @@ async fn software_is_installed_on_its_hosts_and_the_results_come_in_pages() {
     assert_eq!((&of_host[0]["result"]["exit_code"], of_host[0]["result"].get("output")), (&json!(0), None));
     let in_use = api.v1(Method::DELETE, &format!("/software/installers/{installer}"), Value::Null).await;
     assert_eq!(in_use.refused(409)["code"], "installer_in_use");
-    let cancelled = post(&api, &format!("/software/installs/{id}/cancel"), json!({})).await.ok();
-    assert_eq!(cancelled["item"]["state"], "cancelled");
-    assert_eq!(hosts("?after=b").await["items"][0]["outcome"], "cancelled");
+    let stopped = post(&api, &format!("/software/installs/{id}/stop"), json!({})).await.ok();
+    assert_eq!(stopped["item"]["state"], "stopped");
+    assert_eq!(hosts("?after=b").await["items"][0]["outcome"], "stopped");
     let body = json!({"installer": installer, "kind": "uninstall", "hosts": ["a.example"]});
     assert_eq!(post(&api, "/software/installs", body).await.ok()["item"]["kind"], "uninstall");
     let listed = api.v1(Method::GET, "/software/installs", Value::Null).await.ok();
     assert_eq!(listed["total"], 2);
     let audited = api.audit().await;
-    assert_eq!(audited[2..], ["software.install", "software.cancel", "software.uninstall"]);
+    assert_eq!(audited[2..], ["software.install", "software.stop", "software.uninstall"]);
     api.v1(Method::GET, "/software/installs/nowhere/hosts", Value::Null).await.refused(404);
 }
 
@@ -218,7 +218,7 @@ async fn a_caller_with_a_limited_scope_installs_on_its_hosts_and_sees_its_own_ru
         installer: found,
         hosts: Vec::new(),
         filter: muster_store::query::AgentFilter::default(),
-        expiry: muster_core::script::DEFAULT_EXPIRY,
+        expiry: muster_core::host_run::DEFAULT_EXPIRY,
         max_retries: 0,
     };
     let own = installs.create(&caller.grant().unwrap(), new).await.unwrap();
@@ -232,6 +232,6 @@ async fn a_caller_with_a_limited_scope_installs_on_its_hosts_and_sees_its_own_ru
     let of_host = installs.of_host(&caller, &HostId::trusted("host-a")).await.unwrap();
     assert_eq!(of_host.len(), 1, "without the run of the other caller");
     let seen = installs.find(&caller, own.id.as_str()).await.unwrap();
-    assert_eq!(installs.cancel(&caller, &seen).await.unwrap().state(api.now()), "cancelled");
+    assert_eq!(installs.stop(&caller, &seen).await.unwrap().state(api.now()), "stopped");
     assert!(caller.grant::<muster_core::authorization::InstallersWrite>().is_err());
 }

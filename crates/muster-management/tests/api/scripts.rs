@@ -6,8 +6,9 @@ use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, Pr
 use muster_core::carve::{Announced, Carve, CarveState};
 use muster_core::credential::SecretHash;
 use muster_core::disk_key::DiskSecret;
+use muster_core::host_run::DEFAULT_EXPIRY;
 use muster_core::id::{AgentId, FileId, HostId, SpaceId};
-use muster_core::script::{DEFAULT_EXPIRY, ScriptResult};
+use muster_core::script::ScriptResult;
 use muster_fleet::scripts::{NewScriptRun, SavedScriptDraft, ScriptSource};
 use muster_store::query::AgentFilter;
 use muster_store::{CarveWrite, FileWrite, Write};

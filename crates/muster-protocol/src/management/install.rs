@@ -129,7 +129,7 @@ pub struct InstallRun {
     pub name: String,
     /// Version of the software.
     pub version: String,
-    /// State: `running`, `complete` (all hosts have reported), `cancelled` or `expired`.
+    /// State: `running`, `complete` (all hosts have reported), `stopped` or `expired`.
     pub state: String,
     /// Number of targets.
     pub targets: u64,
@@ -157,7 +157,7 @@ pub struct HostInstall {
     pub host_id: Option<String>,
     /// Name of the host.
     pub hostname: String,
-    /// `pending`, `sent`, `installed`, `uninstalled`, `condition_not_met`, `failed`, `cancelled`, `expired` (not begun in time),
+    /// `pending`, `running`, `installed`, `uninstalled`, `condition_not_met`, `failed`, `stopped`, `expired` (not begun in time),
     /// `no_result` or `host_deleted` (the host has left the space: it was deleted or transferred).
     pub outcome: String,
     /// The step that failed, in words.
@@ -185,22 +185,10 @@ pub struct HostInstall {
     pub post_install_output: Option<String>,
     /// Time at which the host began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent_at: Option<String>,
+    pub begun_at: Option<String>,
     /// Time of the newest result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-}
-
-/// `GET /software/installs/{id}/hosts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
-#[serde(default)]
-pub struct ListHostInstalls {
-    /// `next` of the previous response.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// Maximum number of hosts, from 1 to 100, default 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
 }
 
 /// Hosts of a run, sorted by agent.

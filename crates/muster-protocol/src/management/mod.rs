@@ -21,6 +21,7 @@ pub mod file;
 pub mod fleetd_options;
 pub mod host;
 pub mod host_check;
+pub mod host_run;
 pub mod identity;
 pub mod install;
 pub mod json;

@@ -70,8 +70,8 @@ pub struct ScriptExecution {
     pub host_id: Option<String>,
     /// Name of the host.
     pub hostname: String,
-    /// `pending`, `running`, `success`, `failed`, `timed_out`, `disabled` (scripts are disabled on the host), `expired` (not fetched
-    /// in time), `stopped`, `no_result` or `host_deleted` (the host has left the space: it was deleted or
+    /// `pending`, `running`, `success`, `failed`, `timed_out`, `disabled` (scripts are disabled on the host), `expired` (not fetched in
+    /// time), `stopped`, `no_result` or `host_deleted` (the host has left the space: it was deleted or
     /// transferred).
     pub outcome: String,
     /// Exit code.
@@ -85,22 +85,10 @@ pub struct ScriptExecution {
     pub runtime_seconds: Option<u64>,
     /// Time at which the host fetched the script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetched_at: Option<String>,
+    pub begun_at: Option<String>,
     /// Time of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-}
-
-/// `GET /scripts/run/{id}/results`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
-#[serde(default)]
-pub struct ListExecutions {
-    /// `next` of the previous response.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// Maximum number of executions, from 1 to 100, default 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
 }
 
 /// Executions of a run, sorted by agent.

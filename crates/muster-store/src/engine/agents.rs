@@ -10,6 +10,8 @@ use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::{Credential, CredentialKind, LiveCredential};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
+use muster_core::install::InstallWork;
+use muster_core::script::ScriptWork;
 use muster_core::time::Timestamp;
 
 use super::agent_counts::{Group, Tally};
@@ -17,7 +19,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, carves, disk_keys, host_checks, installs, output_keys, query_failures, scripts, software};
+use super::{actions, carves, disk_keys, host_checks, host_runs, output_keys, query_failures, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -118,8 +120,8 @@ fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     disk_keys::delete_outside(connection, id, &after.space)?;
     host_checks::delete_of(connection, id)?;
     query_failures::delete_of(connection, id)?;
-    scripts::forget_agent(connection, id, after.updated_at)?;
-    installs::forget_agent(connection, id, after.updated_at)?;
+    host_runs::forget_agent::<ScriptWork>(connection, id, after.updated_at)?;
+    host_runs::forget_agent::<InstallWork>(connection, id, after.updated_at)?;
     carves::end_open(connection, id, after.updated_at)
 }
 
@@ -316,8 +318,8 @@ pub(super) fn delete(
     // Keys at clusters outlive the record: the task that invalidates them reads a table of its own.
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
-    scripts::forget_agent(connection, id, now)?;
-    installs::forget_agent(connection, id, now)?;
+    host_runs::forget_agent::<ScriptWork>(connection, id, now)?;
+    host_runs::forget_agent::<InstallWork>(connection, id, now)?;
     software::mark(connection, id)?;
     send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;

@@ -5,9 +5,9 @@ use super::session::Connection;
 use super::error::Failure;
 use super::transaction::Pending;
 use super::{
-    actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, idempotency, identity, installs,
-    labels, live_queries, network_objects, nodes, output_keys, policies, query_failures, rollouts, scripts, settings,
-    software, uninstall_tokens,
+    actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, host_runs, idempotency, identity,
+    installers, labels, live_queries, network_objects, nodes, output_keys, policies, query_failures, rollouts, scripts,
+    settings, software, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -77,7 +77,9 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,
         Write::Script(write) => scripts::apply(c, write)?,
-        Write::Install(write) => installs::apply(c, write)?,
+        Write::Installer(write) => installers::apply(c, write)?,
+        Write::ScriptRun(write) => host_runs::apply(c, write)?,
+        Write::InstallRun(write) => host_runs::apply(c, write)?,
         Write::DiskKey(write) => disk_keys::apply(c, write)?,
         Write::Carve(write) => carves::apply(c, write)?,
         Write::HostCheck(write) => host_checks::apply(c, write)?,

@@ -141,6 +141,21 @@ pub(super) fn delete_file(connection: &Connection, id: &FileId) -> std::result::
     }
 }
 
+/// Notes a file whose chunks are deleted later, in batches: large ones would hold up the only writer of SQLite. Its record is deleted in
+/// the same commit, so that nobody finds it any more.
+pub(super) fn remove_later(connection: &Connection, id: &FileId) -> Result<()> {
+    run(connection, sql::REMOVE_LATER, [id.as_str()]).map(drop)
+}
+
+/// Deletes at most `limit` chunks of removed files, and returns their number.
+pub(super) fn prune_removed(connection: &Connection, limit: u32) -> Result<u64> {
+    let deleted = run(connection, sql::PRUNE_REMOVED, [limit])? as u64;
+    if deleted < u64::from(limit) {
+        run(connection, sql::FORGET_REMOVED, ())?;
+    }
+    Ok(deleted)
+}
+
 /// Inserts or replaces an artifact.
 pub(super) fn put_artifact(connection: &Connection, artifact: &Artifact, body: &[u8]) -> Result<()> {
     let values = params![

@@ -30,7 +30,7 @@ impl Changes {
         self.0.truncate(mark);
     }
 
-    /// Appends the changes after what was sent ahead, and returns the number of the last one.
+    /// Appends the changes after what was sent ahead, and returns the number of the last one. The numbers are consecutive.
     pub(crate) fn append(self, connection: &Connection) -> Result<Option<i64>> {
         if self.0.is_empty() {
             // The changes of jobs that ran ahead must be confirmed before the commit; otherwise the insert does this.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::installs;
+use super::{host_runs, installers};
 use crate::port::{
     ActionWrite, AgentWrite, FileWrite, LiveQueryWrite, PolicyWrite, ScriptWrite, SoftwareWrite, StoreError, Write,
 };
@@ -89,10 +89,10 @@ fn payload(write: &Write) -> usize {
         | Write::Policy(PolicyWrite::InsertRevision(_)) => 64 * 1024,
         Write::LiveQuery(LiveQueryWrite::Insert { query, targets }) => query.sql.len() + targets.len() * 64,
         Write::LiveQuery(LiveQueryWrite::Answer { result, .. }) => result.answer.rows.len() + 512,
-        Write::Script(ScriptWrite::Insert { run, targets }) => run.script.len() + targets.len() * 64,
-        Write::Script(ScriptWrite::Result { result, .. }) => result.output.len() + 512,
         Write::Script(ScriptWrite::Save(script)) => script.script.len() + 512,
-        Write::Install(write) => installs::weight(write),
+        Write::Installer(write) => installers::weight(write),
+        Write::ScriptRun(write) => host_runs::weight(write),
+        Write::InstallRun(write) => host_runs::weight(write),
         Write::Software(SoftwareWrite::List { list, new, .. }) => list.len() + new.len() * 128,
         Write::Event(_) => 1024,
         _ => 256,

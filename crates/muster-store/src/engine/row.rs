@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, InstallRunId, InstallerId,
+    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, HostRunId, InstallerId,
     KeyId, LabelId, LiveQueryId, NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SavedScriptId,
-    ScriptRunId, SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
+    SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
 };
 use muster_core::identity::UserCode;
 use muster_core::time::Timestamp;
@@ -57,6 +57,7 @@ stored_ids!(
     FileId,
     HostCheckId,
     HostId,
+    HostRunId,
     KeyId,
     LabelId,
     LiveQueryId,
@@ -67,9 +68,7 @@ stored_ids!(
     ProviderId,
     RoleId,
     SavedScriptId,
-    ScriptRunId,
     InstallerId,
-    InstallRunId,
     SecretId,
     SpaceId,
     TokenId,

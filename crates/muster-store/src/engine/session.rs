@@ -484,6 +484,12 @@ impl<const N: usize> Params for &[&dyn ToValue; N] {
     }
 }
 
+impl Params for Vec<Value<'_>> {
+    fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        take(&self)
+    }
+}
+
 impl<const N: usize> Params for [&str; N] {
     fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
         take(&self.map(|text| Value::Text(Cow::Borrowed(text))))

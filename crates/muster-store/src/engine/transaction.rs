@@ -12,9 +12,7 @@ use super::error::{Cause, EngineError, Failure};
 use super::log::Changes;
 use super::recent::{Batch, Recent};
 use super::session::{Connection, Pace, Uncommitted};
-use crate::port::{
-    ActionWrite, AgentWrite, InstallWrite, LiveQueryWrite, Precondition, ScriptWrite, StoreError, Write,
-};
+use crate::port::{ActionWrite, AgentWrite, HostRunWrite, LiveQueryWrite, Precondition, StoreError, Write};
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
@@ -38,10 +36,8 @@ pub(crate) enum Place<'w> {
     Agent(&'w str),
     /// Changes the counts of this live query.
     LiveQuery(&'w str),
-    /// Changes the counts of this run of a script.
-    ScriptRun(&'w str),
-    /// Changes the counts of this run of an installer.
-    InstallRun(&'w str),
+    /// Changes the counts of this run on hosts.
+    HostRun(&'w str),
     /// Locks something else.
     Other,
 }
@@ -61,8 +57,10 @@ impl Work {
                 // Each answer locks the row of its live query, so answers of one live query stay together, behind the
                 // agents.
                 Write::LiveQuery(LiveQueryWrite::Answer { query, .. }) => return Place::LiveQuery(query.as_str()),
-                Write::Script(ScriptWrite::Result { run, .. }) => return Place::ScriptRun(run.as_str()),
-                Write::Install(InstallWrite::Result { run, .. }) => return Place::InstallRun(run.as_str()),
+                Write::ScriptRun(HostRunWrite::Result { run, .. })
+                | Write::InstallRun(HostRunWrite::Result { run, .. }) => {
+                    return Place::HostRun(run.as_str());
+                }
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
                 | Write::Changed(_)
@@ -183,9 +181,16 @@ fn run(
         events: Events::default(),
         tally: Tally::default(),
     };
+    // For each job that has changes, the number of changes up to its last one.
+    let mut changes_until = vec![None; jobs.work.len()];
     for (index, work) in jobs.work.iter().enumerate() {
+        let before = pending.changes.mark();
         match isolated(connection, &mut pending, jobs.careful.pace(index), work) {
-            Ok(done) => outcome.answers.push(Ok(done)),
+            Ok(done) => {
+                let after = pending.changes.mark();
+                changes_until[index] = (after > before).then_some(after);
+                outcome.answers.push(Ok(done));
+            }
             Err(Stopped::Refused(precondition)) => outcome.answers.push(Err(StoreError::Conflict(precondition))),
             Err(Stopped::Hasty) => {
                 give_up(connection);
@@ -195,7 +200,7 @@ fn run(
         }
     }
     let Pending { recent: batch, changes, events, tally, .. } = pending;
-    let pages = batch.into_pages();
+    let (pages, changed) = (batch.into_pages(), changes.mark());
     // The change log comes last. On PostgreSQL, its counter stays locked until the commit, and the other servers wait
     // for it.
     let last = recent
@@ -204,6 +209,12 @@ fn run(
         .and_then(|()| events.append(connection))
         .and_then(|()| changes.append(connection));
     outcome.newest_change = last.map_err(|error| broken(connection, damage, None, error))?;
+    for (answer, until) in outcome.answers.iter_mut().zip(changes_until) {
+        if let (Ok(done), Some(until)) = (answer, until) {
+            done.committed.last_change =
+                outcome.newest_change.map(|newest| newest - i64::try_from(changed - until).unwrap_or(0));
+        }
+    }
     commit(connection)?;
     // Only after the commit: readers would otherwise see components that are not on disk.
     recent.written(pages);

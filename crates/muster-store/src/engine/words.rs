@@ -8,13 +8,13 @@ use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
 use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software::Source;
+use muster_core::host_run::OnHostState;
 use muster_core::identity::UserKind;
-use muster_core::install::{InstallKind, InstallState};
+use muster_core::install::InstallKind;
 use muster_core::installer::Format;
 use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
-use muster_core::script::ExecutionState;
 use muster_core::status::Status;
 
 use crate::port::LeaseName;
@@ -88,6 +88,8 @@ words!(FileStatus {
     Deleted = "DELETED",
 });
 
+words!(OnHostState { Pending = "pending", Begun = "begun", Done = "done", Gone = "gone" });
+
 words!(LeaseName {
     Statuses = "statuses",
     Housekeeping = "housekeeping",
@@ -120,26 +122,6 @@ impl Word for KeyFamily {
 }
 
 impl Word for CarveState {
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn from_word(word: &str) -> Option<Self> {
-        Self::parse(word)
-    }
-}
-
-impl Word for ExecutionState {
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn from_word(word: &str) -> Option<Self> {
-        Self::parse(word)
-    }
-}
-
-impl Word for InstallState {
     fn word(self) -> &'static str {
         self.as_str()
     }

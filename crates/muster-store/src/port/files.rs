@@ -131,6 +131,8 @@ reads! {
         async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
         /// Returns the bytes of a chunk.
         async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
+        /// Deletes at most `limit` chunks of installers that were deleted, and returns their number.
+        async fn removed_chunks_prune(&self, limit: u32) -> Result<u64, StoreError>;
         /// Returns a file for agents.
         async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
         /// Selects the files that an agent may fetch, newest first.

@@ -29,9 +29,10 @@ mod disk_keys;
 mod enrollment_keys;
 mod files;
 mod host_checks;
+mod host_runs;
 mod idempotency;
 mod identity;
-mod installs;
+mod installers;
 mod labels;
 mod live_queries;
 mod network_objects;
@@ -54,6 +55,8 @@ use muster_core::change::Change;
 use muster_core::error_chain::SharedError;
 use muster_core::event::Event;
 use muster_core::id::SpaceId;
+use muster_core::install::InstallWork;
+use muster_core::script::ScriptWork;
 
 use crate::engine::error::{Cause, EngineError};
 
@@ -67,9 +70,10 @@ pub use self::disk_keys::{DiskKeyStore, DiskKeyWrite};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::host_checks::{HostCheckStore, HostCheckWrite};
+pub use self::host_runs::{HostRunStore, HostRunWrite, StoredWork};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
-pub use self::installs::{InstallStore, InstallWrite};
+pub use self::installers::{InstallerStore, InstallerWrite};
 pub use self::labels::{LabelStore, LabelWrite};
 pub use self::live_queries::{LiveQueryStore, LiveQueryWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
@@ -244,10 +248,14 @@ pub enum Write {
     UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
-    /// Of scripts, their runs and executions.
+    /// Of saved scripts.
     Script(ScriptWrite),
-    /// Of installers, and of runs that install and uninstall software.
-    Install(InstallWrite),
+    /// Of installers.
+    Installer(InstallerWrite),
+    /// Of runs of scripts.
+    ScriptRun(HostRunWrite<ScriptWork>),
+    /// Of runs that install and uninstall software.
+    InstallRun(HostRunWrite<InstallWork>),
     /// Of disk keys.
     DiskKey(DiskKeyWrite),
     /// Of carves.
@@ -291,6 +299,8 @@ pub enum Write {
 pub struct Committed {
     /// Sequence numbers of inserted actions, in order.
     pub action_seqs: Vec<i64>,
+    /// Sequence number of the last change in the change log; `None` without a change.
+    pub last_change: Option<i64>,
 }
 
 /// The reads of all resources, without the commit, for services that change nothing.
@@ -307,7 +317,9 @@ pub trait Resources:
     + HostCheckStore
     + IdempotencyStore
     + IdentityStore
-    + InstallStore
+    + HostRunStore<ScriptWork>
+    + HostRunStore<InstallWork>
+    + InstallerStore
     + LabelStore
     + LeaseStore
     + LiveQueryStore
@@ -339,7 +351,9 @@ impl<T> Resources for T where
         + HostCheckStore
         + IdempotencyStore
         + IdentityStore
-        + InstallStore
+        + HostRunStore<ScriptWork>
+        + HostRunStore<InstallWork>
+        + InstallerStore
         + LabelStore
         + LeaseStore
         + LiveQueryStore

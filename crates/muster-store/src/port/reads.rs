@@ -1,10 +1,11 @@
 //! Declaration of the reads of a resource.
 
-/// Declares the trait of a resource's reads, and implements it for a test double that calls a gate before the store.
+/// Declares the trait of a resource's reads, which may have a type as its parameter, and implements it for a test double that calls a gate
+/// before the store.
 macro_rules! reads {
     (
         $(#[$doc:meta])*
-        pub trait $name:ident {
+        pub trait $name:ident $(<$work:ident: $bound:ident>)? {
             $(
                 $(#[$about:meta])*
                 async fn $read:ident(&self $(, $argument:ident: $type:ty)* $(,)?) -> $answer:ty;
@@ -13,7 +14,7 @@ macro_rules! reads {
     ) => {
         $(#[$doc])*
         #[async_trait::async_trait]
-        pub trait $name: Send + Sync + 'static {
+        pub trait $name $(<$work: $bound>)?: Send + Sync + 'static {
             $(
                 $(#[$about])*
                 async fn $read(&self $(, $argument: $type)*) -> $answer;
@@ -22,7 +23,10 @@ macro_rules! reads {
 
         #[cfg(any(test, feature = "testing"))]
         #[async_trait::async_trait]
-        impl<G: crate::testing::Gate> $name for crate::testing::Gated<G> {
+        impl<G: crate::testing::Gate $(, $work: $bound)?> $name $(<$work>)? for crate::testing::Gated<G>
+        $(where
+            dyn crate::port::Store: $name<$work>,)?
+        {
             $(
                 async fn $read(&self $(, $argument: $type)*) -> $answer {
                     self.behind_gate().await?.$read($($argument),*).await

@@ -62,6 +62,14 @@ statements! {
     CHUNK = "SELECT data FROM chunks WHERE file_id = $1 AND number = $2";
     /// Deletes the chunks of a file.
     DELETE_CHUNKS = "DELETE FROM chunks WHERE file_id = $1";
+    /// Notes a file whose chunks are deleted later.
+    REMOVE_LATER = "INSERT INTO removed_files (file_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    /// Deletes chunks of such files.
+    PRUNE_REMOVED = "DELETE FROM chunks WHERE (file_id, number) IN (SELECT c.file_id, c.number FROM removed_files AS r \
+        JOIN chunks AS c ON c.file_id = r.file_id LIMIT $1)";
+    /// Forgets such files once their chunks are gone.
+    FORGET_REMOVED = "DELETE FROM removed_files WHERE NOT EXISTS \
+        (SELECT 1 FROM chunks WHERE chunks.file_id = removed_files.file_id)";
     /// Deletes the chunks of an agent's uploads.
     DELETE_CHUNKS_OF_AGENT = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM uploads WHERE agent_id = $1)";
 

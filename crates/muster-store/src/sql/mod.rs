@@ -17,9 +17,10 @@ pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod host_checks;
+pub(crate) mod host_runs;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
-pub(crate) mod installs;
+pub(crate) mod installers;
 pub(crate) mod labels;
 pub(crate) mod live_queries;
 pub(crate) mod log;
@@ -91,7 +92,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         policies::ALL,
         query_failures::ALL,
         rollouts::ALL,
-        installs::ALL,
+        installers::ALL,
         scripts::ALL,
         settings::ALL,
         software::ALL,
@@ -100,6 +101,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     .into_iter()
     .flatten()
     .copied()
+    .chain(host_runs::all())
 }
 
 /// Returns the placeholders in the order of their first appearance.

@@ -8,10 +8,10 @@ use muster_core::identity::{
 };
 use muster_core::installer::Installer;
 use muster_core::live_query::LiveQuery;
-use muster_core::script::ScriptRun;
+use muster_core::script::{ScriptRun, ScriptWork};
 use muster_core::time::Timestamp;
 use muster_store::query::Page;
-use muster_store::{IdentityWrite as W, LiveQueryWrite, Precondition, Store, Write};
+use muster_store::{HostRunStore, IdentityWrite as W, LiveQueryWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -362,7 +362,8 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     commit(store, vec![super::installs::insert_installer(&installer)]).await;
     commit(store, delete()).await;
     assert!(matches!(refused(store, there(&blue.id)).await, Precondition::Missing(_)));
-    assert_eq!(store.script_run_in(&blue.id, &run.id).await.unwrap(), None, "nor scripts");
+    let found = HostRunStore::<ScriptWork>::run_in(store, &blue.id, &run.id).await.unwrap();
+    assert_eq!(found, None, "nor scripts");
     assert_eq!(store.installer_in(&blue.id, &installer.id).await.unwrap(), None, "nor installers");
     let inherited = store.live_query_in(&blue.id, &query.id).await.unwrap();
     assert_eq!(inherited, None, "a new space with this id must not have it");

@@ -174,6 +174,7 @@ macro_rules! run_for {
             a_host_that_leaves_ends_only_what_it_could_still_run,
             a_run_does_not_wait_for_hosts_that_left_its_space_before_it,
             a_stopped_run_is_due_for_nobody_and_takes_results,
+            ended_runs_are_limited_by_the_bytes_of_their_results,
             the_executions_of_a_deleted_host_end,
             runs_are_limited_and_old_ones_deleted_with_their_results,
             scripts_are_saved_replaced_and_deleted,
@@ -189,6 +190,8 @@ macro_rules! run_for {
             a_condition_that_is_not_met_is_no_failure,
             installs_of_a_host_are_newest_first_and_end_with_it,
             install_runs_are_limited_and_old_ones_deleted,
+            only_the_newest_result_of_a_host_counts_in_bytes,
+            the_blocks_of_deleted_packages_are_removed_in_batches,
         ]);
         suite::run_for!(@module $make, disk_keys: [
             fl64_an_error_keeps_the_key_and_a_key_clears_the_error,

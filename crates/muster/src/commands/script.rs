@@ -4,8 +4,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{ArgGroup, Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
+use muster_protocol::management::host_run::ListRunHosts;
 use muster_protocol::management::script::{
-    ListExecutions, RunScript, SaveScript, SavedScript, ScriptExecution, ScriptRun, ScriptSettings,
+    RunScript, SaveScript, SavedScript, ScriptExecution, ScriptRun, ScriptSettings,
 };
 
 use super::confirm::Care;
@@ -317,13 +318,13 @@ fn read(path: &Utf8Path) -> Result<String, Failed> {
 
 async fn progress(client: &Client, id: &str) -> Result<OnHosts, Failed> {
     // Without the script, which `script_run` would return each time.
-    let page = ListExecutions { limit: Some(1), ..ListExecutions::default() };
+    let page = ListRunHosts { limit: Some(1), ..ListRunHosts::default() };
     let ScriptRun { targets, finished, failed, state, .. } = client.script_results(id, &page).await?.run;
     Ok(OnHosts { targets, finished, failed, state })
 }
 
 async fn print_results(client: &Client, id: &str, output: OutputArg) -> Result<(), Failed> {
-    let (mut all, mut page) = (Vec::new(), ListExecutions::default());
+    let (mut all, mut page) = (Vec::new(), ListRunHosts::default());
     loop {
         let found = client.script_results(id, &page).await?;
         all.extend(found.items);

@@ -7,7 +7,7 @@ use muster_protocol::management::software::{ListSoftware, ListSoftwareHosts, Sof
 use super::failure::Failed;
 use super::find::{all_pages, if_there, only};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table};
-use super::software_install::{CancelArgs, InstallArgs, InstallsArgs, ResultsArgs, UninstallArgs};
+use super::software_install::{InstallArgs, InstallsArgs, ResultsArgs, StopArgs, UninstallArgs};
 use super::software_installer::InstallerCommand;
 use super::text::print_line;
 
@@ -52,9 +52,9 @@ pub enum SoftwareCommand {
     /// Print the results of an install or uninstall
     #[command(after_help = "Examples:\n  muster software results 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json")]
     Results(ResultsArgs),
-    /// Cancel an install or uninstall: hosts that have not begun will not begin
-    #[command(after_help = "Examples:\n  muster software cancel 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11")]
-    Cancel(CancelArgs),
+    /// Stop an install or uninstall: hosts that have not begun will not begin
+    #[command(after_help = "Examples:\n  muster software stop 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11")]
+    Stop(StopArgs),
 }
 
 /// What to search for.
@@ -119,7 +119,7 @@ impl SoftwareCommand {
             Self::Uninstall(args) => args.run(client).await,
             Self::Installs(args) => args.run(client).await,
             Self::Results(args) => args.run(client).await,
-            Self::Cancel(args) => args.run(client).await,
+            Self::Stop(args) => args.run(client).await,
         }
     }
 }

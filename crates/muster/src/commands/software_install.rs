@@ -1,11 +1,10 @@
-//! `muster software install`, `uninstall`, `installs`, `results` and `cancel`.
+//! `muster software install`, `uninstall`, `installs`, `results` and `stop`.
 
 use clap::{ArgGroup, Args};
 use muster_client::Client;
 use muster_core::plural::counted;
-use muster_protocol::management::install::{
-    CreateInstall, HostInstall, InstallKind, InstallOfHost, InstallRun, ListHostInstalls,
-};
+use muster_protocol::management::host_run::ListRunHosts;
+use muster_protocol::management::install::{CreateInstall, HostInstall, InstallKind, InstallOfHost, InstallRun};
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -69,9 +68,9 @@ pub struct ResultsArgs {
     output: OutputArg,
 }
 
-/// Flags of `cancel`.
+/// Flags of `stop`.
 #[derive(Args, Debug)]
-pub struct CancelArgs {
+pub struct StopArgs {
     /// Install or uninstall, by id
     install: String,
 }
@@ -192,11 +191,11 @@ impl ResultsArgs {
     }
 }
 
-impl CancelArgs {
-    /// Cancels a run.
+impl StopArgs {
+    /// Stops a run.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let cancelled = client.cancel_install(&self.install).await?;
-        print_line(format!("the {} {} is {}", kind(&cancelled), cancelled.id, cancelled.state))
+        let stopped = client.stop_install(&self.install).await?;
+        print_line(format!("the {} {} is {}", kind(&stopped), stopped.id, stopped.state))
     }
 }
 
@@ -206,7 +205,7 @@ async fn progress(client: &Client, id: &str) -> Result<OnHosts, Failed> {
 }
 
 async fn print_results(client: &Client, id: &str, output: OutputArg) -> Result<(), Failed> {
-    let (mut all, mut page) = (Vec::new(), ListHostInstalls::default());
+    let (mut all, mut page) = (Vec::new(), ListRunHosts::default());
     loop {
         let found = client.install_hosts(id, &page).await?;
         all.extend(found.items);

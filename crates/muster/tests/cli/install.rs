@@ -1,4 +1,4 @@
-//! `muster software installer …`, `install`, `uninstall`, `installs`, `results` and `cancel`, with a host over the server's listener.
+//! `muster software installer …`, `install`, `uninstall`, `installs`, `results` and `stop`, with a host over the server's listener.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -131,7 +131,7 @@ fn software_is_uploaded_installed_and_uninstalled() {
     let id = made["id"].as_str().unwrap();
     assert!(ok(&["software", "results", id]).contains("pending"));
     fails(6, &["software", "installer", "delete", "cli-tool", "--yes"]);
-    assert!(ok(&["software", "cancel", id]).contains("is cancelled"));
+    assert!(ok(&["software", "stop", id]).contains("is stopped"));
     assert!(orbit.pending("pending_software_installer_ids").is_empty());
     let listed = json(&["software", "installs"]);
     assert!(listed.as_array().unwrap().iter().any(|run| run["id"] == made["id"]), "{listed}");

@@ -79,10 +79,8 @@ pub async fn run(settings: LeaderElection, agent_id: String, board: Arc<Board>, 
             Ok(None) => board.set_context(PROVIDER, json!({"leader": false})),
             Ok(Some(cluster)) => {
                 let mut candidate = Candidate::new(&cluster, &settings, &own);
-                tokio::select! {
-                    biased;
-                    _ = &mut stopped => return candidate.release().await,
-                    () = candidate.run(&board) => {}
+                if candidate.run(&board, &mut stopped).await == Ended::Stopped {
+                    return;
                 }
             }
             Err(reason) => board.set_fault(PROVIDER, Some(reason)),
@@ -92,6 +90,15 @@ pub async fn run(settings: LeaderElection, agent_id: String, board: Arc<Board>, 
             () = tokio::time::sleep(AGAIN) => {}
         }
     }
+}
+
+/// Why a candidate does not take part any more.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// It was stopped, and has released the lease.
+    Stopped,
+    /// The cluster cannot be used.
+    Unusable,
 }
 
 struct Candidate<'a> {
@@ -115,14 +122,25 @@ impl<'a> Candidate<'a> {
         Self { cluster, settings, own, leases, lease, seen: Spec::default(), since: Instant::now(), held: None }
     }
 
-    /// Takes part until the cluster cannot be used any more.
-    async fn run(&mut self, board: &Board) {
+    /// Takes part until the cluster cannot be used any more, or until it is stopped. Then publishes nothing more, and releases the lease.
+    async fn run(&mut self, board: &Board, stopped: &mut oneshot::Receiver<()>) -> Ended {
         let mut renewed: Option<Instant> = None;
         loop {
             let begun = Instant::now();
             // Measured from the last renewal: an agent whose requests hang is not the leader for longer than this.
             let deadline = renewed.unwrap_or(begun) + self.settings.leader_renewdeadline;
-            let round = tokio::time::timeout_at(deadline, self.round()).await;
+            let mut round = std::pin::pin!(tokio::time::timeout_at(deadline, self.round()));
+            let round = tokio::select! {
+                biased;
+                _ = &mut *stopped => {
+                    // A renewal in progress is awaited: only its response contains the version of the lease that can be released.
+                    let end = Instant::now() + RELEASE;
+                    let _ = tokio::time::timeout_at(end, round).await;
+                    self.release(end).await;
+                    return Ended::Stopped;
+                }
+                round = &mut round => round,
+            };
             let fault = match round {
                 Ok(Ok(leads)) => {
                     // From the request on: the lease may have been renewed at its beginning.
@@ -140,9 +158,16 @@ impl<'a> Candidate<'a> {
             // Credentials and address are read again from their files; while this agent leads, the deadline above
             // decides.
             if failed && renewed.is_none() {
-                return;
+                return Ended::Unusable;
             }
-            tokio::time::sleep_until(self.next_round(renewed)).await;
+            tokio::select! {
+                biased;
+                _ = &mut *stopped => {
+                    self.release(Instant::now() + RELEASE).await;
+                    return Ended::Stopped;
+                }
+                () = tokio::time::sleep_until(self.next_round(renewed)) => {}
+            }
         }
     }
 
@@ -178,13 +203,13 @@ impl<'a> Candidate<'a> {
     }
 
     /// Releases the lease, so that another agent need not wait until it ends.
-    async fn release(&self) {
+    async fn release(&self, end: Instant) {
         let Some(Lease { metadata, spec }) = &self.held else { return };
         let mut lease = self.written(spec, Some(metadata));
         // As other clients release a lease: without a holder, and with the shortest valid duration.
         lease["spec"]["holderIdentity"] = "".into();
         lease["spec"]["leaseDurationSeconds"] = 1.into();
-        let outcome = tokio::time::timeout(RELEASE, self.write(Method::PUT, &self.lease, lease)).await;
+        let outcome = tokio::time::timeout_at(end, self.write(Method::PUT, &self.lease, lease)).await;
         match outcome {
             // A conflict: it has another holder, or this agent takes part anew and has renewed it.
             Ok(Ok(released)) => tracing::info!(released = released.is_some(), "no longer the leader"),

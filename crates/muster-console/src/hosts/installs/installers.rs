@@ -155,7 +155,7 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id)
             texts: given.map(|(name, text)| (name, text.clone())).collect(),
             // Those who may only install do not see the scripts: the service refuses an uninstall without one.
             can_uninstall: !one.uninstall_script.is_empty() || one.install_script.is_empty(),
-            runs: runs(&fleet, &visitor, &mut people, |run| run.installer == one.id).await?,
+            runs: runs(&fleet, &visitor, &mut people, |run| run.work.installer == one.id).await?,
             lacks_install: visitor.lacks(PrivilegeName::SoftwareInstall),
             lacks_write: visitor.lacks(PrivilegeName::InstallersWrite),
             cli: cli(&visitor, &format!("software installer show {}", shell::argument(one.id.as_str()))),

@@ -31,7 +31,7 @@ pub fn pages() -> Vec<Route> {
         ("/software/installers/{id}/install", get(start::ask).post(start::run)),
         ("/software/installers/{id}/delete", get(installers::ask_to_delete).post(installers::delete)),
         ("/software/installs/{id}", get(run::show)),
-        ("/software/installs/{id}/cancel", post(run::cancel)),
+        ("/software/installs/{id}/stop", post(run::stop)),
     ]
 }
 
@@ -62,11 +62,11 @@ impl RunRow {
 }
 
 fn title(run: &InstallRun) -> String {
-    let verb = match run.kind {
+    let verb = match run.work.kind {
         InstallKind::Install => "Install",
         InstallKind::Uninstall => "Uninstall",
     };
-    format!("{verb} {} {}", run.name, run.version)
+    format!("{verb} {} {}", run.name, run.work.version)
 }
 
 fn state(run: &InstallRun, now: Timestamp) -> State {

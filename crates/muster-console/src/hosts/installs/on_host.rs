@@ -41,15 +41,15 @@ impl OnHost {
         let lacks = visitor.lacks(PrivilegeName::SoftwareInstall);
         let may_see = lacks.is_empty() || visitor.lacks(PrivilegeName::OsqueryRead).is_empty();
         let found = match may_see {
-            true => fleet.installs().of_host(&visitor.context, &view.host.id).await?,
+            true => fleet.installs().of_host(&visitor.context, &view.host.id, FEW).await?,
             false => Vec::new(),
         };
         let now = fleet.now();
-        let rows = found.into_iter().take(FEW).map(|(run, one)| Row {
+        let rows = found.into_iter().map(|(run, one)| Row {
             id: run.id.to_string(),
             title: title(&run),
             state: outcome(one.outcome(&run, now)),
-            step: one.failed_step(run.kind).map(str::to_owned).unwrap_or_default(),
+            step: one.failed_step(run.work.kind).map(str::to_owned).unwrap_or_default(),
             at: Moment::new(one.ended_at.unwrap_or(run.created_at), now),
         });
         Ok(Self {

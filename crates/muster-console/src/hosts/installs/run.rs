@@ -1,6 +1,5 @@
 //! `/software/installs/{id}`: an install or uninstall with its hosts.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,11 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use muster_core::authorization::PrivilegeName;
-use muster_core::install::{HostInstall, InstallRun};
+use muster_core::install::{InstallOnHost, InstallRun};
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
-use muster_fleet::installs::MAX_PAGE;
+use muster_fleet::host_runs::MAX_PAGE;
 use serde::Deserialize;
 
 use super::{INSTALLERS, INSTALLS, INSTALLS_API, progress, state, title};
@@ -22,6 +21,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::hosts::TAB;
 use crate::hosts::facts::cut;
+use crate::hosts::runs::seen;
 use crate::people::People;
 use crate::request::{Id, Pressed};
 use crate::text::Moment;
@@ -75,11 +75,11 @@ struct HostRow {
 }
 
 impl HostRow {
-    fn new(one: HostInstall, run: &InstallRun, now: Timestamp) -> Self {
+    fn new(one: InstallOnHost, run: &InstallRun, now: Timestamp) -> Self {
         let agent = one.agent.to_string();
         Self {
             state: super::outcome(one.outcome(run, now)),
-            step: one.failed_step(run.kind).map(str::to_owned).unwrap_or_default(),
+            step: one.failed_step(run.work.kind).map(str::to_owned).unwrap_or_default(),
             host: one.host.as_ref().map(ToString::to_string).unwrap_or_default(),
             name: cut(name_or_id(&one.hostname, &agent)),
             ended: Moment::of(one.ended_at, now),
@@ -90,7 +90,7 @@ impl HostRow {
     }
 }
 
-fn outputs(one: HostInstall) -> Vec<(&'static str, String)> {
+fn outputs(one: InstallOnHost) -> Vec<(&'static str, String)> {
     let Some(result) = one.result else { return Vec::new() };
     let condition = result.condition.filter(|text| !text.is_empty()).map(|text| ("Condition", text));
     let steps = [("Script", result.script), ("Post-install script", result.post_install)];
@@ -136,13 +136,13 @@ async fn content(
     let last = hosts.last().filter(|_| hosts.len() == MAX_PAGE as usize);
     Ok(Some(RunPage {
         frame: Frame::new(visitor, title(run), TAB),
-        installer: format!("{INSTALLERS}/{}", run.installer),
+        installer: format!("{INSTALLERS}/{}", run.work.installer),
         state: state(run, now),
         progress: progress(run),
         created: Moment::new(run.created_at, now),
         created_by: People::new(fleet, visitor).name(&run.created_by).await,
         expires: Moment::new(run.expires_at, now),
-        retries: run.max_retries,
+        retries: run.work.max_retries,
         is_running: run.state(now) == "running",
         live: if is_live { format!("{here}{}&seen={seen}", encoded(&asked.after)) } else { String::new() },
         next: last.map(|last| format!("{here}{}", encoded(last.agent.as_str()))).unwrap_or_default(),
@@ -154,22 +154,12 @@ async fn content(
     }))
 }
 
-/// Returns what the page depends on.
-fn seen(run: &InstallRun, hosts: &[HostInstall], now: Timestamp) -> String {
-    let mut hasher = DefaultHasher::new();
-    (run.finished, run.failed, run.state(now)).hash(&mut hasher);
-    for one in hosts {
-        (one.agent.as_str(), one.outcome(run, now), one.attempts).hash(&mut hasher);
-    }
-    format!("{:x}", hasher.finish())
-}
-
-/// Cancels a run.
-pub async fn cancel(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+/// Stops a run.
+pub async fn stop(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
     let made = async {
         let found = fleet.installs().find(&visitor.context, &id).await?;
-        let run = fleet.installs().cancel(&visitor.context, &found).await?;
-        let text = "Cancelled. Hosts that have begun report their results.";
+        let run = fleet.installs().stop(&visitor.context, &found).await?;
+        let text = "Stopped. Hosts that have begun report their results.";
         Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{INSTALLS}/{}", run.id)), text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))

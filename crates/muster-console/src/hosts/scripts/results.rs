@@ -1,21 +1,21 @@
 //! `/scripts/runs/{id}`: a run with what became of it on each host.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use muster_core::script::{Execution, ScriptRun};
+use muster_core::script::{ScriptOnHost, ScriptRun};
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
-use muster_fleet::scripts::SeenRun;
+use muster_fleet::scripts::SeenScript;
 use serde::Deserialize;
 
 use super::super::TAB;
 use super::super::facts::cut;
+use super::super::runs::seen;
 use super::{API, PATH, State3, state_of};
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::encoded;
@@ -96,12 +96,12 @@ struct Row {
 }
 
 /// Returns what became of a run on a host.
-pub fn outcome(execution: &Execution, run: &ScriptRun, now: Timestamp) -> State3 {
+pub fn outcome(execution: &ScriptOnHost, run: &ScriptRun, now: Timestamp) -> State3 {
     let (class, sign, text) = match execution.outcome(run, now) {
         "pending" => ("busy", "◐", "waiting for the host"),
         "running" => ("busy", "◐", "running"),
         "success" => ("good", "●", "succeeded"),
-        "timed_out" => return ("bad", "✕", format!("killed after {} s", run.timeout)),
+        "timed_out" => return ("bad", "✕", format!("killed after {} s", run.work.timeout)),
         "disabled" => ("warn", "▲", "scripts are switched off on the host"),
         "expired" => ("warn", "▲", "not fetched in time"),
         "stopped" => ("quiet", "–", "stopped before the host fetched it"),
@@ -113,7 +113,7 @@ pub fn outcome(execution: &Execution, run: &ScriptRun, now: Timestamp) -> State3
 }
 
 impl Row {
-    fn new(execution: &Execution, run: &ScriptRun, most: usize, now: Timestamp) -> Self {
+    fn new(execution: &ScriptOnHost, run: &ScriptRun, most: usize, now: Timestamp) -> Self {
         let agent = execution.agent.to_string();
         let result = execution.result.as_ref();
         let whole = result.map(|result| result.output.replace("\r\n", "\n")).unwrap_or_default();
@@ -125,7 +125,7 @@ impl Row {
             // Those of orbit itself are no exit codes of the script; the state tells what they mean.
             exit_code: result.map(|result| result.exit_code).filter(|code| *code >= 0),
             runtime: result.map(|result| result.runtime),
-            at: Moment::of(execution.ended_at.or(execution.fetched_at), now),
+            at: Moment::of(execution.ended_at.or(execution.begun_at), now),
             is_cut: output.len() < whole.trim_end().len(),
             output: output.to_owned(),
             agent,
@@ -176,7 +176,7 @@ async fn content(
     Ok(Some(ResultsPage {
         frame: Frame::new(visitor, format!("Run of {}", run.name), TAB),
         id: run.id.to_string(),
-        script: muster_core::reported::shortened_to(&run.script, SCRIPT).into_owned(),
+        script: muster_core::reported::shortened_to(&run.work.script, SCRIPT).into_owned(),
         state: state_of(run, now),
         is_live: run.finished < run.targets && now < run.results_until(),
         is_running: run.state(now) == "running",
@@ -189,11 +189,11 @@ async fn content(
         no_stop: no_stop.map(|error| error.message.to_string()).unwrap_or_default(),
         is_later: !asked.after.is_empty(),
         name: run.name.clone(),
-        sha256: run.sha256.clone(),
+        sha256: run.work.sha256.clone(),
         targets: run.targets,
         finished: run.finished,
         failed: run.failed,
-        timeout: run.timeout,
+        timeout: run.work.timeout,
         is_one,
         here,
         cli: cli(visitor, &format!("script results {}", shell::argument(id))),
@@ -201,22 +201,12 @@ async fn content(
     }))
 }
 
-async fn read(fleet: &Fleet, run: &SeenRun, asked: &Asked) -> Result<Vec<Execution>, Error> {
+async fn read(fleet: &Fleet, run: &SeenScript, asked: &Asked) -> Result<Vec<ScriptOnHost>, Error> {
     if !asked.agent.is_empty() {
-        return Ok(vec![fleet.scripts().execution(run, &asked.agent).await?]);
+        return Ok(vec![fleet.scripts().host(run, &asked.agent).await?]);
     }
     let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
-    fleet.scripts().executions(run, after, ROWS).await
-}
-
-/// Returns what the page depends on.
-fn seen(run: &ScriptRun, executions: &[Execution], now: Timestamp) -> String {
-    let mut hasher = DefaultHasher::new();
-    (run.finished, run.failed, run.state(now)).hash(&mut hasher);
-    for one in executions {
-        (one.agent.as_str(), one.outcome(run, now)).hash(&mut hasher);
-    }
-    format!("{:x}", hasher.finish())
+    fleet.scripts().hosts(run, after, ROWS).await
 }
 
 /// Stops a run.

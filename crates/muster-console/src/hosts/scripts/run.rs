@@ -9,7 +9,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PrivilegeName, ScriptsRun};
-use muster_core::script::{DEFAULT_EXPIRY, DEFAULT_TIMEOUT, ScriptRun};
+use muster_core::host_run::DEFAULT_EXPIRY;
+use muster_core::script::{DEFAULT_TIMEOUT, ScriptRun};
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::scripts::{NewScriptRun, ScriptSource};
@@ -71,7 +72,8 @@ impl Fields {
     fn seal(&self, run: &ScriptRun) -> String {
         let mut hasher = DefaultHasher::new();
         // The hash of the script: a saved one may change between the review and the run.
-        (&run.sha256, &self.name, &self.saved, &self.hosts, &self.kuery, &self.timeout, &self.expiry).hash(&mut hasher);
+        (&run.work.sha256, &self.name, &self.saved, &self.hosts, &self.kuery, &self.timeout, &self.expiry)
+            .hash(&mut hasher);
         format!("{}-{:x}", run.targets, hasher.finish())
     }
 
@@ -125,7 +127,7 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked
     if !asked.again.is_empty() {
         match fleet.scripts().find(&visitor.context, &asked.again).await {
             // Without the right to read scripts, the form begins empty.
-            Ok(seen) => (fields.script, fields.name) = (seen.run().script.clone(), seen.run().name.clone()),
+            Ok(seen) => (fields.script, fields.name) = (seen.run().work.script.clone(), seen.run().name.clone()),
             Err(error) => return failure::inside(&visitor, &error, TAB),
         }
     }

@@ -2,14 +2,14 @@
 
 use muster_core::id::SpaceId;
 use muster_core::identity::Space;
+use muster_core::install::InstallWork;
+use muster_core::script::ScriptWork;
 
 use super::lock;
-use crate::engine::carves;
 use crate::engine::error::Failure;
-use crate::engine::installs;
 use crate::engine::row::{Columns, Result, all, any, first, run};
-use crate::engine::scripts;
 use crate::engine::session::{Connection, Row, Rule, params};
+use crate::engine::{carves, host_runs, installers, scripts};
 use crate::port::Precondition;
 use crate::sql::identity as sql;
 
@@ -59,7 +59,9 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     // Nor is what was done in it, which a new space with this id must not inherit.
     carves::delete_in(c, id)?;
     scripts::delete_in(c, id)?;
-    installs::delete_in(c, id)?;
+    installers::delete_in(c, id)?;
+    host_runs::delete_in::<ScriptWork>(c, id)?;
+    host_runs::delete_in::<InstallWork>(c, id)?;
     for statement in [
         sql::DELETE_ROLLOUTS_IN,
         sql::DELETE_LIVE_QUERIES_IN,

@@ -6,7 +6,10 @@ use muster_core::id::{ActionId, AgentId, FileId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::SqlStore;
+use crate::engine::apply::Done;
+use crate::engine::error::Failure;
 use crate::engine::files;
+use crate::engine::session::Connection;
 use crate::port::{FileStore, StoreError};
 
 #[async_trait]
@@ -48,6 +51,13 @@ impl FileStore for SqlStore {
     async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let file = file.clone();
         self.lists.read(move |c| files::chunk(c, &file, number)).await
+    }
+
+    async fn removed_chunks_prune(&self, limit: u32) -> Result<u64, StoreError> {
+        let prune = move |c: &Connection| -> Result<Done, Failure> {
+            Ok(Done { removed: files::prune_removed(c, limit)?, ..Done::default() })
+        };
+        Ok(self.writer.task(prune).await?.removed)
     }
 
     async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError> {
