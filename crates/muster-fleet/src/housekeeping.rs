@@ -110,7 +110,7 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Actions,
         Self::Changes,
         Self::Events,

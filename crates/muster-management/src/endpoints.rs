@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
+use axum::http::header::IF_MATCH;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +18,7 @@ use super::body::MaxBody;
 use super::error::{ApiError, http_error};
 use super::idempotency::Disclosure;
 use super::multipart::UNKNOWN_TYPE;
-use super::openapi::{Described, Operation};
+use super::openapi::{Described, Operation, Reads};
 use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves,
@@ -205,7 +206,7 @@ pub fn all() -> Vec<Endpoint> {
 // Services check the privileges again, with the object. Here, the check precedes the body, and an endpoint that needs two
 // privileges cannot fail for the second one after it has changed something.
 /// Admits a request whose caller has what the endpoint needs, and executes it once if it has an idempotency key.
-async fn permit(fleet: Arc<Fleet>, needs: Needs, known: Arc<[String]>, request: Request, next: Next) -> Response {
+async fn permit(fleet: Arc<Fleet>, needs: Needs, reads: Reads, request: Request, next: Next) -> Response {
     let context = request.extensions().get::<OpContext>();
     let checked = match (needs, context) {
         (Needs::Nothing, _) | (Needs::Credentials, Some(_)) => Ok(()),
@@ -228,7 +229,13 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, known: Arc<[String]>, request: 
     // A page of another server sends the browser to a public endpoint, with parameters of its own.
     let checked = match needs {
         Needs::Nothing => checked,
-        _ => checked.and_then(|()| check_names(request.uri(), is_change, &known)),
+        _ => checked.and_then(|()| check_names(request.uri(), is_change, &reads.query)),
+    };
+    // A condition that was ignored would overwrite the change of somebody else.
+    let has_condition = is_change && !reads.if_match && request.headers().contains_key(IF_MATCH);
+    let checked = match has_condition {
+        true => checked.and(Err(Error::invalid("If-Match", "is not supported by this endpoint"))),
+        false => checked,
     };
     let key = if is_change { idempotency::key(request.headers()) } else { Ok(None) };
     match (checked.and(key), context.cloned()) {
@@ -250,7 +257,7 @@ fn outer(path: &str) -> String {
 /// Creates the router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| {
-        let known = openapi::query_parameters(&one);
+        let reads = openapi::reads(&one);
         let Endpoint { path, needs, handler, max_body, is_disclosure, .. } = one;
         let fleet = Arc::clone(&fleet);
         let check = from_fn(move |mut request: Request, next: Next| {
@@ -258,7 +265,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
             if is_disclosure {
                 request.extensions_mut().insert(Disclosure);
             }
-            permit(Arc::clone(&fleet), needs, Arc::clone(&known), request, next)
+            permit(Arc::clone(&fleet), needs, reads.clone(), request, next)
         });
         // The limit is outside of the check, which may read the body.
         router.route(path, handler.route_layer(check).route_layer(DefaultBodyLimit::max(max_body)))

@@ -44,25 +44,32 @@ async fn serve() -> ApiResult<Response> {
     Ok((kind, published.to_string()).into_response())
 }
 
-/// Names of query parameters by method and path.
-type Parameters = HashMap<(Method, &'static str), Arc<[String]>>;
+/// What an endpoint reads besides the path and the body.
+#[derive(Clone, Default)]
+pub struct Reads {
+    /// Names of query parameters.
+    pub query: Arc<[String]>,
+    /// Whether it reads `If-Match`.
+    pub if_match: bool,
+}
 
-/// Names of the query parameters that each endpoint reads.
-static QUERY: LazyLock<Parameters> = LazyLock::new(|| {
+/// What each endpoint reads, by method and path.
+static READS: LazyLock<HashMap<(Method, &'static str), Reads>> = LazyLock::new(|| {
     let (mut requests, mut responses) = generators();
     let all = endpoints::all().into_iter().map(|endpoint| {
         let mut operation = Operation::new(&mut requests, &mut responses);
         (endpoint.describe)(&mut operation);
         let of_query = operation.parameters.iter().filter(|parameter| parameter["in"] == "query");
-        let names = of_query.filter_map(|parameter| parameter["name"].as_str()).map(str::to_owned).collect();
-        ((endpoint.method, endpoint.path), names)
+        let query = of_query.filter_map(|parameter| parameter["name"].as_str()).map(str::to_owned).collect();
+        let if_match = operation.parameters.iter().any(|parameter| parameter["name"] == "If-Match");
+        ((endpoint.method, endpoint.path), Reads { query, if_match })
     });
     all.collect()
 });
 
-/// Returns the names of the query parameters that an endpoint reads.
-pub fn query_parameters(endpoint: &Endpoint) -> Arc<[String]> {
-    QUERY.get(&(endpoint.method.clone(), endpoint.path)).cloned().unwrap_or_default()
+/// Returns what an endpoint reads besides the path and the body.
+pub fn reads(endpoint: &Endpoint) -> Reads {
+    READS.get(&(endpoint.method.clone(), endpoint.path)).cloned().unwrap_or_default()
 }
 
 /// Generates the document.

@@ -359,6 +359,8 @@ async fn two_editors_of_a_saved_query_do_not_overwrite_each_other() {
     assert_eq!(save("\"1\"", "SELECT 3").await.refused(409)["code"], "saved_queries_changed");
     assert_eq!(save("*", "SELECT 3").await.ok()["item"]["version"], 3);
     assert_eq!(save("x", "SELECT 4").await.refused(400)["field"], "If-Match");
+    let run = api.v1_if("/queries/run", "1", json!({"sql": "SELECT 1"})).await;
+    assert_eq!(run.refused(400)["field"], "If-Match", "a condition is never ignored");
 }
 
 #[tokio::test]
