@@ -23,15 +23,15 @@ pub trait Edit: Send {
     /// What it changes.
     type Record: Send + Sync;
 
+    /// Code of the error about a change by somebody else.
+    const CHANGED: &'static str;
+
     /// Finds the record, for somebody who may change it.
     fn find(fleet: &Fleet, visitor: &Visitor, id: &str) -> impl Future<Output = Result<Self::Record, Error>> + Send;
     /// Returns the version of a record, as the form carries it.
     fn version_of(record: &Self::Record) -> String;
     /// The version that the form was made from.
     fn version(&mut self) -> &mut String;
-    /// Code of the error about a change by somebody else.
-    const CHANGED: &'static str;
-
     /// Returns what the record is, as the middle of a sentence.
     fn what(record: &Self::Record) -> String;
     /// Returns its subject in the audit log, which tells who has changed it.
@@ -112,17 +112,20 @@ pub async fn by_whom(fleet: &Fleet, visitor: &Visitor, subject: &str, what: &str
     let (actor, at) = match last {
         Ok(Some((actor, at))) => (actor, at),
         // The log is no reason to lose what was typed.
-        Ok(None) | Err(_) => return format!("somebody else has changed the {what} since you opened this page"),
+        Ok(None) | Err(_) => return format!("since you opened this page, somebody else has changed the {what}"),
     };
     by(fleet, visitor, &actor, at, what).await
 }
 
 /// Says that an actor has changed a record, and when.
 pub async fn by(fleet: &Fleet, visitor: &Visitor, actor: &str, at: Timestamp, what: &str) -> String {
-    let (is_own, when) = (actor == visitor.context.actor().to_string(), Moment::new(at, fleet.now()).relative);
-    let who = if is_own { "you have".to_owned() } else { People::new(fleet, visitor).name(actor).await + " has" };
-    let elsewhere = if is_own { " in another window" } else { "" };
-    format!("{who} changed the {what}{elsewhere} since you opened this page ({when})")
+    let when = Moment::new(at, fleet.now()).relative;
+    // The name is not the first word, which pages write with a capital letter.
+    if actor == visitor.context.actor().to_string() {
+        return format!("since you opened this page, you have changed the {what} in another window ({when})");
+    }
+    let who = People::new(fleet, visitor).name(actor).await;
+    format!("since you opened this page, {who} has changed the {what} ({when})")
 }
 
 /// Adds to a message what a record has where it differs from what was typed.

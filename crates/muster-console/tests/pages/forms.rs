@@ -40,9 +40,9 @@ async fn a_conflict_shows_every_field_that_differs_and_who_changed_it_when() {
     pages.fleet.clock.advance(Duration::from_secs(600));
     let stale = pages.post(&cookie, "/settings/roles/tagger", &form("mine")).await;
     assert_eq!(stale.status, 409, "{}", stale.html);
-    assert!(stale.html.contains("bob has changed the role since you opened this page (10 min ago)"), "{}", stale.html);
+    assert!(stale.html.contains("Since you opened this page, bob has changed the role (10 min ago)"), "{}", stale.html);
     let own = pages.post(&other, "/settings/roles/tagger", &form("mine")).await;
-    assert!(own.status == 409 && own.html.contains("ou have changed the role in another window"), "{}", own.html);
+    assert!(own.status == 409 && own.html.contains("you have changed the role in another window"), "{}", own.html);
     assert!(stale.html.contains("it has now: description: theirs</p>"), "{}", stale.html);
 
     let provider = "id=corp&issuer=https%3A%2F%2Fid.example&client_id=muster&url=https%3A%2F%2Fm.example";
