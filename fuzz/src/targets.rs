@@ -229,7 +229,7 @@ pub fn fleetd_request(data: &[u8]) {
     let _ = parse::<OrbitDiskKey<'_>>(&text);
     let _ = parse::<OrbitLuks<'_>>(&text);
     if let Ok(wire) = parse::<OrbitScriptResult<'_>>(&text) {
-        let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
+        let result = ScriptResult::new(wire.exit_code.unwrap_or_default(), &wire.output, wire.runtime);
         assert!(result.output.chars().count() <= host_run::MAX_OUTPUT && !result.output.contains('\0'));
     }
     fleetd_software(&text);

@@ -94,7 +94,7 @@ impl Inner {
         wire: &OrbitScriptResult<'_>,
         unknown: Error,
     ) -> Result<(), Failure> {
-        let script = StepResult::new(Some(wire.exit_code), &wire.output);
+        let script = StepResult::new(wire.exit_code, &wire.output);
         let result = InstallResult { script, ..InstallResult::default() };
         let stored = self.fleet.installs().report(entry, &wire.execution_id, result).await;
         Ok(stored.map_err(|error| if is_unknown(&error) { unknown } else { error })?)

@@ -61,7 +61,8 @@ impl Inner {
     pub(super) async fn script_result(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitScriptResult<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
-        let result = ScriptResult::new(wire.exit_code, &wire.output, wire.runtime);
+        let exit_code = wire.exit_code.ok_or_else(|| Failure::bad_request("exit_code is missing"))?;
+        let result = ScriptResult::new(exit_code, &wire.output, wire.runtime);
         match self.fleet.scripts().report(&entry, &wire.execution_id, result).await {
             Err(error) if is_unknown(&error) => self.uninstall_result(&entry, &wire, error).await?,
             stored => stored?,

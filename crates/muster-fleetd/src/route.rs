@@ -296,6 +296,8 @@ impl Route {
             // they are large only if it is told to, so the limit is that of Fleet.
             Self::OsqueryLog => (10 * MIB, 20 * MIB),
             Self::DistributedWrite => (5 * MIB, 20 * MIB),
+            // orbit sends the whole output of an install, of which the end is stored, and does not send a refused result again.
+            Self::InstallResult => (5 * MIB, 20 * MIB),
             _ => (MIB, MIB),
         }
     }

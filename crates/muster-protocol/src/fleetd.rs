@@ -93,10 +93,14 @@ pub struct CarveBegin<'a> {
     #[serde(borrow, default)]
     pub node_key: Cow<'a, str>,
     /// Number of blocks.
+    // 0 if it is missing, which no carve has: a request without a valid key is refused because of the key first.
+    #[serde(default)]
     pub block_count: u64,
     /// Length of every block but the last, bytes.
+    #[serde(default)]
     pub block_size: u64,
     /// Length of the archive, bytes.
+    #[serde(default)]
     pub carve_size: u64,
     /// osqueryd's id of the carve.
     #[serde(borrow, default)]
@@ -344,6 +348,8 @@ pub struct OrbitScriptResult<'a> {
     /// Duration, seconds.
     #[serde(default)]
     pub runtime: i64,
-    /// Exit code; −1 after a timeout, −2 if scripts are disabled.
-    pub exit_code: i64,
+    /// Exit code; −1 after a timeout, −2 if scripts are disabled. Required, but a request without a valid key is refused because of the key
+    /// first.
+    #[serde(default)]
+    pub exit_code: Option<i64>,
 }

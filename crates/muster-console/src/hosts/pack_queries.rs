@@ -273,7 +273,7 @@ mod tests {
         let found = rows(&document, &PackFailures::from([("b".into(), count)]), &Base::root());
         assert_eq!((found[0].failures.as_str(), found[0].failures_link.as_str()), ("", ""));
         assert_eq!(found[1].failures, "fails on 1 host, denylisted on 20 hosts");
-        assert_eq!(found[1].failures_link, "/hosts?q=failing_queries%3A%22pack%2Fit%2Fb%22");
+        assert_eq!(found[1].failures_link, "/hosts?q=failing%5Fqueries%3A%22pack%2Fit%2Fb%22");
         assert_eq!((found[0].interval.as_str(), found[0].kind, found[0].platform.as_str()), ("2 h", "changes", "all"));
         assert_eq!(
             (found[1].interval.as_str(), found[1].kind, found[1].platform.as_str()),

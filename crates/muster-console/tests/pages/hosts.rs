@@ -4,12 +4,13 @@ use axum::http::Method;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use muster_core::agent::{AgentDocuments, Family};
 use muster_core::fleetd::checks::{CheckChanges, CheckResult};
+use muster_core::fleetd::schedule::{FailureChanges, QueryFailure};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, HostCheckId, HostId, SpaceId};
 use muster_core::live_query::HostAnswer;
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
-use muster_store::{AgentWrite, HostCheckWrite, Write};
+use muster_store::{AgentWrite, HostCheckWrite, QueryFailureWrite, Write};
 use serde_json::json;
 
 use crate::browsing::{CANARY, Pages};
@@ -30,10 +31,15 @@ impl Pages {
         (record.family, record.host_id) = (family, Some(HostId::trusted(host)));
         (record.hostname, record.os) = (hostname.to_owned(), os.to_owned());
         let metadata = json!({"host": {"hostname": hostname, "ip": ["10.0.0.7", hostname]},
-            "os": {"name": hostname, "version": "1"}, "osquery": {"denylisted": [hostname]}, "hardware": {"vendor": hostname, "memory": "8589934592"}});
+            "os": {"name": hostname, "version": "1"}, "hardware": {"vendor": hostname, "memory": "8589934592"}});
         let documents =
             AgentDocuments { local_metadata: Some(metadata.to_string().into()), ..AgentDocuments::default() };
         self.fleet.add_agent(record, documents).await;
+        let failure = |name: String, error| QueryFailure { name, error, since: self.fleet.now(), until: None };
+        let failing = failure(format!("failing {hostname}"), Some(format!("no such table: {hostname}")));
+        let put = vec![failure(hostname.to_owned(), None), failing];
+        let changes = FailureChanges { put, remove: Vec::new() };
+        self.fleet.commit(vec![QueryFailureWrite { agent: AgentId::trusted(agent), changes }.into()]).await;
     }
 
     /// Adds the answer of a host to a check.

@@ -2,6 +2,9 @@
 
 use muster_core::action::ActionType;
 use muster_core::agent::Family;
+use muster_core::fleetd::schedule::{FailureChanges, QueryFailure};
+use muster_core::id::AgentId;
+use muster_store::QueryFailureWrite;
 
 use crate::browsing::{CANARY, Pages};
 use crate::settings::{between, link};
@@ -133,6 +136,18 @@ async fn a_pack_is_created_its_queries_are_changed_one_by_one_and_hosts_say_that
 
     let pack = pages.page(&cookie, &path).await.html;
     assert!(pack.contains("10 min") && pack.contains("value=\"Ubuntu Linux\" checked"), "{pack}");
+    assert!(!pack.contains("fails on"), "{pack}");
+    let error = Some("no such table: x".to_owned());
+    let failure = QueryFailure { name: "pack/it/ports".into(), error, since: pages.fleet.now(), until: None };
+    let changes = FailureChanges { put: vec![failure], remove: Vec::new() };
+    pages.fleet.commit(vec![QueryFailureWrite { agent: AgentId::trusted("o-1"), changes }.into()]).await;
+    let pack = pages.page(&cookie, &path).await.html;
+    let hosts = "/hosts?q=failing%5Fqueries%3A%22pack%2Fit%2Fports%22";
+    assert!(pack.contains(&format!("<a href=\"{hosts}\">fails on 1 host</a>")), "{pack}");
+    let failing = pages.page(&cookie, hosts).await;
+    assert!(failing.status == 200 && failing.html.contains("web-1"), "{}", failing.html);
+    let host = pages.page(&cookie, "/hosts/h-1").await.html;
+    assert!(host.contains("Failing queries") && host.contains("no such table: x"), "{host}");
     assert!(
         pack.contains("muster pack apply it -f pack.yml --platform=linux --label=&#39;Ubuntu Linux&#39;"),
         "{pack}"

@@ -19,6 +19,7 @@ prop_compose! {
         revision in 0_i64..3,
         leaving in any::<bool>(),
         health in "(online|ERROR|Degraded|starting|)",
+        contact_interval in prop::sample::select(vec![0_u32, 241, 900]),
     ) -> AgentRecord {
         let mut record = AgentRecord {
             active,
@@ -28,6 +29,7 @@ prop_compose! {
             policy_revision: revision,
             unenrollment_started_at: leaving.then(|| at(0)),
             health: ReportedHealth { status: health, ..ReportedHealth::default() },
+            contact_interval,
             ..agent()
         };
         record.upgrade.started_at = upgrade.map(at);

@@ -107,3 +107,30 @@ async fn fl80_refusals_are_listed_for_administrators_without_secrets() {
     assert!(text.contains("InvalidEnrollSecret") && text.contains("InvalidNodeKey") && text.contains("osquery_enroll"));
     assert!(!text.contains("a-wrong"), "{text}");
 }
+
+#[tokio::test]
+async fn fl5_fl53_a_missing_key_is_refused_before_missing_fields() {
+    let server = Server::start().await;
+    let got = server.osquery("carve/begin", &json!({})).await;
+    assert_eq!((got.status, got.json()["error"].is_string()), (401, true));
+    let got = server.orbit("scripts/result", &json!({})).await;
+    assert_eq!(got.status, 401, "{got:?}");
+    let secret = server.secret().await;
+    let (orbit, osquery) = (server.orbit_key(&secret, UUID).await, server.osquery_key(&secret, UUID).await);
+    assert_eq!(server.osquery("carve/begin", &json!({"node_key": osquery})).await.status, 400);
+    let result = json!({"orbit_node_key": orbit, "execution_id": "x", "output": ""});
+    let got = server.orbit("scripts/result", &result).await;
+    assert!(got.status == 400 && got.text.contains("exit_code"), "{got:?}");
+}
+
+#[tokio::test]
+async fn the_whole_output_of_an_install_is_accepted() {
+    let server = Server::start().await;
+    let key = server.orbit_key(&server.secret().await, UUID).await;
+    let result = |length: usize| {
+        json!({"orbit_node_key": key, "install_uuid": "x", "install_script_exit_code": 0,
+            "install_script_output": "x".repeat(length)})
+    };
+    assert_eq!(server.orbit("software_install/result", &result(4 << 20)).await.status, 404, "there is no such install");
+    assert_eq!(server.orbit("software_install/result", &result(5 << 20)).await.status, 413);
+}

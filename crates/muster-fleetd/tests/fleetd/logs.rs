@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use muster_core::agent::Family;
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::error_chain::SharedError;
 use muster_core::fleetd::log_lines::{LogType, MAX_LINES};
 use muster_fleet::host_logs::LogDestination;
+use muster_fleet::packs::PackDraft;
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID, agent_id};
@@ -62,6 +64,24 @@ async fn fl20_fl162_lines_reach_the_destination_with_their_host() {
     let status = json!([{"severity": "0", "line": "7", "unixTime": "1", "message": "m"}]);
     server.osquery("log", &json!({"node_key": key, "log_type": "status", "data": status})).await;
     assert_eq!(kept.take()[0].0, LogType::Status);
+}
+
+#[tokio::test]
+async fn fl162_results_of_a_pack_for_other_hosts_are_dropped() {
+    let (server, kept, key) = server().await;
+    let document = "queries:\n  x: {query: SELECT 1, interval: 60}\n";
+    let context = OpContext::administrator(Actor::System);
+    for (name, platform) in [("mac", "darwin"), ("here", "linux")] {
+        let platforms = vec![platform.to_owned()];
+        let draft = PackDraft { name: name.into(), platforms, document: document.into(), ..PackDraft::default() };
+        server.fleet.packs().save(&context, draft).await.expect("a valid pack");
+    }
+    let named = |name: &str| json!({"name": name, "columns": {}});
+    let data = json!([named("pack/mac/x"), named("pack/here/x"), named("pack/mac/deleted"), named("pack/gone/x")]);
+    let got = server.osquery("log", &json!({"node_key": key, "log_type": "result", "data": data})).await;
+    assert_eq!((got.status, got.text.as_str()), (200, "{}"));
+    let names: Vec<Value> = kept.take().into_iter().map(|(_, line)| line["line"]["name"].clone()).collect();
+    assert_eq!(names, ["pack/here/x", "pack/mac/deleted", "pack/gone/x"]);
 }
 
 #[tokio::test]

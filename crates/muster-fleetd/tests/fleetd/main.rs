@@ -7,6 +7,7 @@ mod checks;
 mod device;
 mod disk_keys;
 mod enrolling;
+mod failing_queries;
 mod golden;
 mod hosts;
 mod installs;

@@ -1,7 +1,11 @@
 //! The configuration of hosts.
 
+use std::time::Duration;
+
+use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::id::SpaceId;
+use muster_core::status::Status;
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID, osquery_enroll};
@@ -55,6 +59,37 @@ async fn fl14_fl18_fl170_the_next_request_after_a_change_gets_the_new_configurat
 }
 
 #[tokio::test]
+async fn fl19_a_host_with_long_intervals_is_online_until_its_next_request_is_late() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    let record = async || {
+        server.fleet.statuses().transition_due().await.expect("evaluated");
+        server.record(Family::Osquery, UUID).await.expect("an agent")
+    };
+    config(&server, &key).await;
+    let commits = server.commits();
+    config(&server, &key).await;
+    assert_eq!((server.commits(), record().await.contact_interval), (commits, 0), "usual intervals are not written");
+    set(&server, "default", Some("config: {options: {distributed_interval: 900, config_refresh: 1200}}")).await;
+    config(&server, &key).await;
+    assert_eq!(record().await.contact_interval, 900);
+    let commits = server.commits();
+    let etag = server.osquery("config", &json!({"node_key": key, "etag": ""})).await.json()["etag"].clone();
+    assert_eq!(server.osquery("config", &json!({"node_key": key, "etag": etag})).await.text, r#"{"etag":"ok"}"#);
+    assert_eq!(server.commits(), commits, "written once");
+    server.clock.advance(Duration::from_secs(960));
+    assert_eq!(record().await.status, Status::Online);
+    server.clock.advance(Duration::from_secs(1));
+    assert_eq!(record().await.status, Status::Offline);
+    set(&server, "default", None).await;
+    config(&server, &key).await;
+    let back = record().await;
+    assert_eq!((back.status, back.contact_interval), (Status::Online, 0));
+    server.clock.advance(Duration::from_secs(301));
+    assert_eq!(record().await.status, Status::Offline);
+}
+
+#[tokio::test]
 async fn fl15_fl16_scheduled_queries_reach_the_hosts_of_their_space_with_their_platform() {
     let server = Server::start().await;
     let (secret, other) = (server.secret().await, server.secret_in("other").await);
@@ -87,7 +122,7 @@ async fn a_cached_configuration_needs_no_store_and_a_change_by_another_server_is
             let error = other.fleet.fleetd_options().update(&grant, None, Some(0)).await.expect_err("an old version");
             return assert_eq!(error.code, "fleetd_options_changed");
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the change did not arrive");
 }

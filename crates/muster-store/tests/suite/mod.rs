@@ -30,6 +30,7 @@ pub mod network_objects;
 pub mod nodes;
 pub mod output_keys;
 pub mod policies;
+pub mod query_failures;
 pub mod rollouts;
 pub mod sample;
 pub mod scripts;
@@ -289,6 +290,10 @@ macro_rules! run_for {
             results_are_put_replaced_removed_and_counted,
             results_are_deleted_with_their_agent,
             results_stay_behind_when_their_agent_moves_to_another_space,
+        ]);
+        suite::run_for!(@module $make, query_failures: [
+            failures_are_put_replaced_removed_and_counted,
+            failures_end_with_their_time_their_agent_and_its_stay_in_the_space,
         ]);
         suite::run_for!(@module $make, software: [
             software_is_found_by_name_in_its_space_after_it_was_indexed,

@@ -143,6 +143,17 @@ fn fl15_packs_are_applied_shown_and_deleted() {
     let listed = ok(&["pack", "list", "--output", "wide"]);
     assert!(listed.contains("docker") && listed.contains("All Linux"), "{listed}");
     assert_eq!(json(&["pack", "show", "Docker"])["pack"]["queries"]["containers"]["query"], "SELECT 1");
+    assert!(!ok(&["pack", "show", "docker"]).contains("DENYLISTED"), "every query works");
+    let message = "Error executing scheduled query pack/docker/containers: no such table: docker";
+    osquery("log", &json!({"node_key": key, "log_type": "status", "data": [{"severity": "2", "message": message}]}));
+    let shown = ok(&["pack", "show", "docker"]);
+    assert!(shown.contains("HOSTS DENYLISTED") && shown.contains("pack/docker/containers"), "{shown}");
+    let failures = json!([{"query": "containers", "name": "pack/docker/containers", "failing": 1, "denylisted": 0}]);
+    assert_eq!(json(&["pack", "show", "docker"])["failures"], failures);
+    let failing = json(&["host", "list", "--filter", "failing_queries:\"pack/docker/containers\""]);
+    assert_eq!(failing[0]["hostname"], "host-with-packs");
+    let host = ok(&["host", "show", "host-with-packs"]);
+    assert!(host.contains("FAILING QUERY") && host.contains("no such table: docker"), "{host}");
     let (_directory, wrong) = file("wrong.yml", "queries:\n  containers: {query: SELECT 1}\n");
     let message = fails(2, &["pack", "apply", "docker", "-f", &wrong]);
     assert!(message.contains(":2:3: queries.containers"), "{message}");
