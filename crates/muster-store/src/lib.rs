@@ -22,7 +22,7 @@ pub use port::{
     CarveWrite, ChangeRow, ChangeStore, Committed, Currency, DiskKeyStore, DiskKeyWrite, EnrollmentKeyStore,
     EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, HostCheckStore, HostCheckWrite, INSTALLATION,
     IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, InstallStore, InstallWrite, KeyedRequest,
-    LabelStore, LabelWrite, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode,
+    LEFT_SPACE, LabelStore, LabelWrite, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode,
     MOST_RECEIVERS, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
     NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
     RESTORED, Resources, RolloutStore, RolloutWrite, ScriptStore, ScriptWrite, SecretStore, SecretWrite, SettingStore,
