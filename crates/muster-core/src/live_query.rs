@@ -1,7 +1,7 @@
 //! Live queries: SQL that a user runs on many hosts at once (FL §1.8).
 //!
 //! A live query has its targets from the start: the osquery agents that matched when it was created. It ends when all of them
-//! have answered, after its time-out, when a user stops it, or when its results reach the limit.
+//! have answered or left its space, after its time-out, when a user stops it, or when its results reach the limit.
 
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct LiveQuery {
     pub answered: u64,
     /// Number of targets that have answered with an error.
     pub failed: u64,
+    /// Number of targets that were deleted or transferred to another space before they answered.
+    pub gone: u64,
     /// Number of rows of all results.
     pub rows: u64,
     /// Length of all results, bytes.
@@ -67,7 +69,7 @@ pub struct Ended {
 /// Why a live query ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// All targets have answered.
+    /// All targets have answered, or are gone.
     Complete,
     /// Its time-out has passed.
     TimedOut,

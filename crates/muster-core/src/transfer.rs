@@ -16,6 +16,8 @@ pub const MAX_HOSTS: usize = 1_000;
 /// Why a host can't be transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// It was transferred or deleted since it was selected.
+    Gone,
     /// Neither orbit nor osqueryd is enrolled on it.
     NoFleetd,
     /// An agent of another family is enrolled on it.
@@ -32,6 +34,7 @@ impl Refusal {
     /// Returns the code for callers.
     pub const fn code(self) -> &'static str {
         match self {
+            Self::Gone => "host_gone",
             Self::NoFleetd => "no_fleetd",
             Self::OtherFamily(_) => "other_agents",
             Self::DiskKey => "disk_key",
@@ -43,6 +46,7 @@ impl Refusal {
     /// Returns what can be done about it.
     pub const fn remedy(self) -> &'static str {
         match self {
+            Self::Gone => "look for the host in the other space",
             Self::NoFleetd => "enroll its agents with a key of the other space",
             Self::OtherFamily(_) => {
                 "unenroll this agent first, or enroll it with a key of the other space; a policy belongs to one space"
@@ -57,6 +61,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Gone => f.write_str("it has been transferred or deleted in the meantime"),
             Self::NoFleetd => f.write_str("neither orbit nor osquery is enrolled on it"),
             Self::OtherFamily(family) => write!(f, "an agent of the family {} is enrolled on it", family.as_str()),
             Self::DiskKey => f.write_str("its disk key is stored"),
@@ -68,6 +73,10 @@ impl fmt::Display for Refusal {
 
 /// Returns the agents that move with their host, out of all on it. Unenrolled agents of other families stay behind.
 pub fn moving(agents: Vec<AgentRecord>) -> Result<Vec<AgentRecord>, Refusal> {
+    // A host is deleted with its last agent, and was selected by one.
+    if agents.is_empty() {
+        return Err(Refusal::Gone);
+    }
     let (fleetd, others): (Vec<_>, Vec<_>) = agents.into_iter().partition(|agent| agent.family.is_one_per_machine());
     if !fleetd.iter().any(|agent| agent.active) {
         return Err(Refusal::NoFleetd);
@@ -113,7 +122,7 @@ mod tests {
         let (orbit, osquery) = (agent(Family::Orbit, true), agent(Family::Osquery, false));
         assert_eq!(families(vec![orbit.clone(), osquery.clone()]), Ok(vec![Family::Orbit, Family::Osquery]));
         assert_eq!(families(vec![osquery]), Err(Refusal::NoFleetd));
-        assert_eq!(families(Vec::new()), Err(Refusal::NoFleetd));
+        assert_eq!(families(Vec::new()), Err(Refusal::Gone), "another transfer was faster");
         let beside = |active| vec![orbit.clone(), agent(Family::Elastic, active)];
         assert_eq!(families(beside(true)), Err(Refusal::OtherFamily(Family::Elastic)));
         assert_eq!(families(beside(false)), Ok(vec![Family::Orbit]), "an unenrolled one stays behind");

@@ -187,7 +187,7 @@ impl AgentApi {
             Refusal::ProxyProtocol if peer.tls => 0,
             refusal => refusal.status().as_u16(),
         };
-        let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };
+        let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(refusal, peer) };
         self.0.fleet.refusals().note(refused, self.0.fleet.now());
     }
 

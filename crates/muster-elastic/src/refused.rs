@@ -4,6 +4,7 @@ use http::HeaderValue;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use muster_fleet::refusals::Refused;
+use muster_listen::refusal::Refusal;
 use muster_listen::reply::Peer;
 
 use crate::authorization;
@@ -22,9 +23,12 @@ pub fn reason(error: &ApiError) -> Option<&'static str> {
     (is_of_the_agent && status != 409).then(|| error.reason())
 }
 
-/// Creates a refusal with the fields that are known from the connection.
-pub fn from(peer: &Peer) -> Refused {
-    Refused { address: peer.ip(), key: peer.key().map(ToString::to_string), ..Refused::default() }
+/// Creates a refusal by the connection layer with what is known about the client.
+pub fn from(refusal: &Refusal, peer: &Peer) -> Refused {
+    // Other requests of a connection need not be of the agent whose key one of them had: proxies share connections.
+    let is_of_key = matches!(refusal, Refusal::TooManyIdle | Refusal::SentAhead);
+    let key = peer.key().filter(|_| is_of_key).map(ToString::to_string);
+    Refused { address: peer.ip(), key, ..Refused::default() }
 }
 
 /// Creates a refusal with everything that is known about the request. The caller adds the reason.
@@ -41,6 +45,7 @@ pub fn describe(head: &Parts, peer: &Peer, operation: Option<Operation>) -> Refu
         key: authorization::api_key(&head.headers).ok().map(|key| key.id.to_string()),
         version: String::from_utf8_lossy(version).into_owned(),
         operation: operation.map_or("", Operation::key),
-        ..from(peer)
+        address: peer.ip(),
+        ..Refused::default()
     }
 }

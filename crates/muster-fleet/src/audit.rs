@@ -25,7 +25,8 @@ pub fn audit_line(origin: &Origin, at: Timestamp, action: &str, subject: impl Di
     })
 }
 
-/// Commits the audit events of a disclosure, one for each secret. Called before anything is disclosed: if it fails, nothing may be.
+/// Commits the audit events of a disclosure, one for each secret, and conditions. Called before anything is disclosed: if it fails, nothing
+/// may be.
 pub(crate) async fn commit_disclosure<P: Privilege>(
     store: &WatchedStore,
     grant: &Grant<P>,

@@ -46,6 +46,19 @@ fn check_certificate(record: &AgentRecord, key: &ApiKey, certificate: ClientCert
     if certificate.permits(binding) { Ok(()) } else { Err(Denial::OtherCertificate.into()) }
 }
 
+/// Secrets that an address has guessed in vain.
+#[derive(Clone, Copy, Debug)]
+pub struct Guesses<'a> {
+    /// What it guessed: `device_token` or `enroll_secret`.
+    pub secret: &'static str,
+    /// The address.
+    pub address: &'a str,
+    /// Number of guesses in a row.
+    pub count: u32,
+    /// Time for which the address is refused from now on.
+    pub refused_for: Duration,
+}
+
 /// The service that authenticates agents.
 pub struct Authentication {
     store: Arc<WatchedStore>,
@@ -221,6 +234,24 @@ impl Authentication {
         Ok(found.is_some_and(|stored| is_one(&stored) && key.matches(&stored.hash)))
     }
 
+    /// Records that an address is refused because it has guessed secrets. The caller does so once for each refusal.
+    pub async fn audit_guesses(&self, guesses: &Guesses<'_>) {
+        let Guesses { secret, address, count, refused_for } = *guesses;
+        let detail = json!({"secret": secret, "count": count, "refused_for_seconds": refused_for.as_secs()});
+        let subject = format!("address:{address}");
+        self.audit(AuditEvent {
+            address: Some(address.to_owned()),
+            reason: None,
+            space: None,
+            at: self.clock.now(),
+            actor: subject.clone(),
+            action: "agent.secret_guessing".into(),
+            subject,
+            detail,
+        })
+        .await;
+    }
+
     /// Writes at most one audit event a minute for each key holder: a client in a loop must not fill the disk.
     async fn audit_identity_mismatch(&self, holder: &str, path_id: &str) {
         let now = self.clock.now();
@@ -240,10 +271,15 @@ impl Authentication {
             subject: format!("agent:{shown}"),
             detail: json!({"reason": "the key belongs to another agent"}),
         };
+        self.audit(event).await;
+    }
+
+    async fn audit(&self, event: AuditEvent) {
+        let action = event.action.clone();
         // The request is rejected in any case. An audit log that can't be written must not turn the 403 into a 503, on
         // which agents retry.
         if let Err(error) = self.store.commit(&System, vec![Write::Audit(event)]).await {
-            tracing::warn!(error = %chain(&error), "failed to write an identity mismatch to the audit log");
+            tracing::warn!(error = %chain(&error), action, "failed to write an event to the audit log");
         }
     }
 }

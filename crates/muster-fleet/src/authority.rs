@@ -71,6 +71,11 @@ pub trait Authority: sealed::Sealed + Sync {
     fn is_dry_run(&self) -> bool {
         false
     }
+
+    /// Returns the only space whose agents may be changed; `None` if there is no such limit.
+    fn space(&self) -> Option<&SpaceId> {
+        None
+    }
 }
 
 /// An authority that may read across spaces: the server itself and authenticated agents, but no administrator.
@@ -146,6 +151,10 @@ impl<P: Privilege> sealed::Sealed for Grant<P> {}
 impl<P: Privilege> Authority for Grant<P> {
     fn is_dry_run(&self) -> bool {
         Self::is_dry_run(self)
+    }
+
+    fn space(&self) -> Option<&SpaceId> {
+        Some(Self::space(self))
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) enum Basis {
 pub type Decide<'a> = dyn Fn(&AgentRecord, Timestamp) -> AgentChange + Send + Sync + 'a;
 
 impl Records {
-    /// Applies `decide` to the records of `ids`, in one commit for each chunk. Agents that were deleted are skipped.
+    /// Applies `decide` to the records of `ids`, in one commit for each chunk. Agents that were deleted, or have left the space of a grant,
+    /// are skipped.
     pub(crate) async fn change_many<A: Authority>(
         &self,
         by: &A,
@@ -113,7 +114,9 @@ impl Records {
         let now = self.clock.now();
         let mut writes = Vec::new();
         let mut changed: Vec<Arc<AgentRecord>> = Vec::new();
-        for before in records {
+        // An agent that was transferred since it was selected is skipped, like one that was deleted.
+        let is_reached = |record: &&Arc<AgentRecord>| by.space().is_none_or(|space| record.space == *space);
+        for before in records.iter().filter(is_reached) {
             let AgentChange { record, writes: more } = decide(before, now);
             let seen = self.registry.last_seen(&before.id, now);
             let Some(after) = record.map(|after| Arc::new(self.spared(before, after, seen))) else {

@@ -24,7 +24,8 @@ pub trait Disk: Send + Sync {
 /// administrator must still be able to revoke a key and to delete.
 pub(crate) fn is_relief(writes: &[Write]) -> bool {
     // Revealing a key, which an administrator may do before revoking it, commits an audit event and nothing else.
-    let is_a_line = writes.iter().all(|write| matches!(write, Write::Audit(_)));
+    let is_a_line =
+        writes.iter().all(|write| matches!(write, Write::Audit(_) | Write::Agent(AgentWrite::InSpace { .. })));
     is_a_line
         || writes.iter().any(|write| match write {
             Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { .. } | EnrollmentKeyWrite::Delete { .. })

@@ -12,7 +12,7 @@ use muster_core::seal::{Place, Sealer};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
 use muster_store::query::{AgentCondition, AgentFilter};
-use muster_store::{DiskKeyWrite, StoreError, Write};
+use muster_store::{AgentWrite, DiskKeyWrite, LEFT_SPACE, StoreError, Write};
 use serde_json::json;
 
 use super::audit::{audit_line, commit_disclosure};
@@ -131,7 +131,9 @@ impl DiskKeys {
         let secret = serde_json::from_slice(&text).map_err(|_| Error::internal("a sealed disk key is not valid"))?;
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.reveal", format_args!("agent:{agent}"), json!({}));
-        commit_disclosure(&self.store, grant, vec![line]).await?;
+        // The key was read before: the host, and the right to reveal it, may have moved to another space since.
+        let is_here = AgentWrite::InSpace { ids: vec![agent.clone()], space: grant.space().clone() };
+        commit_disclosure(&self.store, grant, vec![is_here.into(), line]).await.map_err(|error| moved(error, agent))?;
         Ok(secret)
     }
 
@@ -143,7 +145,8 @@ impl DiskKeys {
             audit_line(grant.origin(), self.clock.now(), "disk_key.escrow", format_args!("agent:{agent}"), json!({}));
         let escrow = DiskKeyWrite::Escrow { agent: agent.clone(), now: self.clock.now() };
         let writes = vec![escrow.into(), Write::Changed(Change::DiskEscrow(agent.clone())), line];
-        if let Some(change) = self.store.commit(grant, writes).await?.last_change {
+        let committed = self.store.commit(grant, writes).await.map_err(|error| moved(error.into(), agent))?;
+        if let Some(change) = committed.last_change {
             self.escrow_changed(agent, change);
         }
         Ok(())
@@ -164,4 +167,9 @@ impl DiskKeys {
         let read = |after: Option<AgentId>| async move { store.disk_escrows_due(after.as_ref(), BATCH).await };
         self.waiting.fill(None, read).await
     }
+}
+
+/// Returns the error for an agent that has left the space since it was found: the same as if it had left before.
+fn moved(error: Error, agent: &AgentId) -> Error {
+    if error.code == LEFT_SPACE { Error::not_found("host with orbit", agent) } else { error }
 }

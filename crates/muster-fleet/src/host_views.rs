@@ -12,8 +12,8 @@ use muster_core::host::{self, Host};
 use muster_core::id::{AgentId, HostId};
 use muster_core::raw_json;
 use muster_core::time::Timestamp;
-use muster_store::Write;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, HostRows, Listed, Page};
+use muster_store::{Precondition, StoreError, Write};
 use serde_json::json;
 
 use super::agent_views::AgentView;
@@ -211,7 +211,10 @@ impl Agents {
         let mut writes: Vec<Write> =
             selection.ids.iter().map(|id| Write::Changed(Change::Refetch(id.clone()))).collect();
         writes.push(audit_line(grant.origin(), self.clock.now(), "host.refetch", subject, json!({})));
-        self.store.commit(grant, writes).await?;
+        self.store.commit(grant, writes).await.map_err(|error| match error {
+            StoreError::Conflict(Precondition::LeftSpace(_)) => Error::not_found("host", id),
+            error => error.into(),
+        })?;
         if !grant.is_dry_run() {
             // Now, and not when the change arrives: the host may ask in between.
             selection.ids.iter().filter_map(|id| self.registry.get(id)).for_each(|entry| entry.forget_reports());
@@ -245,6 +248,10 @@ impl Agents {
         if selection.ids.is_empty() {
             return Err(Error::not_found("host", id));
         }
-        self.delete_many(&selection).await
+        match self.delete_many(&selection).await? {
+            // Its agents were deleted or transferred since they were selected.
+            0 => Err(Error::not_found("host", id)),
+            deleted => Ok(deleted),
+        }
     }
 }

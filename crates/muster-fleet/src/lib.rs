@@ -68,6 +68,7 @@ pub mod output_keys;
 mod output_test;
 mod output_yaml;
 pub mod outputs;
+mod own_space;
 mod packages;
 pub mod packs;
 pub mod policies;

@@ -60,7 +60,7 @@ pub struct NewLiveQuery {
 pub struct LiveQueryView {
     /// The live query.
     pub query: LiveQuery,
-    /// Number of targets that have not answered and are not connected, or were deleted.
+    /// Number of targets that have not answered and are not connected.
     pub offline: u64,
 }
 
@@ -112,6 +112,7 @@ impl LiveQueries {
             targets: targets.len() as u64,
             answered: 0,
             failed: 0,
+            gone: 0,
             rows: 0,
             bytes: 0,
             ended: None,
@@ -128,6 +129,8 @@ impl LiveQueries {
             return Ok(LiveQueryView { query, offline: 0 });
         }
         self.running.begin(&query, targets);
+        // As it is stored: a target may have left the space since it was selected.
+        let query = self.store.seen_by(&grant).live_query(&query.id).await?.unwrap_or(query);
         let offline = self.store.seen_by(&grant).live_query_absent(&query).await?;
         Ok(LiveQueryView { query, offline })
     }
@@ -167,7 +170,7 @@ impl LiveQueries {
 
     /// Returns a live query with the number of targets that can't answer now.
     pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQueryView, Error> {
-        let offline = if query.answered < query.targets {
+        let offline = if query.answered + query.gone < query.targets {
             self.store.seen_by(query.grant()).live_query_absent(query).await?
         } else {
             0

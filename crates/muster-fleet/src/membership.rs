@@ -1,10 +1,14 @@
 //! Direct changes to agents by administrators: metadata, tags, deletion.
 
-use muster_core::agent::AgentRecord;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use muster_core::agent::{AgentDetails, AgentRecord};
 use muster_core::authorization::{AgentsPurge, AgentsTag, Grant};
 use muster_core::change::Change;
+use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind, status};
+use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
 use muster_store::{AgentWrite, Precondition, StoreError, Write};
 use serde_json::{Map, Value, json};
 
@@ -19,7 +23,7 @@ use super::update::AgentChange;
 /// Maximum size of an agent's user metadata, in bytes of JSON.
 const MAX_METADATA_BYTES: usize = 64 << 10;
 /// Agents deleted by one commit. Fewer than in an update, since a deletion removes many rows.
-const DELETE_BATCH: usize = 200;
+const DELETE_BATCH: u32 = 200;
 
 /// A change of an agent's tags and user metadata; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +41,9 @@ impl Agents {
         let metadata = note.user_metadata.as_ref().map(metadata_text).transpose()?;
         let (grant, id) = (agent.grant(), &agent.id);
         let agents = std::slice::from_ref(id);
+        let is_there = AtomicBool::new(false);
         let decide = |before: &AgentRecord, now| {
+            is_there.store(true, Ordering::Relaxed);
             let mut after = before.clone();
             // An absent field keeps the value of the record as it is now, not as it was when the caller read it.
             after.tags = tags.clone().unwrap_or(after.tags);
@@ -52,7 +58,9 @@ impl Agents {
             });
             AgentChange { record, writes: line.into_iter().collect() }
         };
-        self.records.change_many(grant, agents, Basis::Store, &decide).await
+        self.records.change_many(grant, agents, Basis::Store, &decide).await?;
+        // It may have been deleted, or transferred to another space, since the caller found it.
+        if is_there.into_inner() { Ok(()) } else { Err(Error::not_found("agent", id)) }
     }
 
     /// Deletes the selected agents with their documents, keys and uploads (M13); returns their number. Their actions keep
@@ -63,43 +71,62 @@ impl Agents {
             return Ok(selection.ids.len() as u64);
         }
         let mut deleted = 0;
-        for chunk in selection.ids.chunks(DELETE_BATCH) {
+        for chunk in selection.ids.chunks(DELETE_BATCH as usize) {
             deleted += self.purge_those_left(grant, chunk).await?;
         }
         Ok(deleted)
     }
 
-    /// Deletes the agents that still exist. If another request deletes some of them at the same time, the commit
-    /// conflicts, and the rest is looked up again.
+    /// Deletes the agents that are still in the space, and returns their number. If another request deletes or transfers some of them at
+    /// the same time, the commit conflicts, and the rest is looked up again.
     async fn purge_those_left(&self, grant: &Grant<AgentsPurge>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
-            // Each conflict means that another request has deleted at least one of them, so the list shrinks.
+            // Each conflict means that at least one of them is gone, so the list shrinks.
             let left = self.records.select(grant, &Selected::Ids(ids.to_vec())).await?.ids;
-            match self.purge(grant, &left).await {
-                Ok(()) => return Ok(left.len() as u64),
-                Err(StoreError::Conflict(Precondition::Missing(_))) => {}
+            let records = self.records.read(&left).await?;
+            if records.is_empty() {
+                return Ok(0);
+            }
+            match self.store.commit(grant, self.deletions(grant, &records).await?).await {
+                Ok(_) => {
+                    // Removed from the cache at once: their keys must not work any more when the call returns.
+                    records.iter().for_each(|details| self.registry.forget(&details.record.id));
+                    return Ok(records.len() as u64);
+                }
+                Err(StoreError::Conflict(Precondition::Missing(_) | Precondition::LeftSpace(_))) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(Error::conflict("agents_busy", "these agents are being deleted by another request; retry"))
     }
 
-    async fn purge(&self, grant: &Grant<AgentsPurge>, ids: &[AgentId]) -> Result<(), StoreError> {
+    async fn deletions(&self, grant: &Grant<AgentsPurge>, agents: &[AgentDetails]) -> Result<Vec<Write>, Error> {
+        let ids = agents.iter().map(|details| details.record.id.clone()).collect();
+        let rows = HostRows::Page(Page { offset: 0, limit: DELETE_BATCH });
+        let on_them = AgentFilter::all([AgentCondition::Ids(ids)]);
+        let hosts = self.store.seen_by(grant).hosts(&on_them, &rows).await?.items;
         let now = self.clock.now();
-        let writes = ids.iter().flat_map(|id| {
+        let writes = agents.iter().flat_map(|AgentDetails { record, .. }| {
+            let host = hosts.iter().find(|host| Some(&host.id) == record.host_id.as_ref());
+            let (subject, detail) = (format!("agent:{}", record.id), detail_of_deleted(record, host));
             [
-                Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
-                Write::Deleted(Change::Agent(id.clone()), grant.space().clone()),
-                audit_line(grant.origin(), now, "agent.delete", format!("agent:{id}"), json!({})),
+                Write::Agent(AgentWrite::Delete { id: record.id.clone(), now }),
+                Write::Deleted(Change::Agent(record.id.clone()), grant.space().clone()),
+                audit_line(grant.origin(), now, "agent.delete", subject, detail),
             ]
         });
-        self.store.commit(grant, writes.collect()).await?;
-        if !grant.is_dry_run() {
-            // Removed from the cache at once: their keys must not work any more when the call returns.
-            ids.iter().for_each(|id| self.registry.forget(id));
-        }
-        Ok(())
+        Ok(writes.collect())
     }
+}
+
+/// Returns the detail of the audit event of a deletion: what is needed to find the machine again, since nothing else is left.
+pub(crate) fn detail_of_deleted(record: &AgentRecord, host: Option<&Host>) -> Value {
+    json!({
+        "family": record.family.as_str(),
+        "hostname": record.hostname,
+        "host": record.host_id,
+        "machine_id": host.and_then(|host| host.machine_id.as_deref()),
+    })
 }
 
 fn metadata_text(metadata: &Map<String, Value>) -> Result<String, Error> {

@@ -17,6 +17,7 @@ use super::audit_log::AuditView;
 use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
 use super::events::events_of;
+use super::own_space;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
 
@@ -130,12 +131,18 @@ impl WatchedStore {
     }
 
     /// Commits all writes or none with the authority `by`, and records the outcome. A dry run commits nothing, but fails if a
-    /// precondition of the writes does not hold.
+    /// precondition of the writes does not hold. With a grant, fails with [`Precondition::LeftSpace`] if an agent is not in its space:
+    /// the agent was found in it, but may have been transferred since.
     pub async fn commit(
         &self,
         by: &(impl Authority + ?Sized),
         mut writes: Vec<Write>,
     ) -> Result<Committed, StoreError> {
+        if let Some(space) = by.space() {
+            // The usual change of an administrator, of no agent, has no such condition.
+            let condition = own_space::condition(&writes, space);
+            writes.splice(0..0, condition);
+        }
         if by.is_dry_run() {
             writes.push(Write::DryRun);
             return match self.inner.commit(writes).await {

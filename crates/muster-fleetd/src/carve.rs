@@ -14,10 +14,11 @@ use muster_core::agent::Family;
 use muster_core::carve::{Announced, MAX_BLOCK_BODY};
 use muster_fleet::carves::OpenCarve;
 use muster_listen::receive::{self, BodyError, Bounds, Coding};
-use muster_listen::reply::{Peer, Reply};
+use muster_listen::reply::Reply;
 use muster_protocol::fleetd::{BlockTaken, CarveBegin, CarveBegun, CarveBlock};
 
 use super::carve_block::{Beginning, BlockHead, beginning, closed};
+use super::client::Client;
 use super::failure::Failure;
 use super::{BODY_TIMEOUT, Call, Inner, header_key, json, parse};
 
@@ -37,7 +38,7 @@ impl Inner {
     }
 
     /// Takes a block. Its ids are read and checked first, the rest of the body only for a carve that exists.
-    pub(super) async fn carve_block<B>(&self, head: &Parts, body: B, peer: &Peer) -> Result<Reply, Failure>
+    pub(super) async fn carve_block<B>(&self, head: &Parts, body: B, peer: &Client) -> Result<Reply, Failure>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {

@@ -25,6 +25,7 @@ use muster_listen::cookie;
 use muster_listen::reply::{Peer, Reply};
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::failure::Failure;
 use super::route::{self, Route};
 use super::{Inner, Nothing, device_checks, device_software, json as json_reply};
@@ -34,14 +35,20 @@ const COOKIE_NAME: &str = "muster_device";
 
 impl Inner {
     /// Handles a request of Fleet Desktop or a browser.
-    pub(super) async fn device(&self, route: Route, head: &Parts, peer: &Peer) -> Result<Reply, Failure> {
+    pub(super) async fn device(&self, route: Route, head: &Parts, peer: &Client) -> Result<Reply, Failure> {
         let in_path = route::device_token(head.uri.path());
         match route {
             Route::DeviceServerPing => json_reply(&Nothing {}),
             Route::DevicePage => {
                 let token = in_path.unwrap_or_default();
                 self.device_of(token, peer).await?;
-                Ok(without_token(token, peer))
+                Ok(without_token(StatusCode::SEE_OTHER, token, peer))
+            }
+            // The page shows what the organization knows about the host, which is what this link of Fleet Desktop is for.
+            Route::DeviceTransparency => {
+                let token = in_path.unwrap_or_default();
+                self.device_of(token, peer).await?;
+                Ok(without_token(StatusCode::TEMPORARY_REDIRECT, token, peer))
             }
             Route::DeviceHome => {
                 // Without a token, nothing was guessed: many people behind one address may reload the page.
@@ -67,6 +74,7 @@ impl Inner {
                     let known = self.known_of(&entry).await?;
                     match route {
                         Route::DeviceDesktop => json_reply(&desktop(device_checks::failing(&known.checks))),
+                        Route::DevicePolicies => json_reply(&json!({"policies": device_checks::data(&known.checks)})),
                         _ => json_reply(&data(&known)),
                     }
                 };
@@ -83,7 +91,7 @@ impl Inner {
         Ok(Known { facts: Facts::of(&agents), agents, checks, software })
     }
 
-    async fn device_of(&self, token: &str, peer: &Peer) -> Result<Arc<AgentEntry>, Failure> {
+    async fn device_of(&self, token: &str, peer: &Client) -> Result<Arc<AgentEntry>, Failure> {
         let (address, now) = (peer.ip(), self.fleet.now());
         if let Some(wait) = self.device_failures.refused_for(&address, now) {
             let message = "too many invalid device tokens from this address";
@@ -98,11 +106,14 @@ impl Inner {
         match found {
             Ok(entry) => {
                 self.device_failures.succeeded(&address);
+                peer.authenticated_as(&entry);
                 Ok(entry)
             }
             Err(error) if !matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::Invalid) => Err(error.into()),
             Err(_) => {
-                self.device_failures.failed(&address, now);
+                if self.device_failures.failed(&address, now) {
+                    self.guessed("device_token", &address).await;
+                }
                 Err(unknown_token())
             }
         }
@@ -131,8 +142,8 @@ fn unknown_token() -> Failure {
 }
 
 /// Returns the redirection to the page without the token in its URL.
-fn without_token(token: &str, peer: &Peer) -> Reply {
-    let mut reply = html(StatusCode::SEE_OTHER, "");
+fn without_token(status: StatusCode, token: &str, peer: &Peer) -> Reply {
+    let mut reply = html(status, "");
     let secure = if peer.tls { "; Secure" } else { "" };
     let age = device_token::VALID_FOR.as_secs();
     let cookie = format!("{COOKIE_NAME}={token}; Path=/device; Max-Age={age}; HttpOnly; SameSite=Strict{secure}");

@@ -36,15 +36,15 @@ impl Failures {
         (count.failures >= MAX_FAILURES).then_some(left)
     }
 
-    /// Counts a failure.
-    pub fn failed(&self, address: &str, now: Timestamp) {
+    /// Counts a failure. Returns whether it is the one from which on the address is refused.
+    pub fn failed(&self, address: &str, now: Timestamp) -> bool {
         let mut counts = self.counts();
         if !counts.contains_key(address) && counts.len() >= ADDRESSES {
             counts.retain(|_, count| now.since(count.since) < WINDOW);
             if counts.len() >= ADDRESSES {
                 // Not counted. Tokens and secrets have more than 120 random bits: the limit spares reads of the store, and
                 // protects nothing.
-                return;
+                return false;
             }
         }
         let count = counts.entry(address.to_owned()).or_insert(Count { since: now, failures: 0 });
@@ -52,9 +52,11 @@ impl Failures {
             *count = Count { since: now, failures: 0 };
         }
         count.failures += 1;
-        if count.failures == MAX_FAILURES {
+        let is_last = count.failures == MAX_FAILURES;
+        if is_last {
             count.since = now;
         }
+        is_last
     }
 
     /// Forgets the failures of an address.
@@ -75,8 +77,9 @@ mod tests {
         let is_refused = |address: &str, now| failures.refused_for(address, at(now)).is_some();
         for n in 0..MAX_FAILURES {
             assert!(!is_refused("a", 0), "{n}");
-            failures.failed("a", at(0));
+            assert_eq!(failures.failed("a", at(0)), n + 1 == MAX_FAILURES, "told once");
         }
+        assert!(!failures.failed("a", at(0)), "a request that was under way");
         assert_eq!(failures.refused_for("a", at(59)), Some(Duration::from_secs(1)));
         assert!(!is_refused("a", 60) && !is_refused("b", 0));
         for n in 0..3 {

@@ -6,6 +6,7 @@
 mod carve;
 pub mod carve_block;
 mod certificate;
+mod client;
 mod device;
 mod device_checks;
 mod device_software;
@@ -35,6 +36,7 @@ use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_core::fleetd::identifier::HostIdentifier;
 use muster_fleet::Fleet;
+use muster_fleet::authenticate::Guesses;
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::Admission;
 use muster_fleet::refusals::Refused;
@@ -47,6 +49,7 @@ use muster_listen::upgrade::Upgrade;
 use muster_protocol::fleetd::CAPABILITIES_HEADER;
 use serde::{Deserialize, Serialize};
 
+use self::client::Client;
 use self::downloads::Downloads;
 use self::failure::Failure;
 use self::failures::Failures;
@@ -101,7 +104,7 @@ pub struct Handled {
 /// A request, as handlers receive it.
 struct Call<'a> {
     head: &'a Parts,
-    peer: &'a Peer,
+    peer: &'a Client,
     text: &'a str,
 }
 
@@ -167,7 +170,7 @@ impl Inner {
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
-        let (head, body) = request.into_parts();
+        let ((head, body), peer) = (request.into_parts(), Client::new(peer));
         let path = head.uri.path();
         let (plane, route) = (Plane::of(path).unwrap_or(Plane::Osquery), Route::of(path));
         let mut refused = None;
@@ -194,7 +197,7 @@ impl Inner {
         Handled { route, refused, answer: Answer::Reply(reply) }
     }
 
-    async fn answer<B>(&self, route: Option<Route>, head: &Parts, body: B, peer: &Peer) -> Result<Answered, Failure>
+    async fn answer<B>(&self, route: Option<Route>, head: &Parts, body: B, peer: &Client) -> Result<Answered, Failure>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
@@ -245,12 +248,18 @@ impl Inner {
                 Ok(admission)
             }
             Err(error) => {
-                if error.denial == Some(Denial::UnknownKey) {
-                    self.enroll_failures.failed(&address, now);
+                if error.denial == Some(Denial::UnknownKey) && self.enroll_failures.failed(&address, now) {
+                    self.guessed("enroll_secret", &address).await;
                 }
                 Err(Failure::of_enrollment(error))
             }
         }
+    }
+
+    /// Records that an address is refused for a while because it has guessed.
+    async fn guessed(&self, secret: &'static str, address: &str) {
+        let guesses = Guesses { secret, address, count: failures::MAX_FAILURES, refused_for: failures::WINDOW };
+        self.fleet.authentication().audit_guesses(&guesses).await;
     }
 
     async fn call(&self, route: Route, call: Call<'_>) -> Result<Reply, Failure> {
@@ -313,7 +322,7 @@ impl Inner {
         } else {
             authentication.node_key(key, family, self.certificate(call.peer)).await?
         };
-        call.peer.set_key(|| Some(entry.id().as_str().into()));
+        call.peer.authenticated_as(&entry);
         Ok(entry)
     }
 
@@ -331,7 +340,7 @@ impl Inner {
     }
 
     /// Records a failure, and returns its response.
-    fn refuse(&self, plane: Plane, route: Option<Route>, failure: &Failure, head: &Parts, peer: &Peer) -> Reply {
+    fn refuse(&self, plane: Plane, route: Option<Route>, failure: &Failure, head: &Parts, peer: &Client) -> Reply {
         let uuid = random_uuid(self.fleet.entropy());
         let (status, operation) = (failure.status, route.map_or("", Route::key));
         let cause = failure.cause.as_ref().map(tracing::field::display);
@@ -359,11 +368,11 @@ impl Inner {
     }
 
     /// Adds a refusal to those that administrators see.
-    fn note(&self, route: Option<Route>, failure: &Failure, head: &Parts, peer: &Peer) {
+    fn note(&self, route: Option<Route>, failure: &Failure, head: &Parts, peer: &Client) {
         let version = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
         let refused = Refused {
             address: peer.ip(),
-            key: peer.key().map(ToString::to_string),
+            key: peer.agent().map(ToString::to_string),
             version: String::from_utf8_lossy(version).into_owned(),
             operation: route.map_or("", Route::key),
             status: failure.status.as_u16(),

@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use muster_core::agent::Family;
 use muster_fleet::check_in::Contact;
 use muster_fleet::hints::{Event, HintChannel, Reason};
-use muster_listen::reply::Peer;
 use muster_listen::upgrade::{Stream, Upgrade};
 use muster_listen::websocket::{self, Limits, handshake};
 use muster_protocol::fleetd::{HINT_DISTRIBUTED_READ, HINT_ORBIT_CONFIG, Hint};
@@ -19,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use super::client::Client;
 use super::failure::Failure;
 use super::{Inner, KEY_BYTES};
 
@@ -35,14 +35,14 @@ const MAX_MESSAGES: u32 = 1000;
 
 impl Inner {
     /// Authenticates an orbit, and upgrades its connection.
-    pub(super) async fn notifications(&self, head: &Parts, peer: &Peer) -> Result<Upgrade, Failure> {
+    pub(super) async fn notifications(&self, head: &Parts, peer: &Client) -> Result<Upgrade, Failure> {
         if !self.options.push {
             return Err(Failure::new(StatusCode::NOT_FOUND, "PushIsOff", "push is off"));
         }
         let key = orbit_key(&head.headers).filter(|key| (1..=KEY_BYTES).contains(&key.len()));
         let key = key.ok_or_else(Failure::invalid_key)?;
         let entry = self.fleet.authentication().node_key(key, Family::Orbit, self.certificate(peer)).await?;
-        peer.set_key(|| Some(entry.id().as_str().into()));
+        peer.authenticated_as(&entry);
         let handshake = handshake(head).map_err(Failure::bad_request)?;
         let contact = Contact { address: &peer.ip(), ..Contact::default() };
         self.fleet.check_ins().contact(&entry, contact).await?;

@@ -66,6 +66,10 @@ pub enum Route {
     DeviceDesktop,
     /// `/api/{version}/fleet/device/{token}`
     DeviceData,
+    /// `/api/{version}/fleet/device/{token}/policies`
+    DevicePolicies,
+    /// `/api/{version}/fleet/device/{token}/transparency`
+    DeviceTransparency,
     /// `/device/{token}`
     DevicePage,
     /// `/device`
@@ -136,7 +140,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -159,6 +163,8 @@ impl Route {
         Self::DevicePing,
         Self::DeviceDesktop,
         Self::DeviceData,
+        Self::DevicePolicies,
+        Self::DeviceTransparency,
         Self::DevicePage,
         Self::DeviceHome,
         Self::DeviceRefetch,
@@ -197,6 +203,8 @@ impl Route {
                 "" if !rest.ends_with('/') => Some(Self::DeviceData),
                 "ping" => Some(Self::DevicePing),
                 "desktop" => Some(Self::DeviceDesktop),
+                "policies" => Some(Self::DevicePolicies),
+                "transparency" => Some(Self::DeviceTransparency),
                 "refetch" => Some(Self::DeviceRefetch),
                 _ => None,
             };
@@ -245,6 +253,8 @@ impl Route {
             Self::DeviceServerPing | Self::DevicePing => "device_ping",
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",
+            Self::DevicePolicies => "device_policies",
+            Self::DeviceTransparency => "device_transparency",
             Self::DevicePage | Self::DeviceHome => "device_page",
             Self::DeviceRefetch | Self::DevicePageRefetch => "device_refetch",
             Self::OrbitNotifications => "orbit_notifications",
@@ -281,6 +291,8 @@ impl Route {
                 | Self::DevicePing
                 | Self::DeviceDesktop
                 | Self::DeviceData
+                | Self::DevicePolicies
+                | Self::DeviceTransparency
                 | Self::DevicePage
                 | Self::DeviceHome
                 | Self::DeviceRefetch
@@ -343,6 +355,11 @@ mod tests {
             ("/device/", Route::DeviceHome, "/device/"),
             ("/api/latest/fleet/device/t", Route::DeviceData, "/api/latest/fleet/device/(token)"),
             ("/api/v1/fleet/device/t/ping", Route::DevicePing, "/api/v1/fleet/device/(token)/ping"),
+            (
+                "/api/v1/fleet/device/t/transparency",
+                Route::DeviceTransparency,
+                "/api/v1/fleet/device/(token)/transparency",
+            ),
             ("/api/fleet/device/ping", Route::DeviceServerPing, "/api/fleet/device/ping"),
         ] {
             assert_eq!((Route::of(path), &*shown(path)), (Some(route), shown_as), "{path}");

@@ -294,7 +294,7 @@ impl Follower {
             return Ok(Looked::Nothing);
         }
         let view = queries.view(&found).await?;
-        let (targets, answered) = (view.query.targets, view.query.answered);
+        let (targets, answered) = (view.query.targets - view.query.gone.min(view.query.targets), view.query.answered);
         let online = targets - view.offline.min(targets);
         let totals = json!({"count": targets, "online": online, "offline": view.offline, "missing_in_action": 0});
         let is_finished = answered >= online || view.query.ended.is_some();

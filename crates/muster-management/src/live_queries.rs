@@ -61,6 +61,7 @@ fn converted(record: Record) -> LiveQuery {
         targets: record.targets,
         answered: record.answered,
         failed: record.failed,
+        gone: record.gone,
         offline: None,
         rows: record.rows,
         created_by: record.created_by,

@@ -500,6 +500,7 @@ CREATE TABLE live_queries (
     targets INTEGER NOT NULL,
     answered INTEGER NOT NULL,
     failed INTEGER NOT NULL,
+    gone INTEGER NOT NULL,
     row_count INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     ended_at INTEGER,
@@ -509,7 +510,7 @@ CREATE INDEX live_queries_by_space ON live_queries (space, created_at, id);
 CREATE INDEX live_queries_running ON live_queries (space) WHERE ended_at IS NULL;
 CREATE INDEX live_queries_by_end ON live_queries (ended_at) WHERE ended_at IS NOT NULL;
 
--- The agents that a live query is for, and when each of them answered.
+-- The agents that a live query is for, and when each of them answered, or left the space before it did.
 CREATE TABLE live_query_targets (
     query_id TEXT NOT NULL REFERENCES live_queries (id) ON DELETE CASCADE,
     agent_id TEXT NOT NULL,

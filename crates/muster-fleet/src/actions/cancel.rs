@@ -44,10 +44,8 @@ impl Actions {
         // Before anything is changed, because some types can't be cancelled.
         let request = cancel_request(target, grant.actor(), now)?;
         if grant.is_dry_run() {
-            let checked = CheckedTargets {
-                eligible: open_targets(self.store.seen_by(grant), target).await?,
-                refused: Vec::new(),
-            };
+            let eligible = open_targets(self.store.seen_by(grant), target).await?;
+            let checked = CheckedTargets { eligible, ..CheckedTargets::default() };
             let continuing = self.continuing(target, &checked.eligible).await?;
             let submitted = self.submit_checked(grant, checked, request, None).await?;
             return Ok(Cancellation { submitted, continuing });
@@ -59,7 +57,7 @@ impl Actions {
         self.store.commit(grant, vec![cancelled, line, Write::Changed(Change::Action(target.id.clone()))]).await?;
         // Read after that commit, so that an ack which arrived before it is not answered with a CANCEL.
         let eligible = open_targets(self.store.seen_by(grant), target).await?;
-        let checked = CheckedTargets { eligible, refused: Vec::new() };
+        let checked = CheckedTargets { eligible, ..CheckedTargets::default() };
         let continuing = self.continuing(target, &checked.eligible).await?;
         let undo = Effect::Undo(Box::new(target.clone()));
         let submitted = self.submit_checked(grant, checked, request, Some(undo)).await?;

@@ -345,7 +345,7 @@ mod tests {
     /// An action as it is stored if the server is killed right after its first commit.
     async fn cut_off(test: &TestFleet, ids: &[AgentId], kind: ActionType, data: Value) -> Action {
         let request = ActionRequest::new(kind, data);
-        let checked = CheckedTargets { eligible: ids.to_vec(), refused: Vec::new() };
+        let checked = CheckedTargets { eligible: ids.to_vec(), ..CheckedTargets::default() };
         test.fleet.actions().insert_action(&grant(), &checked, request.into(), true).await.unwrap()
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Actions;
 
 /// An action request whose secrets are sealed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sealed {
     /// The request, with references in place of secrets.
     pub(super) request: ActionRequest,

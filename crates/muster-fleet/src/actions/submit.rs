@@ -8,7 +8,7 @@ use muster_core::entropy::random_uuid;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_store::{ActionWrite, Write};
+use muster_store::{ActionWrite, LEFT_SPACE, Write};
 use serde_json::{Value, json};
 
 use super::effect::Effect;
@@ -16,7 +16,7 @@ use super::secrets::Sealed;
 use super::{Actions, READ_BATCH, Submitted};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
-use crate::selection::Selection;
+use crate::selection::{Selected, Selection};
 
 /// Checks whether an agent can be a target; the error is the reason why not.
 pub(super) type Check<'a> = dyn Fn(&AgentDetails, Timestamp) -> Result<(), String> + Send + Sync + 'a;
@@ -26,7 +26,14 @@ pub(super) type Check<'a> = dyn Fn(&AgentDetails, Timestamp) -> Result<(), Strin
 pub(super) struct CheckedTargets {
     pub(super) eligible: Vec<AgentId>,
     pub(super) refused: Vec<(AgentId, String)>,
+    /// The agent of a request for a single one, for which ineligibility is an error.
+    pub(super) single: Option<AgentId>,
 }
+
+/// Maximum attempts to create an action while targets leave the space.
+const ATTEMPTS: usize = 5;
+/// Why an agent that is not in the space is no target.
+const NOT_FOUND: &str = "agent not found";
 
 impl Actions {
     /// Creates an action without an effect on records. A single agent that is not eligible is an error; in a bulk
@@ -48,7 +55,7 @@ impl Actions {
         check: &Check<'_>,
     ) -> Result<CheckedTargets, Error> {
         let now = self.clock.now();
-        let mut checked = CheckedTargets::default();
+        let mut checked = CheckedTargets { single: selection.single.clone(), ..CheckedTargets::default() };
         for chunk in selection.ids.chunks(READ_BATCH) {
             for details in self.records.read(chunk).await? {
                 match check(&details, now) {
@@ -58,11 +65,9 @@ impl Actions {
             }
         }
         // Before anything is written: an action without targets must not remain in the list.
-        if let Some(id) = &selection.single {
-            reject_single(id, &checked)?;
-        }
+        reject_single(&checked)?;
         // Ids that do not exist get a failed result as well, so that a script's count of results adds up.
-        let unknown = selection.unknown.iter().map(|id| (id.clone(), "agent not found".to_owned()));
+        let unknown = selection.unknown.iter().map(|id| (id.clone(), NOT_FOUND.to_owned()));
         checked.refused.extend(unknown);
         Ok(checked)
     }
@@ -71,16 +76,34 @@ impl Actions {
     pub(super) async fn submit_checked<P: Privilege>(
         &self,
         grant: &Grant<P>,
-        checked: CheckedTargets,
+        mut checked: CheckedTargets,
         request: impl Into<Sealed> + Send,
         effect: Option<Effect>,
     ) -> Result<Submitted, Error> {
-        let action = self.insert_action(grant, &checked, request.into(), effect.is_some()).await?;
-        let CheckedTargets { eligible, refused } = checked;
+        let request = request.into();
+        let mut attempts = 1..ATTEMPTS;
+        let action = loop {
+            match self.insert_action(grant, &checked, request.clone(), effect.is_some()).await {
+                Err(error) if error.code == LEFT_SPACE && attempts.next().is_some() => {
+                    self.refuse_absent(grant, &mut checked).await?;
+                }
+                inserted => break inserted?,
+            }
+        };
+        let CheckedTargets { eligible, refused, .. } = checked;
         if let Some(effect) = effect.filter(|_| !grant.is_dry_run()) {
             self.apply_effect(grant, &action, &eligible, &effect).await?;
         }
         Ok(Submitted { targets: eligible.len() as u64, action, refused })
+    }
+
+    /// Refuses the eligible agents that have been deleted, or transferred to another space, since they were selected.
+    async fn refuse_absent<P: Privilege>(&self, grant: &Grant<P>, checked: &mut CheckedTargets) -> Result<(), Error> {
+        let selected = Selected::Ids(std::mem::take(&mut checked.eligible));
+        let Selection { ids, unknown, .. } = self.records.select(grant, &selected).await?;
+        checked.eligible = ids;
+        checked.refused.extend(unknown.into_iter().map(|id| (id, NOT_FOUND.to_owned())));
+        reject_single(checked)
     }
 
     /// Commits the action with its targets and, if it has an effect, the marker that the effect is pending. A dry run
@@ -92,7 +115,7 @@ impl Actions {
         request: Sealed,
         has_effect: bool,
     ) -> Result<Action, Error> {
-        let CheckedTargets { eligible, refused } = checked;
+        let CheckedTargets { eligible, refused, .. } = checked;
         let now = self.clock.now();
         let Sealed { request, secrets } = request;
         let id = ActionId::trusted(random_uuid(&*self.entropy));
@@ -133,9 +156,11 @@ fn created_detail(action: &Action, agents: usize, refused: usize) -> Value {
 }
 
 /// Returns the error of a request for a single agent: the caller expects a status, not an action that has failed.
-fn reject_single(id: &AgentId, checked: &CheckedTargets) -> Result<(), Error> {
+fn reject_single(checked: &CheckedTargets) -> Result<(), Error> {
+    let Some(id) = &checked.single else { return Ok(()) };
     match (checked.eligible.first(), checked.refused.first()) {
         (Some(_), _) => Ok(()),
+        (None, Some((_, reason))) if reason == NOT_FOUND => Err(Error::not_found("agent", id)),
         (None, Some((_, reason))) => {
             Err(Error::new(ErrorKind::Invalid, "agent_not_eligible", format!("agent {id}: {reason}")))
         }

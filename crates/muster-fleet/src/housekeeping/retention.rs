@@ -6,16 +6,17 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
 use muster_core::event::of_purge;
+use muster_core::host::Host;
 use muster_core::id::SpaceId;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter};
 use muster_store::{AgentWrite, StoreError, Write};
-use serde_json::json;
 
 use super::{BATCHES, Housekeeping};
 use crate::audit::audit_line;
 use crate::authority::System;
+use crate::membership::detail_of_deleted;
 use crate::space_settings;
 
 /// Agents deleted by one commit, each with its documents, tags and credentials.
@@ -53,8 +54,12 @@ impl Housekeeping {
             let mut due = Vec::new();
             for id in &ids {
                 // Read again for each agent: the filter knows the last sighting, not the time of the unenrollment.
-                let record = seen.agent(id).await?;
-                due.extend(record.filter(|record| is_due(record, before)));
+                let Some(record) = seen.agent(id).await?.filter(|record| is_due(record, before)) else { continue };
+                let host = match &record.host_id {
+                    Some(host) => self.store.everywhere(&System).host(host).await?,
+                    None => None,
+                };
+                due.push((record, host));
             }
             purged += self.purge(&due).await?;
             after = Some(last);
@@ -62,14 +67,15 @@ impl Housekeeping {
         Ok(purged)
     }
 
-    async fn purge(&self, due: &[AgentRecord]) -> Result<u64, Error> {
+    async fn purge(&self, due: &[(AgentRecord, Option<Host>)]) -> Result<u64, Error> {
         if due.is_empty() {
             return Ok(0);
         }
         let now = self.clock.now();
-        let writes = due.iter().flat_map(|record| {
+        let writes = due.iter().flat_map(|(record, host)| {
             let (id, subject) = (record.id.clone(), format!("agent:{}", record.id));
-            let detail = json!({"reason": "retention", "hostname": record.hostname});
+            let mut detail = detail_of_deleted(record, host.as_ref());
+            detail["reason"] = "retention".into();
             [
                 // An agent that has enrolled again under its id in the meantime stays.
                 Write::Agent(AgentWrite::Unchanged { id: id.clone(), version: record.version }),
@@ -82,7 +88,7 @@ impl Housekeeping {
         match self.store.commit(&System, writes.collect()).await {
             Ok(_) => {
                 // After the commit: another server learns of it by the change.
-                due.iter().for_each(|record| self.registry.forget(&record.id));
+                due.iter().for_each(|(record, _)| self.registry.forget(&record.id));
                 Ok(due.len() as u64)
             }
             // One of them has changed. The next run reads the list again.

@@ -139,7 +139,7 @@ impl Spaces {
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
                 Err(Error::conflict("space_in_use", format!("the space {id} is not empty"))
                     .remedy(
-                        "delete its agents, policies, outputs, enrollment keys, server hosts, proxies, download sources and alert receivers first",
+                        "delete its agents, policies, outputs, enrollment keys, server hosts, proxies, download sources, alert receivers, labels and installers first",
                     ))
             }
             other => other.map(drop).map_err(Error::from),

@@ -1,10 +1,14 @@
 //! Bad input always gets the form of its plane, and never an empty body.
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
+use muster_core::agent::Family;
 use muster_listen::gzip::deflate;
+use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
 
-use crate::setting::{Server, UUID, details};
+use crate::setting::{Server, UUID, agent_id, details, orbit_enroll};
 
 const BODIES: [&str; 8] = ["", "{", "[]", "null", "\"x\"", "{}{}", "{\"node_key\":5}", "{\"enroll_secret\":[]}"];
 
@@ -96,6 +100,39 @@ async fn results_with_thousands_of_columns_or_excessive_nesting_change_nothing()
     assert!(!got.text.is_empty(), "{got:?}");
     let record = server.record(muster_core::agent::Family::Osquery, UUID).await.unwrap();
     assert_eq!(record.hostname, "web-7");
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_agent_of_its_request_and_not_the_one_that_used_the_connection_before() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    // What a connection has proved is shared by its requests.
+    let connection = Peer::new(ListenerKind::Agent);
+    let send = async |path: &str, body: Value| {
+        let method = if body.is_null() { Method::GET } else { Method::POST };
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
+        server.send_from(connection.clone(), request).await.status
+    };
+    assert_eq!(send("/api/osquery/config", json!({"node_key": key})).await, 200);
+    assert!(connection.key().is_some());
+    assert_eq!(send("/api/osquery/distributed/read", json!({"node_key": "wrong"})).await, 401);
+    assert_eq!(send(&format!("/api/latest/fleet/device/{UUID}/desktop"), Value::Null).await, 401);
+    assert_eq!(send("/api/fleet/orbit/enroll", orbit_enroll("wrong", UUID)).await, 401);
+    let unknown = json!({"fleet_distributed_query_7": []});
+    let results = json!({"node_key": key, "queries": unknown, "statuses": {"fleet_distributed_query_7": 0}});
+    assert_eq!(send("/api/osquery/distributed/write", results).await, 200);
+    let mut named: Vec<_> = server.fleet.refusals().latest().into_iter().map(|row| row.refused).collect();
+    named.sort_by_key(|refused| refused.reason);
+    let named: Vec<_> = named.iter().map(|refused| (refused.reason, refused.key.as_deref())).collect();
+    let agent = agent_id(Family::Osquery, UUID);
+    let expected = [
+        ("InvalidDeviceToken", None),
+        ("InvalidEnrollSecret", None),
+        ("InvalidNodeKey", None),
+        ("UnknownQuery", Some(agent.as_str())),
+    ];
+    assert_eq!(named, expected);
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use http::Method;
+use muster_core::authorization::{Actor, OpContext};
+use muster_fleet::host_checks::CheckDraft;
 use serde_json::{Value, json};
 
 use crate::setting::{Got, Server, UUID, details, orbit_enroll};
@@ -169,6 +171,11 @@ async fn fl72_an_address_that_guesses_tokens_learns_how_long_to_wait() {
     }
     let refused = get(&server, &path(TOKEN), "").await;
     assert_eq!((refused.status, &refused.headers["retry-after"]), (429, &"60".parse().unwrap()));
+    let told = server.events("agent.secret_guessing").await;
+    assert_eq!(told.len(), 1, "one event for each time that an address is refused: {told:?}");
+    assert_eq!((&told[0]["subject"], &told[0]["address"]), (&json!("address:192.0.2.7"), &json!("192.0.2.7")));
+    let detail = json!({"secret": "device_token", "count": 1000, "refused_for_seconds": 60});
+    assert_eq!(told[0]["detail"], detail);
 }
 
 #[tokio::test]
@@ -176,9 +183,39 @@ async fn fl73_data_of_a_device_is_not_cached() {
     let server = Server::start().await;
     let secret = server.secret().await;
     host(&server, &secret).await;
-    for suffix in ["", "/desktop", "/ping"] {
+    for suffix in ["", "/desktop", "/ping", "/policies", "/transparency"] {
         let got = get(&server, &format!("/api/latest/fleet/device/{TOKEN}{suffix}"), "").await;
-        assert_eq!((got.status, &got.headers["cache-control"]), (200, &"no-store".parse().unwrap()), "{suffix}");
+        let status = if suffix == "/transparency" { 307 } else { 200 };
+        assert_eq!((got.status, &got.headers["cache-control"]), (status, &"no-store".parse().unwrap()), "{suffix}");
+    }
+}
+
+#[tokio::test]
+async fn fl69_the_links_of_fleet_desktop_lead_to_the_policies_and_to_what_is_known_about_the_host() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (_, key) = host(&server, &secret).await;
+    let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+    let draft = CheckDraft {
+        name: Some("disk".into()),
+        query: Some("SELECT 1".into()),
+        resolution: Some("Turn on encryption.".into()),
+        ..CheckDraft::default()
+    };
+    let check = server.fleet.host_checks().create(&grant, draft).await.expect("a check");
+    let results = json!({"node_key": key, "queries": {check.query_name(): []}, "statuses": {check.query_name(): 0}});
+    assert_eq!(server.osquery("distributed/write", &results).await.status, 200);
+    let at = async |suffix: &str| get(&server, &format!("/api/latest/fleet/device/{TOKEN}/{suffix}"), "").await;
+    let policies = at("policies").await.json()["policies"].clone();
+    assert_eq!((&policies[0]["name"], &policies[0]["response"]), (&json!("disk"), &json!("fail")), "{policies}");
+    assert_eq!(policies[0]["resolution"], "Turn on encryption.");
+    assert!(policies[0].get("query").is_none(), "SQL is not shown to users");
+    let link = at("transparency").await;
+    assert_eq!((link.status, link.headers["location"].to_str().unwrap()), (307, "/device"));
+    let cookie = link.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    assert!(get(&server, "/device", cookie).await.text.contains("Turn on encryption."));
+    for suffix in ["policies", "transparency"] {
+        assert_eq!(get(&server, &format!("/api/latest/fleet/device/wrong/{suffix}"), "").await.status, 401);
     }
 }
 

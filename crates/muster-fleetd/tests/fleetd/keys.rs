@@ -222,6 +222,8 @@ async fn an_address_that_guesses_enroll_secrets_is_refused_for_a_while() {
     assert!(refused.json()["error"].is_string());
     let orbit = server.orbit("enroll", &orbit_enroll(&secret, UUID)).await;
     assert_eq!(orbit.status, 429);
+    let told = server.events("agent.secret_guessing").await;
+    assert_eq!((told.len(), &told[0]["detail"]["secret"]), (1, &json!("enroll_secret")), "{told:?}");
     server.clock.advance(Duration::from_secs(60));
     assert_eq!(server.osquery("enroll", &osquery_enroll(&secret, UUID)).await.status, 200);
 }

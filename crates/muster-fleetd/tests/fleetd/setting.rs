@@ -1,8 +1,8 @@
 //! A server in process, with hosts that speak as orbit and osqueryd do.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -19,7 +19,7 @@ use muster_fleetd::{FleetdApi, FleetdApiOptions};
 use muster_listen::Answer;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_store::testing::{Gate, Gated};
-use muster_store::{Store, StoreError, Write};
+use muster_store::{AgentWrite, Store, StoreError, Write};
 use serde_json::{Value, json};
 
 pub const UUID: &str = "4C4C4544-0042-3510-8052-B7C04F584432";
@@ -30,7 +30,11 @@ pub struct Switches {
     off: AtomicBool,
     commits: AtomicUsize,
     reads: AtomicUsize,
+    held: Mutex<Option<Held>>,
 }
+
+/// A commit of a deletion that waits: tells that it has come, and waits for a word to go on.
+type Held = (mpsc::Sender<()>, mpsc::Receiver<()>);
 
 impl Gate for Switches {
     fn read(&self) -> Result<(), StoreError> {
@@ -38,7 +42,12 @@ impl Gate for Switches {
         if self.off.load(Ordering::SeqCst) { Err(StoreError::unavailable("disk full: /secret/path")) } else { Ok(()) }
     }
 
-    fn commit(&self, _writes: &[Write]) -> Result<(), StoreError> {
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        if writes.iter().any(|write| matches!(write, Write::Agent(AgentWrite::Delete { .. })))
+            && let Some((came, go)) = self.held.lock().expect("not poisoned").take()
+        {
+            came.send(()).and_then(|()| go.recv().map_err(|_| mpsc::SendError(()))).expect("the test waits");
+        }
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.read()
     }
@@ -100,6 +109,13 @@ impl Server {
         self.store.gate().off.store(off, Ordering::SeqCst);
     }
 
+    /// Holds the next deletion of an agent before its commit. The first channel tells that it has come, the second one lets it go on.
+    pub fn hold_deletion(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let ((came, has_come), (go, goes)) = (mpsc::channel(), mpsc::channel());
+        *self.store.gate().held.lock().expect("not poisoned") = Some((came, goes));
+        (has_come, go)
+    }
+
     /// Returns the number of commits so far.
     pub fn commits(&self) -> usize {
         self.store.gate().commits.load(Ordering::SeqCst)
@@ -126,11 +142,18 @@ impl Server {
 
     /// Returns the actions in the audit log.
     pub async fn audited(&self) -> Vec<String> {
+        let action = |event: &Value| event["action"].as_str().unwrap_or_default().to_owned();
+        self.audit_log().await.iter().map(action).collect()
+    }
+
+    /// Returns the events of an action in the audit log.
+    pub async fn events(&self, action: &str) -> Vec<Value> {
+        self.audit_log().await.into_iter().filter(|event| event["action"] == action).collect()
+    }
+
+    async fn audit_log(&self) -> Vec<Value> {
         let events = self.store().audit_events(0, 100).await.expect("a log");
-        let action = |text: &str| {
-            serde_json::from_str::<Value>(text).expect("JSON")["action"].as_str().unwrap_or_default().to_owned()
-        };
-        events.iter().map(|(_, text, _)| action(text)).collect()
+        events.iter().map(|(_, text, _)| serde_json::from_str(text).expect("JSON")).collect()
     }
 
     pub async fn secret(&self) -> String {

@@ -1,21 +1,27 @@
 //! Transfers of hosts between spaces: what moves, what stays, and who may do it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::ErrorKind;
 use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::authorization::{
-    Actor, BindingScope, Entitlement, OpContext, PrivilegeName as Name, PrivilegeSet, Selector,
+    Actor, AgentsForceUnenroll, AgentsTag, BindingScope, Entitlement, OpContext, PrivilegeName as Name, PrivilegeSet,
+    Selector,
 };
 use muster_core::host_run::DEFAULT_EXPIRY;
 use muster_core::id::SpaceId;
 use muster_core::testing::online_agent;
 use muster_core::transfer::Refusal;
+use muster_fleet::force::Force;
 use muster_fleet::host_checks::CheckDraft;
 use muster_fleet::host_views::HostView;
 use muster_fleet::labels::LabelDraft;
 use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
+use muster_fleet::membership::AgentNote;
 use muster_fleet::scripts::{NewScriptRun, ScriptSource};
+use muster_fleet::selection::Selected;
+use muster_fleet::tags::TagChange;
 use muster_fleet::transfers::{HostTransfer, HostsToMove};
 use muster_listen::testing::within;
 use muster_store::query::{AgentFilter, HostRows, Page};
@@ -167,7 +173,8 @@ async fn what_the_former_space_has_open_on_a_host_ends_and_its_manual_labels_are
     assert_eq!((seen.run().finished, execution.outcome(seen.run(), server.now())), (1, "host_deleted"));
     let live = server.fleet.live_queries();
     let view = live.view(&live.find(&context, query.id.as_str()).await.expect("it stays")).await.expect("a view");
-    assert_eq!((view.query.answered, view.offline), (0, 1), "it cannot answer any more");
+    assert_eq!((view.query.answered, view.query.gone, view.offline), (0, 1, 0));
+    assert_eq!(view.query.state(), "complete", "nobody is left to answer");
     let carves = server.fleet.carves().list(&context.grant().expect("an administrator")).await.expect("carves");
     assert_eq!(carves[0].error.as_deref(), Some("the host has moved to another space"));
     let there = server.fleet.carves().list(&in_space("red").grant().expect("an administrator")).await.expect("carves");
@@ -236,6 +243,73 @@ async fn a_host_moves_only_with_privileges_in_both_spaces_and_a_dry_run_moves_no
     assert_eq!(server.record(Family::Orbit, UUID).await.expect("a record").space, SpaceId::default());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_moves_before_its_deletion_is_committed_is_not_deleted() {
+    let (server, orbit, _) = server().await;
+    let id = host(&server, "default").await.expect("a host").host.id;
+    let (has_come, go) = server.hold_deletion();
+    let fleet = Arc::clone(&server.fleet);
+    let deletion = tokio::spawn(async move {
+        let may = with(&[Name::AgentsPurge, Name::AgentsRead], &[]);
+        fleet.agents().delete_host(&may, id.as_str()).await
+    });
+    tokio::task::spawn_blocking(move || has_come.recv()).await.expect("a task").expect("the deletion came");
+    transfer(&server, &in_space("default"), "red").await.expect("an outcome").outcome.expect("moved");
+    go.send(()).expect("the deletion waits");
+    assert_eq!(deletion.await.expect("a task").expect_err("it has left").kind, ErrorKind::NotFound);
+    assert_eq!(host(&server, "red").await.expect("the host").agents.len(), 2);
+    assert_eq!(server.orbit("config", &json!({"orbit_node_key": orbit})).await.status, 200);
+    assert!(server.events("agent.delete").await.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_done_to_an_agent_that_has_moved_since_it_was_found() {
+    let (server, orbit, _) = server().await;
+    store_key(&server, &orbit).await;
+    let (context, fleet, id) = (in_space("default"), &server.fleet, agent_id(Family::Orbit, UUID));
+    let found = host(&server, "default").await.expect("a host").host.id;
+    let key = fleet.disk_keys().find(&context, found.as_str()).await.expect("a key");
+    let agent = fleet.agents().find::<AgentsTag>(&context, id.as_str()).await.expect("an agent");
+    let one = Selected::One(id.clone());
+    let forced = fleet.agents().select::<AgentsForceUnenroll>(&context, &one).await.expect("an agent");
+    let many = Selected::Ids(vec![id.clone()]);
+    let tagged = fleet.agents().select::<AgentsTag>(&context, &many).await.expect("an agent");
+    transfer(&server, &context, "red").await.expect("an outcome").outcome.expect("moved");
+    let before = server.record(Family::Orbit, UUID).await.expect("a record");
+
+    let kind = |error: muster_core::Error| error.kind;
+    assert_eq!(fleet.disk_keys().reveal(&key).await.map(drop).map_err(kind), Err(ErrorKind::NotFound));
+    assert_eq!(fleet.disk_keys().escrow(&key).await.map_err(kind), Err(ErrorKind::NotFound));
+    let note = AgentNote { tags: Some(vec!["mine".into()]), user_metadata: None };
+    assert_eq!(fleet.agents().note(&agent, &note).await.map_err(kind), Err(ErrorKind::NotFound));
+    let refused = fleet.actions().force_unenroll(&forced, Force::Yes).await.map(drop).map_err(kind);
+    assert_eq!(refused, Err(ErrorKind::NotFound));
+    let change = TagChange { add: vec!["mine".into()], remove: Vec::new() };
+    let action = fleet.actions().change_tags(&tagged, &change).await.expect("an action");
+    assert_eq!((action.targets, action.refused), (0, vec![(id.clone(), "agent not found".to_owned())]));
+    assert_eq!(fleet.agents().refetch_host(&context, found.as_str()).await.map_err(kind), Err(ErrorKind::NotFound));
+
+    let after = server.record(Family::Orbit, UUID).await.expect("a record");
+    assert_eq!((after.version, after.active), (before.version, true));
+    assert!(server.events("disk_key.reveal").await.is_empty());
+    let there = host(&server, "red").await.expect("a host").host.id;
+    let key = fleet.disk_keys().find(&in_space("red"), there.as_str()).await.expect("a key");
+    assert_eq!(fleet.disk_keys().reveal(&key).await.expect("revealed").key, "123456");
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_which_machine_was_deleted() {
+    let (server, _, _) = server().await;
+    let id = host(&server, "default").await.expect("a host").host.id;
+    server.fleet.agents().delete_host(&in_space("default"), id.as_str()).await.expect("deleted");
+    let deleted = server.events("agent.delete").await;
+    let expected =
+        |family: &str| json!({"family": family, "hostname": "web-7", "host": id, "machine_id": UUID.to_lowercase()});
+    let mut details: Vec<&Value> = deleted.iter().map(|event| &event["detail"]).collect();
+    details.sort_by_key(|detail| detail["family"].as_str().map(str::to_owned));
+    assert_eq!(details, [&expected("orbit"), &expected("osquery")]);
+}
+
 #[tokio::test]
 async fn a_host_with_an_agent_that_runs_a_policy_stays_whole_where_it_is() {
     let (server, _, _) = server().await;
@@ -271,9 +345,7 @@ async fn both_spaces_learn_of_a_transfer_from_their_audit_log_and_their_changes(
     let (server, _, _) = server().await;
     let newest = *server.fleet.change_log().newest().borrow();
     transfer(&server, &in_space("default"), "red").await.expect("an outcome").outcome.expect("moved");
-    let events = server.store().audit_events(0, 100).await.expect("a log");
-    let events = events.iter().map(|(_, text, _)| serde_json::from_str::<Value>(text).expect("JSON"));
-    let moved: Vec<Value> = events.filter(|event| event["action"] == "host.transfer").collect();
+    let moved = server.events("host.transfer").await;
     let spaces: Vec<&Value> = moved.iter().map(|event| &event["space"]).collect();
     assert_eq!(spaces, [&json!("default"), &json!("red")]);
     assert_eq!(moved[0]["detail"]["agents"].as_array().map(Vec::len), Some(2), "{moved:?}");

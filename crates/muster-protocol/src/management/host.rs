@@ -142,7 +142,7 @@ pub struct TransferredHost {
 /// Why a host was not transferred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct TransferRefusal {
-    /// Code: `no_fleetd`, `other_agents` or `disk_key`.
+    /// Code: `no_fleetd`, `other_agents`, `disk_key`, `host_gone`, `host_busy` or `failed`.
     pub code: String,
     /// The reason.
     pub message: String,

@@ -35,7 +35,7 @@ pub struct LiveQuery {
     pub id: String,
     /// SQL.
     pub sql: String,
-    /// State: `running`, `complete` (all targets have answered), `timed_out`, `stopped`, or `full` (64 MiB of results).
+    /// State: `running`, `complete` (all targets have answered or are gone), `timed_out`, `stopped`, or `full` (64 MiB of results).
     pub state: String,
     /// Number of targets.
     pub targets: u64,
@@ -43,7 +43,10 @@ pub struct LiveQuery {
     pub answered: u64,
     /// Number of targets that have answered with an error.
     pub failed: u64,
-    /// Number of targets that have not answered and are not connected, or were deleted. Only for a single live query.
+    /// Number of targets that were deleted or transferred to another space before they answered.
+    #[serde(default)]
+    pub gone: u64,
+    /// Number of targets that have not answered and are not connected. Only for a single live query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<u64>,
     /// Number of rows of all results.

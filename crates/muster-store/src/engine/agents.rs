@@ -17,9 +17,9 @@ use muster_core::time::Timestamp;
 use super::agent_counts::{Group, Tally};
 use super::error::Failure;
 use super::recent::Batch;
-use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
+use super::row::{Columns, Result, UNLIMITED, affects, all, any, count, first, readable_page, send};
 use super::words::Word;
-use super::{actions, carves, disk_keys, host_checks, host_runs, output_keys, query_failures, software};
+use super::{actions, carves, disk_keys, host_checks, host_runs, live_queries, output_keys, query_failures, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -72,6 +72,9 @@ pub(super) fn update(
     if before.policy_id != after.policy_id {
         connection.lock_shared(Rule::References)?;
     }
+    if before.space != after.space {
+        connection.lock(Rule::Spaces)?;
+    }
     // The statement compares the version too. A caller that skipped a version has a bug, and would defeat that check.
     let follows = after.version == before.version + 1 && after.id == before.id;
     if !follows || record::update(connection, before, after)? == 0 {
@@ -119,6 +122,7 @@ fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     // People of the new space must not read what the host has reported to the former one.
     disk_keys::delete_outside(connection, id, &after.space)?;
     host_checks::delete_of(connection, id)?;
+    live_queries::forget_agent(connection, id, after.updated_at)?;
     query_failures::delete_of(connection, id)?;
     host_runs::forget_agent::<ScriptWork>(connection, id, after.updated_at)?;
     host_runs::forget_agent::<InstallWork>(connection, id, after.updated_at)?;
@@ -131,6 +135,21 @@ pub(super) fn unchanged(connection: &Connection, id: &AgentId, version: i64) -> 
         return Ok(());
     }
     Err(not_updated(connection, id)?.into())
+}
+
+/// Fails unless all of these agents are in the space, in which they stay until the end of the transaction.
+pub(super) fn in_space(connection: &Connection, ids: &[AgentId], space: &SpaceId) -> std::result::Result<(), Failure> {
+    // One lock instead of one for each row: there can be thousands, and their check-ins would wait.
+    connection.lock_shared(Rule::Spaces)?;
+    let words: Vec<&str> = ids.iter().map(AgentId::as_str).collect();
+    if count(connection, sql::COUNT_IN_SPACE, params![words, space.as_str()])? == ids.len() as u64 {
+        return Ok(());
+    }
+    let what = match ids {
+        [id] => format!("agent {id}"),
+        _ => format!("one of {} agents", ids.len()),
+    };
+    Err(Precondition::LeftSpace(what).into())
 }
 
 /// Returns whether an update is a single statement, which is atomic by itself.
@@ -318,6 +337,7 @@ pub(super) fn delete(
     // Keys at clusters outlive the record: the task that invalidates them reads a table of its own.
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
+    live_queries::forget_agent(connection, id, now)?;
     host_runs::forget_agent::<ScriptWork>(connection, id, now)?;
     host_runs::forget_agent::<InstallWork>(connection, id, now)?;
     software::mark(connection, id)?;

@@ -114,6 +114,7 @@ fn agent(c: &Connection, pending: &mut Pending<'_>, write: &AgentWrite) -> Resul
         AgentWrite::PutHost(host) => agents::put_host(c, host),
         AgentWrite::Update { before, after } => agents::update(c, tally, before, after),
         AgentWrite::Unchanged { id, version } => agents::unchanged(c, id, *version),
+        AgentWrite::InSpace { ids, space } => agents::in_space(c, ids, space),
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, tally, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),

@@ -43,7 +43,25 @@ fn insert(connection: &Connection, query: &LiveQuery, targets: &[AgentId]) -> st
         return Err(Precondition::Exists(format!("live query {}", query.id)).into());
     }
     let targets: Vec<&str> = targets.iter().map(AgentId::as_str).collect();
-    Ok(send(connection, sql::INSERT_TARGETS, params![query.id.as_str(), targets])?)
+    let inserted = run(connection, sql::INSERT_TARGETS, params![query.id.as_str(), targets, space])? as u64;
+    // An agent may have left the space since the targets were selected. The live query must not wait for it.
+    match query.targets.saturating_sub(inserted) {
+        0 => Ok(()),
+        gone => Ok(count_gone(connection, &query.id, gone, query.created_at)?),
+    }
+}
+
+/// Ends what an agent that leaves the space has yet to answer.
+pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    let values = params![now.as_micros(), agent.as_str()];
+    let mut left: Vec<LiveQueryId> = all(connection, sql::LEAVE, values, |row| Columns::of(row).id())?;
+    // After the targets, as answers lock them, and in one order: otherwise servers could wait for each other.
+    left.sort_unstable();
+    left.iter().try_for_each(|query| count_gone(connection, query, 1, now))
+}
+
+fn count_gone(connection: &Connection, query: &LiveQueryId, gone: u64, now: Timestamp) -> Result<()> {
+    send(connection, sql::COUNT_GONE, params![number(gone), now.as_micros(), query.as_str()])
 }
 
 fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> std::result::Result<(), Failure> {
@@ -90,6 +108,7 @@ fn read(row: &Row<'_>) -> Result<LiveQuery> {
         targets: c.count()?,
         answered: c.count()?,
         failed: c.count()?,
+        gone: c.count()?,
         rows: c.count()?,
         bytes: c.count()?,
         ended: {

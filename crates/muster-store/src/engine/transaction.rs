@@ -85,6 +85,7 @@ fn agent_of(write: &AgentWrite) -> Option<&str> {
         | AgentWrite::BeginLife { id, .. } => Some(id.as_str()),
         AgentWrite::Seen { seen } => seen.first().map(|(id, _)| id.as_str()),
         AgentWrite::Insert { .. }
+        | AgentWrite::InSpace { .. }
         | AgentWrite::PutHost(_)
         | AgentWrite::Delete { .. }
         | AgentWrite::CredentialsUsed { .. } => None,

@@ -43,6 +43,14 @@ pub enum AgentWrite {
         /// Version of the record that the change is based on.
         version: i64,
     },
+    /// A precondition only: the agents are in this space, and stay in it until the end of the commit. For what an
+    /// administrator of a space does to agents by their ids. Fails with `LeftSpace`.
+    InSpace {
+        /// The agents, each once.
+        ids: Vec<AgentId>,
+        /// The space.
+        space: SpaceId,
+    },
     /// Updates documents of an agent. `None` fields are kept.
     Documents {
         /// The agent.

@@ -10,8 +10,8 @@ use super::{StoreError, Write};
 /// A change of live queries.
 #[derive(Clone, Debug)]
 pub enum LiveQueryWrite {
-    /// Inserts a live query. Fails with `TooMany` if the space has the maximum number of running ones. Deletes the oldest ended ones
-    /// above the maximum.
+    /// Inserts a live query. Targets that are not in its space count as gone. Fails with `TooMany` if the space has the maximum number of
+    /// running ones. Deletes the oldest ended ones above the maximum.
     Insert {
         /// The live query.
         query: Box<LiveQuery>,
@@ -59,7 +59,7 @@ reads! {
             after: Option<&AgentId>,
             limit: u32,
         ) -> Result<Vec<AgentId>, StoreError>;
-        /// Counts the targets that have not answered and are not connected, or are gone.
+        /// Counts the targets that have not answered and are not connected.
         async fn live_query_absent(&self, id: &LiveQueryId) -> Result<u64, StoreError>;
         /// Selects at most `limit` answers after a number, in order: at least one if there is one, and no more than fit in `bytes`.
         async fn live_query_results(

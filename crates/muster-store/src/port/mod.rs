@@ -164,6 +164,9 @@ impl From<StoreError> for muster_core::Error {
             )
             .remedy("free a few megabytes in the file system of the server's data directory")
             .caused_by(source),
+            StoreError::Conflict(left @ Precondition::LeftSpace(_)) => {
+                Self::conflict(LEFT_SPACE, left.to_string()).remedy("retry; nothing was changed")
+            }
             StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
             StoreError::Unavailable { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
@@ -177,6 +180,9 @@ impl From<StoreError> for muster_core::Error {
     }
 }
 
+/// Code of the error for [`Precondition::LeftSpace`].
+pub const LEFT_SPACE: &str = "left_space";
+
 /// Failed precondition of a [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Precondition {
@@ -186,6 +192,9 @@ pub enum Precondition {
     /// The record does not exist (any more).
     #[error("{0} does not exist")]
     Missing(String),
+    /// The agent was deleted or has moved to another space.
+    #[error("{0} is no longer in this space")]
+    LeftSpace(String),
     /// The id is taken.
     #[error("{0} already exists")]
     Exists(String),

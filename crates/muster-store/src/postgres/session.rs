@@ -307,6 +307,7 @@ impl PostgresSession {
             Rule::References => "references",
             Rule::Uploads => "uploads",
             Rule::Identity => "identity",
+            Rule::Spaces => "spaces",
             Rule::Software => "software",
             Rule::Runs => "runs",
         };

@@ -116,6 +116,8 @@ statements! {
     DELETE = "DELETE FROM agents WHERE id = $1";
     /// Selects whether it has a version.
     HAS_VERSION = concat!("SELECT 1 FROM agents WHERE id = $1 AND version = $2 ", locked!());
+    /// Counts those of these agents that are in a space.
+    COUNT_IN_SPACE = "SELECT count(*) FROM agents WHERE id IN (SELECT value FROM json_each($1)) AND space = $2";
     /// Selects the version of a record.
     VERSION = "SELECT version FROM agents WHERE id = $1";
     /// Selects whether it exists.

@@ -203,7 +203,8 @@ statements! {
     /// Selects something that belongs to a space.
     SPACE_IN_USE = "SELECT 1 FROM agents WHERE space = $1 UNION ALL SELECT 1 FROM policies WHERE space = $1 \
         UNION ALL SELECT 1 FROM outputs WHERE space = $1 UNION ALL SELECT 1 FROM enrollment_keys WHERE space = $1 \
-        UNION ALL SELECT 1 FROM network_objects WHERE space = $1 \
+        UNION ALL SELECT 1 FROM network_objects WHERE space = $1 UNION ALL SELECT 1 FROM labels WHERE space = $1 \
+        UNION ALL SELECT 1 FROM installers WHERE space = $1 \
         UNION ALL SELECT 1 FROM alert_receivers WHERE space = $1 LIMIT 1";
     /// Deletes what is left of a space that is not in use: what was done in it, by table.
     DELETE_ROLLOUTS_IN = "DELETE FROM rollouts WHERE space = $1";

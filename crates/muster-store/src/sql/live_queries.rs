@@ -5,10 +5,10 @@ use super::statements;
 statements! {
     /// Inserts a live query.
     INSERT = "INSERT INTO live_queries (id, space, sql, created_by, created_at, expires_at, targets, answered, failed, \
-        row_count, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0) ON CONFLICT DO NOTHING";
-    /// Inserts the targets that exist.
+        gone, row_count, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING";
+    /// Inserts the targets that are in the space.
     INSERT_TARGETS = "INSERT INTO live_query_targets (query_id, agent_id) SELECT CAST($1 AS TEXT), id FROM agents \
-        WHERE id IN (SELECT value FROM json_each($2))";
+        WHERE id IN (SELECT value FROM json_each($2)) AND space = $3";
     /// Counts the live queries of a space that run.
     RUNNING_IN = "SELECT count(*) FROM live_queries WHERE space = $1 AND ended_at IS NULL";
     /// Deletes the oldest of the live queries of a space that ended, except for the newest `$2`.
@@ -20,9 +20,16 @@ statements! {
     /// numbers of answers become visible in ascending order.
     COUNT_ANSWER = "UPDATE live_queries SET failed = failed + $1, row_count = row_count + $2, bytes = bytes + $3, \
         answered = answered + 1, \
-        ended_at = CASE WHEN answered + 1 >= targets OR bytes + $3 >= $4 THEN CAST($5 AS BIGINT) END, \
-        end_reason = CASE WHEN answered + 1 >= targets THEN 'complete' WHEN bytes + $3 >= $4 THEN 'full' END \
+        ended_at = CASE WHEN answered + gone + 1 >= targets OR bytes + $3 >= $4 THEN CAST($5 AS BIGINT) END, \
+        end_reason = CASE WHEN answered + gone + 1 >= targets THEN 'complete' WHEN bytes + $3 >= $4 THEN 'full' END \
         WHERE id = $6 AND ended_at IS NULL";
+    /// Ends the targets of running live queries that an agent has yet to answer. By their keys, as few run at a time.
+    LEAVE = "UPDATE live_query_targets SET answered_at = $1 WHERE agent_id = $2 AND answered_at IS NULL \
+        AND query_id IN (SELECT id FROM live_queries WHERE ended_at IS NULL) RETURNING query_id";
+    /// Counts targets that are gone, and ends the live query if nobody is left.
+    COUNT_GONE = "UPDATE live_queries SET gone = gone + $1, \
+        ended_at = CASE WHEN answered + gone + $1 >= targets THEN CAST($2 AS BIGINT) END, \
+        end_reason = CASE WHEN answered + gone + $1 >= targets THEN 'complete' END WHERE id = $3 AND ended_at IS NULL";
     /// Inserts the answer that was just counted.
     INSERT_RESULT = "INSERT INTO live_query_results (query_id, agent_id, host_id, hostname, at, error, row_data, row_count, \
         is_truncated, seq, size_through) \
@@ -34,22 +41,21 @@ statements! {
     PRUNE = "DELETE FROM live_queries WHERE id IN (SELECT id FROM live_queries WHERE ended_at < $1 ORDER BY ended_at LIMIT $2)";
 
     /// Selects a live query of a space.
-    ONE = "SELECT id, space, sql, created_by, created_at, expires_at, targets, answered, failed, row_count, bytes, ended_at, \
+    ONE = "SELECT id, space, sql, created_by, created_at, expires_at, targets, answered, failed, gone, row_count, bytes, ended_at, \
         end_reason FROM live_queries WHERE id = $1 AND space = $2";
     /// Selects the live queries of a space, newest first.
-    OF_SPACE = "SELECT id, space, sql, created_by, created_at, expires_at, targets, answered, failed, row_count, bytes, ended_at, \
+    OF_SPACE = "SELECT id, space, sql, created_by, created_at, expires_at, targets, answered, failed, gone, row_count, bytes, ended_at, \
         end_reason FROM live_queries WHERE space = $1 ORDER BY created_at DESC, id DESC";
     /// Selects the live queries of all spaces that run.
-    RUNNING = "SELECT id, space, sql, created_by, created_at, expires_at, targets, answered, failed, row_count, bytes, ended_at, \
+    RUNNING = "SELECT id, space, sql, created_by, created_at, expires_at, targets, answered, failed, gone, row_count, bytes, ended_at, \
         end_reason FROM live_queries WHERE ended_at IS NULL ORDER BY created_at, id";
     /// Selects targets that have not answered.
     PENDING = "SELECT agent_id FROM live_query_targets WHERE query_id = $1 AND answered_at IS NULL AND agent_id > $2 \
         ORDER BY agent_id LIMIT $3";
-    /// Counts the targets that have not answered and are not connected, or are gone or in another space.
-    ABSENT = "SELECT count(*) FROM live_query_targets AS t JOIN live_queries AS q ON q.id = t.query_id \
-        LEFT JOIN agents AS a ON a.id = t.agent_id AND a.space = q.space \
+    /// Counts the targets that have not answered and are not connected.
+    ABSENT = "SELECT count(*) FROM live_query_targets AS t JOIN agents AS a ON a.id = t.agent_id \
         WHERE t.query_id = $1 AND t.answered_at IS NULL \
-        AND (a.id IS NULL OR a.status IN ('offline', 'inactive', 'unenrolled', 'uninstalled', 'orphaned'))";
+        AND a.status IN ('offline', 'inactive', 'unenrolled', 'uninstalled', 'orphaned')";
     /// Selects the answers after one: at least one, and no more than fit in `$3` bytes.
     RESULTS = "SELECT seq, agent_id, host_id, hostname, at, error, row_data, row_count, is_truncated FROM live_query_results \
         WHERE query_id = $1 AND seq > $2 AND (seq = $2 + 1 OR size_through <= $3 + (SELECT coalesce(max(size_through), 0) \

@@ -12,9 +12,9 @@ use muster_core::output::Output;
 use muster_core::testing::network_object;
 use muster_store::testing::Cluster;
 use muster_store::{
-    Committed, FileWrite, IdentityWrite, LeaseName, LeaseStore as _, NetworkObjectStore as _, NetworkObjectWrite,
-    OutputStore as _, OutputWrite, PolicyWrite, Precondition, SettingStore as _, SettingWrite, SqlStore, Store as _,
-    StoreError, UploadLimit, UploadQuota, Write,
+    AgentStore as _, AgentWrite, Committed, FileWrite, IdentityWrite, LeaseName, LeaseStore as _,
+    NetworkObjectStore as _, NetworkObjectWrite, OutputStore as _, OutputWrite, PolicyWrite, Precondition,
+    SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError, UploadLimit, UploadQuota, Write,
 };
 
 use super::several_nodes::{eventually, kill, open, schema, sql};
@@ -107,6 +107,22 @@ async fn a_space_is_not_deleted_while_an_agent_enrolls_in_it() {
     let delete = vec![IdentityWrite::DeleteSpace { id: SpaceId::trusted("red") }.into()];
     let (deleted, _) = overlapping(made, vec![insert(&agent)], delete).await;
     assert!(matches!(deleted, Err(StoreError::Conflict(Precondition::InUse(_)))), "{deleted:?}");
+}
+
+/// Fails when agents change their space, or the condition is checked, without the lock of the rule `Spaces`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_not_deleted_by_the_space_that_it_is_leaving() {
+    let before = bare_agent("a");
+    let mut after = before.clone();
+    (after.space, after.version) = (SpaceId::trusted("red"), before.version + 1);
+    let moves = AgentWrite::Update { before: Arc::new(before.clone()), after: Arc::new(after) };
+    let delete = vec![
+        AgentWrite::InSpace { ids: vec![before.id.clone()], space: before.space.clone() }.into(),
+        AgentWrite::Delete { id: before.id.clone(), now: at(9) }.into(),
+    ];
+    let (deleted, store) = overlapping(vec![insert(&before)], vec![moves.into()], delete).await;
+    assert!(matches!(deleted, Err(StoreError::Conflict(Precondition::LeftSpace(_)))), "{deleted:?}");
+    assert!(store.agent(&before.id).await.unwrap().is_some());
 }
 
 /// Fails when outputs are put without the lock of the rule `References`: both are then the default.

@@ -130,6 +130,23 @@ pub async fn a_commit_that_needs_a_version_is_refused_after_a_change(store: &imp
     assert!(store.setting("now").await.unwrap().is_some() && store.setting("late").await.unwrap().is_none());
 }
 
+pub async fn a_commit_that_needs_agents_of_a_space_is_refused_after_one_has_left_it(store: &impl Store) {
+    let (first, second) = (bare_agent("a"), bare_agent("b"));
+    commit(store, vec![insert(&first), insert(&second)]).await;
+    let with = |ids: &[&str], name: &str| {
+        let ids = ids.iter().map(|id| agent_id(id)).collect();
+        vec![AgentWrite::InSpace { ids, space: SpaceId::default() }.into(), setting(name, "1")]
+    };
+    commit(store, with(&["a", "b"], "now")).await;
+    let unknown = refused(store, with(&["a", "nobody"], "late")).await;
+    assert_eq!(unknown, Precondition::LeftSpace("one of 2 agents".into()));
+    commit(store, vec![update(&first, &next(&first, |a| a.space = SpaceId::trusted("red")))]).await;
+    assert_eq!(refused(store, with(&["a"], "late")).await, Precondition::LeftSpace("agent a".into()));
+    assert!(matches!(refused(store, with(&["a", "b"], "late")).await, Precondition::LeftSpace(_)));
+    commit(store, with(&["b"], "other")).await;
+    assert!(store.setting("now").await.unwrap().is_some() && store.setting("late").await.unwrap().is_none());
+}
+
 pub async fn an_update_of_nobody_is_refused(store: &impl Store) {
     let first = bare_agent("a");
     let missing = refused(store, vec![update(&first, &next(&first, |_| ()))]).await;

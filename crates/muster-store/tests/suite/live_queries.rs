@@ -18,6 +18,7 @@ pub fn query(id: &str, targets: u64) -> LiveQuery {
         targets,
         answered: 0,
         failed: 0,
+        gone: 0,
         rows: 0,
         bytes: 0,
         ended: None,
@@ -126,10 +127,40 @@ pub async fn targets_that_cannot_answer_are_counted(store: &impl Store) {
     let mut after = before.clone();
     (after.status, after.version) = (Status::Offline, before.version + 1);
     let update = AgentWrite::Update { before: before.into(), after: after.into() };
-    commit(store, vec![update.into(), AgentWrite::Delete { id: agent_id("b"), now: at(6) }.into()]).await;
-    assert_eq!(store.live_query_absent(&query.id).await.unwrap(), 2);
-    commit(store, vec![answer(&query, "a", row())]).await;
+    commit(store, vec![update.into()]).await;
     assert_eq!(store.live_query_absent(&query.id).await.unwrap(), 1);
+    commit(store, vec![answer(&query, "a", row())]).await;
+    assert_eq!(store.live_query_absent(&query.id).await.unwrap(), 0);
+}
+
+pub async fn a_live_query_does_not_wait_for_targets_that_leave_its_space(store: &impl Store) {
+    let query = begun(store, "q", &["a", "b", "c"]).await;
+    let other = begun(store, "r", &["d", "e"]).await;
+    commit(store, vec![answer(&query, "a", row())]).await;
+    let delete = |id: &str| vec![AgentWrite::Delete { id: agent_id(id), now: at(8) }.into()];
+    commit(store, delete("a")).await;
+    let left = async |query: &LiveQuery| {
+        let stored = stored(store, query).await;
+        (stored.answered, stored.gone, stored.state())
+    };
+    assert_eq!(left(&query).await, (1, 0, "running"), "it has answered");
+    let before = store.agent(&agent_id("b")).await.unwrap().unwrap();
+    let mut after = before.clone();
+    (after.space, after.version) = (SpaceId::trusted("red"), before.version + 1);
+    commit(store, vec![AgentWrite::Update { before: before.into(), after: after.into() }.into()]).await;
+    assert_eq!(left(&query).await, (1, 1, "running"));
+    assert_eq!(store.live_query_pending(&query.id, None, 9).await.unwrap(), [agent_id("c")]);
+    assert!(matches!(refused(store, vec![answer(&query, "b", row())]).await, Precondition::Missing(_)));
+    commit(store, delete("c")).await;
+    assert_eq!(stored(store, &query).await.ended, Some(Ended { at: at(8), reason: EndReason::Complete }));
+    assert_eq!(left(&query).await, (1, 2, "complete"));
+    // The last answer ends it as well, and what has ended does not change.
+    commit(store, delete("d")).await;
+    commit(store, vec![answer(&other, "e", row())]).await;
+    commit(store, delete("e")).await;
+    assert_eq!(left(&other).await, (1, 1, "complete"));
+    commit(store, vec![insert(&super::live_queries::query("s", 2), &["b", "nobody"])]).await;
+    assert_eq!(left(&super::live_queries::query("s", 2)).await, (0, 2, "complete"), "they left before it began");
 }
 
 pub async fn the_number_of_live_queries_is_limited(store: &impl Store) {

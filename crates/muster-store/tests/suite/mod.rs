@@ -72,6 +72,7 @@ macro_rules! run_for {
             an_update_stores_every_field_whichever_changed,
             an_update_from_an_older_version_is_refused,
             an_update_counts_its_version_up_by_one,
+            a_commit_that_needs_agents_of_a_space_is_refused_after_one_has_left_it,
             an_update_of_nobody_is_refused,
             a_commit_that_needs_a_version_is_refused_after_a_change,
             one_of_two_concurrent_updates_wins,
@@ -207,6 +208,7 @@ macro_rules! run_for {
             fl34_fl35_only_the_first_answer_of_a_target_counts_and_none_after_the_end,
             a_live_query_ends_when_its_results_reach_the_limit,
             targets_that_cannot_answer_are_counted,
+            a_live_query_does_not_wait_for_targets_that_leave_its_space,
             the_number_of_live_queries_is_limited,
             old_live_queries_are_deleted_with_their_results,
         ]);

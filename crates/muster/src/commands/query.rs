@@ -163,6 +163,7 @@ const DETAILS: &[Column<LiveQuery>] = &[
     column("HOSTS", |query| query.targets.to_string()),
     column("ANSWERED", |query| query.answered.to_string()),
     column("FAILED", |query| query.failed.to_string()),
+    column("GONE", |query| query.gone.to_string()),
     column("OFFLINE", |query| query.offline.unwrap_or(0).to_string()),
     column("ROWS", |query| query.rows.to_string()),
     column("CREATED", |query| query.created_at.clone()),
@@ -297,6 +298,7 @@ impl<'a> Follower<'a> {
 fn progress(query: &LiveQuery) -> String {
     let mut parts = vec![counted(query.rows, "row")];
     parts.extend((query.failed > 0).then(|| format!("{} failed", query.failed)));
+    parts.extend((query.gone > 0).then(|| format!("{} deleted or transferred", query.gone)));
     parts.extend(query.offline.filter(|offline| *offline > 0).map(|offline| format!("{offline} offline")));
     parts.join(", ")
 }
@@ -305,7 +307,7 @@ fn progress(query: &LiveQuery) -> String {
 fn outcome(query: &LiveQuery) -> Result<(), Failed> {
     let told = format!("{} of {} answered: {}", query.answered, counted(query.targets, "host"), progress(query));
     match query.state.as_str() {
-        "complete" if query.failed == 0 => {
+        "complete" if query.failed == 0 && query.gone == 0 => {
             eprintln!("{told}");
             Ok(())
         }

@@ -42,6 +42,7 @@ struct QueryPage {
     targets: u64,
     answered: u64,
     failed: u64,
+    gone: u64,
     offline: u64,
     rows: u64,
     by: String,
@@ -83,8 +84,8 @@ async fn content(
 ) -> Result<Option<QueryPage>, Error> {
     let query = fleet.live_queries().find(&visitor.context, id).await?;
     let view = fleet.live_queries().view(&query).await?;
-    // Everything that changes on the page depends on these three, so it need not be rendered to be compared.
-    let seen = format!("{}-{}-{}", query.answered, view.offline, query.state());
+    // Everything that changes on the page depends on these, so it need not be rendered to be compared.
+    let seen = format!("{}-{}-{}-{}", query.answered, query.gone, view.offline, query.state());
     if is_renewal && asked.seen == seen {
         return Ok(None);
     }
@@ -99,6 +100,7 @@ async fn content(
         targets: query.targets,
         answered: query.answered,
         failed: query.failed,
+        gone: query.gone,
         offline: view.offline,
         rows: query.rows,
         by: People::new(fleet, visitor).name(&query.created_by).await,
