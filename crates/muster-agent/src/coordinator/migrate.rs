@@ -114,6 +114,7 @@ impl Coordinator {
                 servers: vec![server.to_string()],
                 trust,
                 overrides: None,
+                fallback: None,
                 signing_key: None,
                 previous_signing_key: None,
                 tags: item.tags,
@@ -151,6 +152,7 @@ impl Coordinator {
         self.state.handled(PendingAck::of(action, self.deps.clock.now(), outcome));
         self.persist();
         if self.state.migration.is_some() {
+            self.abandon_trial();
             self.poll = None;
         }
     }

@@ -44,7 +44,10 @@ impl Coordinator {
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick => {
-                self.examine_poll();
+                // A held check-in with the report of a roll-back has told the server.
+                if self.is_held() && self.trial.is_none() {
+                    self.rollback_reported();
+                }
                 // The state could not be stored: tried again until it can.
                 if self.storage_fault.is_some() {
                     self.persist();
@@ -83,6 +86,8 @@ impl Coordinator {
                 self.poll_length.ended_well(held);
                 self.polled(reply);
             }
+            // Also if it was held before it was cut: on trial, only a response counts.
+            Poll::Failed(error) if self.failed_on_trial(&error) => return,
             Poll::GivenUp => {
                 self.poll_length.ended_well(held);
                 self.held_to_the_end(held, self.deps.settings.checkin.jitter);
@@ -90,6 +95,12 @@ impl Coordinator {
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
                 Broken::Cut { news } => {
+                    // The server was asked to respond earlier: either its response was lost, or it is stuck.
+                    if matches!(error, CallError::Transport(TransportError::Timeout(_))) {
+                        self.is_unanswered = true;
+                        self.silent_since.get_or_insert_with(Instant::now);
+                        self.fleet_message = Err(chain(&error).to_string());
+                    }
                     tracing::debug!(error = %chain(&error), ?held, "the connection closed during a held check-in");
                     if let Some(limit) = news {
                         tracing::warn!(
@@ -102,6 +113,7 @@ impl Coordinator {
                 }
             },
         }
+        self.fall_back_if_due();
         // Stored, so that a restarted agent need not find out the limit again.
         if self.state.poll_limit != self.poll_length.limit() {
             self.state.poll_limit = self.poll_length.limit();
@@ -124,10 +136,13 @@ impl Coordinator {
     /// response.
     fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
         self.poll_backoff.reset();
-        self.accept_route();
-        self.rollback_reported();
-        self.last_check_in = Some(self.deps.clock.now());
-        self.fleet_message = Ok("Connected".into());
+        // After a check-in that was lost, only a response proves that the connection works.
+        if !self.is_unanswered {
+            self.silent_since = None;
+            self.rollback_reported();
+            self.last_check_in = Some(self.deps.clock.now());
+            self.fleet_message = Ok("Connected".into());
+        }
         let checkin = &self.deps.settings.checkin;
         let wait =
             backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + spread.max(checkin.jitter));
@@ -186,6 +201,7 @@ impl Coordinator {
     fn connected(&mut self, reply: &Reply) {
         self.refusals.reset();
         self.recovery = Recovery::default();
+        (self.silent_since, self.is_unanswered) = (None, false);
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = match &reply.warning {
             None => Ok("Connected".into()),
@@ -199,8 +215,9 @@ impl Coordinator {
     }
 
     fn poll_failed(&mut self, error: &CallError) {
-        if self.failed_on_trial(error) {
-            return;
+        // A rejection of the access key is a response.
+        if !matches!(error, CallError::Refused { .. }) {
+            self.silent_since.get_or_insert_with(Instant::now);
         }
         let wait = self.poll_backoff.next(&*self.deps.entropy);
         self.fleet_message = Err(chain(error).to_string());
@@ -246,6 +263,7 @@ impl Coordinator {
 
     fn acknowledged(&mut self, sent: &[PendingAck], items: &[AckItem]) {
         self.ack_backoff.reset();
+        self.acks_fault = None;
         let attempts = self.deps.settings.ack.attempts;
         for (place, ack) in sent.iter().enumerate() {
             // An item that is missing from the response counts as an error of the server, and is retried.
@@ -277,6 +295,7 @@ impl Coordinator {
         let wait = self.ack_backoff.next(&*self.deps.entropy);
         tracing::warn!(error = %chain(error), ?wait, "failed to deliver acks");
         self.next_acks = Instant::now() + wait;
+        self.acks_fault = Some(chain(error).to_string());
         let revoked_key = matches!(error, CallError::Refused { .. });
         // Programs and policy have been removed. If the key is revoked or the server does not respond, do not wait for
         // this ack.
@@ -306,6 +325,7 @@ impl Coordinator {
     fn worked(&mut self, done: Done) {
         match done {
             Done::Applied(accepted, route) => self.applied(*accepted, route),
+            Done::Elected(route) => self.use_route(route.map(Some), None),
             // The policy is applied next.
             Done::Prepared => {}
             Done::Stopped => self.next_acks = Instant::now(),
@@ -324,13 +344,15 @@ impl Coordinator {
         let stored = accepted.stored;
         tracing::info!(policy = stored.id, revision = stored.revision, "policy applied");
         let action_id = stored.action_id.clone();
+        let before = self.state.policy.take().map(|policy| (policy.id, policy.revision));
+        let before = before.filter(|(id, revision)| (id, *revision) != (&stored.id, stored.revision));
         self.policy_log_level = accepted.log_level;
         self.state.policy = Some(stored);
         self.state.rejected = None;
         self.state.owe(PendingAck::of_policy(&action_id, self.deps.clock.now()));
         self.set_log_level();
         self.persist();
-        self.pin(accepted.signing_key, route);
+        self.pin(accepted.signing_key, route, before);
     }
 
     /// Pins the signing key of a policy.
@@ -341,11 +363,22 @@ impl Coordinator {
     }
 
     /// Stores the signing key of a policy, and tries its route.
-    fn pin(&mut self, signing_key: Option<String>, route: Result<Option<Route>, String>) {
+    fn pin(
+        &mut self,
+        signing_key: Option<String>,
+        route: Result<Option<Route>, String>,
+        before: Option<(String, i64)>,
+    ) {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
+        self.use_route(route, before);
+        self.save_enrollment(next);
+    }
+
+    /// Tries the route of the policy in effect, or keeps the stored one. `before` is what was in effect previously.
+    fn use_route(&mut self, route: Result<Option<Route>, String>, before: Option<(String, i64)>) {
         match route {
-            Ok(Some(route)) => self.try_route(route),
+            Ok(Some(route)) => self.try_route(route, before),
             Ok(None) => {
                 // This policy returns to the stored route, while that of the previous policy is on trial.
                 self.abandon_trial();
@@ -357,7 +390,6 @@ impl Coordinator {
                 self.servers_message = Some(why);
             }
         }
-        self.save_enrollment(next);
     }
 
     pub(super) fn save_enrollment(&mut self, next: Enrollment) {

@@ -93,6 +93,7 @@ impl Joining<'_> {
             servers: self.plan.servers.clone(),
             trust: self.plan.trust.clone(),
             overrides: None,
+            fallback: None,
             signing_key: None,
             previous_signing_key: None,
             tags: item.tags.clone(),

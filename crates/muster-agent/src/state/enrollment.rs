@@ -83,6 +83,16 @@ pub struct Overrides {
     pub client: Option<ClientCertificate>,
 }
 
+/// A way to the fleet that has worked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRoute {
+    /// URLs of the servers.
+    pub servers: Vec<String>,
+    /// What a policy changed in the [`Trust`] of the enrollment.
+    #[serde(default)]
+    pub overrides: Option<Overrides>,
+}
+
 /// What a policy says about the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +143,9 @@ pub struct Enrollment {
     /// What the policy in effect changes in `trust`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrides: Option<Overrides>,
+    /// The servers and changes before those of the policy in effect, for the time when these do not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<StoredRoute>,
     /// Public key (base64 of DER) that signs policies and actions, pinned at first use.
     #[serde(default)]
     pub signing_key: Option<String>,
