@@ -1,0 +1,26 @@
+//! The memory of a server that waits.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use muster_core::error_chain::chain;
+use tokio::time::sleep;
+use tracing::debug;
+
+/// Time after the start in which most servers have settled.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Time after which memory is given back again: since then, work may have used other parts of the program.
+const AGAIN: Duration = Duration::from_secs(60 * 60);
+
+/// Gives back the program code that is mapped and no longer used, again and again. Most of it is needed only at the start, and is three
+/// quarters of the memory of a server without agents. What is used again costs a page fault for each 64 KiB.
+pub(super) async fn give_back() -> Infallible {
+    let mut pause = SETTLED;
+    loop {
+        sleep(pause).await;
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(muster_platform::memory::release_program_pages).await {
+            debug!(error = %chain(&error), "unused program code stays in memory");
+        }
+        pause = AGAIN;
+    }
+}
