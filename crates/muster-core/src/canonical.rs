@@ -83,7 +83,7 @@ pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
 }
 
 /// Returns whether the string is a host name or address with an optional port.
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     // The colons of an IPv6 address are inside the brackets; only one after `]` separates a port.
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),

@@ -2,6 +2,7 @@
 //! (FL §1.7, §1.8).
 
 pub mod checks;
+pub mod desktop;
 pub mod details;
 pub mod device_token;
 pub mod identifier;

@@ -8,6 +8,7 @@ use muster_core::authorization::{Grant, OsqueryRead, OsqueryWrite};
 use muster_core::change::Change;
 use muster_core::denial::Denial;
 use muster_core::error_chain::SharedError;
+use muster_core::fleetd::desktop::DesktopOptions;
 use muster_core::fleetd::options::{DEFAULT, Options};
 use muster_core::fleetd::orbit_config::OrbitOptions;
 use muster_core::fleetd::platform::Platform;
@@ -95,6 +96,12 @@ impl FleetdOptions {
     pub async fn orbit(&self, entry: &AgentEntry) -> Result<OrbitOptions, Error> {
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         Ok(self.of_space(entry, &record.space).await?.orbit.clone())
+    }
+
+    /// Returns what Fleet Desktop on an orbit's host gets from the options.
+    pub async fn desktop(&self, entry: &AgentEntry) -> Result<DesktopOptions, Error> {
+        let record = entry.record().ok_or(Denial::UnknownKey)?;
+        Ok(self.of_space(entry, &record.space).await?.desktop.clone())
     }
 
     async fn of_space(&self, entry: &AgentEntry, space: &SpaceId) -> Result<Arc<Configurations>, Error> {

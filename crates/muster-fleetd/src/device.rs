@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use muster_core::ErrorKind;
 use muster_core::agent::Family;
+use muster_core::fleetd::desktop::DesktopOptions;
 use muster_core::fleetd::device_token;
 use muster_core::raw_json;
 use muster_core::time::Timestamp;
@@ -73,7 +74,10 @@ impl Inner {
                 } else {
                     let known = self.known_of(&entry).await?;
                     match route {
-                        Route::DeviceDesktop => json_reply(&desktop(device_checks::failing(&known.checks))),
+                        Route::DeviceDesktop => {
+                            let options = self.fleet.fleetd_options().desktop(&entry).await?;
+                            json_reply(&desktop(device_checks::failing(&known.checks), &options))
+                        }
                         Route::DevicePolicies => json_reply(&json!({"policies": device_checks::data(&known.checks)})),
                         _ => json_reply(&data(&known)),
                     }
@@ -285,7 +289,7 @@ fn data(known: &Known) -> Value {
 }
 
 /// Returns the data of the tray icon (FL §3.1).
-fn desktop(failing: usize) -> Value {
+fn desktop(failing: usize, options: &DesktopOptions) -> Value {
     json!({
         "failing_policies_count": failing,
         "self_service": false,
@@ -294,7 +298,7 @@ fn desktop(failing: usize) -> Value {
             "org_info": {"org_name": "", "org_logo_url": "", "org_logo_url_light_background": "", "contact_url": ""},
             "mdm": {"macos_migration": {"mode": ""}},
         },
-        "alternative_browser_host": "",
+        "alternative_browser_host": options.alternative_browser_host,
     })
 }
 

@@ -135,7 +135,7 @@ CREATE TABLE query_failures (
     until INTEGER,
     PRIMARY KEY (agent_id, name)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX query_failures_by_name ON query_failures (space, name);
+CREATE INDEX query_failures_by_name ON query_failures (name, space);
 CREATE INDEX query_failures_by_end ON query_failures (until) WHERE until IS NOT NULL;
 
 -- Labels of hosts. query is NULL for manual labels. name_key is the name in lower case.

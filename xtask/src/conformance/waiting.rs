@@ -69,20 +69,10 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check",
         &[153],
     ),
-    (
-        List::Fl,
-        "every request counts as a contact, and orbit sends one every 30 s whatever the configuration of osquery; a plain osqueryd with intervals above five minutes is shown as offline in between",
-        &[19],
-    ),
-    (
-        List::Fl,
-        "lines without a name are dropped, but none because of its name: a query may have been removed from the schedule while its results were buffered",
-        &[162],
-    ),
     (List::Fl, "not measured yet", &[43]),
     (List::Fl, "the server is no MDM server: there are no pending hosts of Apple Business to take over", &[49]),
     (List::Fl, "users of hosts do not authenticate at the enrollment", &[65, 66]),
-    (List::Fl, "there are no settings of the page, and no files for devices", &[74, 76]),
+    (List::Fl, "no route of the device API returns a file", &[76]),
 ];
 
 /// Returns the statements that a statement summarizes, whose tests verify it.

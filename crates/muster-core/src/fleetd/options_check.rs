@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::log_lines::MAX_LINES;
-use super::orbit_config;
 use super::platform::Platform;
+use super::{desktop, orbit_config};
 use crate::policy::check::kind_of;
 use crate::policy::problem::Problems;
 
 /// Top-level members of a document.
-const KEYS: [&str; 5] = ["config", "overrides", "command_line_flags", "extensions", "update_channels"];
+const KEYS: [&str; 6] = ["config", "overrides", "command_line_flags", "extensions", "update_channels", "fleet_desktop"];
 /// A member of FleetDM's agent options that has no effect here.
 const OF_SCRIPTS: &str = "script_execution_timeout";
 /// Top-level members of an osquery configuration.
@@ -77,6 +77,7 @@ pub(super) fn check(document: &Value, problems: &mut Problems) {
         check_overrides(overrides, problems);
     }
     orbit_config::check(fields, problems);
+    desktop::check(fields, problems);
 }
 
 fn check_overrides(overrides: &Value, problems: &mut Problems) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use muster_core::fleetd::desktop::DesktopOptions;
 use muster_core::fleetd::labels::name_key;
 use muster_core::fleetd::options::{Options, Rendered};
 use muster_core::fleetd::orbit_config::OrbitOptions;
@@ -42,6 +43,7 @@ pub(super) struct Configurations {
     options: Options,
     packs: Vec<Pack>,
     pub(super) orbit: OrbitOptions,
+    pub(super) desktop: DesktopOptions,
     rendered: Mutex<BTreeMap<Selected, Configuration>>,
 }
 
@@ -50,8 +52,8 @@ impl Configurations {
     pub(super) fn of(options: Options, of_all: Vec<Pack>, own: Vec<Pack>) -> Self {
         let taken: Vec<String> = of_all.iter().map(|pack| name_key(&pack.name)).collect();
         let own = own.into_iter().filter(|pack| !taken.contains(&name_key(&pack.name)));
-        let orbit = OrbitOptions::of(&options);
-        Self { options, packs: of_all.into_iter().chain(own).collect(), orbit, rendered: Mutex::default() }
+        let (orbit, desktop) = (OrbitOptions::of(&options), DesktopOptions::of(&options));
+        Self { options, packs: of_all.into_iter().chain(own).collect(), orbit, desktop, rendered: Mutex::default() }
     }
 
     /// Returns the positions of the packs for hosts of a platform, and whether any of these depends on their labels.

@@ -70,7 +70,7 @@ async fn fl71_the_token_of_a_deleted_host_is_gone() {
     let server = Server::start().await;
     let secret = server.secret().await;
     host(&server, &secret).await;
-    let context = muster_core::authorization::OpContext::administrator(muster_core::authorization::Actor::System);
+    let context = OpContext::administrator(Actor::System);
     let record = server.record(muster_core::agent::Family::Orbit, UUID).await.expect("there");
     let id = record.host_id.expect("on a host");
     assert_eq!(server.fleet.agents().delete_host(&context, id.as_str()).await.expect("deleted"), 2);
@@ -217,6 +217,20 @@ async fn fl69_the_links_of_fleet_desktop_lead_to_the_policies_and_to_what_is_kno
     for suffix in ["policies", "transparency"] {
         assert_eq!(get(&server, &format!("/api/latest/fleet/device/wrong/{suffix}"), "").await.status, 401);
     }
+}
+
+#[tokio::test]
+async fn fl74_the_host_for_browsers_is_that_of_the_options_of_the_space() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    let path = format!("/api/latest/fleet/device/{TOKEN}/desktop");
+    let told = async || get(&server, &path, "").await.json()["alternative_browser_host"].clone();
+    assert_eq!(told().await, "");
+    let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+    let options = "fleet_desktop: {alternative_browser_host: 'device.example.com:8443'}".to_owned();
+    server.fleet.fleetd_options().update(&grant, Some(options), None).await.expect("valid options");
+    assert_eq!(told().await, "device.example.com:8443");
 }
 
 #[tokio::test]

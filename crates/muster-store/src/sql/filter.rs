@@ -34,9 +34,10 @@ const HAS_LABELS: &str =
 /// Whether the host of an agent fails a check of the list that follows.
 const FAILS_CHECK: &str = "EXISTS (SELECT 1 FROM host_check_results r WHERE r.agent_id = agents.id AND r.passes = 0 \
     AND r.check_id ";
-/// Beginning of the condition that a scheduled query whose name is in the list that follows does not work on the host of an agent at `$?`.
-const FAILS_QUERY: &str = "EXISTS (SELECT 1 FROM query_failures f WHERE f.agent_id = agents.id \
-    AND (f.until IS NULL OR f.until > $?) AND f.name ";
+/// Beginning of the condition that a scheduled query whose name is in the list that follows does not work on the host of an agent at `$?`. From
+/// the names to the agents: there are few of them.
+const FAILS_QUERY: &str =
+    "(agents.id IN (SELECT f.agent_id FROM query_failures f WHERE (f.until IS NULL OR f.until > $?)";
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
@@ -204,7 +205,8 @@ impl Composed {
             AgentCondition::FailsChecks(ids) => self.set(FAILS_CHECK, ids.iter().map(HostCheckId::as_str)),
             AgentCondition::FailsQueries(names, now) => {
                 self.integer(FAILS_QUERY, now.as_micros());
-                self.set("", names);
+                self.set(" AND f.name ", names);
+                self.push(")");
             }
             AgentCondition::UnseenSince(time) => self.integer(SEEN_BEFORE, time.as_micros()),
             AgentCondition::SeenAfter(time) => self.integer(SEEN_AFTER, time.as_micros()),

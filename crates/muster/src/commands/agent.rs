@@ -113,7 +113,8 @@ pub enum AgentCommand {
 pub struct ListArgs {
     /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture,
     /// upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id, labels (of its host), failing_checks,
-    /// audit_unenrolled_reason, left_at, policy_pending_since. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
+    /// failing_queries, audit_unenrolled_reason, left_at, policy_pending_since. Operators: and, or, not, ( ); for versions and times also
+    /// <, <=, >, >=
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Only agents on hosts with one of these labels (repeatable)

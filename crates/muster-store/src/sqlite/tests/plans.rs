@@ -9,7 +9,7 @@ use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, Agent
 use crate::search::Fact;
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, idempotency,
-    installs, log, output_keys, policies, scripts, software,
+    installs, log, output_keys, policies, query_failures, scripts, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -77,6 +77,9 @@ fn reads_of_a_check_in_search_an_index() {
         carves::STORED,
         carves::EXPIRED,
         disk_keys::ESCROW_DUE,
+        query_failures::OF_AGENTS,
+        query_failures::COUNTS,
+        query_failures::PRUNE,
         scripts::FETCH,
         scripts::TAKE_RESULT,
         scripts::DUE,
