@@ -26,7 +26,7 @@ use serde_json::json;
 pub use self::execution::DueInstalls;
 pub use self::installers::NewInstaller;
 use super::audit::audit_line;
-use super::host_targets::HostSelection;
+use super::host_targets::{HostSelection, with_targets};
 use super::live_queries::is_own;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
@@ -149,8 +149,9 @@ impl Installs {
             InstallKind::Install => "software.install",
             InstallKind::Uninstall => "software.uninstall",
         };
-        let detail = json!({"installer": run.installer, "name": run.name, "version": run.version, "targets": run.targets,
-            "hosts": new.hosts});
+        let detail =
+            json!({"installer": run.installer, "name": run.name, "version": run.version, "targets": run.targets});
+        let detail = with_targets(detail, &new.hosts, &[], &targets);
         let line = audit_line(grant.origin(), now, action, format_args!("install_run:{}", run.id), detail);
         let insert = InstallWrite::InsertRun { run: Box::new(run.clone()), targets: targets.clone() };
         self.store.commit(grant, vec![insert.into(), Write::Changed(Change::InstallRun(run.id.clone())), line]).await?;

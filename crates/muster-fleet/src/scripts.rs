@@ -24,7 +24,7 @@ use serde_json::json;
 
 pub use self::saved::SavedScriptDraft;
 use super::audit::audit_line;
-use super::host_targets::HostSelection;
+use super::host_targets::{HostSelection, with_targets};
 use super::live_queries::is_own;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
@@ -145,7 +145,8 @@ impl Scripts {
         };
         // The script itself may contain secrets. Its hash tells which one it was.
         let detail = json!({"name": run.name, "sha256": run.sha256, "saved_script": saved, "targets": run.targets,
-            "hosts": new.hosts, "timeout_seconds": run.timeout});
+            "timeout_seconds": run.timeout});
+        let detail = with_targets(detail, &new.hosts, &[], &targets);
         let line = audit_line(grant.origin(), now, "script.run", format_args!("script_run:{}", run.id), detail);
         let insert = ScriptWrite::Insert { run: Box::new(run.clone()), targets: targets.clone() };
         self.store.commit(grant, vec![insert.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;

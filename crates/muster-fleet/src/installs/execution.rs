@@ -125,6 +125,7 @@ impl Installs {
         let unknown = || Error::not_found("install", id);
         let run = InstallRunId::parse(id).map_err(|_| unknown())?;
         let (agent, now) = (entry.id().clone(), self.clock.now());
+        let result = result.with_at_most(self.retries_left(entry, &run).await?);
         let write = InstallWrite::Result { run: run.clone(), agent, result: Box::new(result), now };
         match self.store.commit(entry, vec![write.into()]).await {
             Ok(_) => Ok(()),
@@ -136,6 +137,15 @@ impl Installs {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns how many more times a run permits an orbit to try after the attempt that it reports now; 0 for what is not its own.
+    async fn retries_left(&self, entry: &AgentEntry, run: &InstallRunId) -> Result<u64, Error> {
+        let Some(record) = entry.record() else { return Ok(0) };
+        let store = self.store.everywhere(entry);
+        let Some(target) = store.host_install(run, entry.id()).await? else { return Ok(0) };
+        let run = store.install_run_in(&record.space, run).await?;
+        Ok(run.map_or(0, |run| run.max_retries.saturating_sub(target.attempts)))
     }
 
     /// Returns a number that rises with each install that may be due for an orbit; 0 if there is none. Reads nothing from the store.

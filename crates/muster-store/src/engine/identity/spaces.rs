@@ -5,6 +5,7 @@ use muster_core::identity::Space;
 
 use super::lock;
 use crate::engine::carves;
+use crate::engine::disk_keys;
 use crate::engine::error::Failure;
 use crate::engine::installs;
 use crate::engine::row::{Columns, Result, all, any, first, run};
@@ -60,6 +61,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     carves::delete_in(c, id)?;
     scripts::delete_in(c, id)?;
     installs::delete_in(c, id)?;
+    disk_keys::delete_in(c, id)?;
     for statement in [
         sql::DELETE_ROLLOUTS_IN,
         sql::DELETE_LIVE_QUERIES_IN,
