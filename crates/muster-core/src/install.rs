@@ -115,6 +115,11 @@ impl InstallResult {
         Self { condition: condition.map(kept), ..self }
     }
 
+    /// Returns the result with at most so many more attempts: a host must not keep a run open with a number of its own.
+    pub fn with_at_most(self, retries: u64) -> Self {
+        Self { retries_remaining: self.retries_remaining.min(retries), ..self }
+    }
+
     /// Returns what the host reported.
     pub fn verdict(&self) -> Verdict {
         match (&self.script, &self.post_install) {

@@ -3,8 +3,8 @@
 use muster_core::action::ActionType;
 use muster_core::file::FileStatus;
 use muster_store::{
-    ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, IdentityWrite, NetworkObjectWrite, OutputWrite,
-    PolicyWrite, Write,
+    ActionWrite, AgentWrite, DiskKeyWrite, EnrollmentKeyWrite, FileWrite, IdentityWrite, NetworkObjectWrite,
+    OutputWrite, PolicyWrite, Write,
 };
 
 /// The store's disk. Called on async threads, so no method may block for long.
@@ -25,7 +25,7 @@ pub trait Disk: Send + Sync {
 pub(crate) fn is_relief(writes: &[Write]) -> bool {
     // Revealing a key, which an administrator may do before revoking it, commits an audit event and nothing else.
     let is_a_line =
-        writes.iter().all(|write| matches!(write, Write::Audit(_) | Write::Agent(AgentWrite::InSpace { .. })));
+        writes.iter().all(|write| matches!(write, Write::Audit(_) | Write::DiskKey(DiskKeyWrite::Holds { .. })));
     is_a_line
         || writes.iter().any(|write| match write {
             Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { .. } | EnrollmentKeyWrite::Delete { .. })

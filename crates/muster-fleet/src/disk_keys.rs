@@ -10,9 +10,9 @@ use muster_core::error_chain::SharedError;
 use muster_core::id::{AgentId, HostId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error};
+use muster_core::{Entropy, Error, host};
 use muster_store::query::{AgentCondition, AgentFilter};
-use muster_store::{AgentWrite, DiskKeyWrite, LEFT_SPACE, StoreError, Write};
+use muster_store::{DiskKeyWrite, LEFT_SPACE, StoreError, Write};
 use serde_json::json;
 
 use super::audit::{audit_line, commit_disclosure};
@@ -82,7 +82,9 @@ impl DiskKeys {
             Err(error) => return Err(error.into()),
         }
         // The host has answered, was told often enough, or was told by another server, which may not live to tell it again.
-        let request = self.store.everywhere(entry).disk_key(entry.id()).await?.and_then(|key| key.escrow);
+        let Some(record) = entry.record() else { return Ok(false) };
+        let stored = self.store.everywhere(entry).disk_key(entry.id(), &record.space).await?;
+        let request = stored.and_then(|key| key.escrow);
         match request.and_then(|request| request.due_at) {
             Some(due_at) => self.waiting.postpone(entry.id(), number, due_at),
             None => self.waiting.remove(entry.id(), number),
@@ -96,7 +98,8 @@ impl DiskKeys {
         self.waiting.newest_for(orbit, self.clock.now())
     }
 
-    /// Finds the disk key of a host in the caller's scope, by the id of the host.
+    /// Finds the disk key of a host in the caller's scope, by the id of the host or its hardware UUID. The key of a host that has enrolled
+    /// in another space is found by the UUID: it stays with the space to which it was reported.
     pub async fn find(
         &self,
         context: &OpContext,
@@ -109,13 +112,20 @@ impl DiskKeys {
         Ok(Authorized::new(AgentDiskKey { agent, key }, grant))
     }
 
-    async fn orbit_of(&self, grant: &Grant<DiskKeysReveal>, host: &str) -> Result<AgentId, Error> {
-        let unknown = || Error::not_found("host with orbit", host);
-        let id = HostId::parse(host).map_err(|_| unknown())?;
+    async fn orbit_of(&self, grant: &Grant<DiskKeysReveal>, named: &str) -> Result<AgentId, Error> {
+        let unknown = || Error::not_found("host with orbit", named);
+        let id = HostId::parse(named).map_err(|_| unknown())?;
         let conditions = [AgentCondition::Hosts(vec![id]), AgentCondition::Families(vec![Family::Orbit])];
         // Filtered by the scope of the grant: a host outside of it is unknown to the caller.
-        let found = self.store.seen_by(grant).all_agent_ids(&AgentFilter::all(conditions)).await?;
-        found.into_iter().next().ok_or_else(unknown)
+        let seen = self.store.seen_by(grant);
+        let found = seen.all_agent_ids(&AgentFilter::all(conditions)).await?.into_iter().next();
+        if let Some(agent) = found {
+            return Ok(agent);
+        }
+        let machine = host::machine_id(named).ok_or_else(unknown)?;
+        let agent = host::agent_id(Family::Orbit, &machine);
+        let is_known = seen.agent(&agent).await?.is_some() || seen.has_left_key(&agent).await?;
+        if is_known { Ok(agent) } else { Err(unknown()) }
     }
 
     /// Returns the key of a host; this is an audit event.
@@ -131,8 +141,8 @@ impl DiskKeys {
         let secret = serde_json::from_slice(&text).map_err(|_| Error::internal("a sealed disk key is not valid"))?;
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.reveal", format_args!("agent:{agent}"), json!({}));
-        // The key was read before: the host, and the right to reveal it, may have moved to another space since.
-        let is_here = AgentWrite::InSpace { ids: vec![agent.clone()], space: grant.space().clone() };
+        // The key was read before, and may have been handed over to another space since.
+        let is_here = DiskKeyWrite::Holds { agent: agent.clone(), space: grant.space().clone() };
         commit_disclosure(&self.store, grant, vec![is_here.into(), line]).await.map_err(|error| moved(error, agent))?;
         Ok(secret)
     }

@@ -411,7 +411,12 @@ impl Enrollment {
             }
         };
         let mut writes = vec![Write::EnrollmentKey(used)];
-        let duplicate = before.as_ref().and_then(|before| self.duplicate(enrolled, before, now));
+        let left = before.as_ref().filter(|before| before.space != key.space);
+        let lines = left.map(|before| left_space(enrolled, before, key, now)).into_iter().flatten();
+        writes.extend(lines);
+        // A host of another space is none of the business of this one: its name and address are in the event of that space.
+        let duplicate =
+            before.as_ref().filter(|_| left.is_none()).and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, duplicate.as_ref(), now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
@@ -525,6 +530,31 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
         Life::Continued => writes.push(AgentWrite::Reinstalled { id, now }.into()),
     }
     writes
+}
+
+/// Returns what the former space of an agent learns when it enrolls in another one. Whoever has an enroll secret can enroll any
+/// machine whose hardware UUID it knows, so this can be an attempt to take a host away.
+fn left_space(enrolled: &Enrolled, before: &AgentRecord, key: &EnrollmentKey, now: Timestamp) -> [Write; 2] {
+    let record = &enrolled.record;
+    let detail = json!({
+        "to": key.space,
+        "enrollment_key": key.id,
+        "hostname": record.hostname,
+        "address": record.last_address,
+        "former": {"hostname": before.hostname, "address": before.last_address, "host": before.host_id},
+    });
+    let line = AuditEvent {
+        at: now,
+        actor: format!("enrollment_key:{}", key.id),
+        action: "agent.leave_space".to_owned(),
+        subject: format!("agent:{}", record.id),
+        detail,
+        address: Some(record.last_address.clone()).filter(|address| !address.is_empty()),
+        reason: None,
+        space: Some(before.space.clone()),
+    };
+    // For readers of the former space, the agent is gone.
+    [Write::Audit(line), Write::Deleted(Change::Agent(record.id.clone()), before.space.clone())]
 }
 
 fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, duplicate: Option<&Value>, now: Timestamp) -> AuditEvent {

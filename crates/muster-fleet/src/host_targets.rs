@@ -4,6 +4,7 @@ use muster_core::agent::Family;
 use muster_core::id::{AgentId, HostId};
 use muster_core::{Error, ErrorKind, host};
 use muster_store::query::{AgentCondition, AgentFilter};
+use serde_json::Value;
 
 use super::labels;
 use super::scope::Scoped;
@@ -26,6 +27,18 @@ pub(crate) struct HostSelection<'a> {
     pub(crate) filter: &'a AgentFilter,
     /// Maximum number of agents.
     pub(crate) limit: usize,
+}
+
+/// Maximum number of names, and of agents, in an audit event.
+const AUDITED: usize = 100;
+
+/// Adds to the detail of an audit event which hosts were selected: those that the request named, its labels, and the ids of the first
+/// agents. The records of what runs on hosts are deleted long before the audit log.
+pub(crate) fn with_targets(mut detail: Value, hosts: &[String], labels: &[String], agents: &[AgentId]) -> Value {
+    detail["hosts"] = hosts.into();
+    detail["labels"] = labels.iter().take(AUDITED).cloned().collect();
+    detail["agents"] = agents.iter().take(AUDITED).map(AgentId::as_str).collect();
+    detail
 }
 
 impl HostSelection<'_> {

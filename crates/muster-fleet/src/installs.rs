@@ -23,7 +23,7 @@ pub use self::execution::DueInstalls;
 pub(crate) use self::installers::BLOCK_BATCH;
 pub use self::installers::NewInstaller;
 use super::host_runs::{HostRuns, NewRun, RunKind, SeenRun};
-use super::host_targets::HostSelection;
+use super::host_targets::{HostSelection, with_targets};
 use super::scope::Scoped;
 
 /// A new run.
@@ -84,7 +84,7 @@ impl Installs {
             InstallKind::Uninstall => ("software.uninstall", installer.version),
         };
         let work = InstallWork { kind: new.kind, installer: installer.id, version, max_retries: new.max_retries };
-        let detail = json!({"hosts": new.hosts});
+        let detail = with_targets(json!({}), &new.hosts, &[], &targets);
         self.insert(grant, NewRun { name: installer.name, work, expiry: new.expiry, action, detail }, targets).await
     }
 }

@@ -22,7 +22,7 @@ use self::running::Running;
 pub use self::running::{Asked, Outcome};
 use super::audit::audit_line;
 use super::authority::Authorized;
-use super::host_targets::HostSelection;
+use super::host_targets::{HostSelection, with_targets};
 use super::shutdown::Shutdown;
 use super::watched_store::WatchedStore;
 
@@ -118,7 +118,8 @@ impl LiveQueries {
             ended: None,
         };
         let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: targets.clone() };
-        let mut detail = json!({"sql": query.sql, "targets": query.targets, "timeout_seconds": new.timeout.as_secs()});
+        let detail = json!({"sql": query.sql, "targets": query.targets, "timeout_seconds": new.timeout.as_secs()});
+        let mut detail = with_targets(detail, &new.hosts, &new.labels, &targets);
         if let Some(saved) = saved {
             detail["saved_query"] = saved.into();
         }

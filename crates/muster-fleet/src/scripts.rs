@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub use self::saved::SavedScriptDraft;
 use super::host_runs::{HostRuns, NewRun, RunKind, SeenRun};
-use super::host_targets::HostSelection;
+use super::host_targets::{HostSelection, with_targets};
 use super::registry::AgentEntry;
 use super::scope::Scoped;
 
@@ -101,7 +101,7 @@ impl Scripts {
         check_expiry(new.expiry)?;
         check_timeout(new.timeout)?;
         let work = ScriptWork { script, sha256, timeout: new.timeout };
-        let detail = json!({"saved_script": saved, "hosts": new.hosts});
+        let detail = with_targets(json!({"saved_script": saved}), &new.hosts, &[], &targets);
         self.insert(grant, NewRun { name, work, expiry: new.expiry, action: "script.run", detail }, targets).await
     }
 

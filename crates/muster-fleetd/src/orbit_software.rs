@@ -63,7 +63,7 @@ impl Inner {
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
         // orbit downloads nothing if the condition is not met.
         self.downloads.release(entry.id());
-        self.fleet.installs().report(&entry, &wire.install_uuid, install_result_of(&wire)).await?;
+        self.fleet.installs().report_attempt(&entry, &wire.install_uuid, install_result_of(&wire)).await?;
         Ok(no_content())
     }
 
@@ -96,7 +96,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         let script = StepResult::new(wire.exit_code, &wire.output);
         let result = InstallResult { script, ..InstallResult::default() };
-        let stored = self.fleet.installs().report(entry, &wire.execution_id, result).await;
+        let stored = self.fleet.installs().report_attempt(entry, &wire.execution_id, result).await;
         Ok(stored.map_err(|error| if is_unknown(&error) { unknown } else { error })?)
     }
 }

@@ -312,15 +312,17 @@ CREATE INDEX install_run_hosts_by_host ON install_run_hosts (host_id);
 -- it is handed over. escrow_asked: how often the host was told of the request for its passphrase that it has not answered; NULL without such
 -- a request. escrow_due_at: from when it is told again; NULL after the last time.
 CREATE TABLE disk_keys (
-    agent_id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
     space TEXT NOT NULL,
     stored_at INTEGER,
     error TEXT,
     error_at INTEGER,
     escrow_asked INTEGER,
     escrow_due_at INTEGER,
-    sealed BLOB
+    sealed BLOB,
+    PRIMARY KEY (agent_id, space)
 ) STRICT;
+CREATE INDEX disk_keys_by_space ON disk_keys (space);
 CREATE INDEX disk_keys_escrow ON disk_keys (agent_id) WHERE escrow_due_at IS NOT NULL;
 
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no

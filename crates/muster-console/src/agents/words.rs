@@ -58,6 +58,7 @@ pub fn of_audit(event: &AuditEvent) -> String {
         "agent.respond" => "Response to a compromise",
         "agent.update" => return changed(detail),
         "agent.delete" => "Deleted",
+        "agent.leave_space" => "Enrolled in another space",
         "agent.credential_issue" => "Another credential was issued",
         "agent.credential_revoke" => "A credential was revoked",
         "agent.identity_mismatch" => "A request with the key of another agent was rejected",

@@ -5,7 +5,7 @@ use muster_core::Error;
 use muster_core::fleetd::numbers;
 use muster_core::host_run::Work as _;
 use muster_core::id::HostRunId;
-use muster_core::install::{InstallKind, InstallRun, InstallWork};
+use muster_core::install::{InstallKind, InstallResult, InstallRun, InstallWork};
 use muster_core::installer::Installer;
 use muster_store::StoredWork as _;
 use tokio::sync::mpsc;
@@ -86,5 +86,23 @@ impl Installs {
         let slices: Vec<Slice> = installer.blocks().map(slice).collect();
         tokio::spawn(send(self.store.share_files(), installer.content(), slices, sender, guard));
         receiver
+    }
+
+    /// Stores the result of an attempt of an orbit, as [`report`](Self::report) does, with no more further attempts than the run permits.
+    pub async fn report_attempt(&self, entry: &AgentEntry, id: &str, result: InstallResult) -> Result<(), Error> {
+        let left = match HostRunId::parse(id) {
+            Ok(run) => self.retries_left(entry, &run).await?,
+            Err(_) => 0,
+        };
+        self.report(entry, id, result.with_at_most(left)).await
+    }
+
+    /// Returns how many more times a run permits an orbit to try after the attempt that it reports now; 0 for what is not its own.
+    async fn retries_left(&self, entry: &AgentEntry, run: &HostRunId) -> Result<u64, Error> {
+        let Some(record) = entry.record() else { return Ok(0) };
+        let store = InstallWork::of(self.store.everywhere(entry));
+        let Some(target) = store.run_host(run, entry.id()).await? else { return Ok(0) };
+        let run = store.run_in(&record.space, run).await?;
+        Ok(run.map_or(0, |run| run.work.max_retries.saturating_sub(target.attempts)))
     }
 }

@@ -98,7 +98,7 @@ async fn results_with_thousands_of_columns_or_excessive_nesting_change_nothing()
     );
     let got = server.raw(Method::POST, "/api/osquery/distributed/write", &[], deep).await;
     assert!(!got.text.is_empty(), "{got:?}");
-    let record = server.record(muster_core::agent::Family::Osquery, UUID).await.unwrap();
+    let record = server.record(Family::Osquery, UUID).await.unwrap();
     assert_eq!(record.hostname, "web-7");
 }
 

@@ -230,6 +230,21 @@ async fn fl63_a_failed_install_is_repeated_by_the_host() {
 }
 
 #[tokio::test]
+async fn a_host_does_not_keep_an_install_open_with_retries_that_its_run_does_not_permit() {
+    let (server, key) = server().await;
+    let installer = upload(&server, zsh()).await;
+    let run = run(&server, InstallKind::Install, &installer, 1).await;
+    details(&server, &key, &run).await;
+    for (outcome, attempts) in [("sent", 1), ("failed", 2)] {
+        report(&server, &key, &run, json!({"install_script_exit_code": 1, "retries_remaining": 99})).await;
+        let (host, now) = only(&server, &run).await;
+        assert_eq!((now, host.attempts), (outcome, attempts));
+    }
+    let detail = server.events("software.install").await[0]["detail"].clone();
+    assert_eq!(detail["agents"], json!([agent_id(Family::Orbit, UUID)]), "{detail}");
+}
+
+#[tokio::test]
 async fn an_uninstall_is_a_script_and_comes_after_the_install_before_it() {
     let (server, key) = server().await;
     let installer = upload(&server, zsh()).await;

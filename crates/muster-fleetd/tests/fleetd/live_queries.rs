@@ -92,6 +92,15 @@ async fn fl24_fl35_a_live_query_is_given_until_it_is_answered() {
 }
 
 #[tokio::test]
+async fn the_audit_log_tells_which_hosts_a_live_query_was_for() {
+    let (server, _) = server().await;
+    run(&server, &["web-7"]).await;
+    let detail = server.events("live_query.run").await[0]["detail"].clone();
+    let agents = json!([agent_id(Family::Osquery, UUID)]);
+    assert_eq!((&detail["hosts"], &detail["labels"], &detail["agents"]), (&json!(["web-7"]), &json!([]), &agents));
+}
+
+#[tokio::test]
 async fn a_read_that_finds_nothing_neither_reads_nor_writes_the_store() {
     let (server, key) = server().await;
     server.osquery_key(&server.secret().await, OTHER).await;

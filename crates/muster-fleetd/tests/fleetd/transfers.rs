@@ -28,7 +28,7 @@ use muster_store::query::{AgentFilter, HostRows, Page};
 use serde_json::{Value, json};
 
 use crate::installs;
-use crate::setting::{Server, UUID, agent_id, details};
+use crate::setting::{Server, UUID, agent_id, details, orbit_enroll};
 
 fn in_space(space: &str) -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 }).in_space(SpaceId::trusted(space))
@@ -199,7 +199,38 @@ async fn a_disk_key_goes_with_its_host_if_the_caller_may_reveal_it() {
     // With an enroll secret, whoever has it moves the host: the key must not follow.
     server.orbit_key(&server.secret().await, UUID).await;
     let orbit = agent_id(Family::Orbit, UUID);
-    assert_eq!(server.store().disk_key(&orbit).await.expect("a read"), None);
+    assert_eq!(server.store().disk_key(&orbit, &SpaceId::default()).await.expect("a read"), None);
+}
+
+#[tokio::test]
+async fn a_secret_of_another_space_takes_neither_the_disk_key_of_a_host_nor_its_traces() {
+    let (server, orbit, _) = server().await;
+    store_key(&server, &orbit).await;
+    let mut enroll = orbit_enroll(&server.secret_in("red").await, UUID);
+    enroll["hostname"] = json!("attacker");
+    assert_eq!(server.orbit("enroll", &enroll).await.status, 200);
+    let (here, there) = (in_space("default"), in_space("red"));
+    let keys = server.fleet.disk_keys();
+    let key = keys.find(&here, UUID).await.expect("the key stays where it was reported");
+    assert_eq!(keys.reveal(&key).await.expect("revealed").key, "123456");
+    let status = keys.find(&there, UUID).await.expect("the host");
+    assert_eq!(status.key.sealed, None, "people of the other space have no key");
+    assert_eq!(keys.escrow(&key).await.expect_err("the host has left").kind, ErrorKind::NotFound);
+
+    let left = server.events("agent.leave_space").await;
+    assert_eq!((left.len(), &left[0]["space"], &left[0]["detail"]["to"]), (1, &json!("default"), &json!("red")));
+    let detail = &left[0]["detail"];
+    assert_eq!((&detail["hostname"], &detail["former"]["hostname"]), (&json!("attacker"), &json!("web-7")), "{detail}");
+    assert_eq!((&detail["address"], &left[0]["address"]), (&json!("192.0.2.7"), &json!("192.0.2.7")));
+    let entered = server.events("agent.enroll").await;
+    let entered: Vec<&Value> = entered.iter().filter(|event| event["space"] == "red").collect();
+    assert_eq!((entered.len(), &entered[0]["detail"]["former"]), (1, &Value::Null), "nothing of the other space");
+
+    let id = host(&server, "red").await.expect("a host").host.id;
+    server.fleet.agents().delete_host(&there, id.as_str()).await.expect("deleted");
+    let key = keys.find(&here, UUID).await.expect("it is not deleted with the host of the other space");
+    assert_eq!(keys.reveal(&key).await.expect("revealed").key, "123456");
+    assert_eq!(keys.find(&there, UUID).await.expect_err("deleted").kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]

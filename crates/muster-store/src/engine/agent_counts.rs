@@ -36,6 +36,11 @@ impl Group {
         }
     }
 
+    /// Returns the space.
+    pub(super) fn space(&self) -> &SpaceId {
+        &self.space
+    }
+
     /// Selects the group and the host of an agent. They do not change until the end of the transaction.
     pub(super) fn stored(connection: &Connection, id: &AgentId) -> Result<Option<(Self, Option<HostId>)>> {
         first(connection, agents_sql::GROUP, [id.as_str()], |row| {

@@ -119,8 +119,8 @@ pub(super) fn update(
 fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     let id = &after.id;
     software::mark(connection, id)?;
+    disk_keys::leave(connection, id, &after.space)?;
     // People of the new space must not read what the host has reported to the former one.
-    disk_keys::delete_outside(connection, id, &after.space)?;
     host_checks::delete_of(connection, id)?;
     live_queries::forget_agent(connection, id, after.updated_at)?;
     query_failures::delete_of(connection, id)?;
@@ -328,6 +328,8 @@ pub(super) fn delete(
     carves::delete_chunks_of(connection, id)?;
     // Read and locked here, because the tally and the host need values that the deletion removes.
     let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
+    // Those that other spaces have stay: they lost the host to this one.
+    disk_keys::delete(connection, id, group.space())?;
     send(connection, sql::DELETE_TEXT, key)?;
     affected_or_missing(affects(connection, sql::DELETE, key)?, id)?;
     tally.remove(group);

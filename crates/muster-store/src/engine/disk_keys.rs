@@ -39,19 +39,38 @@ pub(super) fn apply(connection: &Connection, write: &DiskKeyWrite) -> std::resul
             Err(Precondition::Changed(format!("the disk key of {agent}")).into())
         }
         DiskKeyWrite::HandOver { agent, space } => {
+            send(connection, sql::DELETE_OLDER, [space.as_str(), agent.as_str()])?;
             Ok(send(connection, sql::HAND_OVER, [space.as_str(), agent.as_str()])?)
+        }
+        DiskKeyWrite::Holds { agent, space } => {
+            if any(connection, sql::HOLDS, [agent.as_str(), space.as_str()])? {
+                return Ok(());
+            }
+            Err(Precondition::LeftSpace(format!("disk key of {agent}")).into())
         }
     }
 }
 
-/// Deletes the key of an agent that is now in `space`, and what it was to be told, unless the key was handed over to this space.
-pub(super) fn delete_outside(connection: &Connection, agent: &AgentId, space: &SpaceId) -> Result<()> {
-    send(connection, sql::DELETE_OUTSIDE, [agent.as_str(), space.as_str()])
+/// Ends what other spaces wanted of an agent that is now in `space`. A key that was not handed over stays with the space to which it was
+/// reported: whoever can enroll the machine elsewhere must not destroy it.
+pub(super) fn leave(connection: &Connection, agent: &AgentId, space: &SpaceId) -> Result<()> {
+    send(connection, sql::DELETE_KEYLESS, [agent.as_str(), space.as_str()])?;
+    send(connection, sql::LEAVE, [agent.as_str(), space.as_str()])
 }
 
-/// Selects the key of an agent.
-pub(super) fn one(connection: &Connection, agent: &AgentId) -> Result<Option<DiskKey>> {
-    first(connection, sql::ONE, [agent.as_str()], |row| {
+/// Deletes the key that a space has of an agent.
+pub(super) fn delete(connection: &Connection, agent: &AgentId, space: &SpaceId) -> Result<()> {
+    send(connection, sql::DELETE, [agent.as_str(), space.as_str()])
+}
+
+/// Deletes the keys of a space.
+pub(super) fn delete_in(connection: &Connection, space: &SpaceId) -> Result<()> {
+    send(connection, sql::DELETE_IN, [space.as_str()])
+}
+
+/// Selects the key that a space has of an agent.
+pub(super) fn one(connection: &Connection, agent: &AgentId, space: &SpaceId) -> Result<Option<DiskKey>> {
+    first(connection, sql::ONE, [agent.as_str(), space.as_str()], |row| {
         let mut c = Columns::of(row);
         let (sealed, stored_at) = (c.take()?, c.time_option()?);
         let (error, error_at) = (c.take()?, c.time_option()?);

@@ -53,12 +53,19 @@ pub enum DiskKeyWrite {
         /// Whether it has a key.
         is_stored: bool,
     },
-    /// Keeps the key, if there is one, when a later write of the commit moves the agent to another space. Without this, the move
-    /// deletes it.
+    /// Gives the key, if there is one, to the space to which a later write of the commit moves the agent, in place of an older one. Without
+    /// this, the key stays with the former space.
     HandOver {
         /// The orbit that reported it.
         agent: AgentId,
         /// The space that the agent moves to.
+        space: SpaceId,
+    },
+    /// A precondition only: the space has a key of the agent until the end of the commit. Fails with `LeftSpace`.
+    Holds {
+        /// The orbit that reported it.
+        agent: AgentId,
+        /// The space.
         space: SpaceId,
     },
 }
@@ -72,8 +79,8 @@ impl From<DiskKeyWrite> for Write {
 reads! {
     /// Reads of disk keys.
     pub trait DiskKeyStore {
-        /// Selects the disk key of an agent.
-        async fn disk_key(&self, agent: &AgentId) -> Result<Option<DiskKey>, StoreError>;
+        /// Selects the disk key of an agent that was reported in a space, or handed over to it.
+        async fn disk_key(&self, agent: &AgentId, space: &SpaceId) -> Result<Option<DiskKey>, StoreError>;
         /// Selects at most `limit` agents after one that have yet to be told, now or later, to ask for the passphrase.
         async fn disk_escrows_due(&self, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>, StoreError>;
     }

@@ -13,7 +13,13 @@ async fn begun(store: &impl Store) {
 }
 
 async fn stored(store: &impl Store) -> Option<DiskKey> {
-    store.disk_key(&agent_id("a")).await.unwrap()
+    let record = store.agent(&agent_id("a")).await.unwrap();
+    let space = record.map_or_else(SpaceId::default, |record| record.space);
+    stored_in(store, &space).await
+}
+
+async fn stored_in(store: &impl Store, space: &SpaceId) -> Option<DiskKey> {
+    store.disk_key(&agent_id("a"), space).await.unwrap()
 }
 
 pub async fn fl64_an_error_keeps_the_key_and_a_key_clears_the_error(store: &impl Store) {
@@ -87,6 +93,14 @@ pub async fn a_disk_key_does_not_follow_its_agent_to_another_space(store: &impl 
     commit(store, vec![update(&same, &moved)]).await;
     assert_eq!(stored(store).await, None);
     assert_eq!(store.disk_escrows_due(None, 9).await.unwrap(), []);
+    let kept = async || stored_in(store, &SpaceId::default()).await.and_then(|key| key.sealed);
+    assert_eq!(kept().await, Some(vec![1]), "the space to which it was reported keeps it");
+    let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![2], now: at(6) };
+    commit(store, vec![put.into()]).await;
+    assert_eq!((stored(store).await.and_then(|key| key.sealed), kept().await), (Some(vec![2]), Some(vec![1])));
+    commit(store, vec![AgentWrite::Delete { id: agent_id("a"), now: at(8) }.into()]).await;
+    assert_eq!(stored_in(store, &SpaceId::trusted("other")).await, None);
+    assert_eq!(kept().await, Some(vec![1]), "also when the other space deletes the host");
 }
 
 pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl Store) {
@@ -105,6 +119,15 @@ pub async fn a_disk_key_that_is_handed_over_follows_its_agent_once(store: &impl 
     let key = move_to("other", true).await.unwrap();
     assert_eq!((key.sealed, key.escrow), (Some(vec![1]), None));
     assert_eq!(move_to("third", false).await, None);
+    let put = DiskKeyWrite::Put { agent: agent_id("a"), sealed: vec![3], now: at(6) };
+    commit(store, vec![put.into()]).await;
+    let key = move_to("other", true).await.unwrap();
+    assert_eq!(key.sealed, Some(vec![3]), "in place of the older one");
+    let holds = |space: &str| -> Vec<Write> {
+        vec![DiskKeyWrite::Holds { agent: agent_id("a"), space: SpaceId::trusted(space) }.into()]
+    };
+    commit(store, holds("other")).await;
+    assert!(matches!(refused(store, holds("third")).await, Precondition::LeftSpace(_)), "it was handed over");
 }
 
 pub async fn a_commit_that_expects_a_disk_key_or_none_is_refused_otherwise(store: &impl Store) {

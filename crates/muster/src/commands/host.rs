@@ -248,7 +248,16 @@ const DISK_KEY_STATUS: &[Column<DiskKeyStatus>] = &[
 
 impl DiskKeyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let (host, format) = (find(client, &self.host).await?, self.output.output);
+        let format = self.output.output;
+        let host = match find(client, &self.host).await {
+            Ok(host) => host,
+            // The key of a host that has enrolled in another space stays here, and is found by the hardware UUID.
+            Err(error) if !self.request => match client.disk_key_status(&self.host).await {
+                Ok(_) => Host { id: self.host.clone(), ..Host::default() },
+                Err(_) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
         if self.request {
             client.escrow_disk_key(&host.id).await?;
             return print_line(format!(

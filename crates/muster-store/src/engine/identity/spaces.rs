@@ -9,7 +9,7 @@ use super::lock;
 use crate::engine::error::Failure;
 use crate::engine::row::{Columns, Result, all, any, first, run};
 use crate::engine::session::{Connection, Row, Rule, params};
-use crate::engine::{carves, host_runs, installers, scripts};
+use crate::engine::{carves, disk_keys, host_runs, installers, scripts};
 use crate::port::Precondition;
 use crate::sql::identity as sql;
 
@@ -62,6 +62,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     installers::delete_in(c, id)?;
     host_runs::delete_in::<ScriptWork>(c, id)?;
     host_runs::delete_in::<InstallWork>(c, id)?;
+    disk_keys::delete_in(c, id)?;
     for statement in [
         sql::DELETE_ROLLOUTS_IN,
         sql::DELETE_LIVE_QUERIES_IN,

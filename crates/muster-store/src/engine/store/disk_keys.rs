@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use muster_core::disk_key::DiskKey;
-use muster_core::id::AgentId;
+use muster_core::id::{AgentId, SpaceId};
 
 use super::SqlStore;
 use crate::engine::disk_keys;
@@ -10,9 +10,9 @@ use crate::port::{DiskKeyStore, StoreError};
 
 #[async_trait]
 impl DiskKeyStore for SqlStore {
-    async fn disk_key(&self, agent: &AgentId) -> Result<Option<DiskKey>, StoreError> {
-        let agent = agent.clone();
-        self.points.read(move |c| disk_keys::one(c, &agent)).await
+    async fn disk_key(&self, agent: &AgentId, space: &SpaceId) -> Result<Option<DiskKey>, StoreError> {
+        let (agent, space) = (agent.clone(), space.clone());
+        self.points.read(move |c| disk_keys::one(c, &agent, &space)).await
     }
 
     async fn disk_escrows_due(&self, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>, StoreError> {
