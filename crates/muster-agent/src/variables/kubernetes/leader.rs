@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::Cluster;
 use super::objects::Meta;
@@ -24,6 +25,8 @@ pub const PROVIDER: &str = "kubernetes_leaderelection";
 const AGAIN: Duration = Duration::from_secs(10);
 /// Maximum time for the release of the lease.
 const RELEASE: Duration = Duration::from_secs(3);
+/// Maximum time to wait for the response to a renewal that is in progress when the agent is stopped.
+const IN_PROGRESS: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -129,17 +132,9 @@ impl<'a> Candidate<'a> {
             let begun = Instant::now();
             // Measured from the last renewal: an agent whose requests hang is not the leader for longer than this.
             let deadline = renewed.unwrap_or(begun) + self.settings.leader_renewdeadline;
-            let mut round = std::pin::pin!(tokio::time::timeout_at(deadline, self.round()));
-            let round = tokio::select! {
-                biased;
-                _ = &mut *stopped => {
-                    // A renewal in progress is awaited: only its response contains the version of the lease that can be released.
-                    let end = Instant::now() + RELEASE;
-                    let _ = tokio::time::timeout_at(end, round).await;
-                    self.release(end).await;
-                    return Ended::Stopped;
-                }
-                round = &mut round => round,
+            let Some(round) = self.round_until(deadline, stopped).await else {
+                self.release().await;
+                return Ended::Stopped;
             };
             let fault = match round {
                 Ok(Ok(leads)) => {
@@ -163,7 +158,7 @@ impl<'a> Candidate<'a> {
             tokio::select! {
                 biased;
                 _ = &mut *stopped => {
-                    self.release(Instant::now() + RELEASE).await;
+                    self.release().await;
                     return Ended::Stopped;
                 }
                 () = tokio::time::sleep_until(self.next_round(renewed)) => {}
@@ -175,6 +170,24 @@ impl<'a> Candidate<'a> {
     fn next_round(&self, renewed: Option<Instant>) -> Instant {
         let next = Instant::now() + self.settings.leader_retryperiod;
         renewed.map_or(next, |at| next.min(at + self.settings.leader_renewdeadline))
+    }
+
+    /// Runs a round until a time. `None` if the candidate is stopped meanwhile: a renewal in progress is awaited, because only its response
+    /// contains the version of the lease that can be released.
+    async fn round_until(
+        &mut self,
+        deadline: Instant,
+        stopped: &mut oneshot::Receiver<()>,
+    ) -> Option<Result<Result<bool, ApiError>, Elapsed>> {
+        let mut round = std::pin::pin!(tokio::time::timeout_at(deadline, self.round()));
+        tokio::select! {
+            biased;
+            _ = stopped => {
+                let _ = tokio::time::timeout(IN_PROGRESS, round).await;
+                None
+            }
+            round = &mut round => Some(round),
+        }
     }
 
     /// Looks at the lease, and renews or takes it. Returns whether this agent is the leader.
@@ -203,13 +216,13 @@ impl<'a> Candidate<'a> {
     }
 
     /// Releases the lease, so that another agent need not wait until it ends.
-    async fn release(&self, end: Instant) {
+    async fn release(&self) {
         let Some(Lease { metadata, spec }) = &self.held else { return };
         let mut lease = self.written(spec, Some(metadata));
         // As other clients release a lease: without a holder, and with the shortest valid duration.
         lease["spec"]["holderIdentity"] = "".into();
         lease["spec"]["leaseDurationSeconds"] = 1.into();
-        let outcome = tokio::time::timeout_at(end, self.write(Method::PUT, &self.lease, lease)).await;
+        let outcome = tokio::time::timeout(RELEASE, self.write(Method::PUT, &self.lease, lease)).await;
         match outcome {
             // A conflict: it has another holder, or this agent takes part anew and has renewed it.
             Ok(Ok(released)) => tracing::info!(released = released.is_some(), "no longer the leader"),
