@@ -229,7 +229,7 @@ async fn a_caller_with_a_limited_scope_installs_on_its_hosts_and_sees_its_own_ru
     assert_eq!(own.targets, 1);
     let listed = installs.list(&caller).await.unwrap();
     assert_eq!(listed.iter().map(|run| &run.id).collect::<Vec<_>>(), [&own.id]);
-    let of_host = installs.of_host(&caller, &HostId::trusted("host-a")).await.unwrap();
+    let of_host = installs.of_host(&caller, &HostId::trusted("host-a"), 9).await.unwrap();
     assert_eq!(of_host.len(), 1, "without the run of the other caller");
     let seen = installs.find(&caller, own.id.as_str()).await.unwrap();
     assert_eq!(installs.stop(&caller, &seen).await.unwrap().state(api.now()), "stopped");

@@ -129,8 +129,8 @@ async fn a_caller_with_a_limited_scope_runs_scripts_on_its_hosts_and_sees_its_ow
     assert_eq!(listed.iter().map(|run| &run.id).collect::<Vec<_>>(), [&own.id]);
     assert!(scripts.list(&with(PrivilegeName::QueriesRun)).await.is_err(), "queries are no scripts");
     let found = scripts.find(&caller, own.id.as_str()).await.unwrap();
-    assert_eq!(found.run().script, "", "it may be a saved one");
-    assert_eq!(scripts.shown(&caller, own).unwrap().script, "");
+    assert_eq!(found.run().work.script, "", "it may be a saved one");
+    assert_eq!(scripts.shown(&caller, own).unwrap().work.script, "");
     assert_eq!(scripts.stop(&caller, &found).await.unwrap().state(api.now()), "stopped");
     // With `scripts.read` of the space, it sees the run on the hosts of others, and must not stop it.
     let reading = Entitlement {
