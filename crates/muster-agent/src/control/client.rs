@@ -67,6 +67,12 @@ pub async fn send(
     }
 }
 
+/// Returns the process that listens on the socket, as the system knows it.
+pub async fn peer(socket: &Utf8Path) -> Option<tokio::net::unix::UCred> {
+    let address = Address::of(socket).ok()?;
+    UnixStream::connect(address.path()).await.ok()?.peer_cred().ok()
+}
+
 async fn exchange(
     stream: UnixStream,
     method: Method,

@@ -117,6 +117,7 @@ impl Coordinator {
                 fallback: None,
                 signing_key: None,
                 previous_signing_key: None,
+                uninstall_token_hash: None,
                 tags: item.tags,
                 enrolled_at: item.enrolled_at,
                 replace_token: wish.replace_token.map(Secret::new),

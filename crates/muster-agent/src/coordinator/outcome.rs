@@ -17,6 +17,7 @@ use crate::fleet::CallError;
 use crate::fleet::check_in::Reply;
 use crate::net::TransportError;
 use crate::policy::{self, Accepted};
+use crate::protection::Protection;
 use crate::state::{Action, Enrollment, PendingAck, Phase, State};
 
 /// Maximum attempts to deliver the last ack of an unenrolled agent.
@@ -258,6 +259,7 @@ impl Coordinator {
         (self.upgrading, self.migrating) = (None, None);
         // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
+        self.save_enrollment(Enrollment { uninstall_token_hash: None, ..self.enrollment.clone() });
         self.components.clear(&self.deps);
     }
 
@@ -362,7 +364,7 @@ impl Coordinator {
         self.save_enrollment(next);
     }
 
-    /// Stores the signing key of a policy, and tries its route.
+    /// Stores the signing key and the protection of a policy, and tries its route.
     fn pin(
         &mut self,
         signing_key: Option<String>,
@@ -371,6 +373,8 @@ impl Coordinator {
     ) {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
+        let policy = self.state.policy.as_ref();
+        next.uninstall_token_hash = policy.and_then(|stored| Protection::of(&stored.policy).encoded());
         self.use_route(route, before);
         self.save_enrollment(next);
     }
@@ -378,6 +382,8 @@ impl Coordinator {
     /// Tries the route of the policy in effect, or keeps the stored one. `before` is what was in effect previously.
     fn use_route(&mut self, route: Result<Option<Route>, String>, before: Option<(String, i64)>) {
         match route {
+            // Without check-ins, a trial would never end.
+            Ok(Some(_)) if self.state.migration.is_some() => {}
             Ok(Some(route)) => self.try_route(route, before),
             Ok(None) => {
                 // This policy returns to the stored route, while that of the previous policy is on trial.

@@ -96,6 +96,7 @@ impl Joining<'_> {
             fallback: None,
             signing_key: None,
             previous_signing_key: None,
+            uninstall_token_hash: None,
             tags: item.tags.clone(),
             enrolled_at: item.enrolled_at.clone(),
             replace_token: Some(replace_token),

@@ -1,7 +1,7 @@
 //! The account of an unprivileged agent, and the ownership of its files.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::lchown;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::{Gid, Group, Uid, User};
@@ -98,18 +98,41 @@ pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountErro
             (user.uid, group.gid)
         }
     };
-    chown(layout.base(), uid, gid)?;
-    // The data of the server on this host is elsewhere, so that it survives an uninstallation.
-    if let Ok(Some(server)) = LocalServer::load(layout)
-        && server.data_dir.symlink_metadata().is_ok()
-    {
-        chown(&server.data_dir, uid, gid)?;
+    // Before the files change hands: their owners tell who has written them.
+    let data = server_data(layout);
+    let root = (Uid::from_raw(0), Gid::from_raw(0));
+    // Nobody but root may write to a directory while its entries change hands, or somebody could exchange one for a link in
+    // the meantime.
+    for tree in std::iter::once(layout.base()).chain(data.as_deref()) {
+        chown(tree, root.0, root.1)?;
     }
     let mode = if account.is_some() { 0o750 } else { 0o700 };
     for path in shared_with_group(layout)? {
-        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        chmod(&path, mode)?;
+    }
+    if !uid.is_root() {
+        for tree in std::iter::once(layout.base()).chain(data.as_deref()) {
+            chown(tree, uid, gid)?;
+        }
     }
     Ok(())
+}
+
+/// Returns the data directory of the server on this host, which is outside of the base path, so that it survives an
+/// uninstallation. A record that an unprivileged agent could have written leads only to its own files.
+fn server_data(layout: &Layout) -> Option<Utf8PathBuf> {
+    let owner = |path: &Utf8Path| path.symlink_metadata().ok().map(|found| found.uid());
+    let server = LocalServer::load(layout).ok()??;
+    let (record, data) = (owner(&layout.local_server())?, owner(&server.data_dir)?);
+    (record == 0 || record == data).then_some(server.data_dir)
+}
+
+/// Changes the mode of a file or directory. Links are not followed.
+fn chmod(path: &Utf8Path, mode: u32) -> std::io::Result<()> {
+    // Without waiting for the other end of a pipe.
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
 /// Returns what the group needs for `muster-agent status`: the program, and the way to it and to the socket.
@@ -125,8 +148,7 @@ fn shared_with_group(layout: &Layout) -> std::io::Result<Vec<Utf8PathBuf>> {
 /// Changes the owner of a tree. Links are changed themselves, and never followed.
 fn chown(path: &Utf8Path, uid: Uid, gid: Gid) -> std::io::Result<()> {
     let own = || lchown(path, Some(uid.as_raw()), Some(gid.as_raw()));
-    // Nobody but root may write to a directory while its entries change hands, or somebody could exchange one for a
-    // link in the meantime.
+    // A directory is root's as long as its entries change hands.
     if uid.is_root() {
         own()?;
     }
@@ -182,6 +204,21 @@ mod tests {
         );
         own(&layout, None).unwrap();
         assert_eq!(owned(), before);
+        // A record of the service user does not lead to files of others, and a link of it to no directory.
+        let server = directory.path().join("victim");
+        fs_err::create_dir(&server).unwrap();
+        let record =
+            serde_json::json!({"version": 1, "data_dir": server, "host": "127.0.0.1", "port": 1, "local_port": 2});
+        fs_err::write(layout.local_server(), record.to_string()).unwrap();
+        std::os::unix::fs::chown(layout.local_server(), Some(user), Some(group)).unwrap();
+        assert!(LocalServer::load(&layout).unwrap().is_some());
+        assert_eq!(server_data(&layout), None);
+        std::os::unix::fs::chown(layout.local_server(), Some(0), Some(0)).unwrap();
+        assert!(server_data(&layout).is_some(), "root has written it");
+        std::os::unix::fs::symlink(&server, directory.path().join("link")).unwrap();
+        let mode = fs_err::metadata(&server).unwrap().mode();
+        assert!(chmod(&layout.base().join("link"), 0o700).is_err());
+        assert_eq!(fs_err::metadata(&server).unwrap().mode(), mode);
         assert_eq!(fs_err::read_to_string(work.join("registry")).unwrap(), "positions");
     }
 }

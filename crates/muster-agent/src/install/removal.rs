@@ -1,6 +1,7 @@
 //! Removes an installation, complete or not: after `uninstall`, and after an `install` that failed.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -12,7 +13,6 @@ use super::account::{self, AccountError};
 use super::service::{STOP_LIMIT, Service, ServiceError};
 use super::{Installation, Manager};
 use crate::control::client;
-use crate::coordinator::report::Snapshot;
 use crate::homes;
 use crate::paths::Layout;
 use crate::state::atomic;
@@ -78,14 +78,12 @@ pub fn is_running(layout: &Layout) -> bool {
 
 /// Sends SIGTERM to a daemon that was started by hand. Returns whether it was found.
 async fn terminate(layout: &Layout) -> bool {
-    let status = client::call::<Snapshot>(&layout.socket(), http::Method::GET, "/v1/status", ANSWER).await;
-    // Only the process that holds the lock answers on this socket, so that the number cannot be of another process.
-    match status {
-        Ok(Some(snapshot)) => {
-            i32::try_from(snapshot.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok())
-        }
-        _ => false,
-    }
+    // The system tells who listens. A process of an unprivileged agent could name any other process of the host.
+    let Ok(Some(peer)) = tokio::time::timeout(ANSWER, client::peer(&layout.socket())).await else { return false };
+    let Some(pid) = peer.pid() else { return false };
+    // The listener may have ended, and its number may be that of another process.
+    let owner = fs_err::metadata(format!("/proc/{pid}")).map(|found| found.uid());
+    owner.is_ok_and(|owner| owner == peer.uid()) && kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok()
 }
 
 /// Removes the service, the command, the files and the account. The daemon must be stopped. Parts that do not exist are

@@ -149,6 +149,10 @@ pub struct Enrollment {
     /// Public key (base64 of DER) that signs policies and actions, pinned at first use.
     #[serde(default)]
     pub signing_key: Option<String>,
+    /// Hash of the uninstall token of the policy in effect (base64), if that protects the agent. It protects the agent also
+    /// if the state with the policy is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uninstall_token_hash: Option<String>,
     /// The key that was pinned before `signing_key`, and signed the policy that introduced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_signing_key: Option<String>,

@@ -540,6 +540,7 @@ fn enrollment() -> Enrollment {
         fallback: None,
         signing_key: None,
         previous_signing_key: None,
+        uninstall_token_hash: None,
         tags: Vec::new(),
         enrolled_at: String::new(),
         replace_token: None,
