@@ -1,5 +1,6 @@
 //! Commits: all or none, side by side, the change log and the audit log.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_like::join_all;
@@ -93,10 +94,16 @@ pub async fn commits_side_by_side_do_not_spoil_each_other(store: &impl Store) {
         store.commit(vec![audit(n), changed(&id), insert(&bare_agent(&id)), create(&action(&format!("x{n}")), &[&id])])
     });
     let results = join_all(jobs).await;
+    let changes: HashMap<i64, Option<Change>> = store.changes_since(0, 1000).await.unwrap().into_iter().collect();
     let mut seqs = Vec::new();
     for (n, result) in results.into_iter().enumerate() {
         assert_eq!(result.is_ok(), n % 3 != 0, "{n}: {result:?}");
-        seqs.extend(result.unwrap_or_default().action_seqs);
+        let committed = result.unwrap_or_default();
+        if let Some(change) = committed.last_change {
+            assert_eq!(changes[&change], Some(Change::Setting(format!("a{n}"))), "its own change");
+        }
+        assert_eq!(committed.last_change.is_some(), n % 3 != 0);
+        seqs.extend(committed.action_seqs);
     }
     let (count, ids) = (seqs.len(), store.agent_ids(&Default::default(), None, 1000).await.unwrap());
     seqs.sort_unstable();
@@ -118,8 +125,9 @@ pub async fn the_change_log_keeps_order_and_subjects(store: &impl Store) {
         Change::Setting("s".into()),
     ];
     commit(store, changes[..2].iter().cloned().map(Write::Changed).collect()).await;
-    commit(store, changes[2..].iter().cloned().map(Write::Changed).collect()).await;
+    let committed = commit(store, changes[2..].iter().cloned().map(Write::Changed).collect()).await;
     let rows = store.changes_since(0, 100).await.unwrap();
+    assert_eq!(committed.last_change, Some(rows[6].0));
     assert_eq!(rows.iter().map(|(_, change)| change.clone().unwrap()).collect::<Vec<_>>(), changes);
     assert!(rows.is_sorted_by(|a, b| a.0 < b.0));
     let rest = store.changes_since(rows[1].0, 2).await.unwrap();
