@@ -1,16 +1,26 @@
 //! `muster-agent status`.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use muster_core::time::Clock as _;
+use tokio::time::Instant;
 
+use crate::clock::SystemClock;
 use crate::control::client;
 use crate::coordinator::report::{AgentState, Snapshot};
 use crate::exit::{self, Failure};
 use crate::paths::Layout;
+use crate::standalone::is_standalone;
 use crate::state::disk::DiskStore;
 use crate::state::{Phase, Store};
+
+/// Time for a daemon that ends to start again, as after an upgrade.
+const RESTART: Duration = Duration::from_secs(30);
+/// Interval between looks for it.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +28,9 @@ pub struct Args {
     /// Output format
     #[arg(long, short, value_enum, default_value_t = Output::Human)]
     output: Output,
+    /// Print the status again whenever it changes, until the command is interrupted; with `--output json`, one status per line
+    #[arg(long, short)]
+    watch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,6 +41,9 @@ enum Output {
 
 /// Prints the status of the daemon. The exit code is 0 only if the agent is healthy.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    if args.watch {
+        return watch(layout, args.output).await;
+    }
     let asked = client::call(&layout.socket(), http::Method::GET, "/v1/status", Duration::from_secs(30)).await?;
     let Some(snapshot): Option<Snapshot> = asked else { return Err(no_daemon(layout)) };
     match args.output {
@@ -37,13 +53,41 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     Ok(code(snapshot.state))
 }
 
+/// Prints the status whenever it changes. Continues when the daemon restarts, and fails when it has ended.
+async fn watch(layout: &Layout, output: Output) -> Result<u8, Failure> {
+    let mut deadline = Instant::now();
+    loop {
+        let Some(mut states) = client::watch(&layout.socket()).await? else {
+            if Instant::now() >= deadline {
+                return Err(no_daemon(layout));
+            }
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        while let Some(snapshot) = states.next().await? {
+            let text = match output {
+                Output::Human => format!("{}\n{}\n", SystemClock.now().to_rfc3339_seconds(), human(&snapshot)),
+                Output::Json => format!("{}\n", serde_json::to_string(&snapshot).unwrap_or_default()),
+            };
+            let mut out = std::io::stdout().lock();
+            // Whoever reads the output has seen enough.
+            if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+                return Ok(exit::DONE);
+            }
+        }
+        deadline = Instant::now() + RESTART;
+        // A daemon that is ending closes the stream before the socket.
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 fn code(state: AgentState) -> u8 {
     match state {
         AgentState::Healthy => exit::DONE,
         AgentState::Starting => exit::STARTING,
         AgentState::Degraded => exit::DEGRADED,
         AgentState::Failed => exit::AGENT_FAILED,
-        AgentState::Stopping | AgentState::Upgrading => exit::FAILED,
+        AgentState::Stopping | AgentState::Upgrading | AgentState::Stopped => exit::FAILED,
     }
 }
 
@@ -55,12 +99,20 @@ pub fn no_daemon(layout: &Layout) -> Failure {
     match store.enrollment() {
         Err(error) => error.into(),
         Ok(None) if unenrolled => Failure::new(exit::NOT_ENROLLED, "this agent was unenrolled"),
+        Ok(None) if is_standalone(layout, &store) => {
+            Failure::new(exit::NO_DAEMON, "the daemon of the standalone agent is not running")
+                .hint(start_by_hand(layout))
+        }
         Ok(None) => Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())),
         Ok(Some(enrollment)) => {
             Failure::new(exit::NO_DAEMON, format!("the daemon of agent {} is not running", enrollment.agent_id))
-                .hint(format!("to start it: muster-agent run --base-path {}", layout.base()))
+                .hint(start_by_hand(layout))
         }
     }
+}
+
+fn start_by_hand(layout: &Layout) -> String {
+    format!("to start it: muster-agent run --base-path {}", layout.base())
 }
 
 fn human(snapshot: &Snapshot) -> String {

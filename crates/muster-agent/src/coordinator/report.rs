@@ -23,6 +23,8 @@ pub enum AgentState {
     Stopping,
     /// Being replaced by another version, until that starts.
     Upgrading,
+    /// Not wanted: the fleet of a standalone agent.
+    Stopped,
 }
 
 impl AgentState {
@@ -30,7 +32,7 @@ impl AgentState {
     pub fn wire(self) -> &'static str {
         match self {
             Self::Starting => "starting",
-            Self::Healthy | Self::Stopping | Self::Upgrading => "online",
+            Self::Healthy | Self::Stopping | Self::Upgrading | Self::Stopped => "online",
             Self::Degraded => "DEGRADED",
             Self::Failed => "error",
         }
@@ -45,6 +47,7 @@ impl AgentState {
             Self::Failed => "FAILED",
             Self::Stopping => "STOPPING",
             Self::Upgrading => "UPGRADING",
+            Self::Stopped => "STOPPED",
         }
     }
 }
@@ -138,7 +141,7 @@ fn causes(parts: &Parts<'_>) -> String {
 /// State of the connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetStatus {
-    /// `STARTING`, `HEALTHY`, `DEGRADED` or `FAILED`.
+    /// `STARTING`, `HEALTHY`, `DEGRADED` or `FAILED`; `STOPPED` for a standalone agent.
     pub state: AgentState,
     /// Description of the state.
     pub message: String,

@@ -212,7 +212,7 @@ async fn an_agent_that_was_not_installed_refuses_upgrades() {
     let acks = agent.server.acks();
     assert!(acks[0].error.as_deref().unwrap().contains("was not installed"), "{acks:?}");
     let (reply, refused) = oneshot::channel();
-    let request = muster_agent::upgrade::Request { version: "0.2.0".into(), ..Default::default() };
+    let request = muster_agent::upgrade::Request { version: "0.2.0".into(), is_forced: true, ..Default::default() };
     agent.commands.send(Command::Upgrade(request, reply)).await.unwrap();
     assert!(refused.await.unwrap().unwrap().contains("was not installed"));
 }
