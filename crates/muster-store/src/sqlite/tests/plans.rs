@@ -9,7 +9,7 @@ use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, Agent
 use crate::search::Fact;
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, idempotency,
-    installs, log, output_keys, policies, scripts, software,
+    installs, live_queries, log, output_keys, policies, scripts, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -43,6 +43,7 @@ fn reads_of_a_check_in_search_an_index() {
         agents::BY_ENROLLMENT_ID,
         agents::DOCUMENTS,
         agents::CREDENTIALS,
+        agents::COUNT_IN_SPACE,
         agents::HOST,
         agents::HOST_BY_MACHINE,
         agents::GROUP,
@@ -77,6 +78,9 @@ fn reads_of_a_check_in_search_an_index() {
         carves::STORED,
         carves::EXPIRED,
         disk_keys::ESCROW_DUE,
+        disk_keys::LEAVE,
+        disk_keys::ONE,
+        live_queries::LEAVE,
         scripts::FETCH,
         scripts::TAKE_RESULT,
         scripts::DUE,
