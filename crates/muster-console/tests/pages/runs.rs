@@ -113,7 +113,7 @@ async fn a_script_runs_after_a_review_that_states_script_and_hosts_and_each_host
     assert_eq!(pages.browse(Method::GET, &renewal, &renew, "").await.status, 204, "nothing has changed");
     let stored = pages.fleet.fleet.entry(&AgentId::trusted("b-1")).await.unwrap();
     let fetched = pages.fleet.fleet.scripts().fetch(&stored, run.rsplit('/').next().unwrap()).await.unwrap();
-    assert_eq!(fetched.script, "#!/bin/sh\necho hi\n", "shells do not run lines that end as on Windows");
+    assert_eq!(fetched.work.script, "#!/bin/sh\necho hi\n", "shells do not run lines that end as on Windows");
     let renewed = pages.browse(Method::GET, &renewal, &renew, "").await.html;
     assert!(renewed.contains("</span> running</span>"), "a host has fetched it: {renewed}");
     pages.report("b-1", &run, 0, &format!("{}the end\r\n", "first\n".repeat(1_000))).await;
