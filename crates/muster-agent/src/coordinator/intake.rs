@@ -185,12 +185,8 @@ mod tests {
         let policy = |name: &str| action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p", "name": name}}));
         let mut state = State::default();
         let digest = policy::digest(&policy::raw(&policy("bad")).unwrap());
-        state.rejected = Some(crate::state::Rejected {
-            action_id: "policy:p:1".into(),
-            digest,
-            reason: "no".into(),
-            fault: crate::state::Fault::Invalid,
-        });
+        state.rejected =
+            Some(Rejected { action_id: "policy:p:1".into(), digest, reason: "no".into(), fault: Fault::Invalid });
         assert!(take_in(&mut state, reply("", vec![policy("bad")]), &NONE, NOW).repeated);
         assert!(state.candidate.is_none());
         assert!(take_in(&mut state, reply("", vec![policy("good")]), &NONE, NOW).changed);

@@ -86,7 +86,10 @@ async fn ag7_a_file_with_an_error_keeps_the_previous_policy_and_is_reported() {
             "inputs: [{ id: a, type: process, command: xx }, { id: a, type: process, command: yy }]",
             "another input has the id",
         ),
-        ("inputs: [{ id: a, type: process, use_output: nowhere, command: xx }]", "nowhere"),
+        (
+            "outputs: { default: { type: file } }\ninputs: [{ id: a, type: process, use_output: nowhere, command: xx }]",
+            "nowhere",
+        ),
     ];
     for (policy, reason) in faults {
         alone.write(policy);
