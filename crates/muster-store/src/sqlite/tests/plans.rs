@@ -7,9 +7,10 @@ use rusqlite::Connection;
 use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
 use crate::search::Fact;
+use crate::sql::host_runs::{INSTALLS, SCRIPTS};
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, idempotency,
-    installs, log, output_keys, policies, scripts, software,
+    installers, log, output_keys, policies, scripts, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -77,19 +78,9 @@ fn reads_of_a_check_in_search_an_index() {
         carves::STORED,
         carves::EXPIRED,
         disk_keys::ESCROW_DUE,
-        scripts::FETCH,
-        scripts::TAKE_RESULT,
-        scripts::DUE,
-        scripts::GONE,
-        scripts::EXECUTIONS,
         scripts::CHANGE_SAVED,
-        installs::SENT,
-        installs::TAKE_RESULT,
-        installs::DUE,
-        installs::NEEDED,
-        installs::GONE,
-        installs::HOSTS,
-        installs::UNFINISHED,
+        installers::NEEDED,
+        installers::UNFINISHED,
         files::UPLOAD_FOR,
         files::UPLOADS_BEGUN_BEFORE,
         files::DELETE_CLOSED_UPLOAD,
@@ -117,7 +108,8 @@ fn reads_of_a_check_in_search_an_index() {
         output_keys::DELETE_OF_AGENT,
         output_keys::RETIRED_DUE_OF_AGENT,
     ];
-    for text in statements {
+    let of_runs = [SCRIPTS, INSTALLS].map(|sql| [sql.begin, sql.open, sql.take_result, sql.due, sql.gone, sql.hosts]);
+    for text in statements.into_iter().chain(of_runs.into_iter().flatten()) {
         check(&connection, text);
     }
 }
