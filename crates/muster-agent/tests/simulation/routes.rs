@@ -132,9 +132,9 @@ async fn ag110_a_stored_way_that_fails_is_left_for_the_previous_one() {
         let mut inner = agent.server.lock();
         let broken = "http://good:1".to_owned();
         if stuck {
-            drop(inner.stuck_proxies.insert(broken, None))
+            inner.stuck_proxies.insert(broken, None);
         } else {
-            drop(inner.broken_proxies.insert(broken, ""))
+            inner.broken_proxies.insert(broken, "");
         }
         drop(inner);
         agent.pass(MINUTE * 45).await;
