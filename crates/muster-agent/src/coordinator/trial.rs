@@ -110,9 +110,28 @@ impl Coordinator {
         self.trial.as_ref().map_or_else(|| self.client.transport(), |trial| trial.previous.clone())
     }
 
+    /// Tries the route of the policy in effect, or keeps the stored one. `before` is what was in effect previously.
+    pub(super) fn use_route(&mut self, route: Result<Option<Route>, String>, before: Option<(String, i64)>) {
+        match route {
+            // Without check-ins, a trial would never end.
+            Ok(Some(_)) if self.state.migration.is_some() => {}
+            Ok(Some(route)) => self.try_route(route, before),
+            Ok(None) => {
+                // This policy returns to the stored route, while that of the previous policy is on trial.
+                self.abandon_trial();
+                self.servers_message = None;
+            }
+            Err(why) => {
+                self.abandon_trial();
+                tracing::warn!(why);
+                self.servers_message = Some(why);
+            }
+        }
+    }
+
     /// Uses another route from the next check-in on. It is stored when the trial has succeeded, so that a crash ends it.
     /// `before` is the policy and revision that were in effect before the policy of this route.
-    pub(super) fn try_route(&mut self, route: Route, before: Option<(String, i64)>) {
+    fn try_route(&mut self, route: Route, before: Option<(String, i64)>) {
         self.begin_trial(route, before, false);
         self.servers_message = None;
     }
