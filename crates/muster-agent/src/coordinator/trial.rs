@@ -162,15 +162,18 @@ impl Coordinator {
         }
         // Once in this time: if it fails, too, the stored route is the one to wait for.
         self.silent_since = Some(Instant::now());
-        let trust = previous.overrides.clone().unwrap_or_default().applied_to(&self.enrollment.trust);
-        match (self.deps.connect)(&trust) {
+        let current = self.enrollment.overrides.clone().unwrap_or_default();
+        // Authorities that a policy has replaced must not be trusted again because somebody blocks the connection.
+        let overrides = previous.overrides.unwrap_or_default().verifying_like(&current);
+        match (self.deps.connect)(&overrides.applied_to(&self.enrollment.trust)) {
             Ok(transport) => {
                 let servers: Vec<Server> = previous.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
                 tracing::warn!(
                     servers = previous.servers.join(","),
                     "no response for a long time; trying the previous servers and connection settings"
                 );
-                self.begin_trial(Route { servers, overrides: previous.overrides, transport }, None, true);
+                let overrides = Some(overrides).filter(|overrides| *overrides != Overrides::default());
+                self.begin_trial(Route { servers, overrides, transport }, None, true);
             }
             Err(reason) => tracing::error!(reason, "the previous connection settings are unusable"),
         }
