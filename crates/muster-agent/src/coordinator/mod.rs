@@ -8,6 +8,7 @@
 //! Components have reconcilers of their own ([`crate::components`]). The loop hands them the wanted model, and never
 //! waits for them, so that nothing that a component does can delay a check-in.
 
+mod acks;
 pub mod actions;
 mod background;
 pub mod intake;
@@ -77,9 +78,6 @@ use watch::Watchers;
 const FIRST_CHECK_IN: Duration = Duration::from_millis(50);
 /// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
-/// Maximum time for which a check-in waits for the delivery of acks. Usually it takes milliseconds, and spares the server
-/// from delivering the same actions again.
-const ACKS_FIRST: Duration = Duration::from_secs(3);
 /// Interval at which a check-in that reports a roll-back is examined.
 const EXAMINE: Duration = Duration::from_millis(500);
 /// Interval at which the state is compared while somebody watches it.
@@ -396,11 +394,6 @@ impl Coordinator {
             () = variables.changed() => Event::VariablesChanged,
             () = tokio::time::sleep_until(wake) => Event::Tick,
         }
-    }
-
-    /// Returns when check-ins stop waiting for the delivery of acks in progress.
-    fn acks_late_at(&self) -> Option<Instant> {
-        self.acks.is_some().then(|| self.acks_begun + ACKS_FIRST)
     }
 
     /// Returns when the next step becomes due without an event.

@@ -6,7 +6,6 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use muster_core::error_chain::chain;
-use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
 use super::recovery::Recovery;
@@ -20,8 +19,6 @@ use crate::policy::{self, Accepted};
 use crate::protection::Protection;
 use crate::state::{Action, Enrollment, PendingAck, Phase, State};
 
-/// Maximum attempts to deliver the last ack of an unenrolled agent.
-const LAST_ACK_ATTEMPTS: u32 = 10;
 /// Maximum random addition to the delay after a poll was cut. A load balancer that restarts cuts all polls at the same
 /// time.
 const SPREAD_AFTER_CUT: Duration = Duration::from_secs(10);
@@ -271,51 +268,6 @@ impl Coordinator {
         self.components.clear(&self.deps);
     }
 
-    fn acknowledged(&mut self, sent: &[PendingAck], items: &[AckItem]) {
-        self.ack_backoff.reset();
-        self.acks_fault = None;
-        let attempts = self.deps.settings.ack.attempts;
-        for (place, ack) in sent.iter().enumerate() {
-            // An item that is missing from the response counts as an error of the server, and is retried.
-            let status = items.get(place).map_or(500, |item| item.status);
-            let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
-                continue;
-            };
-            // The ack was replaced by a newer one for the same action, which is still pending.
-            if kept.timestamp != ack.timestamp {
-                continue;
-            }
-            kept.refusals += 1;
-            let given_up = kept.refusals >= attempts;
-            // An ack that was rejected with 400 cannot succeed later.
-            if status <= 400 || given_up {
-                if status >= 400 {
-                    tracing::error!(action = ack.action_id, status, "ack rejected by the server; dropping it");
-                }
-                self.state.outbox.retain(|kept| kept.action_id != ack.action_id);
-            }
-        }
-        if !self.state.outbox.is_empty() {
-            self.next_acks = Instant::now() + self.ack_backoff.next(&*self.deps.entropy);
-        }
-        self.persist();
-    }
-
-    fn acks_failed(&mut self, error: &CallError) {
-        let wait = self.ack_backoff.next(&*self.deps.entropy);
-        tracing::warn!(error = %chain(error), ?wait, "failed to deliver acks");
-        self.next_acks = Instant::now() + wait;
-        self.acks_fault = Some(chain(error).to_string());
-        let revoked_key = matches!(error, CallError::Refused { .. });
-        // Programs and policy have been removed. If the key is revoked or the server does not respond, do not wait for
-        // this ack.
-        let leaves = self.state.phase == Phase::Unenrolling || self.state.migration.is_some();
-        if leaves && (revoked_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
-            self.state.outbox.clear();
-            self.persist();
-        }
-    }
-
     fn background_done(&mut self, done: Result<(Id, Finished), JoinError>) {
         let (task, finished) = match done {
             Ok((task, finished)) => (task, Some(finished)),
@@ -385,25 +337,6 @@ impl Coordinator {
         next.uninstall_token_hash = policy.and_then(|stored| Protection::of(&stored.policy).encoded());
         self.use_route(route, before);
         self.save_enrollment(next);
-    }
-
-    /// Tries the route of the policy in effect, or keeps the stored one. `before` is what was in effect previously.
-    fn use_route(&mut self, route: Result<Option<Route>, String>, before: Option<(String, i64)>) {
-        match route {
-            // Without check-ins, a trial would never end.
-            Ok(Some(_)) if self.state.migration.is_some() => {}
-            Ok(Some(route)) => self.try_route(route, before),
-            Ok(None) => {
-                // This policy returns to the stored route, while that of the previous policy is on trial.
-                self.abandon_trial();
-                self.servers_message = None;
-            }
-            Err(why) => {
-                self.abandon_trial();
-                tracing::warn!(why);
-                self.servers_message = Some(why);
-            }
-        }
     }
 
     pub(super) fn save_enrollment(&mut self, next: Enrollment) {

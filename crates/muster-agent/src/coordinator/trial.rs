@@ -110,9 +110,28 @@ impl Coordinator {
         self.trial.as_ref().map_or_else(|| self.client.transport(), |trial| trial.previous.clone())
     }
 
+    /// Tries the route of the policy in effect, or keeps the stored one. `before` is what was in effect previously.
+    pub(super) fn use_route(&mut self, route: Result<Option<Route>, String>, before: Option<(String, i64)>) {
+        match route {
+            // Without check-ins, a trial would never end.
+            Ok(Some(_)) if self.state.migration.is_some() => {}
+            Ok(Some(route)) => self.try_route(route, before),
+            Ok(None) => {
+                // This policy returns to the stored route, while that of the previous policy is on trial.
+                self.abandon_trial();
+                self.servers_message = None;
+            }
+            Err(why) => {
+                self.abandon_trial();
+                tracing::warn!(why);
+                self.servers_message = Some(why);
+            }
+        }
+    }
+
     /// Uses another route from the next check-in on. It is stored when the trial has succeeded, so that a crash ends it.
     /// `before` is the policy and revision that were in effect before the policy of this route.
-    pub(super) fn try_route(&mut self, route: Route, before: Option<(String, i64)>) {
+    fn try_route(&mut self, route: Route, before: Option<(String, i64)>) {
         self.begin_trial(route, before, false);
         self.servers_message = None;
     }
@@ -143,15 +162,18 @@ impl Coordinator {
         }
         // Once in this time: if it fails, too, the stored route is the one to wait for.
         self.silent_since = Some(Instant::now());
-        let trust = previous.overrides.clone().unwrap_or_default().applied_to(&self.enrollment.trust);
-        match (self.deps.connect)(&trust) {
+        let current = self.enrollment.overrides.clone().unwrap_or_default();
+        // Authorities that a policy has replaced must not be trusted again because somebody blocks the connection.
+        let overrides = previous.overrides.unwrap_or_default().verifying_like(&current);
+        match (self.deps.connect)(&overrides.applied_to(&self.enrollment.trust)) {
             Ok(transport) => {
                 let servers: Vec<Server> = previous.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
                 tracing::warn!(
                     servers = previous.servers.join(","),
                     "no response for a long time; trying the previous servers and connection settings"
                 );
-                self.begin_trial(Route { servers, overrides: previous.overrides, transport }, None, true);
+                let overrides = Some(overrides).filter(|overrides| *overrides != Overrides::default());
+                self.begin_trial(Route { servers, overrides, transport }, None, true);
             }
             Err(reason) => tracing::error!(reason, "the previous connection settings are unusable"),
         }

@@ -169,14 +169,6 @@ impl Coordinator {
         self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }
 
-    /// Returns what is wrong with the delivery of acks.
-    fn acks_message(&self) -> Option<String> {
-        if self.acks_late_at().is_some_and(|late| late <= Instant::now()) {
-            return Some("the server does not respond to acks".into());
-        }
-        self.acks_fault.as_ref().map(|fault| format!("acks cannot be delivered: {fault}"))
-    }
-
     pub(super) fn fleet_status(&self) -> FleetStatus {
         if let Some(status) = self.source.fleet_status() {
             return status;

@@ -107,6 +107,21 @@ pub enum ProxyChoice {
 }
 
 impl Overrides {
+    /// Returns whether the policy says how servers are verified.
+    fn verifies(&self) -> bool {
+        !self.certificate_authorities.is_empty() || !self.ca_sha256.is_empty()
+    }
+
+    /// Returns these changes with the authorities and fingerprints of another policy, if it has any.
+    #[must_use]
+    pub fn verifying_like(mut self, other: &Self) -> Self {
+        if other.verifies() {
+            self.certificate_authorities.clone_from(&other.certificate_authorities);
+            self.ca_sha256.clone_from(&other.ca_sha256);
+        }
+        self
+    }
+
     /// Returns `trust` with the changes of the policy.
     pub fn applied_to(&self, trust: &Trust) -> Trust {
         let mut trust = trust.clone();
@@ -115,7 +130,7 @@ impl Overrides {
             ProxyChoice::None => trust.proxy = None,
             ProxyChoice::Through(proxy) => trust.proxy = Some(proxy.clone()),
         }
-        if !self.certificate_authorities.is_empty() || !self.ca_sha256.is_empty() {
+        if self.verifies() {
             trust.certificate_authorities.clone_from(&self.certificate_authorities);
             trust.ca_sha256.clone_from(&self.ca_sha256);
         }
@@ -203,5 +218,20 @@ impl Enrollment {
     /// Returns how to reach and verify the servers, with the changes of the policy.
     pub fn trust_in_effect(&self) -> Trust {
         self.overrides.as_ref().map_or_else(|| self.trust.clone(), |overrides| overrides.applied_to(&self.trust))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_previous_route_does_not_bring_back_authorities_that_were_replaced() {
+        let old = Overrides { certificate_authorities: vec!["old".into()], ..Overrides::default() };
+        let new = Overrides { ca_sha256: vec!["new".into()], proxy: ProxyChoice::None, ..Overrides::default() };
+        let mixed = old.clone().verifying_like(&new);
+        assert_eq!((mixed.certificate_authorities.len(), &mixed.ca_sha256), (0, &new.ca_sha256));
+        assert_eq!(mixed.proxy, ProxyChoice::AsEnrolled);
+        assert_eq!(old.clone().verifying_like(&Overrides::default()), old);
     }
 }
