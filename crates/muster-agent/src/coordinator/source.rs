@@ -72,6 +72,11 @@ impl Source {
         }
     }
 
+    /// Returns whether somebody receives the reports of check-ins.
+    pub(super) fn takes_reports(&self) -> bool {
+        matches!(self, Self::Fleet(_))
+    }
+
     /// Returns the state of the fleet if it does not depend on check-ins.
     pub(super) fn fleet_status(&self) -> Option<FleetStatus> {
         let Self::File(policy) = self else { return None };

@@ -78,6 +78,10 @@ impl Coordinator {
                 self.report_upgrade(&record, Stage::Rollback, metadata);
                 self.persist();
                 self.finish_if_stored();
+                // This state is for a server, and would otherwise stay.
+                if !self.source.takes_reports() {
+                    self.rollback_reported();
+                }
             }
         }
     }
