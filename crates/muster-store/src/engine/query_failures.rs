@@ -58,7 +58,7 @@ pub(super) fn counts(
     })
 }
 
-/// Deletes failures that ended before a time.
-pub(super) fn prune(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
-    run(connection, sql::PRUNE, params![before.as_micros(), limit]).map(|rows| rows as u64)
+/// Deletes failures that have ended by a time.
+pub(super) fn prune(connection: &Connection, now: Timestamp, limit: u32) -> Result<u64> {
+    run(connection, sql::PRUNE, params![now.as_micros(), limit]).map(|rows| rows as u64)
 }

@@ -39,7 +39,7 @@ reads! {
             names: &[String],
             now: Timestamp,
         ) -> Result<Vec<FailureCount>, StoreError>;
-        /// Deletes at most `limit` failures that ended before a time. Returns their number.
-        async fn query_failures_prune(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+        /// Deletes at most `limit` failures that have ended by a time. Returns their number.
+        async fn query_failures_prune(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError>;
     }
 }

@@ -20,7 +20,7 @@ statements! {
     /// by `$3`.
     COUNTS = "SELECT name, count(*), count(error) FROM query_failures \
         WHERE space = $1 AND name IN (SELECT value FROM json_each($2)) AND (until IS NULL OR until > $3) GROUP BY name";
-    /// Deletes failures that ended before a time.
+    /// Deletes failures that have ended by a time.
     PRUNE = "DELETE FROM query_failures WHERE (agent_id, name) IN \
-        (SELECT agent_id, name FROM query_failures WHERE until < $1 LIMIT $2)";
+        (SELECT agent_id, name FROM query_failures WHERE until <= $1 LIMIT $2)";
 }

@@ -34,9 +34,9 @@ impl QueryFailureStore for SqlStore {
         self.lists.read(move |c| query_failures::counts(c, &space, &names, now)).await
     }
 
-    async fn query_failures_prune(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    async fn query_failures_prune(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let prune = move |c: &Connection| -> Result<Done, Failure> {
-            Ok(Done { removed: query_failures::prune(c, before, limit)?, ..Done::default() })
+            Ok(Done { removed: query_failures::prune(c, now, limit)?, ..Done::default() })
         };
         Ok(self.writer.task(prune).await?.removed)
     }
