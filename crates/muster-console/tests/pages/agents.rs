@@ -213,7 +213,7 @@ async fn a_response_to_a_compromise_is_previewed_and_carried_out() {
     let events = pages.page(&cookie, "/agents/a-1/timeline?kind=event").await.html;
     assert!(events.contains("agent.unenrolled") && !events.contains("FORCE_UNENROLL"), "{events}");
     let overview = pages.page(&cookie, "/").await.html;
-    assert!(overview.contains("agent.unenrolled: host-a-1"), "{overview}");
+    assert!(overview.contains("Agent unenrolled: host-a-1"), "{overview}");
     assert!(!pages.page(&helpdesk, "/agents/a-1/timeline").await.html.contains("agent.respond"));
 }
 

@@ -21,7 +21,7 @@ async fn an_agent_without_a_visible_host_name_is_shown_by_its_id() {
         pages.post(&cookie, &format!("/agents/{id}/respond"), "").await;
     }
     let overview = pages.page(&cookie, "/").await.html;
-    assert!(overview.contains("agent.unenrolled: blank-1"), "{overview}");
+    assert!(overview.contains("Agent unenrolled: blank-1"), "{overview}");
     let action = pages.page(&cookie, "/actions").await.html;
     let action = action.split("href=\"/actions/").nth(1).unwrap().split('"').next().unwrap();
     let results = pages.page(&cookie, &format!("/actions/{action}")).await.html;

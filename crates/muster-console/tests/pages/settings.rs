@@ -415,7 +415,7 @@ async fn a_group_of_a_provider_gets_a_role_and_loses_it() {
     let change = "version=1&client_id=other&url=https%3A%2F%2Fm.example&new_users=create";
     assert_eq!(pages.post(&cookie, "/settings/providers/corp", change).await.status, 303);
     let conflict = pages.post(&cookie, "/settings/providers/corp", change).await;
-    assert!(conflict.status == 409 && conflict.html.contains("Somebody else has changed"), "{}", conflict.html);
+    assert!(conflict.status == 409 && conflict.html.contains("you have changed the provider"), "{}", conflict.html);
     assert!(conflict.html.contains("empty keeps the stored one"), "the secret was kept");
 
     let bound = pages.post(&cookie, "/settings/bindings", &format!("group={CANARY_FORM}&role=auditor")).await;
