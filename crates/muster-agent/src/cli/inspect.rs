@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::status;
 use crate::exit::{self, Failure};
 use crate::homes;
 use crate::install::Installation;
@@ -62,6 +63,9 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     let store = DiskStore::new(layout.clone());
     let (installation, enrollment) = (Installation::load(layout)?, store.enrollment()?);
     let state = store.state()?;
+    if installation.is_none() && enrollment.is_none() && !is_used(layout) {
+        return Err(status::no_daemon(layout));
+    }
     let account = installation.as_ref().and_then(|found| found.account.as_ref()).map(|account| account.user.clone());
     let service = installation.as_ref().map(|found| format!("{} ({})", found.service, found.manager.as_str()));
     Ok(Inspection {
@@ -80,6 +84,12 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         signing_key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
         enrollment_delayed: layout.delayed_enrollment().symlink_metadata().is_ok(),
     })
+}
+
+/// Returns whether an agent has left something here, or will enroll here.
+fn is_used(layout: &Layout) -> bool {
+    let kept = [layout.state(), layout.delayed_enrollment(), layout.local_server()];
+    kept.iter().any(|path| path.symlink_metadata().is_ok())
 }
 
 /// Returns the proxy in effect, without credentials. That of the policy precedes that of the enrollment.

@@ -21,8 +21,10 @@ use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
 use crate::install::definition;
 use crate::install::installation::INSTALLATION_VERSION;
+use crate::install::notifier::Notifier;
 use crate::install::removal::{self, Found};
 use crate::install::{Installation, Manager, account, program, steps};
+use crate::local_server::LocalServer;
 use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::version;
@@ -227,9 +229,14 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     let layout = job.layout.clone();
     let store = DiskStore::new(layout.clone());
     let former = enroll::former(&store, true)?;
+    // Refused before anything changes if it is not root's.
+    LocalServer::load(&layout)?;
     store.prepare()?;
     // Before every other step: whatever follows is found by `uninstall`.
     job.installation.save(&layout)?;
+    if let Err(error) = Notifier::take_over(&layout, &System).await {
+        eprintln!("Warning: the notices of an earlier uninstallation: {}", chain(&error));
+    }
     if job.installation.account.is_none() && (args.unprivileged || args.user.is_some() || args.group.is_some()) {
         let made = account::prepare(args.user.as_deref(), args.group.as_deref()).await;
         job.installation.account = Some(made.map_err(|error| failed("account", &error))?);
@@ -269,7 +276,7 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     if !enrolled && !args.delay_enroll {
         // Without a service manager, `enroll` prints how to start the agent.
         let also = if installation.manager == Manager::None { "" } else { " and start" };
-        return Ok(format!("{place}. To enroll{also} it: {} enroll --url URL", layout.link()));
+        return Ok(format!("{place}. To enroll{also} it: {} enroll --url URL --enrollment-token TOKEN", layout.link()));
     }
     if installation.manager == Manager::None {
         return Ok(format!("{place}, without a service manager. To start it: {run}"));

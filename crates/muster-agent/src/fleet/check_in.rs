@@ -27,6 +27,8 @@ pub struct Reply {
 }
 
 #[derive(Deserialize)]
+// Without the name of the type in error messages.
+#[serde(expecting = "a response to a check-in")]
 struct LooseReply {
     #[serde(default)]
     ack_token: Option<String>,

@@ -1,21 +1,23 @@
 //! The account of an unprivileged agent, and the ownership of its files.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::fs::lchown;
-
-use camino::{Utf8Path, Utf8PathBuf};
-use nix::unistd::{Gid, Group, Uid, User};
+use camino::Utf8PathBuf;
+use nix::unistd::{Group, User};
 
 use super::Account;
 use super::command::{self, CommandError};
+use super::ownership::{Owner, give, regroup, set_mode};
 use crate::homes;
 use crate::local_server::LocalServer;
 use crate::paths::Layout;
+use crate::state::StoreError;
 
 /// User and group that `install --unprivileged` creates.
 pub const USER: &str = "muster-agent";
 /// Group whose members may use `muster-agent status`.
 pub const GROUP: &str = "muster-agent";
+
+/// Records in the base path that stay root's, because commands of root act on them.
+const RECORDS: [&str; 2] = ["install.json", "server.json"];
 
 /// Why an account cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum AccountError {
     /// The owner of a file cannot be changed.
     #[error("cannot change the owner of files: {0}")]
     Owner(#[from] std::io::Error),
+    /// The record of the server on this host cannot be trusted.
+    #[error(transparent)]
+    Record(#[from] StoreError),
 }
 
 /// Returns the account, and creates the default one if it does not exist. Named users and groups must exist, because
@@ -89,25 +94,30 @@ pub async fn remove(account: &Account) -> Result<(), AccountError> {
 /// Gives all files of the base path to the account, or to root, so that nothing is accessible for other
 /// users (AG38), and the group of an unprivileged agent can reach the control socket (AG47).
 pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountError> {
-    let (uid, gid) = match account {
-        None => (Uid::from_raw(0), Gid::from_raw(0)),
+    // Before anything changes: only root's record says where the data of a server is.
+    let server = LocalServer::load(layout)?;
+    let owner = match account {
+        None => Owner::ROOT,
         Some(account) => {
             let user = User::from_name(&account.user)?.ok_or_else(|| AccountError::NoUser(account.user.clone()))?;
             let group =
                 Group::from_name(&account.group)?.ok_or_else(|| AccountError::NoGroup(account.group.clone()))?;
-            (user.uid, group.gid)
+            Owner { uid: user.uid, gid: group.gid }
         }
     };
-    chown(layout.base(), uid, gid)?;
+    give(layout.base().as_std_path(), owner, &RECORDS)?;
+    for record in RECORDS {
+        regroup(&layout.base().join(record), owner.gid)?;
+    }
     // The data of the server on this host is elsewhere, so that it survives an uninstallation.
-    if let Ok(Some(server)) = LocalServer::load(layout)
+    if let Some(server) = server
         && server.data_dir.symlink_metadata().is_ok()
     {
-        chown(&server.data_dir, uid, gid)?;
+        give(server.data_dir.as_std_path(), owner, &[])?;
     }
     let mode = if account.is_some() { 0o750 } else { 0o700 };
     for path in shared_with_group(layout)? {
-        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        set_mode(layout.base(), &path, mode)?;
     }
     Ok(())
 }
@@ -122,25 +132,11 @@ fn shared_with_group(layout: &Layout) -> std::io::Result<Vec<Utf8PathBuf>> {
     Ok(paths)
 }
 
-/// Changes the owner of a tree. Links are changed themselves, and never followed.
-fn chown(path: &Utf8Path, uid: Uid, gid: Gid) -> std::io::Result<()> {
-    let own = || lchown(path, Some(uid.as_raw()), Some(gid.as_raw()));
-    // Nobody but root may write to a directory while its entries change hands, or somebody could exchange one for a
-    // link in the meantime.
-    if uid.is_root() {
-        own()?;
-    }
-    if path.symlink_metadata()?.is_dir() {
-        for entry in path.read_dir_utf8()? {
-            chown(entry?.path(), uid, gid)?;
-        }
-    }
-    if uid.is_root() { Ok(()) } else { own() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
+
+    use camino::Utf8Path;
 
     use super::*;
 

@@ -12,15 +12,12 @@ use super::account::{self, AccountError};
 use super::service::{STOP_LIMIT, Service, ServiceError};
 use super::{Installation, Manager};
 use crate::control::client;
-use crate::coordinator::report::Snapshot;
 use crate::homes;
 use crate::paths::Layout;
 use crate::state::atomic;
 
 /// Interval at which a stopping daemon is observed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Maximum time for the daemon to respond on its socket.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why an installation cannot be removed.
 #[derive(Debug, thiserror::Error)]
@@ -78,14 +75,16 @@ pub fn is_running(layout: &Layout) -> bool {
 
 /// Sends SIGTERM to a daemon that was started by hand. Returns whether it was found.
 async fn terminate(layout: &Layout) -> bool {
-    let status = client::call::<Snapshot>(&layout.socket(), http::Method::GET, "/v1/status", ANSWER).await;
-    // Only the process that holds the lock answers on this socket, so that the number cannot be of another process.
-    match status {
-        Ok(Some(snapshot)) => {
-            i32::try_from(snapshot.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok())
-        }
-        _ => false,
-    }
+    // The process that listens, according to the kernel: an unprivileged process could answer with any number.
+    let Some((pid, user)) = client::listener(&layout.socket()).await else { return false };
+    // The process may have passed the socket on and ended, and its number may be that of another one by now.
+    user_of(pid) == Some(user) && kill(pid, Signal::SIGTERM).is_ok()
+}
+
+/// Returns the effective user of a process.
+fn user_of(pid: Pid) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Removes the service, the command, the files and the account. The daemon must be stopped. Parts that do not exist are
