@@ -78,11 +78,23 @@ struct Part {
 }
 
 impl Protection {
-    /// Reads the protection from the stored policy. A state that cannot be read protects nothing: an agent with a
-    /// corrupt file must not become unremovable.
+    /// Reads the protection from the stored policy. Without one, that of the enrollment counts, or else it would be enough to
+    /// delete the state. A new policy or a new enrollment repairs it.
     pub fn stored(store: &dyn Store) -> Self {
-        let state = store.state().ok();
-        state.and_then(|state| state.policy).map_or(Self::Off, |policy| Self::of(&policy.policy))
+        if let Some(policy) = store.state().ok().and_then(|state| state.policy) {
+            return Self::of(&policy.policy);
+        }
+        let enrolled = store.enrollment().ok().flatten();
+        let hash = enrolled.and_then(|enrollment| STANDARD.decode(enrollment.uninstall_token_hash?).ok());
+        hash.map_or(Self::Off, |hash| Self::On { hash })
+    }
+
+    /// Returns the hash in base64, as the enrollment stores it.
+    pub fn encoded(&self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::On { hash } => Some(STANDARD.encode(hash)),
+        }
     }
 
     /// Reads the protection from a policy.
@@ -131,6 +143,8 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::*;
+    use crate::state::State;
+    use crate::state::memory::MemoryStore;
 
     fn policy(enabled: bool, token: &str) -> Protection {
         let protection = json!({"enabled": enabled, "uninstall_token_hash": uninstall_token::hash(token)});
@@ -146,6 +160,20 @@ mod tests {
         assert_eq!(policy(false, "secret").check(&[]), Ok(()));
         let without = Protection::of(&to_raw_value(&json!({"id": "p"})).unwrap());
         assert_eq!(without, Protection::Off);
+    }
+
+    #[test]
+    fn ag142_a_lost_state_does_not_end_the_protection() {
+        let store = MemoryStore::default();
+        let enrollment = json!({"version": 1, "agent_id": "a", "access_api_key": "k", "servers": [],
+            "uninstall_token_hash": policy(true, "secret").encoded()});
+        store.save_enrollment(&serde_json::from_value(enrollment).unwrap()).unwrap();
+        assert_eq!(Protection::stored(&store), policy(true, "secret"));
+        // The policy in effect decides.
+        let stored = json!({"action_id": "x", "id": "p", "revision": 1, "policy": {"id": "p"}});
+        let state = State { policy: Some(serde_json::from_value(stored).unwrap()), ..State::default() };
+        store.save_state(&state).unwrap();
+        assert_eq!(Protection::stored(&store), Protection::Off);
     }
 
     #[test]

@@ -18,28 +18,35 @@ use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
-/// Minimum time between two reports of refused commands by one agent. Somebody who keeps trying tokens, or who has
+/// Average minimum time between two reports of refused commands by one agent. Somebody who keeps trying tokens, or who has
 /// stolen an access key, must not fill the audit log.
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
-/// Maximum number of agents whose last report is remembered.
+/// Number of reports that are accepted at once: as many as an agent stores. It delivers them before it is uninstalled, and
+/// cannot deliver any afterwards.
+const REFUSED_BURST: u32 = 64;
+/// Maximum number of agents whose reports are remembered.
 const REFUSED_MAX: usize = 4096;
 
-/// The times of the last reports of refused commands.
+/// The reports of refused commands: for each agent a bucket of tokens, represented by the time at which it is full again.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedCommands(Mutex<HashMap<AgentId, Timestamp>>);
 
 impl RefusedCommands {
     /// Returns whether a report of this agent may be stored now.
     fn admit(&self, agent: &AgentId, now: Timestamp) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = |at: &Timestamp| now.since(*at) < REFUSED_EVERY;
-        if last.len() >= REFUSED_MAX {
-            last.retain(|_, at| recent(at));
+        let mut full_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if full_at.len() >= REFUSED_MAX {
+            full_at.retain(|_, at| *at > now);
         }
-        if last.get(agent).is_some_and(recent) || last.len() >= REFUSED_MAX {
+        let known = full_at.get(agent).copied();
+        if known.is_none() && full_at.len() >= REFUSED_MAX {
             return false;
         }
-        last.insert(agent.clone(), now);
+        let after = known.unwrap_or(now).max(now).plus(REFUSED_EVERY);
+        if after.since(now) > REFUSED_EVERY * REFUSED_BURST {
+            return false;
+        }
+        full_at.insert(agent.clone(), after);
         true
     }
 }
@@ -124,13 +131,15 @@ mod tests {
     fn reports_of_one_agent_are_limited_and_the_memory_is_too() {
         let refused = RefusedCommands::default();
         let (one, two) = (AgentId::trusted("one"), AgentId::trusted("two"));
-        assert!(refused.admit(&one, at(0)) && refused.admit(&two, at(0)));
-        assert!(!refused.admit(&one, at(9)));
-        assert!(refused.admit(&one, at(10)));
+        // A burst: everything that an agent has stored.
+        assert!((0..REFUSED_BURST).all(|_| refused.admit(&one, at(0))));
+        assert!(!refused.admit(&one, at(9)) && refused.admit(&two, at(9)));
+        assert!(refused.admit(&one, at(10)) && !refused.admit(&one, at(10)));
         for n in 0..REFUSED_MAX {
             refused.admit(&AgentId::trusted(format!("a{n}")), at(20));
         }
         assert!(refused.0.lock().unwrap().len() <= REFUSED_MAX);
         assert!(refused.admit(&AgentId::trusted("late"), at(40)));
+        assert!(!refused.admit(&one, at(12)), "a clock that goes back does not fill the bucket");
     }
 }

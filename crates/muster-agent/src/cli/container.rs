@@ -11,8 +11,9 @@ use clap::Parser;
 use muster_core::error_chain::chain;
 use muster_core::replace_token;
 
-use self::decision::{Decision, Key, Stored, Wanted, decide};
+use self::decision::{Decision, KEY_REJECTED, Key, Stored, Wanted, decide};
 use super::enroll_options::Options;
+use super::guard::{Guarded, guard};
 use super::server_options::{Local, ServerOptions, Target};
 use super::signals::Signals;
 use super::{check_base, enroll, enrolling, run, transport};
@@ -179,6 +180,7 @@ async fn enroll_here(
         // The image may contain a newer server.
         return local.install_program(layout);
     }
+    guard(layout, &store, "container", &Guarded::of_environment()).await?;
     let (plan, item) = enroll::join_at(&store, layout, target, &former, options).await?;
     enroll::say_farewell(layout, former, &item.id, &plan).await;
     Ok(())
@@ -203,6 +205,10 @@ async fn enroll_if_needed(layout: &Layout, plan: &Plan, options: &Options, force
         eprintln!("Not enrolling: the stored enrollment matches the variables");
         return Ok(());
     };
+    // A policy no longer protects an agent whose key its own server rejects.
+    if reason != KEY_REJECTED {
+        guard(layout, &store, "container", &Guarded::of_environment()).await?;
+    }
     eprintln!("Enrolling: {reason}");
     let item = enroll::join(&store, plan, &former, options).await?;
     // If this is lost, only a changed token goes unnoticed.

@@ -174,7 +174,7 @@ pub(super) async fn say_farewell(layout: &Layout, former: Former, agent_id: &str
     match spool.add(&notice, &System) {
         Ok(_) => match tokio::time::timeout(FAREWELL, spool.deliver_once(&connect)).await {
             Ok(Ok(0)) => println!("Notified the previous server that agent {} has left", former.agent_id),
-            _ => eprintln!("The previous server is not reachable; the agent will notify it when it is"),
+            _ => eprintln!("The previous server has not accepted the notice yet; the agent keeps trying"),
         },
         Err(error) => warn(&former.agent_id, &chain(&error).to_string()),
     }

@@ -16,6 +16,8 @@ use crate::protection::{self, Protection};
 use crate::state::Store;
 use crate::state::disk::DiskStore;
 
+/// Variable with the uninstall token.
+const VARIABLE: &str = "MUSTER_UNINSTALL_TOKEN";
 /// Maximum time to report a refused command. After that, the daemon keeps trying.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -24,7 +26,7 @@ const REPORT: Duration = Duration::from_secs(5);
 pub struct Guarded {
     /// Uninstall token of a protected policy: one token, several separated by commas, or an absolute path of a file
     /// with one per line
-    #[arg(long, env = "MUSTER_UNINSTALL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(long, env = VARIABLE, hide_env_values = true, value_name = "TOKEN")]
     uninstall_token: Option<String>,
 }
 
@@ -36,6 +38,11 @@ impl std::fmt::Debug for Guarded {
 }
 
 impl Guarded {
+    /// Reads the token from the environment only, for a command whose options are variables.
+    pub fn of_environment() -> Self {
+        Self { uninstall_token: std::env::var(VARIABLE).ok().filter(|token| !token.is_empty()) }
+    }
+
     /// Returns the passed tokens.
     pub fn tokens(&self) -> Result<Vec<String>, Failure> {
         let given = self.uninstall_token.as_deref().map_or(Ok(Vec::new()), protection::tokens);

@@ -64,6 +64,8 @@ pub fn no_daemon(layout: &Layout) -> Failure {
 }
 
 fn human(snapshot: &Snapshot) -> String {
+    // Policies and components choose most of the words, and must not control the terminal.
+    let snapshot = &snapshot.clone().printable();
     let mut text = String::new();
     let fleet = &snapshot.fleet;
     // Writing to a String cannot fail.
@@ -119,6 +121,25 @@ mod tests {
             serde_json::json!({"target_version": "2", "state": "UPG_DOWNLOADING", "action_id": "", "metadata": {}});
         snapshot.upgrade = Some(serde_json::from_value(details).unwrap());
         assert!(human(&snapshot).contains("├─ upgrade: "), "{}", human(&snapshot));
+    }
+
+    #[test]
+    fn control_characters_of_a_policy_do_not_reach_the_terminal() {
+        let evil = "x\ny\u{1b}[31m";
+        let unit = serde_json::json!({"id": evil, "type": "input", "state": "FAILED", "message": evil});
+        let part = serde_json::json!({"id": evil, "type": evil, "state": "HEALTHY", "message": "m", "units": [unit]});
+        let details = serde_json::json!({"target_version": evil, "state": "UPG_FAILED", "action_id": "",
+            "metadata": {"error_msg": evil}});
+        let snapshot: Snapshot = serde_json::from_value(serde_json::json!({"agent_id": "a", "version": "1", "pid": 7,
+            "state": "DEGRADED", "message": evil, "fleet": {"state": "HEALTHY", "message": evil, "last_check_in": null,
+            "failures": 0, "servers": []}, "policy": {"id": evil, "revision": 1}, "components": [part],
+            "queued_actions": 0, "pending_acks": 0, "log_level": "info", "signing_key_pinned": false,
+            "upgrade": details}))
+        .unwrap();
+        let text = human(&snapshot);
+        assert!(text.matches("x\u{fffd}y\u{fffd}[31m").count() >= 6, "{text:?}");
+        assert_eq!(text.lines().count(), 8, "{text:?}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
     }
 
     #[test]

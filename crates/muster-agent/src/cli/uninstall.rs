@@ -189,7 +189,7 @@ async fn deliver(notifier: &Notifier) {
 fn continues(notifier: &Notifier) -> String {
     let place = notifier.directory();
     let what = format!(
-        "The server could not be reached. A notifier in {place} keeps trying for about 30 days, and then removes itself"
+        "The server has not accepted every notice. A notifier in {place} keeps trying for about 30 days, and then removes itself"
     );
     if notifier.manager() == Manager::None {
         return format!("{what}; without a service manager, it ends when the host shuts down");

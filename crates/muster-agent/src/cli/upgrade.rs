@@ -5,14 +5,17 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
+use super::guard::{self, Guarded};
 use crate::control::{Answer, client};
 use crate::coordinator::report::Snapshot;
 use crate::exit::{self, Failure};
 use crate::paths::Layout;
 use crate::settings::Settings;
+use crate::state::disk::DiskStore;
 use crate::upgrade::details::Stage;
 use crate::upgrade::disk::HostDisk;
 use crate::upgrade::{switch, watcher};
+use crate::version;
 use muster_core::canonical;
 use muster_core::error_chain::chain;
 
@@ -36,6 +39,8 @@ pub struct Args {
     /// Maximum time to wait until the new version runs; 0 means do not wait
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::duration::parse)]
     wait: Duration,
+    #[command(flatten)]
+    guarded: Guarded,
 }
 
 /// Arguments of `watch`.
@@ -55,6 +60,10 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     if let Some(source) = &args.source_uri {
         query.push_str(&format!("&source_uri={}", encoded(source)));
     }
+    // A previous version may lack what protects this one (AG143).
+    if args.rollback || may_be_older(&version, version::agent_version()) {
+        guard::guard(layout, &DiskStore::new(layout.clone()), "upgrade", &args.guarded).await?;
+    }
     let path = format!("/v1/upgrade?{query}");
     let answer: Option<Answer> = client::call(&layout.socket(), http::Method::POST, &path, ANSWER).await?;
     match answer {
@@ -67,6 +76,16 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         return Ok(exit::DONE);
     }
     follow(layout, &version, args.wait).await
+}
+
+/// Returns whether a version is not certainly newer than the running one. Versions that differ only in their suffix have no
+/// order that every release follows.
+fn may_be_older(version: &str, running: &str) -> bool {
+    let numbers = |version: &str| {
+        let core = version.split(['-', '+']).next().unwrap_or_default();
+        core.split('.').map(|number| number.parse::<u32>().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    version != running && numbers(version) <= numbers(running)
 }
 
 fn encoded(text: &str) -> String {

@@ -73,8 +73,8 @@ impl Place {
     // Ids of components come from policies, and may contain characters that are not allowed in file names.
     pub(super) fn create(layout: &Layout, id: &str, settings: &ProcessSettings, guard: Guard) -> std::io::Result<Self> {
         let (directory, logs) = (layout.component(&file_name(id)), layout.logs().join("components"));
-        atomic::private_dir(&directory)?;
-        atomic::private_dir(&logs)?;
+        atomic::private_subdir(&directory)?;
+        atomic::private_subdir(&logs)?;
         let path = logs.join(format!("{}.log", file_name(id)));
         let log = LogFile::new(path, settings.log_max_bytes, settings.log_files);
         Ok(Self { directory, log: Arc::new(Mutex::new(log)), guard })

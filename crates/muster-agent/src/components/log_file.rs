@@ -57,7 +57,10 @@ impl LogFile {
 
     fn opened(&mut self) -> io::Result<&mut (File, u64)> {
         if self.open.is_none() {
-            let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+            let mut options = std::fs::OpenOptions::new();
+            options.append(true).create(true).mode(0o600);
+            // Root may write into the directory of another user, who could have put a link here.
+            let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&self.path)?;
             let length = file.metadata()?.len();
             self.open = Some((file, length));
         }

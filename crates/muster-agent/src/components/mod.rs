@@ -2,6 +2,7 @@
 //! one, or the coordinator.
 
 mod board;
+pub mod bounded;
 pub mod child;
 mod command;
 pub mod diagnostics;

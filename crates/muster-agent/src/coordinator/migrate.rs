@@ -114,8 +114,10 @@ impl Coordinator {
                 servers: vec![server.to_string()],
                 trust,
                 overrides: None,
+                fallback: None,
                 signing_key: None,
                 previous_signing_key: None,
+                uninstall_token_hash: None,
                 tags: item.tags,
                 enrolled_at: item.enrolled_at,
                 replace_token: wish.replace_token.map(Secret::new),
@@ -151,6 +153,7 @@ impl Coordinator {
         self.state.handled(PendingAck::of(action, self.deps.clock.now(), outcome));
         self.persist();
         if self.state.migration.is_some() {
+            self.abandon_trial();
             self.poll = None;
         }
     }

@@ -8,6 +8,7 @@
 //! Components have reconcilers of their own ([`crate::components`]). The loop hands them the wanted model, and never
 //! waits for them, so that nothing that a component does can delay a check-in.
 
+mod acks;
 pub mod actions;
 mod background;
 pub mod intake;
@@ -72,6 +73,8 @@ use wanted::Wanted;
 const FIRST_CHECK_IN: Duration = Duration::from_millis(50);
 /// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
+/// Interval at which a check-in that reports a roll-back is examined.
+const EXAMINE: Duration = Duration::from_millis(500);
 /// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
 
@@ -174,6 +177,8 @@ enum Done {
     Prepared,
     /// A new policy is in effect. Contains the route to try from now on, or the reason to keep the current one.
     Applied(Box<Accepted>, Result<Option<Route>, String>),
+    /// The route of the stored policy, which is not in use, was tested after the start.
+    Elected(Result<Route, String>),
     /// The components of an unenrolled agent have stopped, or had enough time to.
     Stopped,
     /// The server that a migrated agent leaves has been notified, or there was enough time to.
@@ -210,6 +215,10 @@ pub struct Coordinator {
     migrating: Option<(Action, Joining)>,
     next_poll: Instant,
     next_acks: Instant,
+    /// When the delivery of acks in progress began.
+    acks_begun: Instant,
+    /// Why the last delivery of acks failed.
+    acks_fault: Option<String>,
     last_poll: Instant,
     last_diagnostics: Option<Instant>,
     poll_backoff: Backoff,
@@ -225,6 +234,10 @@ pub struct Coordinator {
     fleet_message: Result<String, String>,
     servers_message: Option<String>,
     trial: Option<Trial>,
+    /// Since when check-ins over the stored route have failed or were lost.
+    silent_since: Option<Instant>,
+    /// Whether a check-in was lost without a response or an error, and none was answered since.
+    is_unanswered: bool,
     last_check_in: Option<Timestamp>,
     started_at: Timestamp,
     storage_fault: Option<String>,
@@ -272,6 +285,8 @@ impl Coordinator {
             migrating: None,
             next_poll: now + backoff::between(&*deps.entropy, Duration::ZERO, FIRST_CHECK_IN),
             next_acks: now,
+            acks_begun: now,
+            acks_fault: None,
             last_poll: now,
             last_diagnostics: None,
             poll_backoff: Backoff::new(checkin.request_backoff_init, checkin.request_backoff_max),
@@ -285,6 +300,8 @@ impl Coordinator {
             fleet_message: Ok("Connecting".into()),
             servers_message: None,
             trial: None,
+            silent_since: None,
+            is_unanswered: false,
             last_check_in: None,
             started_at: deps.clock.now(),
             storage_fault: None,
@@ -334,7 +351,9 @@ impl Coordinator {
             poll_due: self.next_poll <= now,
             stale: self.is_stale(now),
             acking: self.acks.is_some(),
-            acks_due: self.next_acks <= now,
+            acks_late: self.acks_late_at().is_some_and(|late| late <= now),
+            // The route on trial must prove itself first, and the server must not know yet that the policy is applied.
+            acks_due: self.next_acks <= now && self.trial.is_none(),
         }
     }
 
@@ -367,17 +386,17 @@ impl Coordinator {
         if self.storage_fault.is_some() {
             wake = wake.min(now + SAVE_AGAIN);
         }
-        if self.acks.is_none() && !self.state.outbox.is_empty() {
+        if self.acks.is_none() && self.trial.is_none() && !self.state.outbox.is_empty() {
             wake = wake.min(self.next_acks);
         }
-        // No check-in starts while acks are being delivered (`planner`).
-        if self.acks.is_none() && self.poll.is_none() {
-            wake = wake.min(self.next_poll);
+        // No check-in starts while acks are being delivered, for a limited time (`planner`).
+        if self.poll.is_none() {
+            wake = wake.min(self.acks_late_at().map_or(self.next_poll, |late| self.next_poll.max(late)));
         } else if self.news() {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
         }
-        if self.poll.is_some() && (self.trial.is_some() || self.reports_rollback()) {
-            wake = wake.min(now + trial::EXAMINE);
+        if self.poll.is_some() && self.reports_rollback() {
+            wake = wake.min(now + EXAMINE);
         }
         for due in self.components.due().into_iter().chain(self.release_at) {
             wake = wake.min(due);

@@ -6,7 +6,6 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use muster_core::error_chain::chain;
-use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
 use super::recovery::Recovery;
@@ -17,10 +16,9 @@ use crate::fleet::CallError;
 use crate::fleet::check_in::Reply;
 use crate::net::TransportError;
 use crate::policy::{self, Accepted};
+use crate::protection::Protection;
 use crate::state::{Action, Enrollment, PendingAck, Phase, State};
 
-/// Maximum attempts to deliver the last ack of an unenrolled agent.
-const LAST_ACK_ATTEMPTS: u32 = 10;
 /// Maximum random addition to the delay after a poll was cut. A load balancer that restarts cuts all polls at the same
 /// time.
 const SPREAD_AFTER_CUT: Duration = Duration::from_secs(10);
@@ -44,7 +42,10 @@ impl Coordinator {
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick => {
-                self.examine_poll();
+                // A held check-in with the report of a roll-back has told the server.
+                if self.is_held() && self.trial.is_none() {
+                    self.rollback_reported();
+                }
                 // The state could not be stored: tried again until it can.
                 if self.storage_fault.is_some() {
                     self.persist();
@@ -83,6 +84,8 @@ impl Coordinator {
                 self.poll_length.ended_well(held);
                 self.polled(reply);
             }
+            // Also if it was held before it was cut: on trial, only a response counts.
+            Poll::Failed(error) if self.failed_on_trial(&error) => return,
             Poll::GivenUp => {
                 self.poll_length.ended_well(held);
                 self.held_to_the_end(held, self.deps.settings.checkin.jitter);
@@ -90,6 +93,12 @@ impl Coordinator {
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
                 Broken::Cut { news } => {
+                    // The server was asked to respond earlier: either its response was lost, or it is stuck.
+                    if matches!(error, CallError::Transport(TransportError::Timeout(_))) {
+                        self.is_unanswered = true;
+                        self.silent_since.get_or_insert_with(Instant::now);
+                        self.fleet_message = Err(chain(&error).to_string());
+                    }
                     tracing::debug!(error = %chain(&error), ?held, "the connection closed during a held check-in");
                     if let Some(limit) = news {
                         tracing::warn!(
@@ -102,6 +111,7 @@ impl Coordinator {
                 }
             },
         }
+        self.fall_back_if_due();
         // Stored, so that a restarted agent need not find out the limit again.
         if self.state.poll_limit != self.poll_length.limit() {
             self.state.poll_limit = self.poll_length.limit();
@@ -124,10 +134,13 @@ impl Coordinator {
     /// response.
     fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
         self.poll_backoff.reset();
-        self.accept_route();
-        self.rollback_reported();
-        self.last_check_in = Some(self.deps.clock.now());
-        self.fleet_message = Ok("Connected".into());
+        // After a check-in that was lost, only a response proves that the connection works.
+        if !self.is_unanswered {
+            self.silent_since = None;
+            self.rollback_reported();
+            self.last_check_in = Some(self.deps.clock.now());
+            self.fleet_message = Ok("Connected".into());
+        }
         let checkin = &self.deps.settings.checkin;
         let wait =
             backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + spread.max(checkin.jitter));
@@ -186,6 +199,7 @@ impl Coordinator {
     fn connected(&mut self, reply: &Reply) {
         self.refusals.reset();
         self.recovery = Recovery::default();
+        (self.silent_since, self.is_unanswered) = (None, false);
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = match &reply.warning {
             None => Ok("Connected".into()),
@@ -199,8 +213,9 @@ impl Coordinator {
     }
 
     fn poll_failed(&mut self, error: &CallError) {
-        if self.failed_on_trial(error) {
-            return;
+        // A rejection of the access key is a response.
+        if !matches!(error, CallError::Refused { .. }) {
+            self.silent_since.get_or_insert_with(Instant::now);
         }
         let wait = self.poll_backoff.next(&*self.deps.entropy);
         self.fleet_message = Err(chain(error).to_string());
@@ -241,50 +256,8 @@ impl Coordinator {
         (self.upgrading, self.migrating) = (None, None);
         // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
+        self.save_enrollment(Enrollment { uninstall_token_hash: None, ..self.enrollment.clone() });
         self.components.clear(&self.deps);
-    }
-
-    fn acknowledged(&mut self, sent: &[PendingAck], items: &[AckItem]) {
-        self.ack_backoff.reset();
-        let attempts = self.deps.settings.ack.attempts;
-        for (place, ack) in sent.iter().enumerate() {
-            // An item that is missing from the response counts as an error of the server, and is retried.
-            let status = items.get(place).map_or(500, |item| item.status);
-            let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
-                continue;
-            };
-            // The ack was replaced by a newer one for the same action, which is still pending.
-            if kept.timestamp != ack.timestamp {
-                continue;
-            }
-            kept.refusals += 1;
-            let given_up = kept.refusals >= attempts;
-            // An ack that was rejected with 400 cannot succeed later.
-            if status <= 400 || given_up {
-                if status >= 400 {
-                    tracing::error!(action = ack.action_id, status, "ack rejected by the server; dropping it");
-                }
-                self.state.outbox.retain(|kept| kept.action_id != ack.action_id);
-            }
-        }
-        if !self.state.outbox.is_empty() {
-            self.next_acks = Instant::now() + self.ack_backoff.next(&*self.deps.entropy);
-        }
-        self.persist();
-    }
-
-    fn acks_failed(&mut self, error: &CallError) {
-        let wait = self.ack_backoff.next(&*self.deps.entropy);
-        tracing::warn!(error = %chain(error), ?wait, "failed to deliver acks");
-        self.next_acks = Instant::now() + wait;
-        let revoked_key = matches!(error, CallError::Refused { .. });
-        // Programs and policy have been removed. If the key is revoked or the server does not respond, do not wait for
-        // this ack.
-        let leaves = self.state.phase == Phase::Unenrolling || self.state.migration.is_some();
-        if leaves && (revoked_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
-            self.state.outbox.clear();
-            self.persist();
-        }
     }
 
     fn background_done(&mut self, done: Result<(Id, Finished), JoinError>) {
@@ -306,6 +279,7 @@ impl Coordinator {
     fn worked(&mut self, done: Done) {
         match done {
             Done::Applied(accepted, route) => self.applied(*accepted, route),
+            Done::Elected(route) => self.use_route(route.map(Some), None),
             // The policy is applied next.
             Done::Prepared => {}
             Done::Stopped => self.next_acks = Instant::now(),
@@ -324,13 +298,15 @@ impl Coordinator {
         let stored = accepted.stored;
         tracing::info!(policy = stored.id, revision = stored.revision, "policy applied");
         let action_id = stored.action_id.clone();
+        let before = self.state.policy.take().map(|policy| (policy.id, policy.revision));
+        let before = before.filter(|(id, revision)| (id, *revision) != (&stored.id, stored.revision));
         self.policy_log_level = accepted.log_level;
         self.state.policy = Some(stored);
         self.state.rejected = None;
         self.state.owe(PendingAck::of_policy(&action_id, self.deps.clock.now()));
         self.set_log_level();
         self.persist();
-        self.pin(accepted.signing_key, route);
+        self.pin(accepted.signing_key, route, before);
     }
 
     /// Pins the signing key of a policy.
@@ -340,23 +316,18 @@ impl Coordinator {
         self.save_enrollment(next);
     }
 
-    /// Stores the signing key of a policy, and tries its route.
-    fn pin(&mut self, signing_key: Option<String>, route: Result<Option<Route>, String>) {
+    /// Stores the signing key and the protection of a policy, and tries its route.
+    fn pin(
+        &mut self,
+        signing_key: Option<String>,
+        route: Result<Option<Route>, String>,
+        before: Option<(String, i64)>,
+    ) {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
-        match route {
-            Ok(Some(route)) => self.try_route(route),
-            Ok(None) => {
-                // This policy returns to the stored route, while that of the previous policy is on trial.
-                self.abandon_trial();
-                self.servers_message = None;
-            }
-            Err(why) => {
-                self.abandon_trial();
-                tracing::warn!(why);
-                self.servers_message = Some(why);
-            }
-        }
+        let policy = self.state.policy.as_ref();
+        next.uninstall_token_hash = policy.and_then(|stored| Protection::of(&stored.policy).encoded());
+        self.use_route(route, before);
         self.save_enrollment(next);
     }
 

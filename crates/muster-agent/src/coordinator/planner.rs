@@ -27,6 +27,8 @@ pub struct Situation<'a> {
     pub stale: bool,
     /// Whether a delivery of acks is in progress.
     pub acking: bool,
+    /// Whether it has been in progress for so long that check-ins no longer wait for it.
+    pub acks_late: bool,
     /// Whether the next delivery of acks is due.
     pub acks_due: bool,
 }
@@ -96,13 +98,14 @@ fn acknowledge(situation: &Situation<'_>) -> Option<Step> {
     owed.then_some(Step::Acknowledge)
 }
 
-/// Starts at most one check-in at a time, after the acks are delivered.
+/// Starts at most one check-in at a time, after the acks are delivered or have had enough time.
 fn poll(situation: &Situation<'_>) -> Option<Step> {
     if situation.polling {
         return situation.stale.then_some(Step::Interrupt);
     }
-    // Until it has processed the acks, the server would deliver the same actions again.
-    (situation.poll_due && !situation.acking).then_some(Step::CheckIn)
+    // Until it has processed the acks, the server would deliver the same actions again. But nothing delays a check-in for
+    // long, not even a server that does not respond to acks.
+    (situation.poll_due && (!situation.acking || situation.acks_late)).then_some(Step::CheckIn)
 }
 
 /// Returns the start time of the next action that is not due yet.
@@ -134,6 +137,7 @@ mod tests {
             poll_due: true,
             stale: false,
             acking: false,
+            acks_late: false,
             acks_due: true,
         }
     }
@@ -154,6 +158,8 @@ mod tests {
         state.owe(ack);
         assert_eq!(plan(&situation(&state)), Some(Step::Acknowledge));
         assert_eq!(plan(&Situation { acking: true, ..situation(&state) }), None);
+        let late = Situation { acking: true, acks_late: true, ..situation(&state) };
+        assert_eq!(plan(&late), Some(Step::CheckIn), "acks without a response do not delay check-ins for long");
         assert_eq!(plan(&Situation { acks_due: false, ..situation(&state) }), Some(Step::CheckIn));
         state.outbox.clear();
         assert_eq!(plan(&situation(&state)), Some(Step::CheckIn));

@@ -72,6 +72,8 @@ pub struct Parts<'a> {
     pub lost_state: bool,
     /// Why the state can't be stored.
     pub storage_fault: Option<&'a str>,
+    /// Why the servers or the connection settings of the policy are not used.
+    pub servers: Option<&'a str>,
     /// Why variables of the policy are missing or outdated.
     pub variables: &'a [String],
     /// State of the components.
@@ -134,6 +136,7 @@ fn causes(parts: &Parts<'_>) -> String {
         .chain(model)
         .chain(left_out)
         .chain(storage)
+        .chain(parts.servers.map(str::to_owned))
         .chain(parts.variables.iter().cloned())
         .chain(components)
         .collect();
@@ -215,6 +218,36 @@ pub struct Snapshot {
     /// The upgrade in progress, or the last one, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Details>,
+}
+
+impl Snapshot {
+    /// Replaces the control characters of everything that comes from policies, components and servers.
+    #[must_use]
+    pub fn printable(mut self) -> Self {
+        let clean = |text: &mut String| {
+            if text.chars().any(char::is_control) {
+                *text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            }
+        };
+        for text in [&mut self.agent_id, &mut self.version, &mut self.message, &mut self.fleet.message] {
+            clean(text);
+        }
+        self.policy.iter_mut().for_each(|policy| clean(&mut policy.id));
+        for component in &mut self.components {
+            clean(&mut component.id);
+            clean(&mut component.message);
+            for unit in &mut component.units {
+                clean(&mut unit.id);
+                clean(&mut unit.message);
+            }
+        }
+        if let Some(details) = &mut self.upgrade {
+            clean(&mut details.target_version);
+            let metadata = &mut details.metadata;
+            [&mut metadata.error_msg, &mut metadata.retry_error_msg].into_iter().flatten().for_each(clean);
+        }
+        self
+    }
 }
 
 #[cfg(test)]

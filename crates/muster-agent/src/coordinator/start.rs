@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::actions::{self, Task};
+use super::poll_length::Ask;
+use super::trial::Route;
 use super::{Background, Coordinator, Done, Ending, Finished, Poll, Step, wanted};
 use crate::components::InputAction;
 use crate::diagnostics;
@@ -36,11 +38,13 @@ impl Coordinator {
         match policy::restore(&stored.policy, pinned, previous) {
             Ok(accepted) => {
                 tracing::info!(policy = stored.id, revision = stored.revision, "applying the stored policy");
+                let route = self.route_of(&accepted);
                 self.policy_log_level = accepted.log_level;
                 self.components.set(accepted.document, &self.deps);
                 // If the agent was killed between the two writes, it has the policy but not its key.
                 self.pin_key(accepted.signing_key);
                 self.rebuild();
+                self.elect_again(route);
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "stored policy rejected; requesting it from the server again");
@@ -124,6 +128,16 @@ impl Coordinator {
             };
             Done::Applied(Box::new(accepted), elected)
         })
+    }
+
+    /// Tries the route of the stored policy once more, if it is not in use: a crash may have ended its trial.
+    fn elect_again(&mut self, route: Result<Option<Route>, String>) {
+        let client = self.client.clone();
+        match route {
+            Ok(None) => {}
+            Ok(Some(route)) => self.work = Some(Box::pin(async move { Done::Elected(route.elect(&client).await) })),
+            Err(why) => self.servers_message = Some(why),
+        }
     }
 
     fn run_action(&mut self, place: usize) {
@@ -214,6 +228,8 @@ impl Coordinator {
         self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
         (self.poll, self.background) = (None, Background::default());
         (self.upgrading, self.migrating) = (None, None);
+        // The last ack goes to servers that are known to work.
+        self.abandon_trial();
         self.persist();
         let components = self.deps.components.clone();
         self.components.clear(&self.deps);
@@ -262,6 +278,7 @@ impl Coordinator {
         let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
         // This is a copy, because the outbox may change while the request is in progress.
         let sent: Vec<PendingAck> = self.state.outbox.iter().cloned().collect();
+        self.acks_begun = Instant::now();
         self.acks = Some(Box::pin(async move {
             let outcome = client.acknowledge(&agent_id, &sent).await;
             (sent, outcome)
@@ -274,7 +291,10 @@ impl Coordinator {
         self.last_poll = Instant::now();
         self.reported = self.gist();
         self.recovery.probes = None;
-        let ask = self.poll_length.ask(self.last_poll);
+        let ask = match &self.trial {
+            Some(trial) => Ask { poll_timeout: None, give_up: None, timeout: trial.timeout(self.last_poll) },
+            None => self.poll_length.ask(self.last_poll),
+        };
         let reached = Reached::default();
         self.reached = reached.clone();
         self.poll = Some(Box::pin(async move {

@@ -12,6 +12,7 @@ use super::Coordinator;
 use super::poll_length::{self, HELD_AFTER};
 use super::report::{AgentState, FleetStatus, Parts, PolicyStatus, Snapshot, overall};
 use crate::components::ComponentState;
+use crate::components::bounded::within_limits;
 use crate::host::Own;
 use crate::model::Level;
 use crate::settings::Mode;
@@ -52,10 +53,11 @@ impl Coordinator {
     pub(super) fn report(&self) -> Report {
         let components = self.deps.components.states();
         let (status, message) = self.overall(&components);
-        let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
         // Without these fields, servers assume the revision that they recorded (EA §4.7). An agent that has lost its policy
         // would not get it again: the empty id is that of no policy.
         let policy = match &self.state.policy {
+            // The route of the policy in effect is not in effect yet.
+            Some(_) if let Some(trial) = &self.trial => Some(trial.reported()),
             None => Some((String::new(), 0)),
             Some(policy) if policy.id.is_empty() => None,
             Some(policy) => Some((policy.id.clone(), policy.revision)),
@@ -65,7 +67,7 @@ impl Coordinator {
             message,
             ack_token: self.state.ack_token.clone(),
             metadata: self.metadata(),
-            components: to_raw_value(&wire).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            components: within_limits(&components),
             policy,
             upgrade: self.upgrade_details().and_then(|details| to_raw_value(&details).ok()),
             rollbacks: self.rollbacks(),
@@ -89,7 +91,11 @@ impl Coordinator {
 
     /// Returns whether the check-in in progress reports outdated facts.
     pub(super) fn news(&self) -> bool {
-        self.deps.settings.checkin.mode == Mode::OnStateChange && self.poll.is_some() && self.gist() != self.reported
+        // A trial ends with the response to its check-in, which changes must not postpone.
+        self.deps.settings.checkin.mode == Mode::OnStateChange
+            && self.poll.is_some()
+            && self.trial.is_none()
+            && self.gist() != self.reported
     }
 
     /// Returns whether the check-in in progress should also be interrupted now.
@@ -124,6 +130,7 @@ impl Coordinator {
             blocked: self.components.blocked(),
             lost_state: self.lost_state && self.state.policy.is_none(),
             storage_fault: self.storage_fault.as_deref(),
+            servers: self.servers_message.as_deref(),
             variables: &self.deps.variables.faults(),
             components,
         })
@@ -161,11 +168,15 @@ impl Coordinator {
         let failures = self.poll_backoff.failures();
         // A held check-in has no response for minutes. It must not look like an agent that is still connecting.
         let held = "Connected; the server holds the check-in".to_owned();
+        let on_trial = "Trying other servers or connection settings".to_owned();
+        let acks = self.acks_message();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
+            _ if self.trial.is_some() => (AgentState::Starting, &on_trial),
             // A warning of the last response stays while the next check-in is held (AG58).
             (Err(warning), _) if failures == 0 => (AgentState::Degraded, warning),
+            (Ok(_), None) if let Some(acks) = &acks => (AgentState::Degraded, acks),
             // A held check-in proves that the connection works, regardless of earlier failures.
-            (_, None) if self.is_held() => (AgentState::Healthy, &held),
+            (_, None) if self.is_held() && !self.is_unanswered => (AgentState::Healthy, &held),
             (Err(error), _) => (AgentState::Failed, error),
             (Ok(_), Some(why)) => (AgentState::Degraded, why),
             (Ok(message), None) if self.last_check_in.is_none() => (AgentState::Starting, message),

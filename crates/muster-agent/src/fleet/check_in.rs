@@ -30,6 +30,8 @@ pub struct Reply {
 // Without the name of the type in error messages.
 #[serde(expecting = "a response to a check-in")]
 struct LooseReply {
+    /// Always `checkin`. Other servers respond with JSON, too, and must not be taken for the fleet's.
+    action: String,
     #[serde(default)]
     ack_token: Option<String>,
     #[serde(default)]
@@ -63,6 +65,9 @@ impl FleetClient {
 /// Parses a response. A malformed action must not prevent the other actions from running.
 pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
     let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.into()))?;
+    if loose.action != "checkin" {
+        return Err(CallError::Undecodable("not a response to a check-in".into()));
+    }
     let raw = loose.actions.unwrap_or_default();
     let all = raw.len();
     // Each action is parsed separately, so that one failure does not affect the others.
@@ -83,7 +88,9 @@ mod tests {
             {"agent_id":"a","created_at":"","id":"x","type":"SETTINGS","input_type":"","data":{}}]}"#;
         let reply = parse(body).unwrap();
         assert_eq!((reply.actions.len(), reply.malformed, reply.ack_token.as_str()), (1, 1, "t"));
-        assert!(parse(b"{\"actions\": 3}").is_err());
+        for other in ["{}", "[]", r#"{"action":"acks"}"#, r#"{"action":"checkin","actions":3}"#, "<html>"] {
+            assert!(parse(other.as_bytes()).is_err(), "{other}");
+        }
         assert!(parse(br#"{"action":"checkin","ack_token":null,"actions":null}"#).unwrap().actions.is_empty());
     }
 }

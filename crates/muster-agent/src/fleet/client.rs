@@ -121,6 +121,15 @@ impl FleetClient {
         Ok(outcome?)
     }
 
+    /// Prefers another server than the current one, if there is one, as if it were unreachable.
+    pub fn avoid_current(&self) {
+        let now = Instant::now();
+        let mut route = self.route();
+        if let Some(server) = route.servers.pick(now) {
+            route.servers.note(&server, false, now);
+        }
+    }
+
     fn pick(&self) -> Option<(Arc<dyn Transport>, Server)> {
         let route = self.route();
         route.servers.pick(Instant::now()).map(|server| (route.transport.clone(), server))

@@ -16,6 +16,8 @@ use crate::homes;
 use crate::paths::Layout;
 use crate::state::atomic;
 
+/// Maximum time for the daemon to accept a connection on its socket.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Interval at which a stopping daemon is observed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -76,7 +78,8 @@ pub fn is_running(layout: &Layout) -> bool {
 /// Sends SIGTERM to a daemon that was started by hand. Returns whether it was found.
 async fn terminate(layout: &Layout) -> bool {
     // The process that listens, according to the kernel: an unprivileged process could answer with any number.
-    let Some((pid, user)) = client::listener(&layout.socket()).await else { return false };
+    let asked = tokio::time::timeout(ANSWER, client::listener(&layout.socket())).await;
+    let Ok(Some((pid, user))) = asked else { return false };
     // The process may have passed the socket on and ended, and its number may be that of another one by now.
     user_of(pid) == Some(user) && kill(pid, Signal::SIGTERM).is_ok()
 }

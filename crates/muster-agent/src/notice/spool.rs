@@ -7,7 +7,7 @@ use muster_core::Entropy;
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::chain;
 
-use super::{ATTEMPTS_MAX, Delivery, NOTICE_VERSION, Notice};
+use super::{ATTEMPTS_MAX, Delivery, Event, NOTICE_VERSION, Notice};
 use crate::backoff::Backoff;
 use crate::fleet::FleetClient;
 use crate::paths::Layout;
@@ -47,7 +47,8 @@ impl Spool {
         Ok(path)
     }
 
-    /// Returns the stored notices with their files. Files that cannot be read are left out.
+    /// Returns the stored notices with their files: first those of refused commands, because the server revokes the key of
+    /// an agent that has left; then by time. Files that cannot be read are left out.
     pub fn pending(&self) -> std::io::Result<Vec<(Utf8PathBuf, Notice)>> {
         let load = |path: Utf8PathBuf| match self.store.load(&path, NOTICE_VERSION) {
             Ok(notice) => notice.map(|notice| (path, notice)),
@@ -56,7 +57,9 @@ impl Spool {
                 None
             }
         };
-        Ok(self.files()?.into_iter().filter_map(load).collect())
+        let mut pending: Vec<(Utf8PathBuf, Notice)> = self.files()?.into_iter().filter_map(load).collect();
+        pending.sort_by(|(_, a), (_, b)| (a.event != Event::Refused, &a.at).cmp(&(b.event != Event::Refused, &b.at)));
+        Ok(pending)
     }
 
     /// Removes a notice.
@@ -138,7 +141,6 @@ mod tests {
     use super::*;
     use crate::entropy::{Seeded, System};
     use crate::net::{Request, Response, Server, Transport, TransportError};
-    use crate::notice::Event;
     use crate::notice::departure::Departure;
     use crate::state::enrollment::{Secret, Trust};
 
@@ -191,6 +193,19 @@ mod tests {
     fn client(transport: &Arc<Scripted>, notice: &Notice) -> FleetClient {
         let transport: Arc<dyn Transport> = transport.clone();
         FleetClient::new(transport, notice.servers(), notice.access_api_key.clone(), Arc::new(System))
+    }
+
+    #[test]
+    fn refusals_are_delivered_before_the_departure_that_revokes_the_key() {
+        let (_keep, spool) = spool();
+        let at = |event: Event, at: &str| Notice { event, at: at.into(), ..notice() };
+        spool.add(&at(Event::Uninstall, "2026-01-01T00:00:00Z"), &System).unwrap();
+        for time in ["2026-01-01T00:00:03Z", "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z"] {
+            spool.add(&at(Event::Refused, time), &System).unwrap();
+        }
+        let order: Vec<_> = spool.pending().unwrap().into_iter().map(|(_, notice)| (notice.event, notice.at)).collect();
+        assert_eq!(order[3].0, Event::Uninstall);
+        assert!(order[..3].is_sorted_by(|a, b| a.1 < b.1) && order[2].0 == Event::Refused, "{order:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ use crate::model::{Component, Direction, Level, Unit};
 pub const MISSES_MAX: u32 = 3;
 /// Maximum length of the message of a unit, in characters.
 const MESSAGE_MAX: usize = 2048;
+/// Maximum number of units that the component was not told about and that are listed in its state.
+const STRANGERS_MAX: usize = 16;
 /// Maximum size of a payload as JSON, in bytes. Payloads are sent to the server.
 const PAYLOAD_MAX: usize = 64 << 10;
 
@@ -224,6 +226,7 @@ impl Session {
 
     fn observe(&mut self, reported: Vec<UnitObserved>) {
         self.strangers.clear();
+        let mut more = 0;
         let mut silent: Vec<Key> = self.units.keys().cloned().collect();
         for observed in reported {
             let key = (direction(observed.kind), observed.id.clone());
@@ -236,8 +239,14 @@ impl Session {
                 Some(known) => (known.observed, known.is_missing) = (Some(observed), false),
                 // Removed here when it reported this for the first time.
                 None if observed.state == i32::from(State::Stopped) => {}
-                None => self.strangers.push(stranger(&key)),
+                None if self.strangers.len() < STRANGERS_MAX => self.strangers.push(stranger(&key)),
+                None => more += 1,
             }
+        }
+        if more > 0
+            && let Some(last) = self.strangers.last_mut()
+        {
+            last.message = format!("Failed: unknown unit, as are {more} others");
         }
         for key in silent {
             match self.units.get_mut(&key) {

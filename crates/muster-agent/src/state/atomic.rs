@@ -9,23 +9,38 @@ use nix::unistd::geteuid;
 /// Creates `path` and its parents with mode 0700; restricts an existing directory to 0700. Only the group of an
 /// unprivileged agent may read its directories (AG47), mode 0750.
 pub fn private_dir(path: &Utf8Path) -> io::Result<()> {
-    if let Err(error) = fs_err::symlink_metadata(path) {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(error);
-        }
-        return std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    }
-    let mode = fs_err::metadata(path)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 && mode != 0o750 {
-        fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+    restricted(path, 0).map(drop)
 }
 
-/// Creates a directory in a directory of the agent, as [`private_dir`] does, and gives it to the same owner.
+/// Creates a directory in a directory of the agent, as [`private_dir`] does, and gives it to the same owner. Fails if there
+/// is a link in its place: that of an unprivileged agent could lead root to any directory of the host.
 pub fn private_subdir(path: &Utf8Path) -> io::Result<()> {
-    private_dir(path)?;
-    path.parent().map_or(Ok(()), |parent| adopt(&std::fs::File::open(path)?, parent))
+    let directory = restricted(path, nix::libc::O_NOFOLLOW)?;
+    path.parent().map_or(Ok(()), |parent| adopt(&directory, parent))
+}
+
+/// Opens the directory, or creates it, and restricts what was opened: the path may lead elsewhere a moment later.
+fn restricted(path: &Utf8Path, flags: nix::libc::c_int) -> io::Result<std::fs::File> {
+    let open = || {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_DIRECTORY | flags).open(path)
+    };
+    let directory = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            open()
+        }
+        // The system says only that it is no directory.
+        Err(_) if flags & nix::libc::O_NOFOLLOW != 0 && path.is_symlink() => {
+            Err(io::Error::other(format!("{path} is a symbolic link, which is not followed")))
+        }
+        other => other,
+    }?;
+    let mode = directory.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 && mode != 0o750 {
+        directory.set_permissions(std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(directory)
 }
 
 /// Gives a new file of root to the owner of the directory. Root runs commands for agents of other users.
@@ -149,6 +164,26 @@ mod tests {
         std::os::unix::fs::symlink(base.join("victim"), base.join("state.new")).unwrap();
         replace(&base.join("state.enc"), b"x").unwrap();
         assert_eq!(fs_err::read(base.join("victim")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_directory_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(directory.path()).unwrap();
+        let (victim, base) = (root.join("victim"), root.join("agent"));
+        fs_err::create_dir(&victim).unwrap();
+        fs_err::set_permissions(&victim, std::fs::Permissions::from_mode(0o755)).unwrap();
+        private_dir(&base).unwrap();
+        for (link, target) in [("logs", "victim"), ("notices", "missing")] {
+            std::os::unix::fs::symlink(root.join(target), base.join(link)).unwrap();
+            let error = private_subdir(&base.join(link)).unwrap_err().to_string();
+            // A dangling link exists, too.
+            assert!(error.contains("symbolic link") || error.contains("exists"), "{error}");
+        }
+        assert_eq!(fs_err::metadata(&victim).unwrap().permissions().mode() & 0o777, 0o755);
+        assert!(!root.join("missing").try_exists().unwrap());
+        private_subdir(&base.join("run")).unwrap();
+        assert_eq!(fs_err::metadata(base.join("run")).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -83,6 +83,16 @@ pub struct Overrides {
     pub client: Option<ClientCertificate>,
 }
 
+/// A way to the fleet that has worked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRoute {
+    /// URLs of the servers.
+    pub servers: Vec<String>,
+    /// What a policy changed in the [`Trust`] of the enrollment.
+    #[serde(default)]
+    pub overrides: Option<Overrides>,
+}
+
 /// What a policy says about the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +107,21 @@ pub enum ProxyChoice {
 }
 
 impl Overrides {
+    /// Returns whether the policy says how servers are verified.
+    fn verifies(&self) -> bool {
+        !self.certificate_authorities.is_empty() || !self.ca_sha256.is_empty()
+    }
+
+    /// Returns these changes with the authorities and fingerprints of another policy, if it has any.
+    #[must_use]
+    pub fn verifying_like(mut self, other: &Self) -> Self {
+        if other.verifies() {
+            self.certificate_authorities.clone_from(&other.certificate_authorities);
+            self.ca_sha256.clone_from(&other.ca_sha256);
+        }
+        self
+    }
+
     /// Returns `trust` with the changes of the policy.
     pub fn applied_to(&self, trust: &Trust) -> Trust {
         let mut trust = trust.clone();
@@ -105,7 +130,7 @@ impl Overrides {
             ProxyChoice::None => trust.proxy = None,
             ProxyChoice::Through(proxy) => trust.proxy = Some(proxy.clone()),
         }
-        if !self.certificate_authorities.is_empty() || !self.ca_sha256.is_empty() {
+        if self.verifies() {
             trust.certificate_authorities.clone_from(&self.certificate_authorities);
             trust.ca_sha256.clone_from(&self.ca_sha256);
         }
@@ -133,9 +158,16 @@ pub struct Enrollment {
     /// What the policy in effect changes in `trust`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrides: Option<Overrides>,
+    /// The servers and changes before those of the policy in effect, for the time when these do not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<StoredRoute>,
     /// Public key (base64 of DER) that signs policies and actions, pinned at first use.
     #[serde(default)]
     pub signing_key: Option<String>,
+    /// Hash of the uninstall token of the policy in effect (base64), if that protects the agent. It protects the agent also
+    /// if the state with the policy is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uninstall_token_hash: Option<String>,
     /// The key that was pinned before `signing_key`, and signed the policy that introduced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_signing_key: Option<String>,
@@ -164,5 +196,20 @@ impl Enrollment {
     /// Returns how to reach and verify the servers, with the changes of the policy.
     pub fn trust_in_effect(&self) -> Trust {
         self.overrides.as_ref().map_or_else(|| self.trust.clone(), |overrides| overrides.applied_to(&self.trust))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_previous_route_does_not_bring_back_authorities_that_were_replaced() {
+        let old = Overrides { certificate_authorities: vec!["old".into()], ..Overrides::default() };
+        let new = Overrides { ca_sha256: vec!["new".into()], proxy: ProxyChoice::None, ..Overrides::default() };
+        let mixed = old.clone().verifying_like(&new);
+        assert_eq!((mixed.certificate_authorities.len(), &mixed.ca_sha256), (0, &new.ca_sha256));
+        assert_eq!(mixed.proxy, ProxyChoice::AsEnrolled);
+        assert_eq!(old.clone().verifying_like(&Overrides::default()), old);
     }
 }

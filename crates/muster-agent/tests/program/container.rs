@@ -2,9 +2,11 @@
 
 use std::process::{Command, Stdio};
 
+use muster_core::uninstall_token;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
-use crate::install::until;
+use crate::install::{UNINSTALL, until};
 use crate::server::TlsServer;
 use crate::{Agent, Daemon, TOKEN, output};
 
@@ -41,6 +43,29 @@ fn ag27_ag29_ag30_ag174_a_container_enrolls_only_if_necessary() {
     server.lock().revoked = true;
     agent.live(&server, &[("FLEET_ENROLLMENT_TOKEN", "b3RoZXI6dG9rZW4=")]);
     assert_eq!(server.lock().enrolled.len(), 4, "the key is rejected");
+}
+
+/// Variables must not do what `enroll --force` refuses.
+#[test]
+fn ag143_a_container_leaves_a_protected_enrollment_only_with_the_token() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let hash = uninstall_token::hash(UNINSTALL);
+    server.lock().protection = Some(json!({"enabled": true, "uninstall_token_hash": hash}));
+    agent.live(&server, &[]);
+    // base64 of `other:token`.
+    let other = ("FLEET_ENROLLMENT_TOKEN", "b3RoZXI6dG9rZW4=");
+    for more in [&[other][..], &[("FLEET_FORCE", "1")], &[other, ("MUSTER_UNINSTALL_TOKEN", "wrong")]] {
+        assert_eq!(agent.contain(&server, more).ended(), 14, "{more:?}");
+    }
+    assert_eq!((server.lock().enrolled.len(), server.lock().audits.len()), (1, 3));
+    assert!(server.lock().audits.iter().all(|audit| audit["reason"] == "refused"));
+    agent.live(&server, &[other, ("MUSTER_UNINSTALL_TOKEN", UNINSTALL)]);
+    assert_eq!(server.lock().enrolled.len(), 2);
+    // Its server no longer wants it.
+    server.lock().revoked = true;
+    agent.live(&server, &[other]);
+    assert_eq!(server.lock().enrolled.len(), 3);
 }
 
 #[test]

@@ -201,6 +201,8 @@ fn ag142_ag143_a_protected_agent_is_removed_only_with_its_token() {
         ("uninstall", &["uninstall", "--force", "--uninstall-token", "wrong"]),
         ("unenroll", &["unenroll"]),
         ("enroll", &enroll),
+        ("upgrade", &["upgrade", "0.0.1"]),
+        ("upgrade", &["upgrade", "99.0.0", "--rollback"]),
     ] {
         let (code, text) = agent.installed(args);
         assert_eq!((code, text.contains("protected")), (14, true), "{command}: {text}");
@@ -208,14 +210,14 @@ fn ag142_ag143_a_protected_agent_is_removed_only_with_its_token() {
     assert_eq!(agent.install(&server, &["--force"]).0, 14);
     agent.until_healthy();
     let refused: Vec<Value> = server.lock().audits.clone();
-    assert_eq!(refused.len(), 5, "{refused:?}");
+    assert_eq!(refused.len(), 7, "{refused:?}");
     assert!(refused.iter().all(|audit| audit["reason"] == "refused"), "{refused:?}");
     let file = agent.directory.path().join("tokens");
     std::fs::write(&file, format!("other\n{UNINSTALL}\n")).unwrap();
     let (code, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", file.to_str().unwrap()]);
     assert_eq!(code, 0, "{text}");
     assert_eq!(daemon.ended(), 0);
-    assert_eq!(server.lock().audits[5]["reason"], "uninstall");
+    assert_eq!(server.lock().audits[7]["reason"], "uninstall");
 }
 
 #[test]

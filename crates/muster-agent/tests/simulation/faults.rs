@@ -54,6 +54,30 @@ async fn ag114_acks_are_retried_until_delivered_even_after_a_restart() {
     assert!(agent.state().outbox.is_empty());
 }
 
+/// Something between agent and server lets all pass but the responses to acks.
+#[tokio::test(start_paused = true)]
+async fn acks_without_a_response_delay_check_ins_by_seconds_and_are_reported() {
+    let mut agent = Agent::new(29);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    for revision in 2..5 {
+        agent.server.change(|server| {
+            server.always = Some(("/acks", Fault::Hold));
+            server.policy = Some(policy(revision, "web"));
+        });
+        agent.pass(SECOND * 5).await;
+        let last = agent.server.lock().check_ins.last().unwrap().body["policy_revision_idx"].clone();
+        assert_eq!(last, revision, "it is at its server again");
+        let fleet = agent.snapshot().await.fleet;
+        assert_eq!((fleet.state.as_str(), fleet.message.contains("acks")), ("DEGRADED", true), "{}", fleet.message);
+    }
+    agent.server.change(|server| server.always = None);
+    agent.pass(MINUTE * 10).await;
+    assert!(agent.server.acked().contains(&"policy:p:4".to_owned()));
+    assert!(agent.snapshot().await.fleet.message.starts_with("Connected"));
+}
+
 /// The server takes the token as a receipt, so actions must be stored together with it.
 #[tokio::test(start_paused = true)]
 async fn ag115_actions_of_a_stored_response_run_after_a_kill() {

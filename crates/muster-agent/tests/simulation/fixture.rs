@@ -346,12 +346,20 @@ impl Way {
 #[async_trait]
 impl Transport for Way {
     async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError> {
-        let is_broken = {
+        let (is_broken, stuck) = {
             let mut inner = self.server.lock();
             inner.ways.push((request.path.clone(), self.proxy.clone()));
             let broken = self.proxy.as_ref().and_then(|proxy| inner.broken_proxies.get(proxy.as_str()));
-            broken.is_some_and(|end| request.path.ends_with(end))
+            let stuck = self.proxy.as_ref().and_then(|proxy| inner.stuck_proxies.get(proxy.as_str())).copied();
+            (broken.is_some_and(|end| request.path.ends_with(end)), stuck)
         };
+        if let Some(cut) = stuck.filter(|_| !request.body.is_empty()) {
+            request.reached.mark();
+            tokio::time::sleep(cut.unwrap_or(request.timeout).min(request.timeout)).await;
+            return Err(
+                cut.map_or(TransportError::Timeout(request.timeout), |_| TransportError::Broken("reset".into()))
+            );
+        }
         if is_broken { CutOff.send(server, request).await } else { self.server.send(server, request).await }
     }
 }
@@ -529,8 +537,10 @@ fn enrollment() -> Enrollment {
         servers: vec![HERE.into()],
         trust: Trust::default(),
         overrides: None,
+        fallback: None,
         signing_key: None,
         previous_signing_key: None,
+        uninstall_token_hash: None,
         tags: Vec::new(),
         enrolled_at: String::new(),
         replace_token: None,

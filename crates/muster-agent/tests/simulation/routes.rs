@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use muster_agent::backoff::between;
+use muster_agent::coordinator::Ending;
 use muster_agent::entropy::Seeded;
 use muster_agent::state::Store;
 use serde_json::{Value, json};
 
-use crate::fixture::{Agent, HERE, HOUR, MINUTE, SECOND, level, policy, with_seeds};
+use crate::fixture::{Agent, HERE, HOUR, MINUTE, SECOND, action, level, policy, with_seeds};
+use crate::server::policy_change;
 
 /// A policy with this section `fleet`.
 fn reached(revision: i64, fleet: Value) -> Value {
@@ -71,10 +73,108 @@ async fn ag110_a_way_on_which_check_ins_fail_is_left_within_two_minutes() {
     assert_eq!(agent.store.enrollment().unwrap().unwrap().overrides, None);
 }
 
+/// A load balancer with a green health page whose backend is stuck holds check-ins, and cuts them or not.
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_returns_to_the_stored_way_ends_the_trial_of_another() {
+async fn ag110_a_way_on_which_check_ins_are_held_without_a_response_is_left_within_two_minutes() {
+    for (seed, cut) in (43..).zip([None, Some(SECOND * 3), Some(SECOND * 30)]) {
+        let mut agent = Agent::new(seed);
+        agent.server.lock().stuck_proxies.insert("http://stuck:1".into(), cut);
+        agent.start();
+        agent.pass(SECOND * 30).await;
+        agent.server.change(|server| server.policy = Some(through(1, "http://stuck:1")));
+        agent.pass(SECOND * 10).await;
+        assert_eq!(way(&agent).as_deref(), Some("http://stuck:1"));
+        let status = agent.snapshot().await;
+        assert!(status.fleet.message.starts_with("Trying"), "{cut:?}: {}", status.fleet.message);
+        agent.pass(MINUTE * 2).await;
+        assert_eq!(way(&agent), None, "{cut:?}");
+        assert!(message(&agent).await.contains("do not accept this agent"), "{cut:?}: {}", message(&agent).await);
+        assert_eq!(agent.store.enrollment().unwrap().unwrap().overrides, None, "{cut:?}");
+        let last = agent.server.lock().check_ins.last().unwrap().body.clone();
+        assert_eq!((&last["status"], &last["policy_revision_idx"]), (&json!("DEGRADED"), &json!(1)), "{cut:?}");
+        assert!(last["message"].as_str().unwrap().contains("do not accept this agent"), "the server is told: {last}");
+        agent.server.change(|server| server.actions.push(level("a", "debug")));
+        agent.pass(SECOND * 10).await;
+        assert!(agent.server.acked().contains(&"a".to_owned()), "{cut:?}");
+        // Repaired, and tried again with the next start.
+        agent.server.lock().stuck_proxies.clear();
+        agent.kill().await;
+        agent.start();
+        agent.pass(MINUTE).await;
+        assert_eq!(way(&agent).as_deref(), Some("http://stuck:1"), "{cut:?}");
+        agent.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_working_way_is_accepted_at_once_although_nothing_else_is_due() {
+    let mut agent = Agent::new(46);
+    agent.start();
+    agent.pass(SECOND * 30).await;
+    agent.server.change(|server| server.policy = Some(through(1, "http://good:1")));
+    agent.pass(SECOND).await;
+    assert!(agent.store.enrollment().unwrap().unwrap().overrides.is_some());
+    agent.pass(SECOND * 2).await;
+    assert_eq!(agent.server.acked(), ["policy:p:1"]);
+    let last = agent.server.lock().check_ins.last().unwrap().body.clone();
+    assert_eq!(last["policy_revision_idx"], 1, "in effect with its way");
+    let starts = agent.did().iter().filter(|line| *line == "start process-default-web").count();
+    assert_eq!(starts, 1, "it is applied once");
+}
+
+/// The way of a policy worked and does not any more: the agent finds its server on the previous one.
+#[tokio::test(start_paused = true)]
+async fn ag110_a_stored_way_that_fails_is_left_for_the_previous_one() {
+    for (seed, stuck) in [(47, false), (48, true)] {
+        let mut agent = Agent::new(seed);
+        agent.start();
+        assert_eq!(apply(&agent, through(1, "http://good:1")).await.as_deref(), Some("http://good:1"));
+        let mut inner = agent.server.lock();
+        let broken = "http://good:1".to_owned();
+        if stuck {
+            inner.stuck_proxies.insert(broken, None);
+        } else {
+            inner.broken_proxies.insert(broken, "");
+        }
+        drop(inner);
+        agent.pass(MINUTE * 45).await;
+        assert_eq!(way(&agent), None, "stuck: {stuck}");
+        let fallback = message(&agent).await;
+        assert!(fallback.contains("do not respond; using the previous ones"), "{fallback}");
+        agent.server.change(|server| server.actions.push(level("a", "debug")));
+        agent.pass(SECOND * 10).await;
+        assert!(agent.server.acked().contains(&"a".to_owned()), "stuck: {stuck}");
+        agent.kill().await;
+        agent.start();
+        agent.pass(MINUTE * 2).await;
+        assert_eq!(way(&agent), None, "stuck: {stuck}");
+        let fleet = agent.snapshot().await.fleet;
+        assert_eq!(fleet.state.as_str(), "DEGRADED", "{}", fleet.message);
+        assert_eq!(apply(&agent, through(2, "http://next:1")).await.as_deref(), Some("http://next:1"));
+        assert!(message(&agent).await.starts_with("Connected"));
+        agent.kill().await;
+    }
+}
+
+/// An agent that is told to leave while it tries the way of a policy leaves.
+#[tokio::test(start_paused = true)]
+async fn ag135_an_unenrollment_ends_a_trial() {
+    let mut agent = Agent::new(49);
+    agent.server.lock().stuck_proxies.insert("http://stuck:1".into(), None);
+    agent.start();
+    agent.pass(SECOND * 30).await;
+    let moved = through(1, "http://stuck:1");
+    let actions = json!([policy_change(&moved), action("u", "UNENROLL", Value::Null)]);
+    let response = json!({"action": "checkin", "ack_token": "1", "actions": actions});
+    agent.server.change(|server| server.scripted.push_back(response));
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+    assert!(agent.server.acked().contains(&"u".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_returns_to_an_earlier_way_is_followed() {
     let mut agent = Agent::new(42);
-    // The trial of the second policy is in progress when the third one arrives.
+    // Acks fail over the second way, from which the agent returns to the first one.
     let policies = [through(1, "http://good:1"), through(2, "http://half:1"), through(3, "http://good:1")];
     agent.server.lock().broken_proxies.insert("http://half:1".into(), "/acks");
     agent.start();
@@ -105,10 +205,13 @@ async fn storm(seed: u64) {
         revision += 1;
         let proxy = format!("http://p{}:1", draw(3));
         let broken = ["", "/checkin", "/acks", "/api/status", "none"][usize::try_from(draw(5)).unwrap()];
+        let stuck = [None, None, Some(None), Some(Some(SECOND * 3))][usize::try_from(draw(4)).unwrap()];
         agent.server.change(|server| {
             server.broken_proxies.clear();
+            server.stuck_proxies.clear();
             // Only the way of the next policy: a proxy that is in use and breaks has to be repaired.
             server.broken_proxies.insert(format!("http://new{revision}:1"), broken);
+            server.stuck_proxies.extend(stuck.map(|cut| (format!("http://new{revision}:1"), cut)));
             server.policy = Some(match draw(4) {
                 0 => reached(revision, json!({"hosts": [HERE]})),
                 1 => through(revision, &proxy),
@@ -120,8 +223,17 @@ async fn storm(seed: u64) {
             agent.kill().await;
             agent.start();
         }
+        // Whatever the policy, the agent hears from its server again soon.
+        agent.pass(MINUTE * 2).await;
+        let heard = agent.server.lock().check_ins.last().unwrap().at;
+        agent.server.change(|server| server.actions.push(level(&format!("a{revision}"), "debug")));
+        agent.pass(SECOND * 15).await;
+        let inner = agent.server.lock();
+        let token = &inner.check_ins.last().unwrap().body["ack_token"];
+        assert_eq!(token.as_str(), Some(revision.to_string().as_str()), "seed {seed}, {revision}, {heard:?}");
     }
     agent.server.lock().broken_proxies.clear();
+    agent.server.lock().stuck_proxies.clear();
     let last = format!("http://last{seed}:1");
     agent.server.change(|server| server.policy = Some(through(revision + 1, &last)));
     agent.pass(HOUR).await;

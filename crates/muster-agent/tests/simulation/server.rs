@@ -23,6 +23,8 @@ pub enum Fault {
     LoseReply,
     /// Something else responds, and the server does not see the request.
     Answer(u16, Value),
+    /// The request is received, and never answered.
+    Hold,
     /// Something else responds with a redirect.
     Redirect(&'static str),
 }
@@ -91,6 +93,8 @@ pub struct Inner {
     pub ways: Vec<(String, Option<String>)>,
     /// Proxies that cannot forward requests with this suffix of the path.
     pub broken_proxies: HashMap<String, &'static str>,
+    /// Proxies that accept every request with a body and never respond: they hold it, or cut it after this time.
+    pub stuck_proxies: HashMap<String, Option<Duration>>,
     pub hosts: Vec<Server>,
     /// Hosts that belong to another fleet, or accept no check-ins, with what they respond.
     pub strangers: HashMap<&'static str, Fault>,
@@ -278,6 +282,11 @@ impl Transport for FakeServer {
         // The network takes time, so that other events can happen meanwhile.
         tokio::time::sleep(Duration::from_millis(5)).await;
         match fault {
+            Some(Fault::Hold) => {
+                request.reached.mark();
+                tokio::time::sleep(timeout).await;
+                Err(TransportError::Timeout(timeout))
+            }
             Some(Fault::LoseRequest) => Err(TransportError::Broken("lost".into())),
             Some(Fault::Answer(status, body)) => Ok(reply(status, &body)),
             Some(Fault::Redirect(location)) => {

@@ -1,5 +1,8 @@
 //! Whether a container enrolls at its start. The first rule that matches decides.
 
+/// The reason to enroll again that is the server's decision.
+pub const KEY_REJECTED: &str = "the server rejected the stored access key";
+
 /// What the variables require.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -63,7 +66,7 @@ pub fn decide(wanted: &Wanted, stored: &Stored, key: Option<Key>) -> Decision {
     }
     match key {
         None => Decision::AskServer,
-        Some(Key::Rejected) => Decision::Enroll("the server rejected the stored access key"),
+        Some(Key::Rejected) => Decision::Enroll(KEY_REJECTED),
         Some(Key::Valid | Key::Unknown) => Decision::Keep,
     }
 }

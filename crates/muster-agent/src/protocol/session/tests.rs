@@ -120,6 +120,25 @@ async fn ag69_a_unit_that_is_missing_or_unknown_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn unknown_units_are_counted_and_not_all_listed() {
+    let mut session = session(&two(&json!({}), &json!({})));
+    let first = session.check_in(CheckinObserved::default(), Instant::now()).unwrap();
+    let mut report = obedient(&first);
+    let known = report.units.len();
+    let stranger = |number: usize| UnitObserved {
+        id: format!("{number}{}", "\u{1}".repeat(5000)),
+        state: State::Healthy.into(),
+        ..UnitObserved::default()
+    };
+    report.units.extend((0..1000).map(stranger));
+    session.check_in(report, Instant::now());
+    let found = session.report().units;
+    assert_eq!(found.len(), known + STRANGERS_MAX);
+    assert_eq!(found.last().unwrap().message, "Failed: unknown unit, as are 984 others");
+    assert!(found.iter().all(|unit| unit.id.chars().count() <= 256));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_that_leaves_is_told_to_stop_and_begins_again_when_it_returns() {
     let (output, input) = (json!({}), json!({"a": 1}));
     let mut session = session(&two(&output, &input));
