@@ -102,8 +102,8 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     }
     // The effective user counts, because it creates the files.
     let user = geteuid().as_raw();
-    // Root manages installations of other users, such as unprivileged agents.
-    let managed = user == 0 && base.join("install.json").symlink_metadata().is_ok();
+    // Root manages the installations that root has made for other users, which are those of unprivileged agents.
+    let managed = user == 0 && base.join("install.json").symlink_metadata().is_ok_and(|record| record.uid() == 0);
     if metadata.uid() != user && !managed {
         return Err(BadBase::Owner { path, owner: metadata.uid(), user });
     }

@@ -111,12 +111,40 @@ pub fn run_if_asked(mut args: impl Iterator<Item = std::ffi::OsString>) -> Optio
     Some(ExitCode::from(NOT_EXECUTED))
 }
 
-/// Checks that a program exists, because the launcher could not report it as an error of the start.
+/// Checks that a program can be executed, because the launcher could not report it as an error of the start.
 pub fn find(command: &str) -> std::io::Result<()> {
     if command.contains('/') {
-        return std::fs::metadata(command).map(|_| ());
+        return executable(Utf8Path::new(command));
     }
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
-    let found = path.split(':').any(|directory| Utf8Path::new(directory).join(command).is_file());
+    let found = path.split(':').any(|directory| executable(&Utf8Path::new(directory).join(command)).is_ok());
     if found { Ok(()) } else { Err(std::io::Error::new(std::io::ErrorKind::NotFound, "not found in PATH")) }
+}
+
+fn executable(program: &Utf8Path) -> std::io::Result<()> {
+    if std::fs::metadata(program)?.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    Ok(nix::unistd::access(program.as_std_path(), nix::unistd::AccessFlags::X_OK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_that_can_be_executed_are_found() {
+        for program in ["/bin/sh", "sh"] {
+            assert!(find(program).is_ok(), "{program}");
+        }
+        for (other, reason) in [
+            ("/etc", "is a directory"),
+            ("/etc/passwd", "Permission denied"),
+            ("/nonexistent/x", "No such file"),
+            ("nosuch-x", "not found in PATH"),
+        ] {
+            let error = find(other).unwrap_err().to_string();
+            assert!(error.contains(reason), "{other}: {error}");
+        }
+    }
 }

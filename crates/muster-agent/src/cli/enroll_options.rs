@@ -16,7 +16,7 @@ use crate::net::proxy::{Proxy, is_exempt};
 use crate::net::tls::check_authority;
 use crate::net::{Server, pem};
 use crate::state::enrollment::{ClientCertificate, Secret, Trust};
-use crate::token;
+use crate::token::{self, BadToken};
 
 /// Options of an enrollment.
 #[derive(clap::Args)]
@@ -162,9 +162,12 @@ impl Options {
         })?;
         let token = secret_value::resolve("--enrollment-token", given)?;
         token::check(&token).map_err(|error| {
-            Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(
-                "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes or spaces",
-            )
+            let hint = match error {
+                // The message says already how to pass it.
+                BadToken::Malformed(_) => "`muster enrollment-key create` creates and prints one",
+                _ => "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes or spaces",
+            };
+            Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(hint)
         })?;
         Ok(token)
     }

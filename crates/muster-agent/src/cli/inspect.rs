@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::status;
 use crate::diagnostics;
 use crate::exit::{self, Failure};
 use crate::homes;
@@ -72,6 +73,9 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     let store = DiskStore::new(layout.clone());
     let (installation, enrollment) = (Installation::load(layout)?, store.enrollment()?);
     let state = store.state()?;
+    if installation.is_none() && enrollment.is_none() && !is_used(layout) {
+        return Err(status::no_daemon(layout));
+    }
     let local = enrollment.is_none() && is_standalone(layout, &store);
     let policy_file = local.then(|| PolicyFile::new(layout));
     let (resolved, unusable) = match policy_file.as_ref().map(PolicyFile::read) {
@@ -100,6 +104,12 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         enrollment_delayed: layout.delayed_enrollment().symlink_metadata().is_ok(),
         resolved_policy: resolved,
     })
+}
+
+/// Returns whether an agent has left something here, or will enroll here.
+fn is_used(layout: &Layout) -> bool {
+    let kept = [layout.state(), layout.delayed_enrollment(), layout.local_server(), layout.policy_file()];
+    kept.iter().any(|path| path.symlink_metadata().is_ok())
 }
 
 /// Returns the proxy in effect, without credentials. That of the policy precedes that of the enrollment.

@@ -21,8 +21,10 @@ use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
 use crate::install::definition;
 use crate::install::installation::INSTALLATION_VERSION;
+use crate::install::notifier::Notifier;
 use crate::install::removal::{self, Found};
 use crate::install::{Installation, Manager, account, program, steps};
+use crate::local_server::LocalServer;
 use crate::paths::Layout;
 use crate::standalone;
 use crate::state::disk::DiskStore;
@@ -229,9 +231,14 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     let layout = job.layout.clone();
     let store = DiskStore::new(layout.clone());
     let former = enroll::former(&store, true)?;
+    // Refused before anything changes if it is not root's.
+    LocalServer::load(&layout)?;
     store.prepare()?;
     // Before every other step: whatever follows is found by `uninstall`.
     job.installation.save(&layout)?;
+    if let Err(error) = Notifier::take_over(&layout, &System).await {
+        eprintln!("Warning: the notices of an earlier uninstallation: {}", chain(&error));
+    }
     if job.installation.account.is_none() && (args.unprivileged || args.user.is_some() || args.group.is_some()) {
         let made = account::prepare(args.user.as_deref(), args.group.as_deref()).await;
         job.installation.account = Some(made.map_err(|error| failed("account", &error))?);
@@ -271,13 +278,15 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     let store = DiskStore::new(layout.clone());
     let enrolled = crate::state::Store::enrollment(&store)?.is_some();
     let is_standalone = !enrolled && !args.delay_enroll && standalone::is_standalone(layout, &store);
-    let to_enroll = format!("To enroll it: {} enroll --url URL", layout.link());
+    let enroll = format!("{} enroll --url URL --enrollment-token TOKEN", layout.link());
     // It was unenrolled.
     if !enrolled && !args.delay_enroll && !is_standalone {
-        return Ok(format!("{place}, but not started. {to_enroll}"));
+        // Without a service manager, `enroll` prints how to start the agent.
+        let also = if installation.manager == Manager::None { "" } else { " and start" };
+        return Ok(format!("{place}, but not started. To enroll{also} it: {enroll}"));
     }
     let alone = if is_standalone {
-        format!("\nIt is standalone: its policy is {}. {to_enroll}", layout.policy_file())
+        format!("\nIt is standalone: its policy is {}. To enroll it: {enroll}", layout.policy_file())
     } else {
         String::new()
     };

@@ -40,7 +40,7 @@ use crate::net::Transport;
 use crate::net::extra_headers;
 use crate::net::http1::Http1;
 use crate::net::proxy::Proxy;
-use crate::net::tls;
+use crate::net::tls::{self, TrustError};
 use crate::notice::Notice;
 use crate::paths::Layout;
 use crate::state::enrollment::Trust;
@@ -229,7 +229,10 @@ fn connect(notice: &Notice) -> Result<FleetClient, String> {
 
 /// Creates a network client that reaches and verifies servers as specified in `trust`.
 fn transport(trust: &Trust) -> Result<Arc<dyn Transport>, Failure> {
-    let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, chain(&error).to_string()))?;
+    let tls = tls::client_config(trust).map_err(|error| match &error {
+        TrustError::BadFingerprint(_) => Failure::new(exit::USAGE, format!("--ca-sha256: {error}")),
+        _ => Failure::new(exit::TLS, chain(&error).to_string()),
+    })?;
     let tunnel = trust.proxy.as_ref().map(Proxy::tunnel).transpose();
     let tunnel = tunnel.map_err(|error| Failure::new(exit::USAGE, format!("the proxy: {error}")))?;
     let headers = extra_headers::parse(&trust.headers);

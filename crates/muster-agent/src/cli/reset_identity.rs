@@ -2,10 +2,11 @@
 
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
+use super::status;
 use crate::enroll::delayed;
 use crate::exit::{self, Failure};
 use crate::host::fingerprint::Fingerprint;
-use crate::install::removal;
+use crate::install::{Installation, Manager, removal};
 use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::Enrollment;
@@ -28,11 +29,13 @@ pub struct Args {
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let plan = if args.options.is_absent() { None } else { Some(args.options.plan(&[])?) };
     if removal::is_running(layout) {
-        return Err(
-            Failure::new(exit::FAILED, "the agent is running").hint("stop it first: systemctl stop muster-agent")
-        );
+        return Err(Failure::new(exit::FAILED, "the agent is running").hint(how_to_stop(layout)));
     }
     let store = DiskStore::new(layout.clone());
+    // A plan can be left where no agent has been enrolled yet.
+    if plan.is_none() && [layout.fleet(), layout.state()].iter().all(|path| path.symlink_metadata().is_err()) {
+        return Err(status::no_daemon(layout));
+    }
     guard(layout, &store, "reset-identity", &args.guarded).await?;
     let enrollment = store.enrollment()?;
     if args.keep_id {
@@ -45,9 +48,18 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         delayed::store(layout, &plan)?;
         println!("The agent enrolls when it is started");
     } else {
-        println!("The agent has no identity; to enroll it: muster-agent enroll --url URL");
+        println!("The agent has no identity; to enroll it: muster-agent enroll --url URL --enrollment-token TOKEN");
     }
     Ok(exit::DONE)
+}
+
+fn how_to_stop(layout: &Layout) -> String {
+    let installation = Installation::load(layout).ok().flatten();
+    match installation.as_ref().map(|found| (found.manager, &found.service)) {
+        Some((Manager::Systemd, service)) => format!("stop it first: systemctl stop {service}"),
+        Some((Manager::OpenRc, service)) => format!("stop it first: rc-service {service} stop"),
+        _ => "stop it first: end the process of `muster-agent run` with SIGTERM".into(),
+    }
 }
 
 fn keep(store: &DiskStore, enrollment: Option<Enrollment>) -> Result<u8, Failure> {

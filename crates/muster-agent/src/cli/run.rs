@@ -24,6 +24,7 @@ use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
 use crate::host::HostFacts;
 use crate::host::fingerprint::Fingerprint;
+use crate::install::notifier::Notifier;
 use crate::install::privileges::{self, HostPrivileges};
 use crate::launch::Guard;
 use crate::local_server::LocalServer;
@@ -299,7 +300,7 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         return Ok(None);
     }
     Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled")
-        .hint("enroll it (muster-agent enroll --url URL), or write its policy to the file policy.yml in the base path"))
+        .hint("enroll it (muster-agent enroll --url URL --enrollment-token TOKEN), or write its policy to the file policy.yml in the base path"))
 }
 
 /// Performs a delayed enrollment.
@@ -327,8 +328,15 @@ fn check_machine(store: &DiskStore) -> Result<(), Failure> {
 
 /// Delivers stored notices in the background.
 fn deliver_notices(layout: &Layout) {
-    let spool = Spool::new(layout);
+    let (layout, spool) = (layout.clone(), Spool::new(layout));
     tokio::spawn(async move {
+        match Notifier::take_over(&layout, &System).await {
+            Ok(0) => {}
+            Ok(notices) => tracing::info!(notices, "took over the notices of an earlier uninstallation"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the notices of an earlier uninstallation cannot be read")
+            }
+        }
         loop {
             if let Err(error) = spool.deliver_all(&connect, &System).await {
                 tracing::warn!(error = %chain(&error), "notices cannot be delivered");

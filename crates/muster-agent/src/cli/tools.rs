@@ -108,7 +108,11 @@ pub async fn logs(layout: &Layout, args: &LogsArgs) -> Result<u8, Failure> {
         Some(id) => component_log(layout, id)?,
     };
     let unreadable = |error: std::io::Error| Failure::new(exit::FAILED, format!("{path}: {error}"));
-    let mut place = print_tail(&path, args.lines).map_err(unreadable)?;
+    let mut place = match print_tail(&path, args.lines) {
+        // An agent that has never run has no log.
+        Err(_) if layout.logs().symlink_metadata().is_err() => return Err(super::status::no_daemon(layout)),
+        printed => printed.map_err(unreadable)?,
+    };
     if !args.follow {
         return Ok(exit::DONE);
     }
@@ -166,6 +170,9 @@ pub async fn diagnostics(layout: &Layout, args: &DiagnosticsArgs) -> Result<u8, 
     let asked = client::fetch(&layout.socket(), http::Method::GET, "/v1/diagnostics", ANSWER).await;
     let bundle = match asked {
         Ok(Some(bundle)) if !bundle.is_empty() => bundle,
+        Ok(None) if !layout.state().try_exists().unwrap_or(true) && !layout.fleet().try_exists().unwrap_or(true) => {
+            return Err(super::status::no_daemon(layout));
+        }
         other => {
             let reason = other.err().map_or("no daemon is running".to_owned(), |failure| failure.message);
             eprintln!("Warning: {reason}; the bundle contains only what is on disk");

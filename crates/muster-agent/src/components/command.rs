@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::child::{Place, Recipe, Running};
-use super::process::{how_ended, until_stopped};
+use super::process::{how_ended, how_failed, until_stopped};
 use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
 use crate::launch::Limits;
@@ -100,7 +100,7 @@ impl Command {
                 Ok(End::Killed) => (Health::Failed, None),
                 // An exit within the allowance is reported as a restart and not as a failure, but stays visible (AG166).
                 Ok(End::Exited(status)) if quiet.allows() => (Health::Starting, Some(how_ended(status))),
-                Ok(End::Exited(status)) => (Health::Failed, Some(how_ended(status))),
+                Ok(End::Exited(status)) => (Health::Failed, Some(how_failed(status))),
                 Err(error) => (Health::Failed, Some(format!("Failed: cannot start {}: {error}", self.spec.binary))),
             };
             if begun.elapsed() >= self.settings.stable_after {

@@ -121,7 +121,7 @@ impl Program {
                 Ok(End::Exited(status)) if !self.restarts_after(status) => {
                     (at_rest(status), self.with_cause(how_ended(status)))
                 }
-                Ok(End::Exited(status)) => (Health::Failed, self.with_cause(how_ended(status))),
+                Ok(End::Exited(status)) => (Health::Failed, self.with_cause(how_failed(status))),
                 Err(error) => (Health::Failed, format!("Failed: cannot start {}: {error}", self.spec.command)),
             };
             if health != Health::Failed || self.spec.restart == Restart::Never {
@@ -216,9 +216,13 @@ fn at_rest(status: ExitStatus) -> Health {
 }
 
 pub(super) fn how_ended(status: ExitStatus) -> String {
+    if status.success() { "Stopped: exited with code '0'".into() } else { how_failed(status) }
+}
+
+/// Describes the end of a program that should have continued to run.
+pub(super) fn how_failed(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
-        (Some(0), _) => "Stopped: exited with code '0'".into(),
         (Some(code), _) => format!("Failed: exited with code '{code}'"),
         (None, Some(signal)) => format!("Failed: killed by signal '{signal}'"),
         (None, None) => "Failed: exited".into(),

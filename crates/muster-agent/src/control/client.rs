@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -39,6 +40,15 @@ pub async fn fetch(socket: &Utf8Path, method: Method, path: &str, timeout: Durat
         }
         answered => Ok(answered.map(|(_, body)| body)),
     }
+}
+
+/// Returns the process that listens on the socket, and its user, as the kernel recorded them. `None` if nobody listens, or in
+/// another namespace.
+pub async fn listener(socket: &Utf8Path) -> Option<(Pid, u32)> {
+    let address = Address::of(socket).ok()?;
+    let peer = UnixStream::connect(address.path()).await.ok()?.peer_cred().ok()?;
+    // 0 and negative numbers mean groups of processes.
+    Some((Pid::from_raw(peer.pid().filter(|pid| *pid > 0)?), peer.uid()))
 }
 
 /// Sends a request with a body, and returns the status and the body of the response. Returns `None` if nobody listens on
@@ -73,12 +83,6 @@ async fn connect(socket: &Utf8Path) -> Result<Option<UnixStream>, Failure> {
         // The socket does not exist, or a killed daemon has left it behind.
         Err(_) => Ok(None),
     }
-}
-
-/// Returns the process that listens on the socket, as the system knows it.
-pub async fn peer(socket: &Utf8Path) -> Option<tokio::net::unix::UCred> {
-    let address = Address::of(socket).ok()?;
-    UnixStream::connect(address.path()).await.ok()?.peer_cred().ok()
 }
 
 /// A connection, which lasts as long as this.

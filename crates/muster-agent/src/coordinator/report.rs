@@ -69,6 +69,8 @@ pub struct Parts<'a> {
     pub model_fault: Option<&'a str>,
     /// Number of inputs of the policy above the maximum.
     pub left_out: usize,
+    /// Components and inputs that are left out, with the reason.
+    pub blocked: &'a [String],
     /// Whether the stored state was corrupt, and the server has not sent the policy again.
     pub lost_state: bool,
     /// Why the state can't be stored.
@@ -103,9 +105,18 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
         return (AgentState::Degraded, causes);
     }
     if parts.has_policy {
-        (AgentState::Healthy, "Running".into())
+        (AgentState::Healthy, running(parts.blocked))
     } else {
         (AgentState::Starting, "Waiting for the first policy".into())
+    }
+}
+
+/// Returns the message of a healthy agent. What it leaves out as the policy and the host have it is no fault.
+fn running(blocked: &[String]) -> String {
+    match blocked {
+        [] => "Running".into(),
+        [one] => format!("Running without {one}"),
+        [first, others @ ..] => format!("Running without {first}; and {} more", others.len()),
     }
 }
 
@@ -114,7 +125,9 @@ fn causes(parts: &Parts<'_>) -> String {
     let policy = parts.rejection.map(|(why, _)| format!("policy rejected, keeping the last accepted one: {why}"));
     let storage = parts.storage_fault.map(|why| format!("cannot store the state: {why}"));
     let bad = parts.components.iter().filter_map(ComponentState::fault);
-    let components = bad.map(|(id, state, message)| format!("{id} is {}: {message}", state.as_str()));
+    // The message of a failed component begins with the word, too.
+    let reason = |message: &'_ str| message.strip_prefix("Failed: ").unwrap_or(message).to_owned();
+    let components = bad.map(|(id, state, message)| format!("{id} is {}: {}", state.as_str(), reason(message)));
     let model = parts.model_fault.map(|why| format!("keeping the previous components: {why}"));
     let left_out = (parts.left_out > 0)
         .then(|| format!("inputs above the maximum of {INPUTS_MAX} do not run; left out: {}", parts.left_out));
@@ -194,7 +207,7 @@ pub struct Snapshot {
     pub policy: Option<PolicyStatus>,
     /// State of the components.
     pub components: Vec<ComponentState>,
-    /// Components that a local rule excludes, with the rule.
+    /// Components and inputs that are left out, with the reason: a local rule excludes them, or a variable has no value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
     /// Number of queued actions.
@@ -253,6 +266,9 @@ mod tests {
     fn the_most_severe_fault_determines_the_state() {
         let parts = Parts { has_policy: true, ..Parts::default() };
         assert_eq!(overall(&parts), (AgentState::Healthy, "Running".into()));
+        let blocked = ["input a: no value for ${env.X}".to_owned(), "b".to_owned()];
+        let message = "Running without input a: no value for ${env.X}; and 1 more".to_owned();
+        assert_eq!(overall(&Parts { blocked: &blocked, ..parts.clone() }), (AgentState::Healthy, message));
         assert_eq!(overall(&Parts::default()).0.wire(), "starting");
         let list: Vec<_> = ["a", "b", "c", "d"].map(|id| part(id, Health::Failed)).into();
         let (state, message) = overall(&Parts { components: &list, ..parts.clone() });

@@ -127,6 +127,7 @@ impl Coordinator {
             rejection: self.state.rejected.as_ref().map(|rejected| (rejected.reason.as_str(), rejected.fault)),
             model_fault: self.components.fault(),
             left_out: self.components.left_out(),
+            blocked: self.components.blocked(),
             lost_state: self.lost_state && self.state.policy.is_none(),
             storage_fault: self.storage_fault.as_deref(),
             servers: self.servers_message.as_deref(),

@@ -42,7 +42,7 @@ impl Wanted {
         self.fault.as_deref()
     }
 
-    /// Returns the components that a local rule excludes.
+    /// Returns the components and inputs that are left out, with the reason.
     pub(super) fn blocked(&self) -> &[String] {
         &self.blocked
     }

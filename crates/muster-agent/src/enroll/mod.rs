@@ -152,9 +152,10 @@ fn permanent(error: &CallError) -> Option<(u8, &'static str)> {
         CallError::Refused { status: 403, .. } => {
             (exit::REFUSED, "to replace the agent with this --id, pass the --replace-token that it enrolled with")
         }
-        CallError::Status { status: 400, .. } => {
-            (exit::REFUSED, "the server rejected the request; it may be older than this agent")
-        }
+        CallError::Status { status: 400, .. } => (
+            exit::REFUSED,
+            "change what the message names; if it names nothing, the server may be older than this agent",
+        ),
         CallError::Status { status: 404, .. } => {
             (exit::REFUSED, "this is not the agent listener of a fleet server; pass its URL (default port 8220)")
         }

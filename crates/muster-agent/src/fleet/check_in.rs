@@ -29,6 +29,8 @@ pub struct Reply {
 }
 
 #[derive(Deserialize)]
+// Without the name of the type in error messages.
+#[serde(expecting = "a response to a check-in")]
 struct LooseReply {
     /// Always `checkin`. Other servers respond with JSON, too, and must not be taken for the fleet's.
     action: String,

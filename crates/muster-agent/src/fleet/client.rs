@@ -14,6 +14,7 @@ use muster_protocol::elastic::{API_VERSION, API_VERSION_HEADER, REQUEST_ID_HEADE
 use tokio::time::Instant;
 
 use super::CallError;
+use super::error::foreign;
 use crate::net::server::Servers;
 use crate::net::{Reached, Request, Response, Server, Transport};
 use crate::state::enrollment::Secret;
@@ -168,7 +169,13 @@ impl FleetClient {
     }
 }
 
-/// Returns a response with status 200; any other status is an error.
+/// Returns a response with status 200; any other status is an error, and so is a web page.
 pub(crate) fn expect_ok(response: Response) -> Result<Response, CallError> {
-    if response.status == 200 { Ok(response) } else { Err(CallError::from_reply(&response)) }
+    if response.status != 200 {
+        return Err(CallError::from_reply(&response));
+    }
+    match foreign(&response.body) {
+        Some(what) => Err(CallError::Undecodable(what.into())),
+        None => Ok(response),
+    }
 }

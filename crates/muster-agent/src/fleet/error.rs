@@ -12,7 +12,7 @@ pub enum CallError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// 401 or 403 with an error body of the protocol: the server rejected the credential, and not a proxy.
-    #[error("the server rejected the credentials: {status} {kind} {message}")]
+    #[error("the server rejected the credentials: {}", told(*status, kind, message))]
     Refused {
         /// 401 or 403.
         status: u16,
@@ -22,13 +22,13 @@ pub enum CallError {
         message: String,
     },
     /// Any other unexpected status.
-    #[error("the server responded with {status} {kind} {message}")]
+    #[error("the server responded with {}", told(*status, kind, message))]
     Status {
         /// Status.
         status: u16,
         /// Name of the error, if the body has the format of the protocol.
         kind: String,
-        /// Message of the error.
+        /// Message of the error; of a body in another format, what it is.
         message: String,
     },
     /// A redirect. Following it would send the credentials to another server.
@@ -57,8 +57,10 @@ impl CallError {
         }
         let body: Option<ErrorBody> = serde_json::from_slice(&response.body).ok();
         let known = body.is_some();
-        let (kind, message) =
-            body.map_or_else(Default::default, |body| (printable(&body.error), printable(&body.message)));
+        let (kind, message) = match body {
+            Some(body) => (printable(&body.error), printable(&body.message)),
+            None => (String::new(), foreign(&response.body).unwrap_or_default().to_owned()),
+        };
         if known && matches!(status, 401 | 403) {
             // Only a response in the format of the protocol is a decision of the fleet server. A proxy can also send
             // 401 or 403.
@@ -74,6 +76,21 @@ impl CallError {
             Self::Transport(_) | Self::Undecodable(_) | Self::NoServer => None,
         }
     }
+}
+
+/// Returns what a body is that no fleet server sends.
+pub(super) fn foreign(body: &[u8]) -> Option<&'static str> {
+    body.trim_ascii_start().starts_with(b"<").then_some("a web page; is there a proxy in between?")
+}
+
+/// Returns the parts of an error that there are.
+fn told(status: u16, kind: &str, message: &str) -> String {
+    let mut text = status.to_string();
+    for part in [kind, message].into_iter().filter(|part| !part.is_empty()) {
+        text.push(' ');
+        text.push_str(part);
+    }
+    text
 }
 
 /// Makes text from a server safe for logs and terminals: a single line of limited length.
@@ -96,6 +113,9 @@ mod tests {
         assert!(matches!(CallError::from_reply(&ours), CallError::Refused { status: 401, .. }));
         let proxy = reply(403, "<html>blocked by policy</html>");
         assert!(matches!(CallError::from_reply(&proxy), CallError::Status { status: 403, .. }));
+        let text = "the server responded with 403 a web page; is there a proxy in between?";
+        assert_eq!(CallError::from_reply(&proxy).to_string(), text);
+        assert_eq!(CallError::from_reply(&reply(502, "")).to_string(), "the server responded with 502");
         let nasty = reply(400, "{\"statusCode\":400,\"error\":\"\\u001b[31mred\"}");
         assert!(!CallError::from_reply(&nasty).to_string().contains('\u{1b}'));
     }

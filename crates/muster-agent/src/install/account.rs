@@ -1,21 +1,23 @@
 //! The account of an unprivileged agent, and the ownership of its files.
 
-use std::os::unix::fs::lchown;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-
-use camino::{Utf8Path, Utf8PathBuf};
-use nix::unistd::{Gid, Group, Uid, User};
+use camino::Utf8PathBuf;
+use nix::unistd::{Group, User};
 
 use super::Account;
 use super::command::{self, CommandError};
+use super::ownership::{Owner, give, regroup, set_mode};
 use crate::homes;
 use crate::local_server::LocalServer;
 use crate::paths::Layout;
+use crate::state::StoreError;
 
 /// User and group that `install --unprivileged` creates.
 pub const USER: &str = "muster-agent";
 /// Group whose members may use `muster-agent status`.
 pub const GROUP: &str = "muster-agent";
+
+/// Records in the base path that stay root's, because commands of root act on them.
+const RECORDS: [&str; 2] = ["install.json", "server.json"];
 
 /// Why an account cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum AccountError {
     /// The owner of a file cannot be changed.
     #[error("cannot change the owner of files: {0}")]
     Owner(#[from] std::io::Error),
+    /// The record of the server on this host cannot be trusted.
+    #[error(transparent)]
+    Record(#[from] StoreError),
 }
 
 /// Returns the account, and creates the default one if it does not exist. Named users and groups must exist, because
@@ -89,50 +94,32 @@ pub async fn remove(account: &Account) -> Result<(), AccountError> {
 /// Gives all files of the base path to the account, or to root, so that nothing is accessible for other
 /// users (AG38), and the group of an unprivileged agent can reach the control socket (AG47).
 pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountError> {
-    let (uid, gid) = match account {
-        None => (Uid::from_raw(0), Gid::from_raw(0)),
+    // Before anything changes: only root's record says where the data of a server is.
+    let server = LocalServer::load(layout)?;
+    let owner = match account {
+        None => Owner::ROOT,
         Some(account) => {
             let user = User::from_name(&account.user)?.ok_or_else(|| AccountError::NoUser(account.user.clone()))?;
             let group =
                 Group::from_name(&account.group)?.ok_or_else(|| AccountError::NoGroup(account.group.clone()))?;
-            (user.uid, group.gid)
+            Owner { uid: user.uid, gid: group.gid }
         }
     };
-    // Before the files change hands: their owners tell who has written them.
-    let data = server_data(layout);
-    let root = (Uid::from_raw(0), Gid::from_raw(0));
-    // Nobody but root may write to a directory while its entries change hands, or somebody could exchange one for a link in
-    // the meantime.
-    for tree in std::iter::once(layout.base()).chain(data.as_deref()) {
-        chown(tree, root.0, root.1)?;
+    give(layout.base().as_std_path(), owner, &RECORDS)?;
+    for record in RECORDS {
+        regroup(&layout.base().join(record), owner.gid)?;
+    }
+    // The data of the server on this host is elsewhere, so that it survives an uninstallation.
+    if let Some(server) = server
+        && server.data_dir.symlink_metadata().is_ok()
+    {
+        give(server.data_dir.as_std_path(), owner, &[])?;
     }
     let mode = if account.is_some() { 0o750 } else { 0o700 };
     for path in shared_with_group(layout)? {
-        chmod(&path, mode)?;
-    }
-    if !uid.is_root() {
-        for tree in std::iter::once(layout.base()).chain(data.as_deref()) {
-            chown(tree, uid, gid)?;
-        }
+        set_mode(layout.base(), &path, mode)?;
     }
     Ok(())
-}
-
-/// Returns the data directory of the server on this host, which is outside of the base path, so that it survives an
-/// uninstallation. A record that an unprivileged agent could have written leads only to its own files.
-fn server_data(layout: &Layout) -> Option<Utf8PathBuf> {
-    let owner = |path: &Utf8Path| path.symlink_metadata().ok().map(|found| found.uid());
-    let server = LocalServer::load(layout).ok()??;
-    let (record, data) = (owner(&layout.local_server())?, owner(&server.data_dir)?);
-    (record == 0 || record == data).then_some(server.data_dir)
-}
-
-/// Changes the mode of a file or directory. Links are not followed.
-fn chmod(path: &Utf8Path, mode: u32) -> std::io::Result<()> {
-    // Without waiting for the other end of a pipe.
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
 /// Returns what the group needs for `muster-agent status`: the program, and the way to it and to the socket.
@@ -145,24 +132,11 @@ fn shared_with_group(layout: &Layout) -> std::io::Result<Vec<Utf8PathBuf>> {
     Ok(paths)
 }
 
-/// Changes the owner of a tree. Links are changed themselves, and never followed.
-fn chown(path: &Utf8Path, uid: Uid, gid: Gid) -> std::io::Result<()> {
-    let own = || lchown(path, Some(uid.as_raw()), Some(gid.as_raw()));
-    // A directory is root's as long as its entries change hands.
-    if uid.is_root() {
-        own()?;
-    }
-    if path.symlink_metadata()?.is_dir() {
-        for entry in path.read_dir_utf8()? {
-            chown(entry?.path(), uid, gid)?;
-        }
-    }
-    if uid.is_root() { Ok(()) } else { own() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
+
+    use camino::Utf8Path;
 
     use super::*;
 
@@ -204,21 +178,6 @@ mod tests {
         );
         own(&layout, None).unwrap();
         assert_eq!(owned(), before);
-        // A record of the service user does not lead to files of others, and a link of it to no directory.
-        let server = directory.path().join("victim");
-        fs_err::create_dir(&server).unwrap();
-        let record =
-            serde_json::json!({"version": 1, "data_dir": server, "host": "127.0.0.1", "port": 1, "local_port": 2});
-        fs_err::write(layout.local_server(), record.to_string()).unwrap();
-        std::os::unix::fs::chown(layout.local_server(), Some(user), Some(group)).unwrap();
-        assert!(LocalServer::load(&layout).unwrap().is_some());
-        assert_eq!(server_data(&layout), None);
-        std::os::unix::fs::chown(layout.local_server(), Some(0), Some(0)).unwrap();
-        assert!(server_data(&layout).is_some(), "root has written it");
-        std::os::unix::fs::symlink(&server, directory.path().join("link")).unwrap();
-        let mode = fs_err::metadata(&server).unwrap().mode();
-        assert!(chmod(&layout.base().join("link"), 0o700).is_err());
-        assert_eq!(fs_err::metadata(&server).unwrap().mode(), mode);
         assert_eq!(fs_err::read_to_string(work.join("registry")).unwrap(), "positions");
     }
 }

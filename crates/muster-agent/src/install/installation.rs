@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::Layout;
-use crate::state::{StoreError, atomic};
+use crate::state::{StoreError, record};
 
 /// Version of the document.
 pub const INSTALLATION_VERSION: u32 = 1;
@@ -71,24 +71,12 @@ pub struct Installation {
 impl Installation {
     /// Loads the record; `None` if nothing is installed in this base path.
     pub fn load(layout: &Layout) -> Result<Option<Self>, StoreError> {
-        let path = layout.installation();
-        let io = |source| StoreError::Io { path: path.to_string(), source };
-        let damaged = |source: serde_json::Error| StoreError::Damaged { path: path.to_string(), source: source.into() };
-        let Some(bytes) = atomic::read(&path).map_err(io)? else { return Ok(None) };
-        let installation: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if installation.version > INSTALLATION_VERSION {
-            let (found, known) = (u64::from(installation.version), INSTALLATION_VERSION);
-            return Err(StoreError::Newer { path: path.to_string(), found, known });
-        }
-        Ok(Some(installation))
+        record::load(&layout.installation(), INSTALLATION_VERSION)
     }
 
     /// Replaces the record.
     pub fn save(&self, layout: &Layout) -> Result<(), StoreError> {
-        let path = layout.installation();
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| StoreError::Damaged { path: path.to_string(), source: error.into() })?;
-        atomic::replace(&path, &bytes).map_err(|source| StoreError::Io { path: path.to_string(), source })
+        record::save(&layout.installation(), self)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod command;
 pub mod definition;
 pub mod installation;
 pub mod notifier;
+pub mod ownership;
 pub mod privileges;
 pub mod program;
 pub mod removal;

@@ -3,8 +3,12 @@
 //! It lives beside the base path, in `<base path>-notifier`, and is a service of its own, so that it continues after a
 //! reboot.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::Entropy;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
@@ -88,6 +92,36 @@ impl Notifier {
         }
         notifier.service.register(&notifier.definition()).await?;
         Ok(notifier)
+    }
+
+    /// Stores the notices of an earlier uninstallation of this base path for the daemon that runs here now, and removes their
+    /// notifier. Without a service manager, nobody starts a notifier that ended with the host. Returns the number of notices.
+    pub async fn take_over(layout: &Layout, entropy: &dyn Entropy) -> Result<usize, NotifierError> {
+        let directory = Self::directory_of(layout.base());
+        let io = |source| NotifierError::Io { path: directory.clone(), source };
+        let file = match std::fs::File::open(&directory) {
+            // That of root is not for an unprivileged agent.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(0),
+            opened => opened.map_err(io)?,
+        };
+        // Its record names a service, and its notices name servers.
+        if file.metadata().map_err(io)?.uid() != nix::unistd::geteuid().as_raw() {
+            return Ok(0);
+        }
+        let notifier = Self::open(&directory)?;
+        // A service is started by its manager. A notifier that is running holds the lock.
+        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(0) };
+        if notifier.manager() != Manager::None {
+            return Ok(0);
+        }
+        let (own, left) = (Spool::new(layout), notifier.spool());
+        let pending = left.pending().map_err(io)?;
+        for (path, notice) in &pending {
+            own.add(notice, entropy)?;
+            left.remove(path)?;
+        }
+        notifier.remove().await?;
+        Ok(pending.len())
     }
 
     /// Returns its notices.
@@ -204,6 +238,23 @@ mod tests {
             departure: Departure::default(),
             attempts: 0,
         }
+    }
+
+    #[tokio::test]
+    async fn a_new_agent_in_the_same_place_takes_over_what_its_notifier_has_not_delivered() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap().join("agent"));
+        assert_eq!(Notifier::take_over(&layout, &System).await.unwrap(), 0, "there is none");
+        let notices = [notice("a"), notice("b")];
+        let notifier = Notifier::set_up(&layout, &installation(), &notices, &System).await.unwrap();
+        atomic::private_dir(layout.base()).unwrap();
+        let running = std::fs::File::open(notifier.directory()).unwrap();
+        let running = Flock::lock(running, FlockArg::LockExclusiveNonblock).unwrap();
+        assert_eq!(Notifier::take_over(&layout, &System).await.unwrap(), 0, "it is running");
+        drop(running);
+        assert_eq!(Notifier::take_over(&layout, &System).await.unwrap(), 2);
+        assert_eq!(Spool::new(&layout).pending().unwrap().len(), 2);
+        assert!(!notifier.directory().try_exists().unwrap());
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
 //! Removes an installation, complete or not: after `uninstall`, and after an `install` that failed.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -17,10 +16,10 @@ use crate::homes;
 use crate::paths::Layout;
 use crate::state::atomic;
 
+/// Maximum time for the daemon to accept a connection on its socket.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Interval at which a stopping daemon is observed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Maximum time for the daemon to respond on its socket.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why an installation cannot be removed.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +77,17 @@ pub fn is_running(layout: &Layout) -> bool {
 
 /// Sends SIGTERM to a daemon that was started by hand. Returns whether it was found.
 async fn terminate(layout: &Layout) -> bool {
-    // The system tells who listens. A process of an unprivileged agent could name any other process of the host.
-    let Ok(Some(peer)) = tokio::time::timeout(ANSWER, client::peer(&layout.socket())).await else { return false };
-    let Some(pid) = peer.pid() else { return false };
-    // The listener may have ended, and its number may be that of another process.
-    let owner = fs_err::metadata(format!("/proc/{pid}")).map(|found| found.uid());
-    owner.is_ok_and(|owner| owner == peer.uid()) && kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok()
+    // The process that listens, according to the kernel: an unprivileged process could answer with any number.
+    let asked = tokio::time::timeout(ANSWER, client::listener(&layout.socket())).await;
+    let Ok(Some((pid, user))) = asked else { return false };
+    // The process may have passed the socket on and ended, and its number may be that of another one by now.
+    user_of(pid) == Some(user) && kill(pid, Signal::SIGTERM).is_ok()
+}
+
+/// Returns the effective user of a process.
+fn user_of(pid: Pid) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Removes the service, the command, the files and the account. The daemon must be stopped. Parts that do not exist are

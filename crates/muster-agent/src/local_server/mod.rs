@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::model::process::{ProcessSpec, Restart};
 use crate::model::{Component, Direction, Level, Unit, Work};
 use crate::paths::Layout;
-use crate::state::{StoreError, atomic};
+use crate::state::{StoreError, record};
 
 /// Version of the record.
 pub const LOCAL_SERVER_VERSION: u32 = 1;
@@ -82,24 +82,12 @@ pub struct ServerSpec {
 impl LocalServer {
     /// Loads the record; `None` if this host runs no server.
     pub fn load(layout: &Layout) -> Result<Option<Self>, StoreError> {
-        let path = layout.local_server();
-        let io = |source| StoreError::Io { path: path.to_string(), source };
-        let damaged = |source: serde_json::Error| StoreError::Damaged { path: path.to_string(), source: source.into() };
-        let Some(bytes) = atomic::read(&path).map_err(io)? else { return Ok(None) };
-        let server: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if server.version > LOCAL_SERVER_VERSION {
-            let (found, known) = (u64::from(server.version), LOCAL_SERVER_VERSION);
-            return Err(StoreError::Newer { path: path.to_string(), found, known });
-        }
-        Ok(Some(server))
+        record::load(&layout.local_server(), LOCAL_SERVER_VERSION)
     }
 
     /// Replaces the record.
     pub fn save(&self, layout: &Layout) -> Result<(), StoreError> {
-        let path = layout.local_server();
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| StoreError::Damaged { path: path.to_string(), source: error.into() })?;
-        atomic::replace(&path, &bytes).map_err(|source| StoreError::Io { path: path.to_string(), source })
+        record::save(&layout.local_server(), self)
     }
 
     /// Returns the URL that this agent uses. It has a listener of its own, so that a rush of other agents cannot cut off

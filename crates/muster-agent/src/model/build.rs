@@ -20,6 +20,8 @@ use crate::variables::{Scope, VariableSets};
 
 /// Maximum number of inputs of a model, after rendering. Further inputs are left out, those of dynamic sets first.
 pub const INPUTS_MAX: usize = 256;
+/// Providers whose variables exist once for each container, pod or item of a list.
+const DYNAMIC: [&str; 3] = ["docker", "kubernetes", "local_dynamic"];
 /// Fields of inputs and outputs that are for the agent.
 const OWN_FIELDS: [&str; 3] = ["enabled", "use_output", "log_level"];
 
@@ -62,7 +64,7 @@ pub struct Surroundings<'a> {
 pub struct Built {
     /// The components.
     pub model: Model,
-    /// Components that a local rule excludes, with the reason.
+    /// Components and inputs that are left out, with the reason: a local rule excludes them, or a variable has no value.
     pub blocked: Vec<String>,
     /// Number of inputs above [`INPUTS_MAX`].
     pub left_out: usize,
@@ -91,10 +93,10 @@ struct Input {
 pub fn build(document: &Document, around: Surroundings<'_>) -> Result<Built, Invalid> {
     inputs::check_ids(&document.inputs)?;
     let outputs = outputs(document, around.variables.context())?;
-    let mut inputs = rendered(document, &around, &outputs)?;
-    let left_out = limit(&mut inputs);
+    let mut built = Built::default();
+    let mut inputs = rendered(document, &around, &outputs, &mut built.blocked)?;
+    built.left_out = limit(&mut inputs);
     let builder = Builder { document, around, outputs: &outputs };
-    let mut built = Built { left_out, ..Built::default() };
     for group in groups(inputs, around.catalog) {
         let component = builder.component(group);
         match builder.rule_against(&component) {
@@ -122,11 +124,13 @@ fn outputs(document: &Document, scope: Scope<'_>) -> Result<BTreeMap<String, Out
     document.outputs.iter().map(one).collect()
 }
 
-/// Renders the inputs, once for each set of variables. Equal results count once.
+/// Renders the inputs, once for each set of variables. Equal results count once. Adds the inputs that lack a variable to
+/// `blocked`.
 fn rendered(
     document: &Document,
     around: &Surroundings<'_>,
     outputs: &BTreeMap<String, Output>,
+    blocked: &mut Vec<String>,
 ) -> Result<Vec<Input>, Invalid> {
     let mut found = Vec::new();
     for (place, input) in document.inputs.iter().enumerate() {
@@ -140,17 +144,19 @@ fn rendered(
         if input["enabled"] == Value::Bool(false) || known.is_some_and(|output| !output.enabled) {
             continue;
         }
-        found.extend(variants(place, input, around.variables).into_iter().map(|Variant { id, is_dynamic, config }| {
-            Input {
-                id,
-                // Never rendered: the type is signed, and decides whether the rest must be.
-                kind: input["type"].as_str().unwrap_or_default().to_owned(),
-                output: output.clone(),
-                level: input["log_level"].as_str().and_then(Level::parse),
-                is_dynamic,
-                config,
-            }
-        }));
+        found.extend(variants(place, input, around.variables, blocked).into_iter().map(
+            |Variant { id, is_dynamic, config }| {
+                Input {
+                    id,
+                    // Never rendered: the type is signed, and decides whether the rest must be.
+                    kind: input["type"].as_str().unwrap_or_default().to_owned(),
+                    output: output.clone(),
+                    level: input["log_level"].as_str().and_then(Level::parse),
+                    is_dynamic,
+                    config,
+                }
+            },
+        ));
     }
     Ok(found)
 }
@@ -177,19 +183,23 @@ struct Variant {
     config: Result<Value, String>,
 }
 
-/// Returns the results of rendering an input.
-fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<Variant> {
+/// Returns the results of rendering an input. If there are none because a variable has no value, `blocked` gets the reason.
+fn variants(place: usize, input: &Value, variables: &VariableSets, blocked: &mut Vec<String>) -> Vec<Variant> {
     let name = inputs::name(place, input);
     // Programs run as written: `${X}` belongs to the shell there.
     if input["type"] == PROCESS {
         return vec![Variant { id: name, is_dynamic: false, config: Ok(input.clone()) }];
     }
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    let (mut seen, mut found, mut missing) = (HashSet::new(), Vec::new(), None);
     for scope in variables.scopes() {
         let mut config = match render(input, scope) {
             Ok(config) => config,
             // The input returns when the variable gets a value or the condition becomes true (AG74).
-            Err(Unrendered::Missing(_) | Unrendered::Excluded) => continue,
+            Err(Unrendered::Missing(name)) => {
+                missing.get_or_insert(name);
+                continue;
+            }
+            Err(Unrendered::Excluded) => continue,
             Err(error @ Unrendered::Malformed { .. }) => {
                 return vec![Variant { id: name, is_dynamic: false, config: Err(format!("Failed: {error}")) }];
             }
@@ -210,6 +220,9 @@ fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<Varian
         };
         found.push(Variant { id, is_dynamic: scope.id().is_some(), config: Ok(config) });
     }
+    // That nothing runs for containers and pods is normal while there are none.
+    let missing = missing.filter(|missing| !DYNAMIC.contains(&missing.provider()));
+    blocked.extend(missing.filter(|_| found.is_empty()).map(|missing| format!("input {name}: {missing}")));
     found
 }
 

@@ -59,10 +59,29 @@ pub fn replace(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Replaces `path` with `bytes` and this mode, in the same way.
 pub fn replace_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replaced(path, bytes, mode, adopt)
+}
+
+/// Replaces `path` in the same way with a record that stays root's if root writes it: only the group of the directory may
+/// read it.
+pub fn replace_record(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    replaced(path, bytes, 0o640, |file, directory| {
+        let group = fs_err::metadata(directory)?.gid();
+        if geteuid().is_root() { std::os::unix::fs::fchown(file, None, Some(group)) } else { Ok(()) }
+    })
+}
+
+/// Passes the new file and its directory to `owned`, which sets the owner, before anything is written.
+fn replaced(
+    path: &Utf8Path,
+    bytes: &[u8],
+    mode: u32,
+    owned: fn(&std::fs::File, &Utf8Path) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = path.with_extension("new");
     // The file is synced before the rename, and the directory after it, so that a power failure cannot leave a partial
     // file.
-    let written = write_synced(&temporary, bytes, mode).and_then(|()| fs_err::rename(&temporary, path));
+    let written = write_synced(&temporary, bytes, mode, owned).and_then(|()| fs_err::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
@@ -88,14 +107,21 @@ pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn write_synced(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(mode);
-    // A link at this place could lead to a file of somebody else.
-    let mut file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
-    // The mode above applies only to new files. A file that remained after a crash keeps its own.
+fn write_synced(
+    path: &Utf8Path,
+    bytes: &[u8],
+    mode: u32,
+    owned: fn(&std::fs::File, &Utf8Path) -> io::Result<()>,
+) -> io::Result<()> {
+    // A file that remained after a crash; also a link, or a file that somebody else has open.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // The mode above is reduced by the umask.
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    path.parent().map_or(Ok(()), |parent| adopt(&file, parent))?;
+    path.parent().map_or(Ok(()), |parent| owned(&file, parent))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -136,8 +162,6 @@ mod tests {
         let base = Utf8Path::from_path(directory.path()).unwrap();
         fs_err::write(base.join("victim"), b"mine").unwrap();
         std::os::unix::fs::symlink(base.join("victim"), base.join("state.new")).unwrap();
-        // The first attempt fails and removes the link, the second one succeeds.
-        assert!(replace(&base.join("state.enc"), b"x").is_err());
         replace(&base.join("state.enc"), b"x").unwrap();
         assert_eq!(fs_err::read(base.join("victim")).unwrap(), b"mine");
     }

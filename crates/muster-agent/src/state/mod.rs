@@ -9,6 +9,7 @@ pub mod atomic;
 pub mod disk;
 pub mod enrollment;
 pub mod memory;
+pub mod record;
 pub mod seal;
 
 use std::collections::VecDeque;
@@ -310,6 +311,14 @@ pub enum StoreError {
         found: u64,
         /// The newest supported one.
         known: u32,
+    },
+    /// Root acts only on records of root, because the user of an unprivileged agent can write anything into its base path.
+    #[error("{path} belongs to user id {owner}, so that root does not trust it")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// Its owner.
+        owner: u32,
     },
 }
 

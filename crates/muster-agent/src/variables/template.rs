@@ -27,6 +27,13 @@ pub struct Template(Vec<Part>);
 #[error("no value for ${{{0}}}")]
 pub struct Missing(pub String);
 
+impl Missing {
+    /// Returns the provider that the variable names: `env` of `env.HOME`.
+    pub fn provider(&self) -> &str {
+        self.0.split('.').next().unwrap_or_default()
+    }
+}
+
 impl Template {
     /// Parses a text.
     pub fn parse(text: &str) -> Result<Self, String> {

@@ -126,7 +126,7 @@ async fn ag54_ag60_a_failed_component_degrades_the_agent_and_is_named() {
     agent.pass(MINUTE).await;
     let snapshot = agent.snapshot().await;
     assert_eq!(snapshot.state.as_str(), "DEGRADED");
-    assert!(snapshot.message.starts_with("fake-default is FAILED: Failed: unsupported input type"), "{snapshot:?}");
+    assert!(snapshot.message.starts_with("fake-default is FAILED: unsupported input type"), "{snapshot:?}");
 }
 
 #[tokio::test(start_paused = true)]

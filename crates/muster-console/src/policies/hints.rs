@@ -69,6 +69,7 @@ pub static HINTS: [Hints; 4] = [
             ("remote_elasticsearch", "the same, for another cluster"),
             ("logstash", "hosts, ssl"),
             ("kafka", "hosts, topic, sasl"),
+            ("file", "a file on the host, for inputs of the type host/metrics of muster-agent"),
         ],
     },
 ];

@@ -11,7 +11,7 @@ pub struct Output {
     pub id: String,
     /// Name.
     pub name: String,
-    /// `elasticsearch`, `remote_elasticsearch`, `logstash`, `kafka`.
+    /// `elasticsearch`, `remote_elasticsearch`, `logstash`, `kafka`, `file`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether it is the default of policies that name no output.

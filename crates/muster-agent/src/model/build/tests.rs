@@ -145,6 +145,9 @@ fn ag74_an_unresolved_variable_drops_an_input_but_is_an_error_in_an_output() {
     let made = built(&inputs).unwrap();
     assert_eq!(shape(&made)[0].1, ["fake-default", "fake-default-a", "fake-default-e"]);
     assert_eq!(made.model[0].units[1].config["path"], "x");
+    assert_eq!(made.blocked, ["input b: no value for ${local.missing}"]);
+    let pods = json!([{"id": "a", "type": "fake", "path": "${docker.container.id}"}]);
+    assert_eq!(built(&pods).unwrap().blocked, Vec::<String>::new());
     // A malformed input fails by itself, and is not part of the component's configuration.
     assert!(made.model[0].units[2].fault.as_deref().unwrap().starts_with("Failed: path: "));
     let mut variables = sets();

@@ -5,6 +5,7 @@ use muster_core::authorization::{OpContext, OutputsRead, PrivilegeName};
 use muster_core::connection_test::{Failure, Step, StepName, Tested, origin_of};
 use muster_core::network_object::NetworkObject;
 use muster_core::output::Output;
+use muster_core::policy::check::OUTPUT_TYPES;
 use muster_fleet::Fleet;
 use muster_fleet::network_objects::{
     DownloadSources, NetworkFamily, NetworkObjectDraft, NetworkObjects, Proxies as ProxyFamily, ServerHosts,
@@ -105,7 +106,7 @@ impl Kind for Outputs {
         ("config_yaml", "config_yaml"),
     ];
     const FLAGS: &'static [&'static str] = &["default_integrations", "default_monitoring"];
-    const TYPES: &'static [&'static str] = &["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
+    const TYPES: &'static [&'static str] = &OUTPUT_TYPES;
     const HAS_DEFAULT: bool = true;
     const SAMPLE: &'static str = "hosts:\n- https://elasticsearch.example:9200\n";
 

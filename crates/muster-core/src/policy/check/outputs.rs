@@ -13,8 +13,11 @@ use crate::yaml;
 /// Maximum length of the name of an output object, bytes.
 const MAX_NAME: usize = 255;
 
-/// Supported output types (EA §6.1).
-pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
+/// Supported output types (EA §6.1). `file` is a file on the host, of the `host/metrics` inputs of muster-agent.
+pub const OUTPUT_TYPES: [&str; 5] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka", FILE];
+
+/// Type of outputs that connect to nothing, and need no hosts.
+const FILE: &str = "file";
 
 /// Fields of an output object (MG §2.5). What else agents know belongs in `config_yaml`.
 const OBJECT_FIELDS: [&str; 45] = [
@@ -100,6 +103,7 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
         Some(Value::String(host)) if !host.trim().is_empty() => {}
         Some(Value::Array(hosts)) if !hosts.is_empty() => check_hosts(hosts, &join(path, "hosts"), problems),
         Some(_) => problems.add(join(path, "hosts"), "must be a list of one or more addresses"),
+        None if output.get("type").and_then(Value::as_str) == Some(FILE) => {}
         None => problems.advise(join(path, "hosts"), "is missing", "set a list of one or more addresses"),
     }
 }
@@ -245,7 +249,14 @@ mod tests {
             problems(&json!({"o": {"type": "elasticsaerch", "hosts": hosts}, "p": {"type": "redis", "hosts": hosts}}));
         let near = "config.outputs.o.type: unknown output type `elasticsaerch`; did you mean `elasticsearch`?";
         assert_eq!(found[0], near);
-        assert!(found[1].contains("known: elasticsearch, remote_elasticsearch, logstash, kafka"));
+        assert!(found[1].contains("known: elasticsearch, remote_elasticsearch, logstash, kafka, file"));
+    }
+
+    #[test]
+    fn an_output_that_is_a_file_needs_no_hosts() {
+        assert_eq!(problems(&json!({"o": {"type": "file"}})), Vec::<String>::new());
+        let found = problems(&json!({"o": {"type": "file", "hosts": []}}));
+        assert_eq!(found, ["config.outputs.o.hosts: must be a list of one or more addresses"]);
     }
 
     #[test]
@@ -310,7 +321,7 @@ mod tests {
         let found =
             problems(&json!({"o": {"hosts": []}, "p": 1, "q": {"type": "kafka", "hosts": [1]}, "r": {"type": ""}}));
         let expected = [
-            "config.outputs.o.type: is missing; one of elasticsearch, remote_elasticsearch, logstash, kafka",
+            "config.outputs.o.type: is missing; one of elasticsearch, remote_elasticsearch, logstash, kafka, file",
             "config.outputs.o.hosts: must be a list of one or more addresses",
             "config.outputs.p: must be an object, not a number",
             "config.outputs.q.hosts.0: must be an address",
