@@ -84,7 +84,7 @@ impl QueryFailures {
     pub async fn of_packs(&self, grant: &Grant<OsqueryRead>, packs: &[ScopedPack]) -> Result<Vec<PackFailures>, Error> {
         let seen = self.store.seen_by(grant);
         let options = fleetd_options::parse(seen.fleetd_options().await?.as_deref())?;
-        // Hosts of different platforms may name the same query differently.
+        // Hosts may name the same query differently.
         let delimiters = Options::stored(options.document())?.delimiters();
         let mut names: BTreeMap<String, (usize, &String)> = BTreeMap::new();
         for (at, one) in packs.iter().enumerate() {

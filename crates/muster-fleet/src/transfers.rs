@@ -254,7 +254,7 @@ impl Transfers {
             let (agent, seen) = (before.id.clone(), self.registry.last_seen(&before.id, now));
             let after = Arc::new(transfer::moved(before, &plan.joined, seen, now));
             if before.family == Family::Orbit {
-                // A key that the host has reported since the plan was made needs the privilege, and belongs into the audit event.
+                // A key that the host has reported since the plan was made needs the privilege, and must be in the audit event.
                 let is_stored = plan.disk_keys.contains(&agent);
                 writes.push(DiskKeyWrite::Expect { agent: agent.clone(), is_stored }.into());
                 if *may_reveal_keys {

@@ -2,6 +2,8 @@
 //!
 //! A document has `config`, an osquery configuration, and `overrides.platforms`, which replace it as a whole for a platform.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::options_check::check;
@@ -88,13 +90,12 @@ impl Options {
         Schedule::of(&self.config(platform, packs), self.member("command_line_flags"), others)
     }
 
-    /// Returns what osquery puts between the parts of the names of queries, for all platforms.
-    pub fn delimiters(&self) -> Vec<String> {
+    /// Returns what osquery may put between the parts of the names of queries: that of each platform, and the usual ones, which hosts may still
+    /// use after a change.
+    pub fn delimiters(&self) -> BTreeSet<String> {
         let platforms = Platform::ALL.map(Some).into_iter().chain([None]);
-        let mut all: Vec<String> = platforms.map(|one| delimiter(&self.config(one, [])).to_owned()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+        let configured = platforms.map(|one| delimiter(&self.config(one, [])).to_owned());
+        configured.chain(["/", "_"].map(str::to_owned)).collect()
     }
 
     fn config<'a>(&self, platform: Option<Platform>, packs: impl IntoIterator<Item = &'a Pack>) -> Map<String, Value> {
@@ -214,6 +215,14 @@ mod tests {
             assert_ne!(rendered.etag, options.render(None, [&global]).etag);
             assert_eq!(rendered, options.render(None, [&global, &team]));
         }
+    }
+
+    #[test]
+    fn names_of_queries_have_the_delimiters_of_all_platforms() {
+        let options = options(
+            "config: {options: {pack_delimiter: ':'}}\noverrides: {platforms: {darwin: {options: {pack_delimiter: '-'}}}}\n",
+        );
+        assert_eq!(options.delimiters().into_iter().collect::<Vec<_>>(), ["-", "/", ":", "_"]);
     }
 
     #[test]
