@@ -31,7 +31,7 @@ statements! {
     /// Deletes the rows without a key of the spaces that an agent is not in.
     DELETE_KEYLESS = "DELETE FROM disk_keys WHERE agent_id = $1 AND space <> $2 AND sealed IS NULL";
     /// Deletes the older key that a space has of an agent, if the agent brings one.
-    DELETE_OLDER = "DELETE FROM disk_keys WHERE agent_id = $2 AND space = $1 AND EXISTS (SELECT 1 FROM disk_keys AS own \
+    DELETE_OLDER = "DELETE FROM disk_keys WHERE space = $1 AND agent_id = $2 AND EXISTS (SELECT 1 FROM disk_keys AS own \
         JOIN agents AS a ON a.id = own.agent_id AND a.space = own.space WHERE own.agent_id = $2 AND own.space <> $1 \
         AND own.sealed IS NOT NULL)";
     /// Hands the key of an agent over to another space. What the former space wanted of the host ends.

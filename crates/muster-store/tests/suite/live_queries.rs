@@ -164,10 +164,11 @@ pub async fn a_live_query_does_not_wait_for_targets_that_leave_its_space(store: 
 }
 
 pub async fn the_number_of_live_queries_is_limited(store: &impl Store) {
+    commit(store, vec![super::sample::insert(&bare_agent("a"))]).await;
     for number in 0..MAX_RUNNING {
-        commit(store, vec![insert(&query(&format!("q{number}"), 1), &[])]).await;
+        commit(store, vec![insert(&query(&format!("q{number}"), 1), &["a"])]).await;
     }
-    let more = |id: &str| vec![insert(&query(id, 1), &[])];
+    let more = |id: &str| vec![insert(&query(id, 1), &["a"])];
     assert!(matches!(refused(store, more("more")).await, Precondition::TooMany(_)));
     let other = LiveQuery { space: SpaceId::trusted("other"), ..query("other", 1) };
     commit(store, vec![insert(&other, &[])]).await;
