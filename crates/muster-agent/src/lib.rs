@@ -28,6 +28,7 @@ pub mod policy;
 pub mod protection;
 pub mod protocol;
 pub mod settings;
+pub mod standalone;
 pub mod state;
 pub mod token;
 pub mod upgrade;

@@ -41,6 +41,16 @@ impl Layout {
         self.base.join("agent.yml")
     }
 
+    /// Policy of a standalone agent: `policy.yml`.
+    pub fn policy_file(&self) -> Utf8PathBuf {
+        self.base.join("policy.yml")
+    }
+
+    /// Directory with further inputs of a standalone agent.
+    pub fn input_files(&self) -> Utf8PathBuf {
+        self.base.join("inputs.d")
+    }
+
     /// Installed components with their specifications.
     pub fn components(&self) -> Utf8PathBuf {
         self.base.join("components")

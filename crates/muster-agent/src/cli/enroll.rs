@@ -103,8 +103,12 @@ pub(super) async fn join(
     let (transport, patience) = (transport(&plan.trust)?, options.patience());
     let progress = |line: &str| eprintln!("{line}");
     eprintln!("Enrolling with {} …", plan.servers.join(", "));
-    let item = Joining { plan, transport, former, patience: &patience, progress: &progress }.join(store).await?;
+    let joining = Joining { plan, transport, former, patience: &patience, progress: &progress };
+    let (item, kept) = joining.join(store).await?;
     println!("Enrolled as agent {}{}", item.id, on_policy(&item));
+    if let Some(kept) = kept {
+        println!("The policy comes from the server from now on; the local one is kept as {kept}");
+    }
     Ok(item)
 }
 

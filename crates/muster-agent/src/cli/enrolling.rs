@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::standby::snapshot;
 use crate::control::server::{self, Control};
 use crate::coordinator::Command;
+use crate::coordinator::watch::Watchers;
 use crate::exit::{self, Failure};
 use crate::paths::Layout;
 
@@ -32,9 +33,15 @@ pub(super) async fn answering<T>(
 
 /// Answers commands. All but the status need an enrollment, and get no answer.
 async fn answer(received: &mut mpsc::Receiver<Command>) {
+    let mut watchers = Watchers::default();
     while let Some(command) = received.recv().await {
+        let now = || snapshot(ENROLLING, Vec::new());
         match command {
-            Command::Status(reply) => drop(reply.send(snapshot(ENROLLING, Vec::new()))),
+            Command::Status(reply) => drop(reply.send(now())),
+            Command::Watch(states) => {
+                watchers.add(states);
+                watchers.tell(now);
+            }
             Command::Unenroll(reply) | Command::Upgrade(_, reply) => {
                 drop(reply.send(Some("the agent is being enrolled".into())));
             }

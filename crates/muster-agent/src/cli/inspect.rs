@@ -2,13 +2,17 @@
 
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::status;
+use crate::diagnostics;
 use crate::exit::{self, Failure};
 use crate::homes;
 use crate::install::Installation;
 use crate::paths::Layout;
 use crate::protection::Protection;
+use crate::standalone::file::PolicyFile;
+use crate::standalone::is_standalone;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::ProxyChoice;
 use crate::state::seal::Seal;
@@ -44,9 +48,15 @@ struct Inspection {
     proxy: Option<String>,
     phase: Phase,
     policy: Option<String>,
+    /// The policy file of a standalone agent.
+    policy_file: Option<String>,
+    /// Why it cannot be read.
+    policy_file_error: Option<String>,
     protected: bool,
     signing_key_pinned: bool,
     enrollment_delayed: bool,
+    /// The policy of the file, with the inputs of all files and expanded keys. The values of secrets are redacted.
+    resolved_policy: Option<Value>,
 }
 
 /// Prints the stored configuration, also while the daemon is stopped.
@@ -63,7 +73,14 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     let store = DiskStore::new(layout.clone());
     let (installation, enrollment) = (Installation::load(layout)?, store.enrollment()?);
     let state = store.state()?;
-    if installation.is_none() && enrollment.is_none() && !is_used(layout) {
+    let local = enrollment.is_none() && is_standalone(layout, &store);
+    let policy_file = local.then(|| PolicyFile::new(layout));
+    let (resolved, unusable) = match policy_file.as_ref().map(PolicyFile::read) {
+        Some(Ok(policy)) => (Some(diagnostics::redacted(policy.into())), None),
+        Some(Err(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
+    if installation.is_none() && enrollment.is_none() && !local && !is_used(layout) {
         return Err(status::no_daemon(layout));
     }
     let account = installation.as_ref().and_then(|found| found.account.as_ref()).map(|account| account.user.clone());
@@ -75,14 +92,17 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         service,
         user: account,
         key: Seal::place(layout.base()).map(|place| place.to_string()),
-        agent_id: enrollment.as_ref().map(|found| found.agent_id.clone()),
+        agent_id: enrollment.as_ref().map(|found| found.agent_id.clone()).or(state.standalone_id),
         servers: enrollment.as_ref().map(|found| found.servers.clone()).unwrap_or_default(),
         proxy: enrollment.as_ref().and_then(proxy),
         phase: state.phase,
         policy: state.policy.as_ref().map(|policy| format!("{} revision {}", policy.id, policy.revision)),
+        policy_file: policy_file.map(|file| file.path().to_string()),
+        policy_file_error: unusable,
         protected: Protection::stored(&store) != Protection::Off,
         signing_key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
         enrollment_delayed: layout.delayed_enrollment().symlink_metadata().is_ok(),
+        resolved_policy: resolved,
     })
 }
 
@@ -100,11 +120,12 @@ fn proxy(enrollment: &Enrollment) -> Option<String> {
 }
 
 fn human(inspection: &Inspection) -> String {
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(inspection) else { return String::new() };
-    let line = |(name, value): (String, serde_json::Value)| match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => format!("{name}: {text}\n"),
-        serde_json::Value::Array(items) => {
+    let Ok(Value::Object(fields)) = serde_json::to_value(inspection) else { return String::new() };
+    let line = |(name, value): (String, Value)| match value {
+        Value::Object(_) => format!("{name}: {}\n", serde_json::to_string_pretty(&value).unwrap_or_default()),
+        Value::Null => String::new(),
+        Value::String(text) => format!("{name}: {text}\n"),
+        Value::Array(items) => {
             let items: Vec<_> = items.iter().filter_map(|item| item.as_str()).collect();
             format!("{name}: {}\n", items.join(", "))
         }

@@ -26,6 +26,7 @@ use crate::install::removal::{self, Found};
 use crate::install::{Installation, Manager, account, program, steps};
 use crate::local_server::LocalServer;
 use crate::paths::Layout;
+use crate::standalone;
 use crate::state::disk::DiskStore;
 use crate::version;
 
@@ -122,7 +123,7 @@ fn ask(layout: &Layout, options: &mut Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns where the agent enrolls; `None` if it is only installed.
+/// Returns where the agent enrolls; `None` if it stays standalone, or as it is.
 fn target(layout: &Layout, args: &Args) -> Result<Option<Target>, Failure> {
     if args.options.is_absent() && !args.delay_enroll && !args.server.is_wanted() {
         return Ok(None);
@@ -164,7 +165,8 @@ fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
     }
     // Kept for the case that the new version does not start.
     let former = homes::active(layout).ok().flatten();
-    let used = layout.fleet().symlink_metadata().is_ok() || layout.state().symlink_metadata().is_ok();
+    let files = [layout.fleet(), layout.state(), layout.policy_file()];
+    let used = files.iter().any(|path| path.symlink_metadata().is_ok());
     Ok(Job { layout: layout.clone(), target, found, former, used, installation })
 }
 
@@ -258,7 +260,8 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
             let (plan, item) = enroll::join_at(&store, &layout, target, &former, &args.options).await?;
             enroll::say_farewell(&layout, former, &item.id, &plan).await;
         }
-        None => {}
+        // Without a fleet, the agent runs what a file says, unless it is enrolled already.
+        None => drop(standalone::prepare(&layout, &store)?),
     }
     // Last: every step before this runs as root, and creates files that belong to it.
     steps::own(&layout, &job.installation)?;
@@ -272,14 +275,21 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     let (layout, installation) = (&job.layout, &job.installation);
     let place = format!("muster-agent {} is installed in {}", version::agent_version(), layout.base());
     let run = format!("{} run --base-path {}", layout.link(), layout.base());
-    let enrolled = crate::state::Store::enrollment(&DiskStore::new(layout.clone()))?.is_some();
-    if !enrolled && !args.delay_enroll {
-        // Without a service manager, `enroll` prints how to start the agent.
-        let also = if installation.manager == Manager::None { "" } else { " and start" };
-        return Ok(format!("{place}. To enroll{also} it: {} enroll --url URL --enrollment-token TOKEN", layout.link()));
+    let store = DiskStore::new(layout.clone());
+    let enrolled = crate::state::Store::enrollment(&store)?.is_some();
+    let is_standalone = !enrolled && !args.delay_enroll && standalone::is_standalone(layout, &store);
+    let to_enroll = format!("To enroll it: {} enroll --url URL --enrollment-token TOKEN", layout.link());
+    // It was unenrolled.
+    if !enrolled && !args.delay_enroll && !is_standalone {
+        return Ok(format!("{place}, but not started. {to_enroll}"));
     }
+    let alone = if is_standalone {
+        format!("\nIt is standalone: its policy is {}. {to_enroll}", layout.policy_file())
+    } else {
+        String::new()
+    };
     if installation.manager == Manager::None {
-        return Ok(format!("{place}, without a service manager. To start it: {run}"));
+        return Ok(format!("{place}, without a service manager. To start it: {run}{alone}"));
     }
     if args.delay_enroll {
         return Ok(format!(
@@ -289,7 +299,7 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     }
     installation.service().start().await.map_err(|error| failed("starting the service", &error))?;
     wait_for_daemon(layout, args.daemon_timeout).await?;
-    Ok(format!("{place} and running as service {}", installation.service))
+    Ok(format!("{place} and running as service {}{alone}", installation.service))
 }
 
 /// Restores what was there before. What remains is named, because the command fails anyway.

@@ -67,7 +67,9 @@ enum Command {
     /// Install the agent on this host, enroll it, and run it as a service
     ///
     /// On a terminal, the command asks for what it needs, unless --url,
-    /// --enrollment-token or --non-interactive is passed.
+    /// --enrollment-token or --non-interactive is passed. Without a
+    /// fleet, the agent is standalone: it runs the policy in the file
+    /// policy.yml in its base path.
     #[command(
         after_help = "Examples:\n  muster-agent install\n  muster-agent install --url https://fleet.example:8220 --enrollment-token @token --certificate-authorities ca.crt\n  muster-agent install --non-interactive --unprivileged\n  muster-agent install --fleet-server --url https://fleet.example:8220\n  muster-agent install --fleet-server-es https://es.example:9200 --fleet-server-service-token @/run/es-token"
     )]
@@ -87,6 +89,9 @@ enum Command {
     /// Enroll if necessary and run the agent, as set by the environment variables of a container
     Container(run::Args),
     /// Show the agent's status
+    #[command(
+        after_help = "Examples:\n  muster-agent status\n  muster-agent status --output json\n  muster-agent status --watch"
+    )]
     Status(status::Args),
     /// Show the stored configuration, without secrets
     Inspect(inspect::Args),
@@ -96,7 +101,7 @@ enum Command {
     /// interrupted. If the new version does not work, the daemon
     /// returns to the previous one.
     #[command(
-        after_help = "Examples:\n  muster-agent upgrade 0.2.0\n  muster-agent upgrade 0.2.0 --source-uri file:///mnt/packages\n  muster-agent upgrade 0.1.0 --rollback"
+        after_help = "Examples:\n  muster-agent upgrade 0.2.0\n  muster-agent upgrade 0.2.0 --source-uri file:///mnt/packages\n  muster-agent upgrade 0.1.0 --rollback\n  muster-agent upgrade 0.2.0 --force"
     )]
     Upgrade(upgrade::Args),
     /// Watch an upgrade

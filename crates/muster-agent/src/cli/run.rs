@@ -38,6 +38,7 @@ use crate::paths::Layout;
 use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
 use crate::settings::Settings;
+use crate::standalone::{self, file::PolicyFile};
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::Trust;
 use crate::state::{Enrollment, Phase, Store};
@@ -79,7 +80,11 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
     let delayed = delayed::pending(layout)?;
     let server = LocalServer::load(layout)?;
     // This is checked before anything is created, so that a mistyped base path is not created.
-    if delayed.is_none() && server.is_none() && enrollment(&store)?.is_none() {
+    if delayed.is_none()
+        && server.is_none()
+        && !standalone::is_standalone(layout, &*store)
+        && enrollment(&store)?.is_none()
+    {
         return Ok(exit::DONE);
     }
     store.prepare()?;
@@ -213,9 +218,9 @@ async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
 /// Runs until the daemon must exit or restart.
 async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<Ending, Failure> {
     loop {
-        // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
-        let enrollment = match enrollment(&parts.store) {
-            Ok(Some(enrollment)) => enrollment,
+        // `enroll` replaces the enrollment while the daemon is running, and then asks for a reload.
+        let (enrollment, policy_file) = match member(parts) {
+            Ok(Some(member)) => member,
             Ok(None) | Err(Failure { code: exit::NOT_ENROLLED, .. }) if parts.runs_server => {
                 tracing::info!("not enrolled; running the fleet server only");
                 match standby::run(&*parts.components, commands).await {
@@ -226,7 +231,8 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             Ok(None) => return Ok(Ending::Unenrolled),
             Err(failure) => return Err(failure),
         };
-        tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
+        let standalone = policy_file.as_ref().map(|file| file.path().as_str());
+        tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), standalone, "running");
         let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
             store: parts.store.clone(),
@@ -243,6 +249,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
             memory: Arc::new(ProgramMemory),
             settings: settings_for(&enrollment, &parts.settings),
+            policy_file,
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
             Ending::Reload => tracing::info!("reloading the enrollment"),
@@ -251,6 +258,15 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             ending => return Ok(ending),
         }
     }
+}
+
+/// Returns the identity of the agent, and the policy file if it is standalone. An enrollment takes precedence.
+fn member(parts: &Parts<'_>) -> Result<Option<(Enrollment, Option<PolicyFile>)>, Failure> {
+    if parts.store.enrollment()?.is_none() && standalone::is_standalone(parts.layout, &*parts.store) {
+        let identity = standalone::identity(&*parts.store, &System)?;
+        return Ok(Some((identity, Some(PolicyFile::new(parts.layout)))));
+    }
+    Ok(enrollment(&parts.store)?.map(|enrollment| (enrollment, None)))
 }
 
 /// Creates the network client. A file or a setting of the policy that has become unusable must not cut off the agent: it then
@@ -284,7 +300,10 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         return Ok(None);
     }
     Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled")
-        .hint("enroll it first: muster-agent enroll --url URL --enrollment-token TOKEN"))
+        .hint(
+            "enroll it (muster-agent enroll --url URL --enrollment-token TOKEN), or write its policy to the file policy.yml in the \
+             base path",
+        ))
 }
 
 /// Performs a delayed enrollment.

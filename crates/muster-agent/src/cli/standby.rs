@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::components::{ComponentState, Components};
 use crate::coordinator::report::{AgentState, FleetStatus, Snapshot};
+use crate::coordinator::watch::Watchers;
 use crate::coordinator::{Command, Ending};
 use crate::version;
 
@@ -12,11 +13,23 @@ const NOT_ENROLLED: &str = "Not enrolled; running the fleet server only";
 
 /// Keeps the server running until the agent is enrolled or the daemon must end.
 pub(super) async fn run(components: &dyn Components, commands: &mut mpsc::Receiver<Command>) -> Ending {
+    let mut watchers = Watchers::default();
     loop {
-        let ending = match commands.recv().await.unwrap_or(Command::Stop) {
+        let now = || snapshot(NOT_ENROLLED, components.states());
+        watchers.tell(now);
+        let command = tokio::select! {
+            biased;
+            command = commands.recv() => command.unwrap_or(Command::Stop),
+            () = components.changed() => continue,
+        };
+        let ending = match command {
             Command::Status(reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(snapshot(NOT_ENROLLED, components.states()));
+                let _ = reply.send(now());
+                continue;
+            }
+            Command::Watch(states) => {
+                watchers.add(states);
                 continue;
             }
             Command::Unenroll(reply) | Command::Upgrade(_, reply) => {
@@ -59,5 +72,73 @@ pub(super) fn snapshot(message: &str, components: Vec<ComponentState>) -> Snapsh
         log_level: "info".into(),
         signing_key_pinned: false,
         upgrade: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use serde_json::Value;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::components::{Health, InputAction};
+    use crate::model::Model;
+
+    /// The component of the server.
+    struct Server {
+        state: Mutex<Health>,
+        bell: Notify,
+        is_halted: Mutex<bool>,
+    }
+
+    #[async_trait]
+    impl Components for Server {
+        fn want(&self, _: Model) {}
+
+        async fn updated(&self) {}
+
+        fn states(&self) -> Vec<ComponentState> {
+            let state = *self.state.lock().unwrap();
+            let (id, kind) = ("fleet-server-local".into(), "fleet-server".into());
+            vec![ComponentState { id, kind, state, message: String::new(), units: Vec::new() }]
+        }
+
+        async fn changed(&self) {
+            self.bell.notified().await;
+        }
+
+        async fn settled(&self) {}
+
+        async fn perform(&self, _: InputAction) -> Result<Value, String> {
+            Err("none".into())
+        }
+
+        async fn halt(&self) {
+            *self.is_halted.lock().unwrap() = true;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ag51_ag99_the_server_starts_and_is_healthy_while_the_agent_waits_for_its_enrollment() {
+        let server = Server { state: Mutex::new(Health::Starting), bell: Notify::new(), is_halted: Mutex::new(false) };
+        let (commands, mut received) = mpsc::channel(4);
+        let script = async {
+            let (sender, mut states) = mpsc::channel(4);
+            commands.send(Command::Watch(sender)).await.unwrap();
+            let first = states.recv().await.unwrap();
+            assert_eq!((first.state, first.agent_id.as_str()), (AgentState::Starting, ""));
+            assert_eq!((first.message.as_str(), first.components[0].state), (NOT_ENROLLED, Health::Starting));
+            *server.state.lock().unwrap() = Health::Healthy;
+            server.bell.notify_one();
+            let next = states.recv().await.unwrap();
+            assert_eq!((next.state, next.components[0].state), (AgentState::Starting, Health::Healthy));
+            // The agent has enrolled: its coordinator goes on with the same components.
+            commands.send(Command::Reload).await.unwrap();
+        };
+        let (ending, ()) = tokio::join!(run(&server, &mut received), script);
+        assert_eq!((ending, *server.is_halted.lock().unwrap()), (Ending::Reload, false));
     }
 }

@@ -32,11 +32,16 @@ pub struct Args {
 
 /// Unenrolls the agent, through the daemon if it is running.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
-    guard(layout, &DiskStore::new(layout.clone()), "unenroll", &args.guarded).await?;
+    let store = DiskStore::new(layout.clone());
+    // A standalone agent has no fleet to leave, and its daemon must go on.
+    if matches!(store.enrollment(), Ok(None)) {
+        return Err(not_enrolled(layout));
+    }
+    guard(layout, &store, "unenroll", &args.guarded).await?;
     let asked = client::call(&layout.socket(), http::Method::POST, "/v1/unenroll", DAEMON_TIMEOUT).await?;
     let warning = match asked {
         Some(Answer { warning }) => warning,
-        None => alone(layout, args).await?,
+        None => alone(layout, &store, args).await?,
     };
     if let Some(warning) = warning {
         eprintln!("Warning: {warning}");
@@ -45,12 +50,13 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> {
-    let store = DiskStore::new(layout.clone());
+fn not_enrolled(layout: &Layout) -> Failure {
+    Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base()))
+}
+
+async fn alone(layout: &Layout, store: &DiskStore, args: &Args) -> Result<Option<String>, Failure> {
     let warning = match store.enrollment() {
-        Ok(None) => {
-            return Err(Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())));
-        }
+        Ok(None) => return Err(not_enrolled(layout)),
         Ok(Some(_)) if args.skip_fleet_audit => None,
         Ok(Some(enrollment)) => tell(&enrollment).await.err(),
         // A corrupt document must not prevent the removal of the agent.
@@ -58,7 +64,7 @@ async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> 
         Err(error) => return Err(error.into()),
     };
     // Credentials are deleted even if the server was not notified: the user wants the agent to leave.
-    leave::forget(&store)?;
+    leave::forget(store)?;
     Ok(warning)
 }
 

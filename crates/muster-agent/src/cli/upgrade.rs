@@ -36,6 +36,9 @@ pub struct Args {
     /// Return to a version that is still on disk
     #[arg(long)]
     rollback: bool,
+    /// Upgrade an enrolled agent, whose version the server decides
+    #[arg(long, short = 'f')]
+    force: bool,
     /// Maximum time to wait until the new version runs; 0 means do not wait
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::duration::parse)]
     wait: Duration,
@@ -56,7 +59,7 @@ pub struct WatchArgs {
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     // Converted here, so that a mistake is reported without asking the daemon.
     let version = canonical::version(&args.version).map_err(|error| Failure::new(exit::USAGE, error))?;
-    let mut query = format!("version={}&rollback={}", encoded(&version), args.rollback);
+    let mut query = format!("version={}&rollback={}&force={}", encoded(&version), args.rollback, args.force);
     if let Some(source) = &args.source_uri {
         query.push_str(&format!("&source_uri={}", encoded(source)));
     }

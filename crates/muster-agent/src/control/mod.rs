@@ -1,6 +1,7 @@
 //! The control socket: HTTP/1.1 with JSON over a Unix socket of mode 0600.
 //!
-//! `GET /v1/status` returns a [`Snapshot`](crate::coordinator::report::Snapshot); `POST /v1/reload` reloads the
+//! `GET /v1/status` returns a [`Snapshot`](crate::coordinator::report::Snapshot), and `GET /v1/status/watch` a line with one
+//! for the current state and for each change (AG51); `POST /v1/reload` reloads the
 //! enrollment; `POST /v1/unenroll` unenrolls the agent and responds when this is complete. `POST /v1/restart` restarts the
 //! daemon, `POST /v1/upgrade?version=…` begins an upgrade, `POST /v1/upgrade/kept` ends one, and `GET /v1/diagnostics`
 //! returns a diagnostics bundle. `GET /liveness` and `GET /stats` are for monitoring.

@@ -8,23 +8,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use camino::Utf8Path;
 use http::{Method, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Answer;
 use super::address::Address;
 use super::monitoring::{self, FailOn};
 use crate::coordinator::Command;
+use crate::coordinator::report::Snapshot;
+use crate::coordinator::watch::WAITING;
 use muster_core::error_chain::chain;
 
 /// Maximum number of connections.
 const CONNECTIONS: usize = 16;
+/// Maximum number of connections that watch the state. The others are for commands.
+const WATCHERS: usize = 4;
 /// Maximum time to send the last responses when the daemon exits.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Maximum time to receive the head of a request.
@@ -46,6 +51,16 @@ pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// A response, which can be a stream.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What a connection needs.
+#[derive(Clone)]
+struct Desk {
+    commands: mpsc::Sender<Command>,
+    watchers: Arc<Semaphore>,
+}
+
 /// The running server.
 pub struct Control {
     task: JoinHandle<()>,
@@ -56,7 +71,8 @@ impl Control {
     /// Starts a task that serves `listener`.
     pub fn start(listener: UnixListener, commands: mpsc::Sender<Command>) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        Self { task: tokio::spawn(serve(listener, commands, places.clone())), places }
+        let desk = Desk { commands, watchers: Arc::new(Semaphore::new(WATCHERS)) };
+        Self { task: tokio::spawn(serve(listener, desk, places.clone())), places }
     }
 
     /// Stops accepting connections, and waits for the responses in progress.
@@ -69,15 +85,15 @@ impl Control {
     }
 }
 
-async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: Arc<Semaphore>) {
+async fn serve(listener: UnixListener, desk: Desk, places: Arc<Semaphore>) {
     loop {
         // Waits for a free slot before accepting, so that further connections queue in the kernel.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let commands = commands.clone();
+                let desk = desk.clone();
                 tokio::spawn(async move {
-                    converse(stream, commands).await;
+                    converse(stream, desk).await;
                     drop(place);
                 });
             }
@@ -89,8 +105,8 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
     }
 }
 
-async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
-    let service = service_fn(move |request| answer(request, commands.clone()));
+async fn converse(stream: UnixStream, desk: Desk) {
+    let service = service_fn(move |request| answer(request, desk.clone()));
     let mut builder = hyper::server::conn::http1::Builder::new();
     // One request per connection is sufficient for the commands, and idle clients cannot occupy slots.
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
@@ -99,18 +115,17 @@ async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
     }
 }
 
-async fn answer(
-    request: http::Request<Incoming>,
-    commands: mpsc::Sender<Command>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: http::Request<Incoming>, desk: Desk) -> Result<Response<Body>, Infallible> {
+    let commands = &desk.commands;
     let answered = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/v1/status") => ask(&commands, Command::Status).await.map(|snapshot| json(&snapshot)),
+        (&Method::GET, "/v1/status") => ask(commands, Command::Status).await.map(|snapshot| json(&snapshot)),
+        (&Method::GET, "/v1/status/watch") => watch(&desk).await,
         (&Method::GET, "/liveness") => match FailOn::parse(request.uri().query().unwrap_or_default()) {
-            Some(fail_on) => Some(status(monitoring::liveness(ask(&commands, Command::Status), fail_on).await)),
+            Some(fail_on) => Some(status(monitoring::liveness(ask(commands, Command::Status), fail_on).await)),
             None => Some(status(StatusCode::BAD_REQUEST)),
         },
         (&Method::GET, "/stats") => {
-            ask(&commands, Command::Status).await.map(|snapshot| json(&monitoring::stats(&snapshot)))
+            ask(commands, Command::Status).await.map(|snapshot| json(&monitoring::stats(&snapshot)))
         }
         (&Method::POST, "/v1/reload") => commands.send(Command::Reload).await.ok().map(|()| json(&Answer::default())),
         (&Method::POST, "/v1/restart") => commands.send(Command::Restart).await.ok().map(|()| json(&Answer::default())),
@@ -118,16 +133,16 @@ async fn answer(
             commands.send(Command::UpgradeKept).await.ok().map(|()| json(&Answer::default()))
         }
         (&Method::POST, "/v1/upgrade") => match wanted(request.uri().query().unwrap_or_default()) {
-            Some(wanted) => ask(&commands, |reply| Command::Upgrade(wanted, reply))
+            Some(wanted) => ask(commands, |reply| Command::Upgrade(wanted, reply))
                 .await
                 .map(|refused| json(&Answer { warning: refused })),
             None => Some(status(StatusCode::BAD_REQUEST)),
         },
         (&Method::GET, "/v1/diagnostics") => {
-            ask(&commands, Command::Diagnostics).await.map(|bundle| Response::new(Full::new(bundle)))
+            ask(commands, Command::Diagnostics).await.map(|bundle| Response::new(Full::new(bundle).boxed_unsync()))
         }
         (&Method::POST, "/v1/unenroll") => {
-            ask(&commands, Command::Unenroll).await.map(|warning| json(&Answer { warning }))
+            ask(commands, Command::Unenroll).await.map(|warning| json(&Answer { warning }))
         }
         _ => Some(status(StatusCode::NOT_FOUND)),
     };
@@ -145,6 +160,7 @@ fn wanted(query: &str) -> Option<crate::upgrade::Request> {
             "version" => request.version = value,
             "source_uri" => request.source_uri = Some(value),
             "rollback" => request.rollback = value == "true",
+            "force" => request.is_forced = value == "true",
             _ => return None,
         }
     }
@@ -157,14 +173,35 @@ async fn ask<T>(commands: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::
     answer.await.ok()
 }
 
-fn json(body: &impl Serialize) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(serde_json::to_vec(body).unwrap_or_default().into()));
+/// Begins a stream of states, one in each line. The daemon ends it when it exits; `None` if it takes no more commands.
+async fn watch(desk: &Desk) -> Option<Response<Body>> {
+    let Ok(place) = desk.watchers.clone().try_acquire_owned() else {
+        return Some(status(StatusCode::TOO_MANY_REQUESTS));
+    };
+    let (sender, states) = mpsc::channel(WAITING);
+    desk.commands.send(Command::Watch(sender)).await.ok()?;
+    // The place is free again when the stream is dropped with the connection.
+    let lines = futures_util::stream::unfold((states, place), next_line);
+    Some(Response::new(StreamBody::new(lines).boxed_unsync()))
+}
+
+type Watching = (mpsc::Receiver<Snapshot>, OwnedSemaphorePermit);
+
+async fn next_line((mut states, place): Watching) -> Option<(Result<Frame<Bytes>, Infallible>, Watching)> {
+    let mut line = serde_json::to_vec(&states.recv().await?).unwrap_or_default();
+    line.push(b'\n');
+    Some((Ok(Frame::data(line.into())), (states, place)))
+}
+
+fn json(body: &impl Serialize) -> Response<Body> {
+    let body = Full::new(Bytes::from(serde_json::to_vec(body).unwrap_or_default()));
+    let mut response = Response::new(body.boxed_unsync());
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 
-fn status(code: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn status(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = code;
     response
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::fleet::check_in::Reply;
 use crate::policy;
-use crate::state::{Action, INBOX_MAX, Kind, PendingAck, State};
+use crate::state::{Action, Fault, INBOX_MAX, Kind, PendingAck, Rejected, State};
 
 /// Result of processing a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,12 @@ pub fn take_in(state: &mut State, reply: Reply, running: &BTreeSet<String>, now:
     }
     for cancel in cancels {
         intake.changed |= take_cancel(state, &cancel, running, now);
+    }
+    if let Some(reason) = reply.unusable {
+        let (action_id, digest) = (String::new(), String::new());
+        // What was waiting to be applied is no longer what is wanted.
+        (state.candidate, state.rejected) = (None, Some(Rejected { action_id, digest, reason, fault: Fault::Invalid }));
+        intake.changed = true;
     }
     // The token is stored together with the actions: it confirms their receipt with the next check-in.
     if !reply.ack_token.is_empty() && reply.ack_token != state.ack_token {
@@ -179,16 +185,23 @@ mod tests {
         let policy = |name: &str| action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p", "name": name}}));
         let mut state = State::default();
         let digest = policy::digest(&policy::raw(&policy("bad")).unwrap());
-        state.rejected = Some(crate::state::Rejected {
-            action_id: "policy:p:1".into(),
-            digest,
-            reason: "no".into(),
-            fault: crate::state::Fault::Invalid,
-        });
+        state.rejected =
+            Some(Rejected { action_id: "policy:p:1".into(), digest, reason: "no".into(), fault: Fault::Invalid });
         assert!(take_in(&mut state, reply("", vec![policy("bad")]), &NONE, NOW).repeated);
         assert!(state.candidate.is_none());
         assert!(take_in(&mut state, reply("", vec![policy("good")]), &NONE, NOW).changed);
         assert!(state.candidate.is_some());
+    }
+
+    #[test]
+    fn ag7_a_policy_that_cannot_be_read_leaves_the_one_in_effect_and_is_reported() {
+        let mut state = State::default();
+        let policy = action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p"}}));
+        take_in(&mut state, reply("t", vec![policy]), &NONE, NOW);
+        let unusable = Reply { ack_token: "u".into(), unusable: Some("why".into()), ..Reply::default() };
+        assert!(take_in(&mut state, unusable, &NONE, NOW).changed);
+        assert_eq!((state.candidate.is_none(), state.ack_token.as_str()), (true, "u"));
+        assert_eq!(state.rejected.unwrap().reason, "why");
     }
 
     #[test]

@@ -23,11 +23,13 @@ pub mod quiet;
 mod recovery;
 pub mod refusal;
 pub mod report;
+mod source;
 mod start;
 mod trial;
 mod upgrade;
 mod view;
 mod wanted;
+pub mod watch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -53,6 +55,7 @@ use crate::model::Catalog;
 use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
 use crate::settings::Settings;
+use crate::standalone::file::PolicyFile;
 use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
 use crate::upgrade::{Request, Upgrades};
 use crate::variables::Variables;
@@ -64,9 +67,11 @@ use quiet::{Memory, QUIET};
 use recovery::Recovery;
 use refusal::Refusals;
 use report::Snapshot;
+use source::Source;
 use trial::{Route, Trial};
 use upgrade::{Outcome, Upgrading, upgrade_event};
 use wanted::Wanted;
+use watch::Watchers;
 
 /// Maximum delay of the first check-in after the start. It spreads agents that start at the same moment, and is short: hosts
 /// boot at different times, and servers spread upgrades.
@@ -75,6 +80,8 @@ const FIRST_CHECK_IN: Duration = Duration::from_millis(50);
 const PROBE: Duration = Duration::from_secs(15);
 /// Interval at which a check-in that reports a roll-back is examined.
 const EXAMINE: Duration = Duration::from_millis(500);
+/// Interval at which the state is compared while somebody watches it.
+const WATCHED: Duration = Duration::from_secs(1);
 /// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
 
@@ -109,6 +116,8 @@ pub struct Deps {
     pub memory: Arc<dyn Memory>,
     /// Settings.
     pub settings: Settings,
+    /// The policy of a standalone agent, which has no server.
+    pub policy_file: Option<PolicyFile>,
 }
 
 /// A log with a configurable level.
@@ -124,6 +133,8 @@ pub trait LogLevel: Send + Sync {
 pub enum Command {
     /// Return the status.
     Status(oneshot::Sender<Snapshot>),
+    /// Send the status now, and whenever it changes (AG51).
+    Watch(mpsc::Sender<Snapshot>),
     /// Unenroll. The response contains the part that failed, if any.
     Unenroll(oneshot::Sender<Option<String>>),
     /// Reload the enrollment, which has changed on disk.
@@ -204,6 +215,8 @@ enum Event {
 /// The loop and its state.
 pub struct Coordinator {
     deps: Deps,
+    /// Where the policy comes from. Only this knows whether there is a fleet.
+    source: Source,
     client: Arc<FleetClient>,
     enrollment: Enrollment,
     state: State,
@@ -250,6 +263,7 @@ pub struct Coordinator {
     /// The policy whose variables were waited for.
     prepared: Option<String>,
     leaving: Option<(Ending, Option<oneshot::Sender<Option<String>>>)>,
+    watchers: Watchers,
 }
 
 impl Coordinator {
@@ -269,11 +283,13 @@ impl Coordinator {
         let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
         let key = enrollment.access_api_key.clone();
         let client = Arc::new(FleetClient::new(deps.transport.clone(), servers, key, deps.entropy.clone()));
+        let source = Source::new(&client, deps.policy_file.clone());
         let (checkin, ack) = (&deps.settings.checkin, &deps.settings.ack);
         let now = Instant::now();
         let poll_length = PollLength::new(state.poll_limit, now);
         let minute = Duration::from_secs(60);
         Ok(Self {
+            source,
             client,
             enrollment,
             state,
@@ -311,6 +327,7 @@ impl Coordinator {
             release_at: Some(now + QUIET),
             prepared: None,
             leaving: None,
+            watchers: Watchers::default(),
             deps,
         })
     }
@@ -333,6 +350,7 @@ impl Coordinator {
             if let Some((ending, reply)) = self.leaving.take() {
                 return self.leave(ending, reply).await;
             }
+            self.tell_watchers();
             let event = self.next_event(commands).await;
             self.watch_for_quiet(&event);
             self.handle(event);
@@ -397,6 +415,10 @@ impl Coordinator {
         }
         if self.poll.is_some() && self.reports_rollback() {
             wake = wake.min(now + EXAMINE);
+        }
+        // Some states change by time alone, such as that of a check-in that begins to be held.
+        if !self.watchers.is_empty() {
+            wake = wake.min(now + WATCHED);
         }
         for due in self.components.due().into_iter().chain(self.release_at) {
             wake = wake.min(due);

@@ -61,9 +61,14 @@ impl Coordinator {
                 // The command that asked may have been interrupted.
                 let _ = reply.send(self.snapshot());
             }
-            Command::Unenroll(reply) => self.leaving = Some((Ending::Unenrolled, Some(reply))),
+            Command::Watch(states) => self.watchers.add(states),
+            Command::Unenroll(reply) => match self.source.refuses_unenrollment() {
+                Some(reason) => drop(reply.send(Some(reason))),
+                None => self.leaving = Some((Ending::Unenrolled, Some(reply))),
+            },
             Command::Upgrade(request, reply) => {
-                let _ = reply.send(self.begin_upgrade(None, request).err());
+                let refused = self.source.refuses_upgrade(&request);
+                let _ = reply.send(refused.or_else(|| self.begin_upgrade(None, request).err()));
             }
             Command::UpgradeKept => self.end_upgrade(),
             Command::Diagnostics(reply) => {
@@ -206,6 +211,9 @@ impl Coordinator {
             // The warning comes from the network and is printed on terminals.
             Some(warning) => Err(warning.chars().filter(|c| !c.is_control()).take(300).collect()),
         };
+        if let Some(reason) = &reply.unusable {
+            tracing::error!(reason, "the policy cannot be read; keeping the last one");
+        }
         if reply.malformed > 0 {
             tracing::error!(malformed = reply.malformed, "malformed actions skipped");
         }

@@ -23,6 +23,8 @@ pub enum AgentState {
     Stopping,
     /// Being replaced by another version, until that starts.
     Upgrading,
+    /// Not wanted: the fleet of a standalone agent.
+    Stopped,
 }
 
 impl AgentState {
@@ -30,7 +32,7 @@ impl AgentState {
     pub fn wire(self) -> &'static str {
         match self {
             Self::Starting => "starting",
-            Self::Healthy | Self::Stopping | Self::Upgrading => "online",
+            Self::Healthy | Self::Stopping | Self::Upgrading | Self::Stopped => "online",
             Self::Degraded => "DEGRADED",
             Self::Failed => "error",
         }
@@ -45,6 +47,7 @@ impl AgentState {
             Self::Failed => "FAILED",
             Self::Stopping => "STOPPING",
             Self::Upgrading => "UPGRADING",
+            Self::Stopped => "STOPPED",
         }
     }
 }
@@ -151,7 +154,7 @@ fn causes(parts: &Parts<'_>) -> String {
 /// State of the connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetStatus {
-    /// `STARTING`, `HEALTHY`, `DEGRADED` or `FAILED`.
+    /// `STARTING`, `HEALTHY`, `DEGRADED` or `FAILED`; `STOPPED` for a standalone agent.
     pub state: AgentState,
     /// Description of the state.
     pub message: String,
@@ -233,8 +236,10 @@ impl Snapshot {
             clean(text);
         }
         self.policy.iter_mut().for_each(|policy| clean(&mut policy.id));
+        self.blocked.iter_mut().for_each(clean);
         for component in &mut self.components {
             clean(&mut component.id);
+            clean(&mut component.kind);
             clean(&mut component.message);
             for unit in &mut component.units {
                 clean(&mut unit.id);

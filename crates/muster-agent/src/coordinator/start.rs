@@ -275,18 +275,18 @@ impl Coordinator {
     }
 
     fn acknowledge(&mut self) {
-        let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
+        let (source, agent_id) = (self.source.clone(), self.enrollment.agent_id.clone());
         // This is a copy, because the outbox may change while the request is in progress.
         let sent: Vec<PendingAck> = self.state.outbox.iter().cloned().collect();
         self.acks_begun = Instant::now();
         self.acks = Some(Box::pin(async move {
-            let outcome = client.acknowledge(&agent_id, &sent).await;
+            let outcome = source.acknowledge(&agent_id, &sent).await;
             (sent, outcome)
         }));
     }
 
     fn check_in(&mut self) {
-        let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
+        let (source, agent_id) = (self.source.clone(), self.enrollment.agent_id.clone());
         let report = self.report();
         self.last_poll = Instant::now();
         self.reported = self.gist();
@@ -299,7 +299,7 @@ impl Coordinator {
         self.reached = reached.clone();
         self.poll = Some(Box::pin(async move {
             let request = report.request(ask.poll_timeout);
-            let answer = client.check_in(&agent_id, &request, ask.timeout, reached.clone());
+            let answer = source.check_in(&agent_id, &request, ask.timeout, reached.clone());
             tokio::select! {
                 biased;
                 answer = answer => answer.map_or_else(Poll::Failed, Poll::Answered),

@@ -78,6 +78,10 @@ impl Coordinator {
                 self.report_upgrade(&record, Stage::Rollback, metadata);
                 self.persist();
                 self.finish_if_stored();
+                // This state is for a server, and would otherwise stay.
+                if !self.source.takes_reports() {
+                    self.rollback_reported();
+                }
             }
         }
     }
@@ -239,7 +243,7 @@ impl Coordinator {
     fn terms(&self) -> Terms {
         // The server that has sent the action was reachable, whatever the network does at this moment.
         let requested = self.upgrading.as_ref().is_some_and(|upgrading| upgrading.action.is_some());
-        let connected = requested || self.is_held() || self.last_check_in.is_some();
+        let connected = requested || self.is_held() || self.fleet_status().is_connected();
         let failed = self.deps.components.states().into_iter().filter(|state| state.state == Health::Failed);
         Terms { connected, failed: failed.map(|state| state.id).collect() }
     }

@@ -159,12 +159,21 @@ impl Coordinator {
         }
     }
 
+    pub(super) fn tell_watchers(&mut self) {
+        let mut watchers = std::mem::take(&mut self.watchers);
+        watchers.tell(|| self.snapshot());
+        self.watchers = watchers;
+    }
+
     /// Returns whether a server holds the check-in: it received the request and did not reject it immediately.
     pub(super) fn is_held(&self) -> bool {
         self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }
 
-    fn fleet_status(&self) -> FleetStatus {
+    pub(super) fn fleet_status(&self) -> FleetStatus {
+        if let Some(status) = self.source.fleet_status() {
+            return status;
+        }
         let failures = self.poll_backoff.failures();
         // A held check-in has no response for minutes. It must not look like an agent that is still connecting.
         let held = "Connected; the server holds the check-in".to_owned();

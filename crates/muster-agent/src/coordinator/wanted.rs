@@ -111,7 +111,7 @@ pub(super) fn built(document: &Document, around: &Around<'_>, deps: &Deps) -> Re
     let host_id = variables.context.get("host").map_or(&Value::Null, |host| &host["id"]);
     let fleet = FleetBlock::new(around.enrollment, around.log_level, host_id);
     let (catalog, level) = (&*deps.catalog, around.level);
-    build(document, Surroundings { variables: &variables, catalog, level, fleet: Some(&fleet) })
+    build(document, Surroundings { variables: &variables, catalog, level, fleet: fleet.as_ref() })
 }
 
 impl Coordinator {

@@ -116,7 +116,7 @@ fn parse(raw: &RawValue) -> Value {
 }
 
 /// Redacts a policy: the values at `secret_paths`, environments, and fields whose names suggest secrets.
-fn redacted(mut policy: Value) -> Value {
+pub fn redacted(mut policy: Value) -> Value {
     for path in secret_paths(&policy) {
         if let Some(value) = policy.pointer_mut(&path) {
             *value = REDACTED.into();

@@ -41,7 +41,7 @@ pub async fn enroll(
     };
     let progress = |line: &str| tracing::warn!(reason = line, "not enrolled yet");
     let joining = Joining { plan, transport, former: None, patience: &patience, progress: &progress };
-    let item = joining.join(store).await?;
+    let (item, _) = joining.join(store).await?;
     tracing::info!(agent = item.id, "enrolled");
     // Removed last: if the agent is killed before, it enrolls again, but never not at all.
     Ok(store.remove(&layout.delayed_enrollment())?)

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use camino::Utf8PathBuf;
 use muster_core::Entropy;
 use muster_core::entropy::{random_bytes, random_uuid};
+use muster_core::time::Clock as _;
 use muster_protocol::elastic::enroll::EnrolledItem;
 
 use super::plan::Plan;
 use super::{EnrollError, Patience, enroll};
+use crate::clock::SystemClock;
 use crate::entropy::System;
 use crate::exit::Failure;
 use crate::fleet::FleetClient;
@@ -15,6 +18,7 @@ use crate::fleet::enroll::Wish;
 use crate::host::fingerprint::Fingerprint;
 use crate::host::{Facts, HostFacts, Own};
 use crate::net::Transport;
+use crate::standalone;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret};
 use crate::state::{State, Store};
@@ -36,7 +40,8 @@ pub struct Joining<'a> {
 
 impl Joining<'_> {
     /// Enrolls, and replaces the enrollment and the state. Nothing is written until the server has accepted the agent.
-    pub async fn join(&self, store: &DiskStore) -> Result<EnrolledItem, Failure> {
+    /// Also returns where the policy of a standalone agent is kept, if it was one.
+    pub async fn join(&self, store: &DiskStore) -> Result<(EnrolledItem, Option<Utf8PathBuf>), Failure> {
         let (item, replace_token) = self.enroll().await?;
         // From here on, the server knows the agent. If storing the enrollment fails, the agent is known only to the
         // server.
@@ -45,7 +50,9 @@ impl Joining<'_> {
         // this process is killed in between (AG82).
         store.save_state(&State::default())?;
         store.save_enrollment(&self.enrollment(&item, replace_token))?;
-        Ok(item)
+        // The enrollment takes precedence anyway, so that a failure is only untidy.
+        let kept = standalone::retire(store.layout(), SystemClock.now());
+        Ok((item, kept.unwrap_or_default()))
     }
 
     /// Requests the previous id if this is the same server (AG86), and otherwise a new one.

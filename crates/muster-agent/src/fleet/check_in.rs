@@ -24,6 +24,8 @@ pub struct Reply {
     pub malformed: usize,
     /// The `Warning` header.
     pub warning: Option<String>,
+    /// Why the policy cannot be read, if it does not come from a server.
+    pub unusable: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -74,7 +76,7 @@ pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
     let read = |action: &RawValue| serde_json::from_str::<WireAction>(action.get()).ok();
     let actions: Vec<Action> = raw.iter().filter_map(|action| read(action)).map(Action::from).collect();
     let malformed = all - actions.len();
-    Ok(Reply { ack_token: loose.ack_token.unwrap_or_default(), actions, malformed, warning: None })
+    Ok(Reply { ack_token: loose.ack_token.unwrap_or_default(), actions, malformed, ..Reply::default() })
 }
 
 #[cfg(test)]

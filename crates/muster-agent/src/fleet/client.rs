@@ -70,6 +70,11 @@ impl FleetClient {
         *self.route() = Route { transport, servers: Servers::new(servers) };
     }
 
+    /// Returns whether there is a server to send requests to.
+    pub fn has_server(&self) -> bool {
+        self.pick().is_some()
+    }
+
     /// Returns the way in which the servers are reached.
     pub fn transport(&self) -> Arc<dyn Transport> {
         self.route().transport.clone()

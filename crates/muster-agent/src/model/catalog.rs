@@ -101,7 +101,7 @@ fn specifications(directory: &Utf8Path) -> Vec<Installed> {
 }
 
 /// Reads a file that decides what runs; `None` if it does not exist. Others must not be able to write it.
-fn trusted(path: &Utf8Path) -> Result<Option<String>, String> {
+pub fn trusted(path: &Utf8Path) -> Result<Option<String>, String> {
     let file = match fs_err::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| chain(&error).to_string())?,

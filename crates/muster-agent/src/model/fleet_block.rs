@@ -23,8 +23,11 @@ impl fmt::Debug for FleetBlock {
 }
 
 impl FleetBlock {
-    /// Creates the section. `level` is the log level of the agent, `host_id` the id of the host.
-    pub fn new(enrollment: &Enrollment, level: &str, host_id: &Value) -> Self {
+    /// Creates the section; `None` without a server. `level` is the log level of the agent, `host_id` the id of the host.
+    pub fn new(enrollment: &Enrollment, level: &str, host_id: &Value) -> Option<Self> {
+        if enrollment.servers.is_empty() {
+            return None;
+        }
         let trust = enrollment.trust_in_effect();
         let mut block = json!({
             "access_api_key": enrollment.access_api_key.expose(),
@@ -38,7 +41,7 @@ impl FleetBlock {
             block["proxy_url"] = proxy.url.expose().into();
             block["proxy_headers"] = Value::Object(headers.collect());
         }
-        Self(block)
+        Some(Self(block))
     }
 
     /// Returns the section for an input of this type, if it gets one.

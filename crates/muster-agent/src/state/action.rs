@@ -111,6 +111,23 @@ pub struct Action {
 }
 
 impl Action {
+    /// Creates an unsigned action that is due at once.
+    pub fn new(id: String, kind: Kind, data: Box<RawValue>) -> Self {
+        let (start_time, expiration, timeout) = (None, None, None);
+        let (signed, pinned_key) = (None, None);
+        Self {
+            id,
+            kind,
+            input_type: String::new(),
+            data: Some(data),
+            start_time,
+            expiration,
+            timeout,
+            signed,
+            pinned_key,
+        }
+    }
+
     /// Returns the start time; `None` if there is none or it is malformed.
     pub fn start(&self) -> Option<Timestamp> {
         self.start_time.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok())

@@ -29,6 +29,11 @@ impl DiskStore {
         Self { layout, seal: Arc::default() }
     }
 
+    /// Returns the paths of the agent.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Creates the directories.
     pub fn prepare(&self) -> Result<(), StoreError> {
         atomic::private_dir(self.layout.base()).map_err(|source| io_error(self.layout.base(), source))?;

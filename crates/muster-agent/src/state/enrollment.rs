@@ -193,6 +193,26 @@ pub struct Enrollment {
 }
 
 impl Enrollment {
+    /// Creates the identity of an agent that belongs to no fleet.
+    pub fn without_server(agent_id: String) -> Self {
+        Self {
+            version: ENROLLMENT_VERSION,
+            agent_id,
+            access_api_key: Secret::default(),
+            servers: Vec::new(),
+            trust: Trust::default(),
+            overrides: None,
+            signing_key: None,
+            previous_signing_key: None,
+            tags: Vec::new(),
+            enrolled_at: String::new(),
+            replace_token: None,
+            machine: None,
+            token_hash: None,
+            local_server: false,
+        }
+    }
+
     /// Returns how to reach and verify the servers, with the changes of the policy.
     pub fn trust_in_effect(&self) -> Trust {
         self.overrides.as_ref().map_or_else(|| self.trust.clone(), |overrides| overrides.applied_to(&self.trust))

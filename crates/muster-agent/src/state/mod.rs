@@ -180,6 +180,9 @@ pub struct State {
     /// The change of the privilege level for which the daemon has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lowering: Option<Lowering>,
+    /// Id of a standalone agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standalone_id: Option<String>,
 }
 
 /// A change of the privilege level in progress.
@@ -218,6 +221,7 @@ impl Default for State {
             upgrade: None,
             migration: None,
             lowering: None,
+            standalone_id: None,
         }
     }
 }

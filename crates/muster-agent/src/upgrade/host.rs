@@ -75,7 +75,8 @@ impl HostUpgrades {
         if let Some(url) = request.source_uri.as_ref().or(self.settings.source_uri.as_ref()) {
             return Ok(vec![Source::parse(url, &mirrors)?]);
         }
-        let mut sources = vec![Source::Fleet(client)];
+        // A standalone agent has no server.
+        let mut sources: Vec<Source> = client.has_server().then_some(Source::Fleet(client)).into_iter().collect();
         // A policy may name a source of Elastic's packages, which is no reason to fail.
         sources.extend(request.policy_source.clone().and_then(|source| {
             let own = source.certificate_authorities;

@@ -53,6 +53,9 @@ pub struct Request {
     /// Return to a version that is still on disk.
     #[serde(default)]
     pub rollback: bool,
+    /// Upgrade on the host, although the server of the fleet decides.
+    #[serde(skip)]
+    pub is_forced: bool,
 }
 
 /// A download source of a policy: `agent.download`.

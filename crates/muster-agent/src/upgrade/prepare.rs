@@ -60,7 +60,10 @@ impl Preparation {
     }
 
     async fn manifest(&self, version: &str) -> Result<(Downloader, Package), Failed> {
-        let mut error = Failed::new(Stage::Downloading, "no download source");
+        let mut error = Failed::new(
+            Stage::Downloading,
+            "no download source: pass --source-uri, or set upgrade.source_uri in agent.yml",
+        );
         for source in &self.sources {
             let downloader = self.downloader(source);
             match downloader.fetch(&package::manifest_name(version), MANIFEST_MAX).await {

@@ -28,7 +28,7 @@ impl Agent {
         output(&mut self.installed_command(args))
     }
 
-    fn installed_command(&self, args: &[&str]) -> Command {
+    pub fn installed_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.path("muster-agent"));
         command.args(args).env_remove("MUSTER_ENROLLMENT_TOKEN").env_remove("MUSTER_AGENT_BASE_PATH");
         command
@@ -131,6 +131,42 @@ fn ag23_ag38_ag40_ag41_an_installation_is_private_and_no_secret_is_readable() {
     assert_eq!((code, &shown["agent_id"], &shown["installed"]), (0, &"agent-1".into(), &true.into()));
     assert!(shown["key"].as_str().unwrap().starts_with("file "), "{text}");
     assert!(!text.contains("azpz"), "{text}");
+}
+
+#[test]
+fn ag38_ag39_ag153_an_installation_consists_of_these_files() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    let base = agent.path("");
+    let mut found: Vec<String> = tree(&base).iter().map(|path| entry(&base, path)).collect();
+    found.sort();
+    let expected = [
+        " 0700",
+        "fleet.enc 0600",
+        "install.json 0600",
+        "logs 0700",
+        "muster-agent -> versions/VERSION/muster-agent",
+        "run 0700",
+        "secret.key 0600",
+        "state.enc 0600",
+        "versions 0700",
+        "versions/VERSION 0700",
+        "versions/VERSION/muster-agent 0700",
+        "versions/VERSION/package.version 0600",
+    ];
+    assert_eq!(found, expected);
+}
+
+/// Returns the path of an entry with its mode, or its target; the name of the version is replaced.
+fn entry(base: &Path, path: &Path) -> String {
+    let home = std::fs::read_dir(base.join("versions")).unwrap().next().unwrap().unwrap().file_name();
+    let plain = |path: &Path| path.to_str().unwrap().replace(home.to_str().unwrap(), "VERSION");
+    let name = plain(path.strip_prefix(base).unwrap());
+    let metadata = path.symlink_metadata().unwrap();
+    if metadata.is_symlink() {
+        return format!("{name} -> {}", plain(&path.read_link().unwrap()));
+    }
+    format!("{name} {:04o}", metadata.permissions().mode() & 0o7777)
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod kills;
 mod package;
 mod proxy;
 mod server;
+mod standalone;
 mod upgrade;
 mod users;
 

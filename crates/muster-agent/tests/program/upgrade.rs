@@ -181,7 +181,7 @@ fn ag125_ag127_ag129_ag131_ag177_an_upgrade_runs_in_the_same_process_and_a_crash
 }
 
 #[test]
-fn ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_version() {
+fn ag21_ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_version() {
     let host = Installed::new();
     let daemon = host.run();
     host.until(|code, _| code == 0);
@@ -191,13 +191,15 @@ fn ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_ve
     std::fs::write(packages.join(archive_name("0.2.0")), packed.archive).unwrap();
     std::fs::write(packages.join(manifest_name("0.2.0")), packed.manifest).unwrap();
     let source = format!("file://{}", packages.display());
-    let (code, text) = output(host.command("upgrade").args(["0.9.0", "--source-uri", &source]));
+    let (code, text) = output(host.command("upgrade").args(["0.2.0", "--source-uri", &source]));
+    assert!(code == 1 && text.contains("the server of the fleet decides") && text.contains("--force"), "{code} {text}");
+    let (code, text) = output(host.command("upgrade").args(["0.9.0", "--force", "--source-uri", &source]));
     assert_eq!((code, text.contains("upgrade to 0.9.0 failed")), (1, true), "{text}");
     // The daemon goes on although nobody waits for it.
-    let (code, text) = output(host.command("upgrade").args(["0.2.0", "--source-uri", &source, "--wait", "0s"]));
+    let (code, text) = output(host.command("upgrade").args(["0.2.0", "-f", "--source-uri", &source, "--wait", "0s"]));
     assert_eq!(code, 0, "{text}");
     host.until(|_, status| status["version"] == "0.2.0" && host.is_finished());
-    let (code, text) = output(host.command("upgrade").args(["0.1.0", "--rollback"]));
+    let (code, text) = output(host.command("upgrade").args(["0.1.0", "--rollback", "--force"]));
     assert_eq!((code, text.contains("The agent runs version 0.1.0")), (0, true), "{text}");
     let (code, text) = output(&mut host.command("version"));
     assert_eq!((code, text.as_str()), (0, "Binary: 0.1.0\nDaemon: 0.1.0\n"));

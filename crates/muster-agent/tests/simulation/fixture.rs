@@ -19,6 +19,7 @@ use muster_agent::install::privileges::Privileges;
 use muster_agent::model::{Catalog, Component, Model};
 use muster_agent::net::{Request, Response, Server, Transport, TransportError};
 use muster_agent::settings::Settings;
+use muster_agent::standalone::file::PolicyFile;
 use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use muster_agent::state::memory::MemoryStore;
 use muster_agent::state::{State, Store};
@@ -394,6 +395,8 @@ pub struct Agent {
     /// Whether the version that runs cannot reach any server.
     pub is_cut_off: bool,
     pub running: Option<JoinHandle<Ending>>,
+    /// Set if the agent is standalone.
+    pub policy_file: Option<PolicyFile>,
     pub commands: mpsc::Sender<Command>,
     seed: u64,
     begun: Instant,
@@ -420,6 +423,7 @@ impl Agent {
             migrates: false,
             is_cut_off: false,
             running: None,
+            policy_file: None,
             commands: mpsc::channel(1).0,
             seed,
             begun: Instant::now(),
@@ -435,9 +439,10 @@ impl Agent {
     /// Starts a coordinator over the components that are running, as after a reload.
     pub fn resume(&mut self) {
         self.seed += 1;
-        let enrollment = self.store.enrollment().unwrap().unwrap();
+        let stored = self.store.enrollment().unwrap();
+        let enrollment = stored.unwrap_or_else(|| Enrollment::without_server("standalone-1".into()));
         // The agent is at the server at which it is enrolled.
-        let is_here = enrollment.servers == [HERE];
+        let is_here = enrollment.servers == [HERE] || enrollment.servers.is_empty();
         let way = Way::of(if is_here { &self.server } else { &self.other }, &enrollment.trust_in_effect());
         let (server, other, migrates) = (self.server.clone(), self.other.clone(), self.migrates);
         let connect = move |trust: &Trust| -> Result<Arc<dyn Transport>, String> {
@@ -458,6 +463,7 @@ impl Agent {
             connect: Arc::new(connect),
             memory: self.memory.clone(),
             settings: self.settings.clone(),
+            policy_file: self.policy_file.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);
         self.commands = commands;
@@ -529,7 +535,8 @@ fn host(journal: &Journal) -> Arc<FakeHost> {
     })
 }
 
-fn enrollment() -> Enrollment {
+/// The enrollment of the agent.
+pub fn enrollment() -> Enrollment {
     Enrollment {
         version: ENROLLMENT_VERSION,
         agent_id: "agent-1".into(),

@@ -13,5 +13,6 @@ mod migrations;
 mod models;
 mod routes;
 mod site;
+mod standalone;
 mod trust;
 mod upgrades;

@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use camino::Utf8Path;
 use muster_agent::backoff::between;
 use muster_agent::coordinator::{Command, Ending};
 use muster_agent::entropy::Seeded;
+use muster_agent::paths::Layout;
+use muster_agent::standalone::file::PolicyFile;
+use muster_agent::state::Store as _;
+use muster_agent::upgrade::details::Stage;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -212,9 +217,37 @@ async fn an_agent_that_was_not_installed_refuses_upgrades() {
     let acks = agent.server.acks();
     assert!(acks[0].error.as_deref().unwrap().contains("was not installed"), "{acks:?}");
     let (reply, refused) = oneshot::channel();
-    let request = muster_agent::upgrade::Request { version: "0.2.0".into(), ..Default::default() };
+    let request = muster_agent::upgrade::Request { version: "0.2.0".into(), is_forced: true, ..Default::default() };
     agent.commands.send(Command::Upgrade(request, reply)).await.unwrap();
     assert!(refused.await.unwrap().unwrap().contains("was not installed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ag7_ag125_a_standalone_agent_is_upgraded_without_a_server_and_rolled_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
+    std::fs::write(layout.policy_file(), "inputs: [{ id: a, type: process, command: xx }]").unwrap();
+    let mut host = Host { agent: Agent::new(508), site: Site::new("0.1.0") };
+    host.agent.store.forget_enrollment().unwrap();
+    host.agent.policy_file = Some(PolicyFile::new(&layout));
+    host.site.boot(&mut host.agent);
+    host.pass(SECOND * 10).await;
+    // 0.6.0 cannot connect to any server, which a standalone agent does not need. 0.5.0 crashes.
+    for (version, active) in [("0.2.0", "0.2.0"), ("0.6.0", "0.6.0"), ("0.5.0", "0.6.0")] {
+        let (reply, refused) = oneshot::channel();
+        let request = muster_agent::upgrade::Request { version: version.into(), ..Default::default() };
+        host.agent.commands.send(Command::Upgrade(request, reply)).await.unwrap();
+        assert_eq!(refused.await.unwrap(), None);
+        host.pass(MINUTE * 15).await;
+        assert_eq!(host.version(), active);
+        assert_eq!(host.agent.running(), ["process-default-a"]);
+    }
+    let details = host.agent.snapshot().await.upgrade.unwrap();
+    assert_eq!((details.state, details.target_version.as_str()), (Stage::Failed, "0.5.0"));
+    let writes = host.agent.store.writes();
+    host.pass(HOUR).await;
+    assert_eq!(host.agent.store.writes(), writes);
+    assert!(host.agent.server.lock().check_ins.is_empty());
 }
 
 /// Any sequence of upgrades to versions that work and that do not, roll-backs, lost requests, kills of the agent, and crashes of

@@ -249,7 +249,9 @@ fn only_inputs_with_a_connection_of_their_own_get_the_access_key() {
         "servers": ["https://fleet:8220"], "trust": {"certificate_authorities": ["PEM"],
         "proxy": {"url": "http://p:1", "headers": [["X-A", "b"]]}}}))
         .unwrap();
-    let fleet = FleetBlock::new(&enrollment, "debug", &json!("host-1"));
+    let fleet = FleetBlock::new(&enrollment, "debug", &json!("host-1")).unwrap();
+    let standalone = Enrollment::without_server("agent-2".into());
+    assert!(FleetBlock::new(&standalone, "debug", &json!("host-1")).is_none());
     assert!(!format!("{fleet:?}").contains("CANARY"));
     let catalog = catalog("capabilities: []");
     let inputs = json!([{"id": "a", "type": "endpoint", "fleet": {"hosts": ["https://other"]}}, {"id": "b", "type": "fake"},
