@@ -51,6 +51,17 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (List::Ag, "files, service and command have names and modes of their own", &[153]),
     (
+        List::Ag,
+        "files with certificates and keys of the connection may be relative, because the command reads them at once and stores their content",
+        &[10],
+    ),
+    (List::Ag, "`human` shows healthy components, too, and hides only their healthy units; versions have no commit", &[18]),
+    (
+        List::Ag,
+        "there is no `inspect components`; `status` lists the components and inputs that do not run, with the reason",
+        &[23],
+    ),
+    (
         List::Fl,
         "every request counts as a contact, and orbit sends one every 30 s whatever the configuration of osquery; a plain osqueryd with intervals above five minutes is shown as offline in between",
         &[19],
