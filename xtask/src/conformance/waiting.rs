@@ -55,7 +55,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "files with certificates and keys of the connection may be relative, because the command reads them at once and stores their content",
         &[10],
     ),
-    (List::Ag, "`human` shows healthy components, too, and hides only their healthy units; versions have no commit", &[18]),
+    (
+        List::Ag,
+        "`human` shows healthy components, too, and hides only their healthy units; versions have no commit",
+        &[18],
+    ),
     (
         List::Ag,
         "there is no `inspect components`; `status` lists the components and inputs that do not run, with the reason",
