@@ -275,7 +275,7 @@ mod tests {
         assert!(tokio::time::timeout(minute, place.file.changed(&marks)).await.is_err(), "nothing changes");
         let changes: [&dyn Fn(); 4] = [
             &|| place.write("policy.yml", "inputs:  []"),
-            &|| place.allow("policy.yml", 0o660),
+            &|| place.allow("policy.yml", 0o640),
             &|| place.write("inputs.d/new.yml", "inputs: []"),
             &|| fs_err::remove_file(place.base.join("inputs.d/new.yml")).unwrap(),
         ];

@@ -97,7 +97,7 @@ fn ag7_ag157_an_agent_without_a_fleet_runs_its_file_until_it_enrolls() {
 }
 
 #[test]
-fn ag7_ag137_a_standalone_agent_is_uninstalled_without_a_notice() {
+fn ag7_a_standalone_agent_is_uninstalled_without_a_notice() {
     let agent = installed();
     let mut daemon = agent.start();
     agent.until_status(|code, _| code == 0);
