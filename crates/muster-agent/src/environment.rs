@@ -4,14 +4,17 @@
 const OWN: &str = "MUSTER_";
 /// Secrets among the variables of Elastic Agent's container images, which `muster-agent container` reads, or which may
 /// be set for another image.
-const OF_CONTAINERS: [&str; 10] = [
+const OF_CONTAINERS: [&str; 13] = [
     "ELASTICSEARCH_PASSWORD",
     "FLEET_ENROLLMENT_TOKEN",
+    "FLEET_HEADER",
+    "FLEET_HEADERS",
     "FLEET_REPLACE_TOKEN",
     "FLEET_SERVER_CERT_KEY_PASSPHRASE",
     "FLEET_SERVER_DATABASE",
     "FLEET_SERVER_ELASTICSEARCH_PASSWORD",
     "FLEET_SERVER_SERVICE_TOKEN",
+    "FLEET_SERVER_SET",
     "KIBANA_FLEET_PASSWORD",
     "KIBANA_FLEET_SERVICE_TOKEN",
     "KIBANA_PASSWORD",
@@ -28,7 +31,7 @@ mod tests {
 
     #[test]
     fn tokens_of_the_agent_are_secret_and_ordinary_variables_are_not() {
-        for name in ["MUSTER_TOKEN", "FLEET_ENROLLMENT_TOKEN", "KIBANA_FLEET_PASSWORD", "FLEET_SERVER_DATABASE"] {
+        for name in ["MUSTER_TOKEN", "FLEET_ENROLLMENT_TOKEN", "KIBANA_FLEET_PASSWORD", "FLEET_HEADER"] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["PATH", "HOME", "FLEET_URL", "HTTPS_PROXY", "TOKEN"] {

@@ -68,6 +68,9 @@ impl From<StoreError> for Failure {
             }
             StoreError::Newer { .. } => Self::new(FAILED, chain(&error).to_string())
                 .hint("use the version of muster-agent that wrote it, or enroll again"),
+            StoreError::Damaged { path, .. } if path.ends_with("fleet.enc") => {
+                Self::new(FAILED, chain(&error).to_string()).hint("muster-agent enroll --force replaces it")
+            }
             StoreError::Foreign { .. } => Self::new(PERMISSION, chain(&error).to_string())
                 .hint("run the command as this user; if the file is not yours, delete it and install the agent again"),
             _ => Self::new(FAILED, chain(&error).to_string()),

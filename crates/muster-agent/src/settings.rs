@@ -6,14 +6,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use crate::duration;
-use crate::state::atomic;
+use crate::model::catalog::trusted;
 use crate::state::enrollment::Secret;
 use crate::variables::settings::ProviderSettings;
 use crate::yaml;
 use muster_core::error_chain::SharedError;
-
-/// Maximum size of the settings file.
-const FILE_MAX: usize = 1 << 20;
 
 /// All settings.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -244,11 +241,8 @@ impl Settings {
     pub fn load(file: &Utf8Path, pairs: &[String]) -> Result<Self, BadSettings> {
         let bad = |source: SharedError| BadSettings { origin: file.to_string(), source };
         // A missing file is fine, and an unreadable one is not: it may contain what the administrator relies on.
-        let bytes = atomic::read(file).map_err(|error| bad(error.into()))?.unwrap_or_default();
-        if bytes.len() > FILE_MAX {
-            return Err(bad(format!("larger than {FILE_MAX} bytes").into()));
-        }
-        let text = String::from_utf8(bytes).map_err(|error| bad(error.into()))?;
+        // It also names the keys that sign upgrades, so that nobody else may have written it.
+        let text = trusted(file).map_err(|reason| bad(reason.into()))?.unwrap_or_default();
         let mut tree = serde_json::json!({});
         if !text.trim().is_empty() {
             // Parsed twice: into the type, for errors of the file, and into a tree whose keys can be overridden.
@@ -262,6 +256,11 @@ impl Settings {
         let merged = |source: SharedError| BadSettings { origin: "settings".into(), source };
         let settings: Self = serde_json::from_value(tree).map_err(|error| merged(error.into()))?;
         settings.providers.kubernetes_leaderelection.check().map_err(|reason| merged(reason.into()))?;
+        for (key, attempts) in [("ack", settings.ack.attempts), ("revocation", settings.revocation.attempts)] {
+            if attempts == 0 {
+                return Err(merged(format!("{key}.attempts: the minimum is 1").into()));
+            }
+        }
         Ok(settings)
     }
 }
@@ -308,6 +307,19 @@ mod tests {
         assert!(load("", &["checkin.interval=soon"]).unwrap_err().to_string().contains("soon"));
         assert!(load("", &["nothing"]).is_err());
         assert!(load("", &["checkin.x.y=1"]).is_err());
+        assert!(load("", &["revocation.attempts=0"]).unwrap_err().to_string().contains("the minimum is 1"));
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_rejected() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let file = Utf8Path::from_path(directory.path()).unwrap().join("agent.yml");
+        fs_err::write(&file, "log: {level: debug}").unwrap();
+        fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(Settings::load(&file, &[]).unwrap_err().to_string().contains("writable by others"));
+        fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Settings::load(&file, &[]).is_ok());
     }
 
     #[test]

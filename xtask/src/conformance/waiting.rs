@@ -54,6 +54,21 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check",
         &[153],
     ),
+    (
+        List::Ag,
+        "files with certificates and keys of the connection may be relative, because the command reads them at once and stores their content",
+        &[10],
+    ),
+    (
+        List::Ag,
+        "`human` shows healthy components, too, and hides only their healthy units; versions have no commit",
+        &[18],
+    ),
+    (
+        List::Ag,
+        "there is no `inspect components`; `status` lists the components and inputs that do not run, with the reason",
+        &[23],
+    ),
     (List::Fl, "not measured yet", &[43]),
     (List::Fl, "the server is no MDM server: there are no pending hosts of Apple Business to take over", &[49]),
     (List::Fl, "users of hosts do not authenticate at the enrollment", &[65, 66]),

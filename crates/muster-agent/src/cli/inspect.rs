@@ -73,9 +73,6 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     let store = DiskStore::new(layout.clone());
     let (installation, enrollment) = (Installation::load(layout)?, store.enrollment()?);
     let state = store.state()?;
-    if installation.is_none() && enrollment.is_none() && !is_used(layout) {
-        return Err(status::no_daemon(layout));
-    }
     let local = enrollment.is_none() && is_standalone(layout, &store);
     let policy_file = local.then(|| PolicyFile::new(layout));
     let (resolved, unusable) = match policy_file.as_ref().map(PolicyFile::read) {
@@ -83,6 +80,9 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         Some(Err(reason)) => (None, Some(reason)),
         None => (None, None),
     };
+    if installation.is_none() && enrollment.is_none() && !local && !is_used(layout) {
+        return Err(status::no_daemon(layout));
+    }
     let account = installation.as_ref().and_then(|found| found.account.as_ref()).map(|account| account.user.clone());
     let service = installation.as_ref().map(|found| format!("{} ({})", found.service, found.manager.as_str()));
     Ok(Inspection {
@@ -108,7 +108,7 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
 
 /// Returns whether an agent has left something here, or will enroll here.
 fn is_used(layout: &Layout) -> bool {
-    let kept = [layout.state(), layout.delayed_enrollment(), layout.local_server(), layout.policy_file()];
+    let kept = [layout.state(), layout.delayed_enrollment(), layout.local_server()];
     kept.iter().any(|path| path.symlink_metadata().is_ok())
 }
 

@@ -278,15 +278,13 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     let store = DiskStore::new(layout.clone());
     let enrolled = crate::state::Store::enrollment(&store)?.is_some();
     let is_standalone = !enrolled && !args.delay_enroll && standalone::is_standalone(layout, &store);
-    let enroll = format!("{} enroll --url URL --enrollment-token TOKEN", layout.link());
+    let to_enroll = format!("To enroll it: {} enroll --url URL --enrollment-token TOKEN", layout.link());
     // It was unenrolled.
     if !enrolled && !args.delay_enroll && !is_standalone {
-        // Without a service manager, `enroll` prints how to start the agent.
-        let also = if installation.manager == Manager::None { "" } else { " and start" };
-        return Ok(format!("{place}, but not started. To enroll{also} it: {enroll}"));
+        return Ok(format!("{place}, but not started. {to_enroll}"));
     }
     let alone = if is_standalone {
-        format!("\nIt is standalone: its policy is {}. To enroll it: {enroll}", layout.policy_file())
+        format!("\nIt is standalone: its policy is {}. {to_enroll}", layout.policy_file())
     } else {
         String::new()
     };

@@ -300,7 +300,10 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         return Ok(None);
     }
     Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled")
-        .hint("enroll it (muster-agent enroll --url URL --enrollment-token TOKEN), or write its policy to the file policy.yml in the base path"))
+        .hint(
+            "enroll it (muster-agent enroll --url URL --enrollment-token TOKEN), or write its policy to the file policy.yml in the \
+             base path",
+        ))
 }
 
 /// Performs a delayed enrollment.

@@ -35,8 +35,14 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
+    /// For people: components, and units with a problem
     Human,
+    /// As `human`, with every unit and its type
+    Full,
+    /// JSON
     Json,
+    /// YAML, with the same fields
+    Yaml,
 }
 
 /// Prints the status of the daemon. The exit code is 0 only if the agent is healthy.
@@ -47,8 +53,9 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let asked = client::call(&layout.socket(), http::Method::GET, "/v1/status", Duration::from_secs(30)).await?;
     let Some(snapshot): Option<Snapshot> = asked else { return Err(no_daemon(layout)) };
     match args.output {
-        Output::Human => print!("{}", human(&snapshot)),
+        Output::Human | Output::Full => print!("{}", human(&snapshot, args.output == Output::Full)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&snapshot).unwrap_or_default()),
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&snapshot).unwrap_or_default()),
     }
     Ok(code(snapshot.state))
 }
@@ -66,7 +73,14 @@ async fn watch(layout: &Layout, output: Output) -> Result<u8, Failure> {
         };
         while let Some(snapshot) = states.next().await? {
             let text = match output {
-                Output::Human => format!("{}\n{}\n", SystemClock.now().to_rfc3339_seconds(), human(&snapshot)),
+                Output::Human | Output::Full => {
+                    format!(
+                        "{}\n{}\n",
+                        SystemClock.now().to_rfc3339_seconds(),
+                        human(&snapshot, output == Output::Full)
+                    )
+                }
+                Output::Yaml => format!("---\n{}", serde_saphyr::to_string(&snapshot).unwrap_or_default()),
                 Output::Json => format!("{}\n", serde_json::to_string(&snapshot).unwrap_or_default()),
             };
             let mut out = std::io::stdout().lock();
@@ -115,7 +129,7 @@ fn start_by_hand(layout: &Layout) -> String {
     format!("to start it: muster-agent run --base-path {}", layout.base())
 }
 
-fn human(snapshot: &Snapshot) -> String {
+fn human(snapshot: &Snapshot, is_full: bool) -> String {
     // Policies and components choose most of the words, and must not control the terminal.
     let snapshot = &snapshot.clone().printable();
     let mut text = String::new();
@@ -128,14 +142,18 @@ fn human(snapshot: &Snapshot) -> String {
     if snapshot.upgrade.is_some() {
         let _ = writeln!(text, "├─ upgrade: {}", super::upgrade::describe(snapshot));
     }
+    for reason in &snapshot.blocked {
+        let _ = writeln!(text, "├─ not running: {reason}");
+    }
     let policy = snapshot.policy.as_ref().map_or("none".into(), |p| format!("{} revision {}", p.id, p.revision));
     let last = if snapshot.components.is_empty() { "└─" } else { "├─" };
     let _ = writeln!(text, "{last} policy: {policy}");
     for (place, part) in snapshot.components.iter().enumerate() {
         let corner = if place + 1 == snapshot.components.len() { "└─" } else { "├─" };
-        let _ = writeln!(text, "{corner} {}: ({}) {}", part.id, part.state.as_str(), part.message);
+        let kind = if is_full { format!(" [{}]", part.kind) } else { String::new() };
+        let _ = writeln!(text, "{corner} {}{kind}: ({}) {}", part.id, part.state.as_str(), part.message);
         // Units that only repeat the fault of their component would hide the others.
-        let differ = part.units.iter().filter(|unit| unit.state.is_bad() && unit.message != part.message);
+        let differ = part.units.iter().filter(|unit| is_full || unit.state.is_bad() && unit.message != part.message);
         let bar = if place + 1 == snapshot.components.len() { " " } else { "│" };
         for unit in differ {
             let _ = writeln!(text, "{bar}  {} {}: ({}) {}", unit.direction, unit.id, unit.state.as_str(), unit.message);
@@ -162,17 +180,25 @@ mod tests {
             "failures": 0, "servers": []}, "policy": null, "components": [part("log-default", &units), part("x", &[])],
             "queued_actions": 0, "pending_acks": 0, "log_level": "info", "signing_key_pinned": false}))
             .unwrap();
-        let text = human(&snapshot);
+        let text = human(&snapshot, false);
         assert!(
             text.contains("├─ log-default: (HEALTHY) Healthy\n│  input log-default-b: (FAILED) no such file\n└─ x"),
             "{text}"
         );
         assert!(!text.contains("log-default-a") && !text.contains("upgrade"), "{text}");
         assert!(text.contains("muster-agent 1 (a)"), "{text}");
+        snapshot.blocked = vec!["input c: no value for ${env.X}".into()];
+        let full = human(&snapshot, true);
+        for line in [
+            "├─ not running: input c: no value for ${env.X}\n",
+            "├─ log-default [log]: (HEALTHY) Healthy\n│  input log-default-a: (HEALTHY) fine\n│  input log-default-b: (FAILED)",
+        ] {
+            assert!(full.contains(line), "{full}");
+        }
         let details =
             serde_json::json!({"target_version": "2", "state": "UPG_DOWNLOADING", "action_id": "", "metadata": {}});
         snapshot.upgrade = Some(serde_json::from_value(details).unwrap());
-        assert!(human(&snapshot).contains("├─ upgrade: "), "{}", human(&snapshot));
+        assert!(human(&snapshot, false).contains("├─ upgrade: "), "{}", human(&snapshot, false));
     }
 
     #[test]
@@ -188,7 +214,7 @@ mod tests {
             "queued_actions": 0, "pending_acks": 0, "log_level": "info", "signing_key_pinned": false,
             "upgrade": details}))
         .unwrap();
-        let text = human(&snapshot);
+        let text = human(&snapshot, false);
         assert!(text.matches("x\u{fffd}y\u{fffd}[31m").count() >= 6, "{text:?}");
         assert_eq!(text.lines().count(), 8, "{text:?}");
         assert!(!text.contains('\u{1b}'), "{text:?}");

@@ -122,7 +122,8 @@ fn running(blocked: &[String]) -> String {
 
 /// Returns the first three causes, and the number of other causes.
 fn causes(parts: &Parts<'_>) -> String {
-    let policy = parts.rejection.map(|(why, _)| format!("policy rejected, keeping the last accepted one: {why}"));
+    let kept = if parts.has_policy { ", keeping the last accepted one" } else { "" };
+    let policy = parts.rejection.map(|(why, _)| format!("policy rejected{kept}: {why}"));
     let storage = parts.storage_fault.map(|why| format!("cannot store the state: {why}"));
     let bad = parts.components.iter().filter_map(ComponentState::fault);
     // The message of a failed component begins with the word, too.
@@ -236,8 +237,10 @@ impl Snapshot {
             clean(text);
         }
         self.policy.iter_mut().for_each(|policy| clean(&mut policy.id));
+        self.blocked.iter_mut().for_each(clean);
         for component in &mut self.components {
             clean(&mut component.id);
+            clean(&mut component.kind);
             clean(&mut component.message);
             for unit in &mut component.units {
                 clean(&mut unit.id);

@@ -18,7 +18,7 @@ pub enum Manager {
     Systemd,
     /// OpenRC.
     OpenRc,
-    /// Nothing: somebody runs `muster-agent run`.
+    /// None: you run `muster-agent run`.
     #[default]
     None,
 }

@@ -82,6 +82,12 @@ impl Catalog {
 /// Reads all specifications of a directory. A file that cannot be used is logged: its types are then unknown.
 fn specifications(directory: &Utf8Path) -> Vec<Installed> {
     let Ok(entries) = directory.read_dir_utf8() else { return Vec::new() };
+    // Who may write to the directory can put any file into it.
+    let owner = directory.metadata().map_err(|error| error.to_string());
+    if let Err(reason) = owner.and_then(|found| check_owner(found.uid(), found.mode())) {
+        tracing::error!(path = %directory, reason, "component specifications ignored");
+        return Vec::new();
+    }
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path().to_owned()).collect();
     // In a fixed order, in case two specifications define the same type.
     paths.sort();

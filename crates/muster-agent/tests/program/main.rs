@@ -161,7 +161,7 @@ fn ag14_ag16_ag17_ag44_ag83_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     assert_eq!(mode(&agent.path("run/agent.sock")), 0o600);
     let (code, text) = output(&mut agent.command("run"));
     assert!(code == 1 && text.contains("another muster-agent is running in"), "one daemon: {text}");
-    for format in ["human", "json"] {
+    for format in ["human", "full", "json", "yaml"] {
         let (code, text) = output(agent.command("status").args(["--output", format]));
         assert!(code == 0 && text.contains("process-default-web"), "{format}: {code} {text}");
     }
