@@ -36,7 +36,8 @@ const FAILS_CHECK: &str = "EXISTS (SELECT 1 FROM host_check_results r WHERE r.ag
     AND r.check_id ";
 /// Beginning of the condition that a scheduled query whose name is in the list that follows does not work on the host of an agent at `$?`. From
 /// the names to the agents: there are few of them.
-const FAILS_QUERY: &str = "(agents.id IN (SELECT f.agent_id FROM query_failures f WHERE (f.until IS NULL OR f.until > $?)";
+const FAILS_QUERY: &str =
+    "(agents.id IN (SELECT f.agent_id FROM query_failures f WHERE (f.until IS NULL OR f.until > $?)";
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
