@@ -178,7 +178,7 @@ pub(super) async fn say_farewell(layout: &Layout, former: Former, agent_id: &str
     match spool.add(&notice, &System) {
         Ok(_) => match tokio::time::timeout(FAREWELL, spool.deliver_once(&connect)).await {
             Ok(Ok(0)) => println!("Notified the previous server that agent {} has left", former.agent_id),
-            _ => eprintln!("The previous server has not accepted the notice yet; the agent keeps trying"),
+            _ => eprintln!("The previous server has not been notified yet; the agent will notify it later"),
         },
         Err(error) => warn(&former.agent_id, &chain(&error).to_string()),
     }
