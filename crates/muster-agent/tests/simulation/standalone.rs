@@ -86,10 +86,7 @@ async fn ag7_a_file_with_an_error_keeps_the_previous_policy_and_is_reported() {
             "inputs: [{ id: a, type: process, command: xx }, { id: a, type: process, command: yy }]",
             "another input has the id",
         ),
-        (
-            "outputs: { default: { type: file } }\ninputs: [{ id: a, type: process, use_output: nowhere, command: xx }]",
-            "nowhere",
-        ),
+        ("inputs: [{ id: a, type: log, use_output: nowhere }]", "there is no output \"nowhere\""),
     ];
     for (policy, reason) in faults {
         alone.write(policy);
