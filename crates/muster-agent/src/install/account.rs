@@ -107,7 +107,7 @@ pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountErro
     };
     give(layout.base().as_std_path(), owner, &RECORDS)?;
     for record in RECORDS {
-        regroup(&layout.base().join(record), owner.gid)?;
+        regroup(&layout.base().join(record), owner)?;
     }
     // The data of the server on this host is elsewhere, so that it survives an uninstallation.
     if let Some(server) = server

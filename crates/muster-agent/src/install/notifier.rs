@@ -158,7 +158,7 @@ impl Notifier {
         // First, so that its manager does not start a program that is gone.
         self.service.remove().await?;
         match std::fs::remove_dir_all(&self.directory) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(self.io(source)),
+            Err(source) if source.kind() != ErrorKind::NotFound => Err(self.io(source)),
             _ => Ok(()),
         }
     }

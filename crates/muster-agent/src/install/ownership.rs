@@ -54,13 +54,18 @@ pub fn give(path: &Path, owner: Owner, kept: &[&str]) -> io::Result<()> {
     if owner.uid.is_root() { Ok(()) } else { fchown(&directory, uid, gid) }
 }
 
-/// Gives a record of root to the group, which may read it. Those of other users stay theirs, so that nobody trusts them.
-pub fn regroup(record: &Utf8Path, gid: Gid) -> io::Result<()> {
-    match open(record.as_std_path(), O_NONBLOCK) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(file) if file.metadata()?.uid() == 0 => fchown(&file, None, Some(gid.as_raw())),
-        opened => opened.map(drop),
+/// Gives a record of root to the group of the owner, which may read it. Records of other users stay theirs, so that nobody
+/// trusts them.
+pub fn regroup(record: &Utf8Path, owner: Owner) -> io::Result<()> {
+    let file = match open(record.as_std_path(), O_NONBLOCK) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    if file.metadata()?.uid() != 0 {
+        return Ok(());
     }
+    fchown(&file, None, Some(owner.gid.as_raw()))?;
+    file.set_permissions(Permissions::from_mode(if owner.uid.is_root() { 0o600 } else { 0o640 }))
 }
 
 /// Sets the mode of a file or directory below `base`.
@@ -117,11 +122,12 @@ mod tests {
         assert_eq!(fs_err::metadata(&victim).unwrap().mode() & 0o777, 0o711);
         set_mode(&base, &base.join("run"), 0o750).unwrap();
         assert_eq!(fs_err::metadata(base.join("run")).unwrap().mode() & 0o777, 0o750);
-        regroup(&base.join("server.json"), owner.gid).unwrap();
+        regroup(&base.join("server.json"), owner).unwrap();
         assert_eq!(of(&base.join("server.json")), (0, 4712));
+        assert_eq!(fs_err::metadata(base.join("server.json")).unwrap().mode() & 0o777, 0o640);
         // A record of the user stays one.
         lchown(base.join("server.json"), Some(4711), Some(0)).unwrap();
-        regroup(&base.join("server.json"), owner.gid).unwrap();
+        regroup(&base.join("server.json"), owner).unwrap();
         assert_eq!(of(&base.join("server.json")), (4711, 0));
         give(base.as_std_path(), Owner::ROOT, &["server.json"]).unwrap();
         assert_eq!((of(&base.join("run/a/b")), of(&base.join("server.json"))), ((0, 0), (4711, 0)));

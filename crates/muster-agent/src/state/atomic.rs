@@ -62,12 +62,16 @@ pub fn replace_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result
     replaced(path, bytes, mode, adopt)
 }
 
-/// Replaces `path` in the same way with a record that stays root's if root writes it: only the group of the directory may
-/// read it.
+/// Replaces `path` in the same way with a record that stays root's if root writes it. In the directory of an unprivileged agent,
+/// its group may read the record.
 pub fn replace_record(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
-    replaced(path, bytes, 0o640, |file, directory| {
-        let group = fs_err::metadata(directory)?.gid();
-        if geteuid().is_root() { std::os::unix::fs::fchown(file, None, Some(group)) } else { Ok(()) }
+    replaced(path, bytes, 0o600, |file, directory| {
+        let owner = fs_err::metadata(directory)?;
+        if geteuid().is_root() && owner.uid() != 0 {
+            std::os::unix::fs::fchown(file, None, Some(owner.gid()))?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
+        }
+        Ok(())
     })
 }
 

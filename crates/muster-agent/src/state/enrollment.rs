@@ -212,6 +212,8 @@ impl Enrollment {
             machine: None,
             token_hash: None,
             local_server: false,
+            fallback: None,
+            uninstall_token_hash: None,
         }
     }
 
