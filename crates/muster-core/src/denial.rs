@@ -26,7 +26,7 @@ pub enum Denial {
     OneTimeSecretSpent,
     /// The one-time secret is for another host (FL83).
     OneTimeSecretMismatch,
-    /// The host has enrolled a short time ago (FL11).
+    /// The host enrolled a short time ago (FL11).
     EnrollCooldown,
     /// The policy of the enrollment key was deleted.
     PolicyGone,
@@ -91,7 +91,7 @@ impl Denial {
             Self::OneTimeSecretMismatch => {
                 (Unauthenticated, "one_time_secret_identifier_mismatch", "the one-time secret is for another host")
             }
-            Self::EnrollCooldown => (TooMany, "enroll_cooldown", "the host has enrolled a short time ago"),
+            Self::EnrollCooldown => (TooMany, "enroll_cooldown", "the host enrolled a short time ago"),
             Self::PolicyGone => (Invalid, "policy_gone", "the policy of the enrollment key does not exist"),
             Self::LeftForGood => (Conflict, "agent_left_for_good", "the agent was reported as orphaned"),
             Self::UploadsDisabled => (Forbidden, "uploads_disabled", "uploads are disabled"),

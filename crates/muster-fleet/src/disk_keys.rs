@@ -7,10 +7,11 @@ use muster_core::authorization::{DiskKeysReveal, Grant, OpContext};
 use muster_core::change::Change;
 use muster_core::disk_key::{ASK_AGAIN, AgentDiskKey, DiskSecret, error_of};
 use muster_core::error_chain::SharedError;
+use muster_core::fleetd::platform::Platform;
 use muster_core::id::{AgentId, HostId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error, host};
+use muster_core::{Entropy, Error, ErrorKind, host};
 use muster_store::query::{AgentCondition, AgentFilter};
 use muster_store::{DiskKeyWrite, LEFT_SPACE, StoreError, Write};
 use serde_json::json;
@@ -113,7 +114,7 @@ impl DiskKeys {
     }
 
     async fn orbit_of(&self, grant: &Grant<DiskKeysReveal>, named: &str) -> Result<AgentId, Error> {
-        let unknown = || Error::not_found("host with orbit", named);
+        let unknown = || Error::not_found("orbit on the host", named).remedy("enroll orbit on the host");
         let id = HostId::parse(named).map_err(|_| unknown())?;
         let conditions = [AgentCondition::Hosts(vec![id]), AgentCondition::Families(vec![Family::Orbit])];
         // Filtered by the scope of the grant: a host outside of it is unknown to the caller.
@@ -148,9 +149,16 @@ impl DiskKeys {
     }
 
     /// Makes a Linux host ask its user for the disk passphrase. The host is told until it answers, at most
-    /// [`MAX_ASKED`](muster_core::disk_key::MAX_ASKED) times.
+    /// [`MAX_ASKED`](muster_core::disk_key::MAX_ASKED) times. Fails for hosts that report another system.
     pub async fn escrow(&self, key: &Authorized<AgentDiskKey, DiskKeysReveal>) -> Result<(), Error> {
         let (grant, agent) = (key.grant(), &key.agent);
+        let record = self.store.seen_by(grant).agent(agent).await?;
+        // Other systems report their keys by themselves, and ignore the request. A host that has not reported its system may be Linux.
+        if let Some(platform) = record.as_ref().and_then(Platform::of).filter(|platform| *platform != Platform::Linux) {
+            let message =
+                format!("only Linux hosts can ask for the passphrase; this host reports {}", platform.as_str());
+            return Err(Error::new(ErrorKind::Invalid, "platform_unsupported", message));
+        }
         let line =
             audit_line(grant.origin(), self.clock.now(), "disk_key.escrow", format_args!("agent:{agent}"), json!({}));
         let escrow = DiskKeyWrite::Escrow { agent: agent.clone(), now: self.clock.now() };

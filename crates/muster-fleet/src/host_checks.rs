@@ -339,18 +339,20 @@ impl HostChecks {
             return Ok((before, after));
         }
         checks::check_all(&stored.checks)?;
+        let mut writes = Vec::new();
         if let Some(after) = &after {
             labels::check_names(self.store.seen_by(grant), &after.labels).await?;
+            writes.extend(labels::exist(grant.space(), &after.labels));
         }
         stored.version += 1;
         let (name, now) = (setting_name(grant.space()), self.clock.now());
         let value = serde_json::to_string(&stored).map_err(Error::internal)?;
         let detail = with_changes(json!({}), &described(before.as_ref())?, &described(after.as_ref())?);
-        let writes = vec![
+        writes.extend([
             SettingWrite::Swap { name: name.clone(), before: text, value }.into(),
             Write::Changed(Change::Setting(name)),
             audit_line(grant.origin(), now, action, format_args!("host_check:{id}"), detail),
-        ];
+        ]);
         self.store.commit(grant, writes).await.map_err(refused)?;
         self.cache.forget(grant.space().as_str());
         Ok((before, after))
@@ -415,6 +417,7 @@ fn changed() -> Error {
 fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::Changed(_)) => changed(),
+        StoreError::Conflict(Precondition::Missing(_)) => labels::gone(),
         other => other.into(),
     }
 }

@@ -205,7 +205,7 @@ impl Agents {
         let selected = Selected::Matching(Box::new(AgentFilter::all(conditions)));
         let selection = self.select::<DiagnosticsRequest>(context, &selected).await?;
         if selection.ids.is_empty() {
-            return Err(Error::not_found("host with osquery", id));
+            return Err(Error::not_found("osquery on the host", id).remedy("enroll osquery on the host"));
         }
         let (grant, subject) = (selection.grant(), format!("host:{host}"));
         let mut writes: Vec<Write> =

@@ -151,7 +151,7 @@ impl EnrollmentKeys {
                 None => new.one_time.as_ref().map(|_| now.plus(DEFAULT_LIFE)),
             },
             revoked_at: None,
-            max_uses: max_uses(new.max_uses)?,
+            max_uses: max_uses(new)?,
             one_time: one_time(new)?,
             uses: 0,
             last_used_at: None,
@@ -411,9 +411,15 @@ fn one_time(new: &NewEnrollmentKey) -> Result<Option<OneTime>, Error> {
     Ok(Some(OneTime { uuid, serial, ..OneTime::default() }))
 }
 
-fn max_uses(max: Option<i64>) -> Result<Option<i64>, Error> {
-    match max {
+fn max_uses(new: &NewEnrollmentKey) -> Result<Option<i64>, Error> {
+    match new.max_uses {
         Some(max) if max < 1 => Err(Error::invalid("max_uses", "must be at least 1")),
+        // The orbit of the last host would enroll, and its osqueryd would be rejected for good.
+        Some(max) if new.family == KeyFamily::Fleetd && max % 2 != 0 => {
+            let error =
+                Error::invalid("max_uses", "must be even: orbit and osqueryd of a host count as two enrollments");
+            Err(error.remedy(format!("for {} hosts, specify {}", max / 2 + 1, max.saturating_add(1))))
+        }
         max => Ok(max),
     }
 }

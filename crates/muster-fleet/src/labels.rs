@@ -19,7 +19,7 @@ use muster_store::search::Fact;
 use muster_store::{AgentWrite, LabelWrite, Write};
 
 pub use self::manage::{LabelDraft, LabelKind, LabelView};
-pub(crate) use self::manage::{among, check_names, names_of};
+pub(crate) use self::manage::{among, check_names, exist, gone, names_of};
 use super::registry::AgentEntry;
 use super::space_cache::SpaceCache;
 use super::watched_store::WatchedStore;

@@ -182,11 +182,15 @@ impl Packs {
     ) -> Result<(), Error> {
         let name = if is_of_all { setting_of_all() } else { setting_name(grant.space()) };
         let value = serde_json::to_string(packs).map_err(Error::internal)?;
-        let writes = vec![
+        let mut writes = vec![
             SettingWrite::Swap { name: name.clone(), before, value }.into(),
             Write::Changed(Change::Setting(name.clone())),
             audit_line(grant.origin(), self.clock.now(), action, format_args!("pack:{id}"), detail),
         ];
+        // Labels belong to spaces: a pack of all spaces may name one that no space has yet.
+        if !is_of_all && let Some(pack) = packs.iter().find(|pack| pack.id == *id) {
+            writes.extend(labels::exist(grant.space(), &pack.labels));
+        }
         self.store.commit(grant, writes).await.map_err(refused)?;
         // Now, and not when the change arrives: a host may ask in between.
         self.options.setting_changed(&name);
@@ -270,6 +274,7 @@ fn refused(error: StoreError) -> Error {
             let message = "the packs have changed in the meantime";
             Error::new(ErrorKind::Conflict, "packs_changed", message).remedy("repeat the change")
         }
+        StoreError::Conflict(Precondition::Missing(_)) => labels::gone(),
         other => other.into(),
     }
 }

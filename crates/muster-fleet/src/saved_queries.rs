@@ -146,9 +146,8 @@ impl SavedQueries {
     /// Returns the stored document, and the queries in it.
     async fn read<P: Privilege>(&self, grant: &Grant<P>) -> Result<(Option<String>, Vec<SavedQuery>), Error> {
         let text = self.store.seen_by(grant).saved_queries().await?;
-        let parsed = text.as_deref().map(serde_json::from_str).transpose();
-        let queries = parsed.map_err(|error| Error::internal(SharedError::during("saved queries", error)))?;
-        Ok((text, queries.unwrap_or_default()))
+        let queries = stored(text.as_deref())?;
+        Ok((text, queries))
     }
 
     async fn write(
@@ -174,6 +173,12 @@ impl SavedQueries {
 /// Returns whether two versions of a saved query say the same.
 fn is_same(one: &SavedQuery, other: &SavedQuery) -> bool {
     (&one.name, &one.description, &one.sql) == (&other.name, &other.description, &other.sql)
+}
+
+/// Parses stored saved queries.
+pub(crate) fn stored(text: Option<&str>) -> Result<Vec<SavedQuery>, Error> {
+    let parsed = text.map(serde_json::from_str).transpose();
+    Ok(parsed.map_err(|error| Error::internal(SharedError::during("saved queries", error)))?.unwrap_or_default())
 }
 
 /// Returns the name of the setting that holds the saved queries of a space.

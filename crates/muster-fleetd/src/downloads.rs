@@ -116,7 +116,7 @@ fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn busy() -> Failure {
-    too_many("the server sends packages to other hosts")
+    too_many("the server is busy sending packages to other hosts")
 }
 
 fn too_many(message: &str) -> Failure {

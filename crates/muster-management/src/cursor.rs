@@ -5,10 +5,11 @@
 
 use muster_core::Error;
 use muster_core::action::Action;
-use muster_core::id::AgentId;
+use muster_core::host::Host;
+use muster_core::id::{AgentId, HostId};
 use muster_core::time::Timestamp;
 use muster_protocol::management::agent::ListAgents;
-use muster_store::query::{ActionCursor, AgentCursor, AgentSort, SortValue};
+use muster_store::query::{ActionCursor, AgentCursor, AgentSort, HostCursor, SortValue};
 use serde_json::{Value, json};
 
 /// Prefix of the id of a point in time.
@@ -49,6 +50,20 @@ pub fn behind_action(action: &Action) -> String {
 pub fn of_action(cursor: &ActionCursor) -> String {
     let ActionCursor { at, seq, revision: (policy, revision) } = cursor;
     json!([at.as_micros(), seq, policy, revision]).to_string()
+}
+
+/// Parses the cursor of the list of hosts.
+pub fn host(text: Option<&str>, page: Option<u32>) -> Result<Option<HostCursor>, Error> {
+    read_as(text, page, |text| {
+        let (name, id) = serde_json::from_str::<(String, String)>(text).ok()?;
+        Some(HostCursor { name, id: HostId::parse(&id).ok()? })
+    })
+}
+
+/// Formats the cursor behind a host for `nextSearchAfter`.
+pub fn behind_host(host: &Host) -> String {
+    let HostCursor { name, id } = HostCursor::behind(host);
+    json!([name, id]).to_string()
 }
 
 fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {

@@ -229,7 +229,7 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, reads: Reads, request: Request,
     // A page of another server sends the browser to a public endpoint, with parameters of its own.
     let checked = match needs {
         Needs::Nothing => checked,
-        _ => checked.and_then(|()| check_names(request.uri(), is_change, &reads.query)),
+        _ => checked.and_then(|()| check_names(request.uri(), is_change, reads.is_own, &reads.query)),
     };
     // A condition that was ignored would overwrite the change of somebody else.
     let has_condition = is_change && !reads.if_match && request.headers().contains_key(IF_MATCH);
@@ -246,6 +246,12 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, reads: Reads, request: Request,
         }
         (Err(error), _) => ApiError(error).into_response(),
     }
+}
+
+/// Returns whether only Muster has a path, and not Kibana.
+pub fn is_own(path: &str) -> bool {
+    const OWN: [&str; 7] = ["v1", "hosts", "labels", "packs", "host_checks", "fleetd_options", "software"];
+    OWN.contains(&path.trim_start_matches('/').split('/').next().unwrap_or_default())
 }
 
 /// Returns the path of an inner path.

@@ -14,9 +14,10 @@ use muster_protocol::management::host::{
 };
 use muster_protocol::management::{Empty, Item, Items};
 
-use super::answer::{Answer, item, page};
+use super::answer::{Answer, item, page_with_next};
 use super::body::Body;
 use super::convert::{time, times};
+use super::cursor;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::host_checks::answered;
@@ -26,7 +27,7 @@ use super::software::installed;
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_core::fleetd::schedule::QueryFailure;
-use muster_store::query::HostRows;
+use muster_store::query::{HostRows, Listed};
 
 /// Maximum bytes of the body of a transfer: the maximum number of ids fits, at their maximum length.
 const MAX_BODY: usize = 512 << 10;
@@ -58,9 +59,16 @@ async fn list(
 ) -> Answer<Items<Host>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
     let filter = kql::compile(query.kuery.as_deref().unwrap_or_default(), fleet.now())?.filter;
-    let found = fleet.agents().hosts(&context.grant()?, &filter, &HostRows::Page(paging.rows())).await?;
-    let items = found.items.into_iter().map(|view| host(view, false)).collect();
-    Ok(page(items, found.total, &paging))
+    let rows = match cursor::host(query.search_after.as_deref(), query.page)? {
+        Some(after) => HostRows::After(after, paging.per_page),
+        None => HostRows::Page(paging.rows()),
+    };
+    let Listed { items, total, unreadable } = fleet.agents().hosts(&context.grant()?, &filter, &rows).await?;
+    // A page that is not full is the last one and has no cursor.
+    let is_full = items.len() == paging.per_page as usize;
+    let next = items.last().filter(|_| is_full).map(|last| cursor::behind_host(&last.host));
+    let items = items.into_iter().map(|view| host(view, false)).collect();
+    Ok(page_with_next(Listed { items, total, unreadable }, &paging, next))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Host>> {
@@ -91,6 +99,9 @@ async fn transfer(
         // An empty filter, such as an unset variable of a script, must not move a whole space.
         Some(kuery) if !kuery.is_empty() && body.hosts.is_empty() => {
             HostsToMove::Matching(kql::compile(kuery, fleet.now())?.filter)
+        }
+        Some(kuery) if !kuery.is_empty() => {
+            return Err(Error::invalid("hosts", "give either hosts or kuery, not both").into());
         }
         _ => return Err(Error::invalid("hosts", "either hosts or kuery is required").into()),
     };

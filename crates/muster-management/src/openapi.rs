@@ -51,6 +51,8 @@ pub struct Reads {
     pub query: Arc<[String]>,
     /// Whether it reads `If-Match`.
     pub if_match: bool,
+    /// Whether only Muster has its path, and not Kibana.
+    pub is_own: bool,
 }
 
 /// What each endpoint reads, by method and path.
@@ -62,7 +64,7 @@ static READS: LazyLock<HashMap<(Method, &'static str), Reads>> = LazyLock::new(|
         let of_query = operation.parameters.iter().filter(|parameter| parameter["in"] == "query");
         let query = of_query.filter_map(|parameter| parameter["name"].as_str()).map(str::to_owned).collect();
         let if_match = operation.parameters.iter().any(|parameter| parameter["name"] == "If-Match");
-        ((endpoint.method, endpoint.path), Reads { query, if_match })
+        ((endpoint.method, endpoint.path), Reads { query, if_match, is_own: endpoints::is_own(endpoint.path) })
     });
     all.collect()
 });

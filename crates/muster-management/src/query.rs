@@ -24,10 +24,10 @@ pub struct Query<T>(pub T);
 /// The parameter of [`is_dry_run`], which every request that changes something has.
 const DRY_RUN: &str = "dryRun";
 
-/// Rejects unknown parameters of a request that changes something: `?dryrun=true` would otherwise make the change. Kibana's
-/// clients send many parameters with reads that have no effect here, so that only those are rejected which resemble a known
-/// one.
-pub fn check_names(uri: &Uri, is_change: bool, known: &[String]) -> Result<(), Error> {
+/// Rejects unknown parameters of a request that changes something: `?dryrun=true` would otherwise make the change. Also those of a read
+/// that Kibana does not have (`is_own`): a list that ignores a filter has too many rows. Kibana's clients send many parameters with reads
+/// that have no effect here, so that only those are rejected which resemble a known one.
+pub fn check_names(uri: &Uri, is_change: bool, is_own: bool, known: &[String]) -> Result<(), Error> {
     let Ok(axum::extract::Query(sent)) = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri) else {
         // The handler rejects it.
         return Ok(());
@@ -41,11 +41,12 @@ pub fn check_names(uri: &Uri, is_change: bool, known: &[String]) -> Result<(), E
         let mut candidates: Vec<&str> = known.iter().map(String::as_str).collect();
         candidates.extend(is_change.then_some(DRY_RUN));
         let near = nearest(name, &candidates);
-        if !is_change && !near.is_some_and(|near| is_typo(name, near)) {
+        if !is_change && !is_own && !near.is_some_and(|near| is_typo(name, near)) {
             continue;
         }
         let remedy = match near {
             Some(near) => format!("did you mean `{near}`?"),
+            None if candidates.is_empty() => "this request has no parameters".to_owned(),
             None => format!("the parameters of this request are {}", candidates.join(", ")),
         };
         return Err(Error::invalid(shortened(name), "unknown query parameter").remedy(remedy));

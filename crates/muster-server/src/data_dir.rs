@@ -13,7 +13,7 @@ use fs_err as fs;
 use muster_core::Entropy;
 use muster_core::entropy::random_bytes;
 use secrecy::SecretBox;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::reserve::DataDisk;
 
@@ -126,6 +126,8 @@ const FLEET_FILES: [&str; 2] = [FLEET_ID, "ca.crt"];
 
 /// Name of the admin socket.
 pub const ADMIN_SOCKET: &str = "admin.sock";
+/// File with the addresses of the listeners, relative to the data directory. It exists while the server is running.
+pub const LISTEN_FILE: &str = "listen.json";
 
 /// The data directory, locked until dropped.
 #[derive(Debug)]
@@ -135,7 +137,7 @@ pub struct DataDir {
 }
 
 /// Addresses in use, as written to `listen.json`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ListenAddresses {
     /// Agents.
     pub agent: Option<SocketAddr>,
@@ -167,7 +169,7 @@ impl DataDir {
         }
         fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
         // A server that was killed leaves this file, whose addresses are now wrong.
-        remove(&path.join("listen.json"))?;
+        remove(&path.join(LISTEN_FILE))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -276,12 +278,12 @@ impl DataDir {
     pub fn write_listen(&self, addresses: &ListenAddresses) -> Result<(), DataDirError> {
         let mut text = serde_json::to_vec(addresses).map_err(io::Error::from)?;
         text.push(b'\n');
-        self.write_public("listen.json", &text)
+        self.write_public(LISTEN_FILE, &text)
     }
 
     /// Removes the file that [`Self::write_listen`] wrote.
     pub fn remove_listen(&self) -> Result<(), DataDirError> {
-        Ok(remove(&self.join("listen.json"))?)
+        Ok(remove(&self.join(LISTEN_FILE))?)
     }
 
     /// Removes the file of the admin socket.

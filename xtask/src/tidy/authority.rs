@@ -47,7 +47,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("identity/providers.rs", "the providers that a login page offers before the user is known"),
     ("identity/setup.rs", "the server: the first administrator; users before they are known"),
     ("identity/sign_in.rs", "users before they are known"),
-    ("identity/spaces.rs", "whether a space exists, before the caller is known"),
+    ("identity/spaces.rs", "whether a space exists, before the caller is known; what keeps it from being deleted"),
     ("inactivity.rs", "the server: inactivity timeouts"),
     ("installs/installers.rs", "the server: the blocks of deleted packages of all spaces"),
     ("live_queries/running.rs", "the server: the live queries that run in all spaces"),

@@ -51,7 +51,7 @@ impl KeyState {
         };
         let request = key.escrow.map(|request| match (request.asked, request.is_given_up()) {
             (_, true) => format!("The host was asked {} and has not answered.", counted(request.asked, "time")),
-            (0, _) => "The host asks its user within a minute.".to_owned(),
+            (0, _) => "The host will ask its user within a minute.".to_owned(),
             (asked, _) => format!("The host was asked {asked} of at most {MAX_ASKED} times, and has not answered yet."),
         });
         Self {
@@ -160,7 +160,7 @@ pub async fn ask_to_request(State(fleet): State<Arc<Fleet>>, visitor: Visitor, I
         let found = find(&fleet, &visitor, &id).await?;
         let text = format!(
             "A Linux host asks its user for the passphrase of the disk, and reports a new key. It is asked at most {MAX_ASKED} \
-             times, ten minutes apart, until it answers. Hosts with other systems ignore the request. A stored key stays \
+             times, ten minutes apart, until it answers. Hosts with other systems cannot be asked. A stored key stays \
              valid until the new one comes."
         );
         Ok(Confirm {
@@ -180,7 +180,7 @@ pub async fn request(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed,
     let made = async {
         let found = find(&fleet, &visitor, &id).await?;
         fleet.disk_keys().escrow(&found.key).await?;
-        let text = "The host asks its user for the passphrase within a minute.";
+        let text = "The host will ask its user for the passphrase within a minute.";
         Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{TAB}/{id}/disk-key")), text))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))

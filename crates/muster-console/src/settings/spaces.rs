@@ -214,8 +214,9 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let space = fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await?;
         Ok(Confirm {
                         text: vec![
-                "Only an empty space can be deleted: without agents, policies, outputs and enrollment keys. The roles that \
-                 are limited to it are taken away. This cannot be undone."
+                "Only an empty space can be deleted: without agents, policies, outputs, enrollment keys, labels, host checks, \
+                 packs, installers, saved queries and saved scripts. Its fleetd options and the results in it are deleted. The \
+                 roles that are limited to it are taken away. This cannot be undone."
                     .to_owned(),
             ],
                         button: "Delete the space",

@@ -120,8 +120,11 @@ impl Spaces {
         if *id == SpaceId::default() {
             return Err(Error::conflict("default_space", "the default space cannot be deleted"));
         }
-        let line = audit_line(grant.origin(), now, "space.delete", subject(id), json!({"name": space.name}));
-        let mut writes = vec![IdentityWrite::DeleteSpace { id: id.clone() }.into(), line];
+        let mut writes = self.check_empty(id).await?;
+        let has_options = self.store.everywhere(&System).setting(&fleetd_options::setting_name(id)).await?.is_some();
+        let detail = json!({"name": space.name, "fleetd_options": has_options});
+        writes.push(IdentityWrite::DeleteSpace { id: id.clone() }.into());
+        writes.push(audit_line(grant.origin(), now, "space.delete", subject(id), detail));
         // Another space with this id must not inherit them.
         let settings = [
             space_settings::setting_name(id),
@@ -137,14 +140,41 @@ impl Spaces {
         match self.store.commit(grant, writes).await {
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("space", id)),
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
-                Err(Error::conflict("space_in_use", format!("the space {id} is not empty"))
-                    .remedy(
-                        "delete its agents, policies, outputs, enrollment keys, server hosts, proxies, download sources, alert receivers, labels and installers first",
-                    ))
+                let remedy = "delete its agents, policies, outputs, enrollment keys, server hosts, proxies, download sources, alert \
+                    receivers, labels, installers and saved scripts first";
+                Err(in_use(id, remedy))
+            }
+            Err(StoreError::Conflict(Precondition::Changed(_))) => {
+                let error = Error::conflict("space_changed", "the contents of the space have changed in the meantime");
+                Err(error.remedy("repeat the request"))
             }
             other => other.map(drop).map_err(Error::from),
         }
     }
+
+    /// Rejects deleting a space with host checks, packs or saved queries, which are stored as settings of the space. Returns the
+    /// preconditions that keep this true until the commit.
+    async fn check_empty(&self, id: &SpaceId) -> Result<Vec<Write>, Error> {
+        let store = self.store.everywhere(&System);
+        let read = async |name: String| -> Result<_, Error> { Ok((store.setting(&name).await?, name)) };
+        let checks = read(host_checks::setting_name(id)).await?;
+        let saved = read(packs::setting_name(id)).await?;
+        let queries = read(saved_queries::setting_name(id)).await?;
+        let contents = [
+            ("host checks", host_checks::check_ids(checks.0.as_deref())?.len()),
+            ("packs", packs::stored(saved.0.as_deref())?.len()),
+            ("saved queries", saved_queries::stored(queries.0.as_deref())?.len()),
+        ];
+        if let Some((kind, _)) = contents.iter().find(|(_, number)| *number > 0) {
+            return Err(in_use(id, format!("delete its {kind} first")));
+        }
+        let unchanged = |(value, name)| SettingWrite::Unchanged { name, value }.into();
+        Ok([checks, saved, queries].map(unchanged).into())
+    }
+}
+
+fn in_use(id: &SpaceId, remedy: impl Into<String>) -> Error {
+    Error::conflict("space_in_use", format!("the space {id} is not empty")).remedy(remedy)
 }
 
 fn subject(id: &SpaceId) -> String {

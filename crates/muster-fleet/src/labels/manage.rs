@@ -9,10 +9,10 @@ use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::fleetd::labels::{BuiltIn, Label, MAX_CHOSEN, MAX_NAMED, check, exists, name_key, too_many};
 use muster_core::host::Host;
-use muster_core::id::{HostId, LabelId};
+use muster_core::id::{HostId, LabelId, SpaceId};
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
-use muster_store::{LabelWrite, Precondition, StoreError, Write};
+use muster_store::{LabelWrite, Precondition, SettingWrite, StoreError, Write};
 use serde_json::{Value, json};
 
 use super::{Labels, condition, setting_name};
@@ -192,12 +192,11 @@ impl Labels {
         if after != before {
             after.version += 1;
             // Another spelling of the same name keeps all references, which ignore case.
-            if name_key(&after.name) != name_key(&before.name) {
-                self.check_unused(grant, &before).await?;
-            }
+            let is_renamed = name_key(&after.name) != name_key(&before.name);
+            let mut writes = if is_renamed { self.check_unused(grant, &before).await? } else { Vec::new() };
             check(&after, &others)?;
             let detail = with_changes(json!({}), &described(&before), &described(&after));
-            let mut writes = vec![LabelWrite::Update(Box::new(after.clone())).into()];
+            writes.push(LabelWrite::Update(Box::new(after.clone())).into());
             if after.platforms != before.platforms {
                 // Hosts of platforms that are left out are not asked any more. The others answer within seconds.
                 writes.push(LabelWrite::Clear { id: after.id.clone() }.into());
@@ -212,10 +211,10 @@ impl Labels {
     /// Deletes a label.
     pub async fn delete(&self, grant: &Grant<OsqueryWrite>, id: &str) -> Result<(), Error> {
         let (label, _) = self.among(grant, id).await?;
-        self.check_unused(grant, &label).await?;
+        let mut writes = self.check_unused(grant, &label).await?;
+        writes.push(LabelWrite::Delete { id: label.id.clone() }.into());
         let detail = with_changes(json!({}), &described(&label), &Value::Null);
-        let write = LabelWrite::Delete { id: label.id.clone() }.into();
-        self.commit(grant, "label.delete", &label, detail, vec![write]).await
+        self.commit(grant, "label.delete", &label, detail, writes).await
     }
 
     /// Adds a manual label to hosts, by name, hardware UUID or id. Returns the number of those that did not have it.
@@ -269,20 +268,22 @@ impl Labels {
         Ok((labels.remove(at), labels))
     }
 
-    /// Rejects deleting or renaming a label that a host check or a pack uses: it would then apply to no host.
-    async fn check_unused(&self, grant: &Grant<OsqueryWrite>, label: &Label) -> Result<(), Error> {
+    /// Rejects deleting or renaming a label that a host check or a pack uses: it would then apply to no host. Returns the preconditions that
+    /// keep this true until the commit.
+    async fn check_unused(&self, grant: &Grant<OsqueryWrite>, label: &Label) -> Result<Vec<Write>, Error> {
         let seen = self.store.seen_by(grant);
+        let (checks, saved) = (seen.host_checks().await?, seen.packs().await?);
         // Checks and packs store the names of labels, so a dangling name could not be told from a typing error.
-        let check = host_checks::with_label(seen.host_checks().await?.as_deref(), &label.name)?;
-        let pack = packs::with_label(seen.packs().await?.as_deref(), &label.name)?;
+        let check = host_checks::with_label(checks.as_deref(), &label.name)?;
+        let pack = packs::with_label(saved.as_deref(), &label.name)?;
         let user = check.map(|name| format!("host check {name:?}")).or(pack.map(|name| format!("pack {name:?}")));
-        match user {
-            Some(user) => {
-                let message = format!("the {user} is for hosts with the label {:?}", label.name);
-                Err(Error::conflict("label_in_use", message))
-            }
-            None => Ok(()),
+        if let Some(user) = user {
+            let message = format!("the {user} is for hosts with the label {:?}", label.name);
+            return Err(Error::conflict("label_in_use", message));
         }
+        let space = grant.space();
+        let read = [(host_checks::setting_name(space), checks), (packs::setting_name(space), saved)];
+        Ok(read.into_iter().map(|(name, value)| SettingWrite::Unchanged { name, value }.into()).collect())
     }
 
     async fn commit(
@@ -330,7 +331,7 @@ pub(crate) async fn among(seen: Scoped<'_>, names: &[String]) -> Result<Option<A
 
 /// Rejects names of labels that the space does not have.
 pub(crate) async fn check_names(seen: Scoped<'_>, names: &[String]) -> Result<(), Error> {
-    let wanted: Vec<&String> = names.iter().filter(|name| BuiltIn::parse(name).is_none()).collect();
+    let wanted = stored_names(names);
     if wanted.is_empty() {
         return Ok(());
     }
@@ -339,6 +340,23 @@ pub(crate) async fn check_names(seen: Scoped<'_>, names: &[String]) -> Result<()
         Some(missing) => Err(unknown(missing)),
         None => Ok(()),
     }
+}
+
+/// Returns the precondition that a space has the labels with these names, for what stores the names.
+pub(crate) fn exist(space: &SpaceId, names: &[String]) -> Option<Write> {
+    let names: Vec<String> = stored_names(names).into_iter().cloned().collect();
+    (!names.is_empty()).then(|| LabelWrite::Exist { space: space.clone(), names }.into())
+}
+
+/// Returns the error of a commit whose precondition [`exist`] was not met.
+pub(crate) fn gone() -> Error {
+    Error::conflict("label_changed", "one of the labels was deleted or renamed in the meantime")
+        .remedy("list the labels, and repeat the change")
+}
+
+/// Returns the names that are not those of built-in labels, which always exist.
+fn stored_names(names: &[String]) -> Vec<&String> {
+    names.iter().filter(|name| BuiltIn::parse(name).is_none()).collect()
 }
 
 /// Finds the hosts with these names, hardware UUIDs or ids; each of them must match one.
@@ -393,8 +411,8 @@ fn chosen_by_query(field: &str) -> Error {
 }
 
 fn changed() -> Error {
-    Error::conflict("label_changed", "the label has changed in the meantime")
-        .remedy("read it again, and repeat the change")
+    Error::conflict("label_changed", "the label, or a host check or a pack, has changed in the meantime")
+        .remedy("read the label again, and repeat the change")
 }
 
 fn refused(error: StoreError, label: &Label) -> Error {

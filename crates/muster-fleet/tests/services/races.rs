@@ -10,7 +10,10 @@ use muster_core::authorization::{Actor, OpContext, PoliciesRead};
 use muster_core::id::SpaceId;
 use muster_core::policy::Policy;
 use muster_fleet::FleetSettings;
+use muster_fleet::host_checks::CheckDraft;
+use muster_fleet::labels::LabelDraft;
 use muster_fleet::outputs::OutputDraft;
+use muster_fleet::packs::PackDraft;
 use muster_fleet::policies::PolicyDraft;
 use muster_fleet::policies::apply::Application;
 use muster_fleet::testing::{TestFleet, steady};
@@ -196,4 +199,64 @@ async fn last_place_for_an_upload_is_given_once() {
     let one = Arc::new(two.one);
     let refused = begin(one, entry, "b").await.expect_err("the other server gave the only place");
     assert!(refused.denial.is_some(), "{refused}");
+}
+
+fn check_of(label: &str) -> CheckDraft {
+    CheckDraft {
+        name: Some("c".into()),
+        query: Some("SELECT 1".into()),
+        labels: Some(vec![label.into()]),
+        ..CheckDraft::default()
+    }
+}
+
+fn pack_of(label: &str) -> PackDraft {
+    PackDraft { name: "p".into(), labels: vec![label.into()], document: "{}".into(), ..PackDraft::default() }
+}
+
+async fn label(fleet: &TestFleet, name: &str) -> String {
+    let draft = LabelDraft { name: Some(name.into()), ..LabelDraft::default() };
+    let made = fleet.fleet.labels().create(&root().grant().expect("all rights"), draft, &[]).await;
+    made.expect("it is new").label.id.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn label_that_another_server_uses_first_is_not_deleted_or_renamed() {
+    let two = Two::new();
+    let (grant, labels) = (root().grant().expect("all rights"), two.one.fleet.labels());
+    let id = label(&two.one, "lab").await;
+    two.meanwhile(async move |other| {
+        let grant = root().grant().expect("all rights");
+        drop(other.fleet.host_checks().create(&grant, check_of("lab")).await.expect("the label is there"));
+    });
+    assert_eq!(labels.delete(&grant, &id).await.expect_err("it is used").code, "label_changed");
+    assert_eq!(labels.delete(&grant, &id).await.expect_err("it is used").code, "label_in_use");
+
+    let id = label(&two.one, "web").await;
+    two.meanwhile(async move |other| drop(other.fleet.packs().save(&root(), pack_of("web")).await.expect("there")));
+    let renamed = || LabelDraft { name: Some("www".into()), ..LabelDraft::default() };
+    assert_eq!(labels.update(&grant, &id, renamed(), None).await.expect_err("it is used").code, "label_changed");
+    assert_eq!(labels.update(&grant, &id, renamed(), None).await.expect_err("it is used").code, "label_in_use");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn label_that_another_server_deletes_or_renames_first_gets_no_users() {
+    let two = Two::new();
+    let fleet = &two.one.fleet;
+    let id = label(&two.one, "lab").await;
+    two.meanwhile(async move |other| {
+        let grant = root().grant().expect("all rights");
+        other.fleet.labels().delete(&grant, &id).await.expect("nothing uses it");
+    });
+    let refused = fleet.host_checks().create(&root().grant().expect("all rights"), check_of("Lab")).await;
+    assert_eq!(refused.expect_err("it is gone").code, "label_changed");
+
+    let id = label(&two.one, "web").await;
+    two.meanwhile(async move |other| {
+        let draft = LabelDraft { name: Some("www".into()), ..LabelDraft::default() };
+        let grant = root().grant().expect("all rights");
+        drop(other.fleet.labels().update(&grant, &id, draft, None).await.expect("nothing uses it"));
+    });
+    assert_eq!(fleet.packs().save(&root(), pack_of("web")).await.expect_err("it is gone").code, "label_changed");
+    assert!(fleet.packs().list(&root().grant().expect("all rights")).await.expect("readable").is_empty());
 }

@@ -96,3 +96,25 @@ async fn hosts_are_transferred_one_by_one_and_those_that_stay_have_a_reason() {
         "an unenrolled agent stays behind, and its host with it"
     );
 }
+
+#[tokio::test]
+async fn hosts_are_listed_behind_a_cursor() {
+    let api = Api::new();
+    for (machine, name) in [("m-1", "Web"), ("m-2", "web"), ("m-3", "a\"b"), ("m-4", "db"), ("m-5", "")] {
+        agent(&api, machine, name).await;
+    }
+    let mut found = Vec::new();
+    let mut path = "/hosts?perPage=2".to_owned();
+    loop {
+        let page = api.get(&path).await.ok();
+        assert_eq!(page["total"], 5);
+        found.extend(column(&page, "/id"));
+        let Some(next) = page["nextSearchAfter"].as_str() else { break };
+        let next = percent_encoding::utf8_percent_encode(next, percent_encoding::NON_ALPHANUMERIC);
+        path = format!("/hosts?perPage=2&searchAfter={next}");
+    }
+    assert_eq!(found, column(&api.get("/hosts").await.ok(), "/id"));
+    for bad in ["searchAfter=garbage", "searchAfter=[1]", "page=1&searchAfter=[%22a%22,%22b%22]"] {
+        assert_eq!(api.get(&format!("/hosts?{bad}")).await.refused(400)["field"], "searchAfter", "{bad}");
+    }
+}

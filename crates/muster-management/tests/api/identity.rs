@@ -441,6 +441,10 @@ async fn a_misspelt_query_parameter_is_refused() {
     let refused = api.get("/agents?kueri=status:offline").await.refused(400);
     assert_eq!((&refused["field"], &refused["remedy"]), (&json!("kueri"), &json!("did you mean `kuery`?")));
     assert_eq!(api.get("/agents?per_page=5").await.refused(400)["field"], "per_page");
+    for own in ["/hosts?os=linux", "/labels?perPage=2", "/packs?page=2", "/software?pge=2"] {
+        let refused = api.get(own).await.refused(400);
+        assert!(refused["message"].as_str().unwrap().contains("unknown query parameter"), "{own}: {refused}");
+    }
     // What Kibana's clients send has no effect, but is no error.
     api.get("/agents?kuery=&policyIds[]=x&showAgentless=true&_=1").await.ok();
     api.post("/agent_policies?sys_monitoring=false", json!({"name": "web", "namespace": "default"})).await.ok();

@@ -259,6 +259,7 @@ async fn fl77_enroll_secrets_are_generated_or_chosen_and_unique() {
     let again = api.post(KEYS, json!({"family": "fleetd", "secret": chosen})).await.refused(409);
     assert!(!again.to_string().contains(chosen));
     for bad in [
+        json!({"family": "fleetd", "max_uses": 3}),
         json!({"family": "fleetd", "secret": ""}),
         json!({"family": "fleetd", "secret": "short"}),
         json!({"family": "orbit"}),

@@ -121,7 +121,7 @@ async fn packs_are_saved_replaced_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
+async fn a_space_with_contents_is_not_deleted_and_a_new_one_inherits_no_options() {
     let api = Api::new();
     let space = || async { api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok() };
     let blue = |method: Method, path: &str, body: Value| {
@@ -131,12 +131,23 @@ async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     };
     space().await;
     api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
-    api.send(blue(Method::POST, "/host_checks", json!({"name": "c", "query": "SELECT 1"}))).await.ok();
-    api.send(blue(Method::POST, "/labels", json!({"name": "l"}))).await.ok();
-    api.send(blue(Method::POST, "/packs", json!({"name": "p", "pack": "{}"}))).await.ok();
+    let contents = [
+        ("/host_checks", json!({"name": "c", "query": "SELECT 1"}), "host checks"),
+        ("/packs", json!({"name": "p", "pack": "{}"}), "packs"),
+        ("/labels", json!({"name": "l"}), "labels"),
+    ];
+    for (path, body, named) in contents {
+        let made = api.send(blue(Method::POST, path, body)).await.ok()["item"]["id"].as_str().unwrap().to_owned();
+        let refused = api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.refused(409);
+        assert_eq!(refused["code"], "space_in_use");
+        assert!(refused["remedy"].as_str().unwrap().contains(named), "{refused}");
+        api.send(blue(Method::DELETE, &format!("{path}/{made}"), Value::Null)).await.ok();
+    }
     let context = OpContext::administrator(Actor::System).in_space(SpaceId::trusted("blue"));
     let draft = SavedQueryDraft { name: "q".into(), sql: "SELECT 1".into(), ..SavedQueryDraft::default() };
-    api.fleet.saved_queries().save(&context.grant().unwrap(), draft, None).await.unwrap();
+    let saved = api.fleet.saved_queries().save(&context.grant().unwrap(), draft, None).await.unwrap();
+    api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.refused(409);
+    api.fleet.saved_queries().delete(&context.grant().unwrap(), saved.id.as_str()).await.unwrap();
     api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.ok();
     space().await;
     let options = api.send(blue(Method::GET, "/fleetd_options", Value::Null)).await.ok();

@@ -251,3 +251,20 @@ async fn a_dry_run_does_not_reveal_a_disk_key() {
     assert_eq!((&status["stored"], &status["escrow_pending"]), (&json!(true), &json!(true)));
     assert!(status.get("escrow_requests").is_none(), "the host was not told yet");
 }
+
+#[tokio::test]
+async fn only_linux_hosts_are_asked_for_a_passphrase() {
+    let api = Api::new();
+    for (name, os, is_asked) in [("w", "windows", false), ("m", "darwin\n\nmacOS", false), ("l", "ubuntu", true)] {
+        let change = |agent: &mut muster_core::agent::AgentRecord| {
+            (agent.family, agent.host_id) = (Family::Orbit, Some(HostId::trusted(format!("host-of-{name}"))));
+            agent.os = os.into();
+        };
+        api.agent_with(name, None, change).await;
+        let asked = api.post(&format!("/hosts/host-of-{name}/disk_key/escrow"), json!({})).await;
+        match is_asked {
+            true => drop(asked.ok()),
+            false => assert_eq!(asked.refused(400)["code"], "platform_unsupported", "{name}"),
+        }
+    }
+}

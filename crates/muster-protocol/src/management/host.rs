@@ -108,7 +108,7 @@ pub struct TransferHosts {
 /// Result of a transfer. A dry run returns the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct TransferredHosts {
-    /// Number of hosts that moved.
+    /// Number of hosts that moved; in a dry run, of those that would.
     pub moved: u64,
     /// Number of hosts that did not, because of their agents or the caller's privileges.
     pub refused: u64,
@@ -123,7 +123,7 @@ pub struct TransferredHost {
     pub id: String,
     /// Its name.
     pub hostname: String,
-    /// Whether it moved.
+    /// Whether it moved; in a dry run, whether it would.
     pub moved: bool,
     /// Its id in the new space; absent in a dry run, unless its machine is a host there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,7 +152,7 @@ pub struct TransferRefusal {
 
 list_query! {
     /// `GET /hosts`.
-    ListHosts, first page 1 {
+    ListHosts, first page 1, with search_after {
         /// KQL over agents: hosts with an agent that matches.
         kuery: String,
     }

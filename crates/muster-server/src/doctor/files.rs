@@ -7,6 +7,7 @@ use fs_err as fs;
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
+use super::network::is_running;
 use crate::config::Config;
 use crate::data_dir::{DATABASE, MASTER_KEY, suitable};
 
@@ -38,6 +39,10 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 pub(super) fn host_logs(config: &Config) -> Finding {
     const CHECK: &str = "logs of hosts";
     let Some(path) = &config.host_logs else {
+        if is_running(config) {
+            let message = "not set in this configuration (osquery.log_directory); the running server may have been started with flags";
+            return Finding::ok(CHECK, message);
+        }
         return Finding::ok(CHECK, "discarded: set osquery.log_directory to keep the log lines of osquery");
     };
     let remedy = "create it, owned by the server's user (osquery.log_directory)";

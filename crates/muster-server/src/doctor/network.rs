@@ -7,24 +7,36 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::config::Config;
-use crate::data_dir::ADMIN_SOCKET;
+use crate::data_dir::{ADMIN_SOCKET, LISTEN_FILE, ListenAddresses};
 
 const CHECK: &str = "ports";
 /// Maximum wait for a listener on this host.
 const CONNECT: Duration = Duration::from_secs(2);
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
-    let listeners = [("agent", config.listen.agent), ("local", config.listen.local), ("admin", config.listen.admin)];
-    let addresses = listeners.into_iter().filter_map(|(name, address)| Some((name, address?)));
+    let configured = [("agent", config.listen.agent), ("local", config.listen.local), ("admin", config.listen.admin)];
     if is_running(config) {
-        let answers = addresses.map(|(name, address)| answers(name, address));
-        return [socket(config)].into_iter().chain(answers).collect();
+        let listeners = in_use(config).unwrap_or(configured);
+        return [socket(config)].into_iter().chain(present(listeners).map(|(name, at)| answers(name, at))).collect();
     }
-    addresses.map(|(name, address)| is_free(name, address)).collect()
+    present(configured).map(|(name, address)| is_free(name, address)).collect()
+}
+
+type Listeners = [(&'static str, Option<SocketAddr>); 3];
+
+fn present(listeners: Listeners) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    listeners.into_iter().filter_map(|(name, address)| Some((name, address?)))
+}
+
+/// The addresses of the running server, which may have been started with flags. `None` while it starts.
+fn in_use(config: &Config) -> Option<Listeners> {
+    let text = fs_err::read(config.data_dir.join(LISTEN_FILE)).ok()?;
+    let ListenAddresses { agent, local, admin } = serde_json::from_slice(&text).ok()?;
+    Some([("agent", agent), ("local", local), ("admin", admin)])
 }
 
 /// Whether a server holds the lock of the data directory.
-fn is_running(config: &Config) -> bool {
+pub(super) fn is_running(config: &Config) -> bool {
     let Ok(lock) = File::open(config.data_dir.join("lock")) else { return false };
     // Only the attempt tells: the file stays behind when a server ends.
     matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
@@ -57,7 +69,7 @@ fn answers(name: &str, address: SocketAddr) -> Finding {
     match TcpStream::connect_timeout(&reachable, CONNECT) {
         Ok(_) => Finding::ok(CHECK, format!("{name}.listen {address} responds")),
         Err(error) => {
-            let remedy = format!("the running server may use another configuration; check {name}.listen");
+            let remedy = "the server may be starting or hanging: check its log";
             Finding::error(CHECK, format!("{name}.listen {address} does not respond: {error}"), remedy)
         }
     }

@@ -119,6 +119,23 @@ fn a_used_port_is_found() {
 }
 
 #[test]
+fn the_addresses_of_a_running_server_are_those_that_it_uses() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut host = Host::new();
+    // What the configuration says is free; the server was started with another address.
+    host.config.listen.admin = Some("127.0.0.1:1".parse().unwrap());
+    let lock = fs_err::File::create(host.config.data_dir.join("lock")).unwrap();
+    lock.file().lock().unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(host.config.data_dir.join("admin.sock")).unwrap();
+    host.fault("ports", "admin.listen 127.0.0.1:1 does not respond");
+    let addresses = format!("{{\"agent\":null,\"local\":null,\"admin\":\"{}\"}}", listener.local_addr().unwrap());
+    host.write("listen.json", addresses.as_bytes(), 0o600);
+    assert_eq!(host.faults(), []);
+    let logs = examine_host(&host.config).into_iter().find(|one| one.check == "logs of hosts").unwrap();
+    assert!(logs.message.contains("started with flags"), "{logs:?}");
+}
+
+#[test]
 fn a_certificate_that_has_expired_and_a_clock_that_is_behind_are_found() {
     let host = Host::new();
     host.write("server.crt", b"not a certificate", 0o644);

@@ -90,6 +90,9 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Setting(SettingWrite::Swap { name, before, value }) => {
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
+        Write::Setting(SettingWrite::Unchanged { name, value }) => {
+            settings::check_unchanged(c, name, value.as_deref())?;
+        }
         Write::Setting(SettingWrite::Delete { name }) => settings::delete_setting(c, name)?,
         Write::Identity(write) => identity::apply(c, write)?,
         Write::Idempotency(write) => idempotency::apply(c, write)?,

@@ -9,7 +9,7 @@ use muster_core::installer::{Installer, MAX_INSTALLERS, MAX_TOTAL};
 use muster_core::time::Timestamp;
 
 use super::host_runs::{Applied, Kind, number};
-use super::row::{Columns, Result, affects, all, any, count, first, run, send};
+use super::row::{Columns, Result, affects, all, any, count, first, run};
 use super::session::{Connection, Row, Rule, Value, params};
 use super::{files, words::Word};
 use crate::port::{InstallerWrite, Precondition};
@@ -143,13 +143,6 @@ fn delete(connection: &Connection, id: &InstallerId, now: Timestamp) -> Applied 
 fn remove(connection: &Connection, id: &InstallerId) -> Result<bool> {
     files::remove_later(connection, &FileId::trusted(id.as_str()))?;
     affects(connection, sql::DELETE_INSTALLER, [id.as_str()])
-}
-
-/// Deletes the installers of a space.
-pub(super) fn delete_in(connection: &Connection, space: &SpaceId) -> Result<()> {
-    let all: Vec<FileId> = all(connection, sql::IDS_IN, [space.as_str()], |row| Columns::of(row).id())?;
-    all.iter().try_for_each(|package| files::remove_later(connection, package))?;
-    send(connection, sql::DELETE_INSTALLERS_IN, [space.as_str()])
 }
 
 fn read_installer(row: &Row<'_>) -> Result<Installer> {

@@ -16,12 +16,26 @@ pub(super) fn apply(connection: &Connection, write: &LabelWrite) -> std::result:
         LabelWrite::Update(label) => update(connection, label),
         LabelWrite::Clear { id } => Ok(send(connection, sql::CLEAR, [id.as_str()])?),
         LabelWrite::Delete { id } => {
+            connection.lock(Rule::References)?;
             let is_gone = run(connection, sql::DELETE, [id.as_str()])? > 0;
             if is_gone { Ok(()) } else { Err(Precondition::Missing(format!("label {id}")).into()) }
         }
+        LabelWrite::Exist { space, names } => check_exist(connection, space, names),
         LabelWrite::Add { labels, hosts } => of_hosts(connection, sql::ADD, labels, hosts),
         LabelWrite::Remove { labels, hosts } => of_hosts(connection, sql::REMOVE, labels, hosts),
     }
+}
+
+/// Fails unless a space has labels with these names.
+fn check_exist(connection: &Connection, space: &SpaceId, names: &[String]) -> std::result::Result<(), Failure> {
+    // What names labels is not a row that refers to them: only the lock keeps them from being deleted or renamed meanwhile.
+    connection.lock(Rule::References)?;
+    for name in names {
+        if !any(connection, sql::NAMED, [space.as_str(), &name_key(name)])? {
+            return Err(Precondition::Missing(format!("the label {name:?}")).into());
+        }
+    }
+    Ok(())
 }
 
 fn of_hosts(

@@ -5,7 +5,7 @@ use muster_core::id::SpaceId;
 use muster_core::script::{MAX_SAVED, SavedScript, ScriptResult, ScriptWork};
 
 use super::host_runs::{Applied, Kind, number};
-use super::row::{Columns, Result, affects, all, count, first, run, send};
+use super::row::{Columns, Result, affects, all, count, first, run};
 use super::session::{Connection, Row, Rule, Value, params};
 use crate::port::{Precondition, ScriptWrite};
 use crate::sql::host_runs::{SCRIPTS, Statements};
@@ -73,11 +73,6 @@ fn save(connection: &Connection, script: &SavedScript) -> Applied {
         return Err(Precondition::Changed(format!("saved script {:?}", script.name)).into());
     }
     Ok(())
-}
-
-/// Deletes the saved scripts of a space.
-pub(super) fn delete_in(connection: &Connection, space: &SpaceId) -> Result<()> {
-    send(connection, sql::DELETE_SAVED_IN, [space.as_str()])
 }
 
 fn read_saved(row: &Row<'_>) -> Result<SavedScript> {

@@ -116,6 +116,18 @@ pub(super) fn swap_setting(
     if rows == 0 { Err(Precondition::Changed(format!("the setting {name}")).into()) } else { Ok(()) }
 }
 
+/// Fails unless a setting has a value.
+pub(super) fn check_unchanged(
+    connection: &Connection,
+    name: &str,
+    value: Option<&str>,
+) -> std::result::Result<(), Failure> {
+    // The rule spans the setting and the labels that it names, or the space that it belongs to: neither row locks the other.
+    connection.lock(Rule::References)?;
+    let is_unchanged = setting(connection, name)?.as_deref() == value;
+    if is_unchanged { Ok(()) } else { Err(Precondition::Changed(format!("the setting {name}")).into()) }
+}
+
 /// Deletes a setting.
 pub(super) fn delete_setting(connection: &Connection, name: &str) -> Result<()> {
     send(connection, sql::DELETE_SETTING, [name])

@@ -23,6 +23,14 @@ pub enum LabelWrite {
         /// The label.
         id: LabelId,
     },
+    /// Changes nothing. Fails with `Missing` unless the space has labels with these names, ignoring case; they stay until the end of the
+    /// transaction.
+    Exist {
+        /// The space.
+        space: SpaceId,
+        /// The names.
+        names: Vec<String>,
+    },
     /// Gives each of these labels to each of these hosts of the same space. Those that are there already stay, and labels and hosts that
     /// do not exist are ignored.
     Add {

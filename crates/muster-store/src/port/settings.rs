@@ -29,6 +29,14 @@ pub enum SettingWrite {
         /// Value, as JSON or a string.
         value: String,
     },
+    /// Changes nothing. Fails with `Changed` unless a setting still has this value. This holds until the end of the transaction against
+    /// changes that also contain a [`LabelWrite::Exist`](super::LabelWrite::Exist) or this.
+    Unchanged {
+        /// Its name.
+        name: String,
+        /// The value that the change is based on; `None` if the setting did not exist.
+        value: Option<String>,
+    },
     /// Deletes a setting, if it exists.
     Delete {
         /// Its name.

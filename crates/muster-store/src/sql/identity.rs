@@ -204,7 +204,7 @@ statements! {
     SPACE_IN_USE = "SELECT 1 FROM agents WHERE space = $1 UNION ALL SELECT 1 FROM policies WHERE space = $1 \
         UNION ALL SELECT 1 FROM outputs WHERE space = $1 UNION ALL SELECT 1 FROM enrollment_keys WHERE space = $1 \
         UNION ALL SELECT 1 FROM network_objects WHERE space = $1 UNION ALL SELECT 1 FROM labels WHERE space = $1 \
-        UNION ALL SELECT 1 FROM installers WHERE space = $1 \
+        UNION ALL SELECT 1 FROM installers WHERE space = $1 UNION ALL SELECT 1 FROM saved_scripts WHERE space = $1 \
         UNION ALL SELECT 1 FROM alert_receivers WHERE space = $1 LIMIT 1";
     /// Deletes what is left of a space that is not in use: what was done in it, by table.
     DELETE_ROLLOUTS_IN = "DELETE FROM rollouts WHERE space = $1";
@@ -219,7 +219,6 @@ statements! {
     /// Deletes the recorded numbers of agents.
     DELETE_HISTORY_IN = "DELETE FROM agent_history WHERE space = $1";
     /// Deletes labels.
-    DELETE_LABELS_IN = "DELETE FROM labels WHERE space = $1";
     /// Inserts or replaces a view of a user that exists.
     PUT_VIEW = "INSERT INTO saved_views (user_id, space, name, query) SELECT id, $1, $2, $3 FROM users WHERE id = $4 \
         ON CONFLICT (user_id, space, name) DO UPDATE SET query = excluded.query";

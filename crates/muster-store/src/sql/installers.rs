@@ -30,10 +30,6 @@ statements! {
         AND EXISTS (SELECT 1 FROM install_run_hosts AS h WHERE h.run_id = r.id AND h.state = 'begun')))";
     /// Deletes an installer.
     DELETE_INSTALLER = "DELETE FROM installers WHERE id = $1";
-    /// Selects the installers of a space.
-    IDS_IN = "SELECT id FROM installers WHERE space = $1";
-    /// Deletes the installers of a space.
-    DELETE_INSTALLERS_IN = "DELETE FROM installers WHERE space = $1";
     /// Selects installers whose upload was not completed.
     UNFINISHED = "SELECT id FROM installers WHERE uploaded_at IS NULL AND created_at < $1 ORDER BY created_at LIMIT $2";
     /// Selects an installer of a space with its scripts.

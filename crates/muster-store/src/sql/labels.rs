@@ -17,6 +17,8 @@ statements! {
     COUNT = "SELECT count(*) FROM labels WHERE space = $1";
     /// Selects whether another label of the space has a name.
     TAKEN = "SELECT 1 FROM labels WHERE space = $1 AND name_key = $2 AND id <> $3";
+    /// Selects whether a space has a label with a name.
+    NAMED = "SELECT 1 FROM labels WHERE space = $1 AND name_key = $2";
     /// Updates a label that has the version before.
     UPDATE = "UPDATE labels SET version = $1, name = $2, name_key = $3, description = $4, query = $5, platforms = $6 \
         WHERE id = $7 AND version = $1 - 1";

@@ -3,8 +3,6 @@
 use super::statements;
 
 statements! {
-    /// Deletes the saved scripts of a space.
-    DELETE_SAVED_IN = "DELETE FROM saved_scripts WHERE space = $1";
 
     /// Counts the saved scripts of a space with other names.
     SAVED_BESIDE = "SELECT count(*) FROM saved_scripts WHERE space = $1 AND name_key <> $2";

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use muster_core::authorization::{BindingScope, BuiltIn};
 use muster_core::file::Upload;
-use muster_core::id::{BindingId, PolicyId, SpaceId, UserId};
+use muster_core::fleetd::labels::Label;
+use muster_core::id::{BindingId, LabelId, PolicyId, SpaceId, UserId};
 use muster_core::identity::{Binding, Subject, User};
 use muster_core::network_object::{NetworkObject, NetworkObjectKind};
 use muster_core::output::Output;
 use muster_core::testing::network_object;
 use muster_store::testing::Cluster;
 use muster_store::{
-    AgentStore as _, AgentWrite, Committed, FileWrite, IdentityWrite, LeaseName, LeaseStore as _,
+    AgentStore as _, AgentWrite, Committed, FileWrite, IdentityWrite, LabelWrite, LeaseName, LeaseStore as _,
     NetworkObjectStore as _, NetworkObjectWrite, OutputStore as _, OutputWrite, PolicyWrite, Precondition,
     SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError, UploadLimit, UploadQuota, Write,
 };
@@ -148,6 +149,35 @@ async fn two_nodes_do_not_leave_two_default_network_objects() {
     let objects = store.network_objects(&SpaceId::default()).await.unwrap();
     let defaults: Vec<_> = objects.iter().filter(|object| object.is_default).map(|object| object.id.as_str()).collect();
     assert_eq!(defaults, ["b"]);
+}
+
+/// Fails when the existence of labels, or that a setting is unchanged, is checked without the lock of the rule `References`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_is_not_deleted_while_it_gets_used() {
+    let label = Label {
+        id: LabelId::trusted("l"),
+        space: SpaceId::default(),
+        version: 1,
+        name: "Lab".into(),
+        description: String::new(),
+        query: None,
+        platforms: Vec::new(),
+        created_at: at(1),
+    };
+    let made = || vec![LabelWrite::Insert(Box::new(label.clone())).into()];
+    let delete = || -> Vec<Write> {
+        let unchanged = SettingWrite::Unchanged { name: "users".into(), value: None };
+        vec![unchanged.into(), LabelWrite::Delete { id: label.id.clone() }.into()]
+    };
+    let using = || -> Vec<Write> {
+        let exist = LabelWrite::Exist { space: SpaceId::default(), names: vec!["lab".into()] };
+        vec![exist.into(), SettingWrite::Swap { name: "users".into(), before: None, value: "lab".into() }.into()]
+    };
+    let (deleted, _) = overlapping(made(), using(), delete()).await;
+    assert!(matches!(deleted, Err(StoreError::Conflict(Precondition::Changed(_)))), "{deleted:?}");
+    let (used, store) = overlapping(made(), delete(), using()).await;
+    assert!(matches!(used, Err(StoreError::Conflict(Precondition::Missing(_)))), "{used:?}");
+    assert_eq!(store.setting("users").await.unwrap(), None);
 }
 
 /// Fails when uploads are counted without the lock of the rule `Uploads`.

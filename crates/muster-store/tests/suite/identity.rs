@@ -360,11 +360,12 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     let installer = Installer { space: blue.id.clone(), ..super::installs::installer("i", "1") };
     commit(store, vec![insert.into(), super::scripts::insert_run(&run, &[])]).await;
     commit(store, vec![super::installs::insert_installer(&installer)]).await;
+    assert!(matches!(refused(store, delete()).await, Precondition::InUse(_)), "an installer");
+    commit(store, vec![muster_store::InstallerWrite::Delete { id: installer.id.clone(), now: at(9) }.into()]).await;
     commit(store, delete()).await;
     assert!(matches!(refused(store, there(&blue.id)).await, Precondition::Missing(_)));
     let found = HostRunStore::<ScriptWork>::run_in(store, &blue.id, &run.id).await.unwrap();
     assert_eq!(found, None, "nor scripts");
-    assert_eq!(store.installer_in(&blue.id, &installer.id).await.unwrap(), None, "nor installers");
     let inherited = store.live_query_in(&blue.id, &query.id).await.unwrap();
     assert_eq!(inherited, None, "a new space with this id must not have it");
     assert_eq!(store.space(&blue.id).await.unwrap(), None);

@@ -121,3 +121,16 @@ pub async fn a_space_has_a_limited_number_of_labels(store: &impl Store) {
     assert!(matches!(refused, Precondition::TooMany(_)), "{refused:?}");
     commit(store, vec![put(label("elsewhere", &SpaceId::trusted("red")))]).await;
 }
+
+pub async fn labels_that_are_named_exist(store: &impl Store) {
+    let space = fleet(store).await;
+    let exist = |space: &SpaceId, names: &[&str]| {
+        let names = names.iter().map(ToString::to_string).collect();
+        vec![LabelWrite::Exist { space: space.clone(), names }.into(), setting("user", "1")]
+    };
+    commit(store, exist(&space, &["LABEL a", "Label b"])).await;
+    for (space, names) in [(&space, ["Label a", "Label c"]), (&SpaceId::trusted("red"), ["Label c", "Label a"])] {
+        let refused = refused(store, exist(space, &names)).await;
+        assert!(matches!(refused, Precondition::Missing(_)), "{refused:?}");
+    }
+}

@@ -162,6 +162,7 @@ macro_rules! run_for {
             hosts_have_labels_of_their_space,
             agents_are_found_by_the_labels_of_their_hosts,
             a_space_has_a_limited_number_of_labels,
+            labels_that_are_named_exist,
         ]);
         suite::run_for!(@module $make, carves: [
             fl40_blocks_are_counted_in_order_and_the_last_completes_the_carve,
@@ -311,6 +312,7 @@ macro_rules! run_for {
             secrets_are_put_replaced_and_removed,
             settings_are_put_and_replaced,
             a_setting_is_swapped_only_while_it_has_the_known_value,
+            a_change_can_depend_on_a_setting_that_is_unchanged,
         ]);
         suite::run_for!(@module $make, uninstall_tokens: [
             the_newest_token_of_each_policy_is_listed,

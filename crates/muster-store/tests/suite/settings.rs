@@ -89,3 +89,16 @@ pub async fn a_setting_is_swapped_only_while_it_has_the_known_value(store: &impl
     commit(store, swap(Some("1"), "2")).await;
     assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("2"));
 }
+
+pub async fn a_change_can_depend_on_a_setting_that_is_unchanged(store: &impl Store) {
+    let depends = |value: Option<&str>| {
+        let unchanged = SettingWrite::Unchanged { name: "a".into(), value: value.map(Into::into) };
+        vec![unchanged.into(), setting("b", "2")]
+    };
+    commit(store, depends(None)).await;
+    assert!(matches!(refused(store, depends(Some("1"))).await, Precondition::Changed(_)), "it does not exist");
+    commit(store, vec![setting("a", "1")]).await;
+    commit(store, depends(Some("1"))).await;
+    assert!(matches!(refused(store, depends(None)).await, Precondition::Changed(_)), "it exists");
+    assert!(matches!(refused(store, depends(Some("0"))).await, Precondition::Changed(_)), "it has another value");
+}

@@ -6,6 +6,8 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use muster_client::Client;
 use muster_core::fleetd::mdm::{Enrollment, check_sha256 as sha256, check_url as url, command, profile};
+use muster_core::plural::counted;
+use muster_protocol::management::enrollment_key::EnrollmentKey;
 
 use super::failure::Failed;
 use super::find::find_key;
@@ -99,7 +101,19 @@ impl MdmProfileArgs {
         if !key.active {
             return Err(Failed::usage(format!("hosts cannot enroll with {name}: it is revoked, expired or used up")));
         }
+        if let Some(hosts) = hosts_left(&key) {
+            let hosts = counted(hosts, "host");
+            eprintln!(
+                "muster: warning: the enrollment key {name} admits only {hosts}; the document is for all hosts that get it"
+            );
+        }
         let hidden = || Failed::new(format!("the server does not return the secret of {name}"));
         client.enrollment_key(&key.id).await?.api_key.ok_or_else(hidden)
     }
+}
+
+/// Returns how many hosts can still enroll with a key; `None` if the number is not limited. Orbit and osqueryd of a host are two uses.
+fn hosts_left(key: &EnrollmentKey) -> Option<u64> {
+    let left = |max: i64| u64::try_from(max - key.uses).unwrap_or_default() / 2;
+    key.one_time.as_ref().map(|_| 1).or(key.max_uses.map(left))
 }

@@ -185,15 +185,31 @@ const SOFTWARE: &[Column<Software>] = &[
     column("SOURCE", |software| software.source.clone()),
 ];
 
-const TRANSFERRED: &[Column<TransferredHost>] = &[
-    column("HOST", |host| or_dash(Some(&host.hostname))),
-    column("RESULT", |host| if host.moved { "moved" } else { "not moved" }.into()),
-    column("NEW ID", |host| or_dash(host.new_id.as_deref())),
-    column("REASON", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.message.as_str()))),
-    wide("ID", |host| host.id.clone()),
-    wide("DISK KEY", |host| if host.disk_key { "moved" } else { "-" }.into()),
-    wide("REMEDY", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.remedy.as_str()))),
-];
+const TRANSFERRED: &[Column<TransferredHost>] = &transferred(
+    |host| if host.moved { "moved" } else { "not moved" }.into(),
+    |host| if host.disk_key { "moved" } else { "-" }.into(),
+);
+
+/// Of a dry run.
+const TRANSFERABLE: &[Column<TransferredHost>] = &transferred(
+    |host| if host.moved { "would move" } else { "cannot move" }.into(),
+    |host| if host.disk_key { "would move" } else { "-" }.into(),
+);
+
+const fn transferred(
+    result: fn(&TransferredHost) -> String,
+    disk_key: fn(&TransferredHost) -> String,
+) -> [Column<TransferredHost>; 7] {
+    [
+        column("HOST", |host| or_dash(Some(&host.hostname))),
+        column("RESULT", result),
+        column("NEW ID", |host| or_dash(host.new_id.as_deref())),
+        column("REASON", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.message.as_str()))),
+        wide("ID", |host| host.id.clone()),
+        wide("DISK KEY", disk_key),
+        wide("REMEDY", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.remedy.as_str()))),
+    ]
+}
 
 /// Formats the number of packages on a host.
 fn software(host: &Host) -> String {
@@ -261,7 +277,7 @@ impl DiskKeyArgs {
         if self.request {
             client.escrow_disk_key(&host.id).await?;
             return print_line(format!(
-                "the host {:?} asks its user for the passphrase within a minute",
+                "the host {:?} will ask its user for the passphrase within a minute",
                 host.hostname
             ));
         }
@@ -323,7 +339,8 @@ impl TransferArgs {
             self.care.confirm(&format!("Transfer {hosts} to the space {}{stay}?", request.to_space))?;
             done = client.transfer_hosts(&request).await?;
         }
-        print_list(&done.items, self.output.output, TRANSFERRED, |host| {
+        let columns = if self.care.dry_run { TRANSFERABLE } else { TRANSFERRED };
+        print_list(&done.items, self.output.output, columns, |host| {
             host.new_id.clone().unwrap_or_else(|| host.id.clone())
         })?;
         if done.refused == 0 {
@@ -355,8 +372,7 @@ impl DeleteArgs {
     }
 }
 
-/// Finds a host by id, or by its name if only one has it.
-/// Finds a host by its name, id, machine id or an agent's id.
+/// Finds a host by its id, the hardware UUID under which it enrolled, or its name if only one has it.
 pub async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
     if let Some(host) = if_there(client.host(named).await)? {
         return Ok(host);
@@ -370,7 +386,7 @@ pub async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
 
 async fn matching(client: &Client, filter: Option<&str>) -> Result<Vec<Host>, Failed> {
     let read = async |page, per_page| {
-        let query = ListHosts { page, per_page, kuery: filter.map(str::to_owned) };
+        let query = ListHosts { page, per_page, kuery: filter.map(str::to_owned), ..ListHosts::default() };
         client.hosts(&query).await
     };
     all_pages(read).await

@@ -204,7 +204,9 @@ impl ShowArgs {
             return Ok(());
         }
         let filter = labelled(&[label.name], None);
-        let read = async |page, per_page| client.hosts(&ListHosts { page, per_page, kuery: filter.clone() }).await;
+        let read = async |page, per_page| {
+            client.hosts(&ListHosts { page, per_page, kuery: filter.clone(), ..ListHosts::default() }).await
+        };
         let hosts = all_pages(read).await?;
         print_line("")?;
         print_table(&hosts, format == Format::Wide, HOSTS)

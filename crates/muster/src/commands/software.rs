@@ -146,7 +146,7 @@ async fn find(client: &Client, named: &str, which: Which) -> Result<Software, Fa
         return Ok(software);
     }
     let found = matching(client, Some(named.to_owned()), which).await?;
-    only("package", "name", named, found, id)
+    only("software version", "name", named, found, id)
 }
 
 async fn matching(client: &Client, name: Option<String>, which: Which) -> Result<Vec<Software>, Failed> {

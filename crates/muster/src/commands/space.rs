@@ -24,6 +24,8 @@ pub enum SpaceCommand {
     #[command(after_help = "Examples:\n  muster space update lab --name 'The laboratory'")]
     Update(UpdateArgs),
     /// Delete an empty space
+    ///
+    /// Its fleetd options, the results of queries, scripts and installs in it, and the role bindings in it are deleted, too.
     #[command(after_help = "Examples:\n  muster space delete lab")]
     Delete(DeleteArgs),
 }
@@ -111,7 +113,7 @@ impl SpaceCommand {
                 print_one(&client.update_space(&args.id, &change).await?, args.output.output, COLUMNS, id)
             }
             Self::Delete(args) => {
-                let question = format!("Delete the space {}?", args.id);
+                let question = format!("Delete the space {} with its fleetd options and the results in it?", args.id);
                 args.care
                     .delete(&args.id, &question, async |dry_run| client.delete_space(&args.id, dry_run).await)
                     .await

@@ -53,6 +53,7 @@ fn hosts_are_transferred_to_another_space_after_a_dry_run() {
     let transfer = ["host", "transfer", "laptop-t", "--to-space", "finance"];
     let tried = json(&[&transfer[..], &["--dry-run"]].concat());
     assert_eq!((&tried[0]["moved"], tried[0].get("new_id")), (&json!(true), None), "{tried}");
+    assert!(ok(&[&transfer[..], &["--dry-run"]].concat()).contains("would move"));
     assert!(fails(2, &transfer).contains("Transfer 1 host to the space finance?"));
     ok(&["host", "show", "laptop-t"]);
     let moved = ok(&[&transfer[..], &["--yes"]].concat());

@@ -20,6 +20,10 @@ fn documents_for_mdm_servers_contain_the_secret_and_are_private() {
     let text = std::fs::read_to_string(&profile).unwrap();
     assert!(text.contains("com.fleetdm.fleetd.config") && text.contains(secret), "{text}");
     assert_eq!(std::fs::metadata(&profile).unwrap().permissions().mode() & 0o777, 0o600);
+    ok(&["enrollment-key", "create", "--one-time", "--name", "mdm-one"]);
+    let words = with(&["mdm-one", "--platform", "macos", "--out", &path("one.mobileconfig")]);
+    let one = crate::world::run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(one.err.contains("admits only 1 host"), "{}", one.err);
     let (hash, package) = ("ab".repeat(32), "https://cdn.example/fleetd-base.msi");
     let windows = ["mdm-laptops", "--platform", "windows", "--package-url", package, "--package-sha256", &hash];
     let document = path("fleetd.xml");

@@ -103,7 +103,7 @@ fn a_disk_key_is_requested_reported_and_revealed() {
     fails(3, &["host", "disk-key", "disk-1"]);
     let status = ok(&["host", "disk-key", "disk-1", "--status", "--output", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&status).unwrap(), json!({"stored": false}));
-    assert!(ok(&["host", "disk-key", "disk-1", "--request"]).contains("asks its user"));
+    assert!(ok(&["host", "disk-key", "disk-1", "--request"]).contains("will ask its user"));
     let (_, config) = fleetd("/api/fleet/orbit/config", &json!({"orbit_node_key": orbit.key}));
     assert_eq!(config["notifications"], json!({"run_disk_encryption_escrow": true}));
     let pending = json!({"stored": false, "escrow_pending": true, "escrow_requests": 1});

@@ -109,6 +109,18 @@ impl Conditions {
         if conditions.iter().any(|(_, version)| version.is_empty()) {
             return Err(Error::invalid("version", "has a condition without a version"));
         }
+        // No software has such a version: taken literally, a mistyped operator would find nothing, as if no host had the software.
+        let is_mistyped =
+            |version: &str| version.starts_with(['~', '^']) || version.contains(['<', '>', '=', '|', '!']);
+        if let Some((_, version)) = conditions.iter().find(|(_, version)| is_mistyped(version)) {
+            let error = Error::invalid("version", format!("{version:?} is not a version"));
+            return Err(error.remedy("use the operators <, <=, >, >= and =, and separate conditions by commas"));
+        }
+        if let Some((_, version)) =
+            conditions.iter().find(|(_, version)| !version.contains(|c: char| c.is_ascii_digit()))
+        {
+            return Err(Error::invalid("version", format!("{version:?} is not a version: it has no digit")));
+        }
         if conditions.len() > MAX_CONDITIONS {
             return Err(Error::invalid("version", format!("must have at most {MAX_CONDITIONS} conditions")));
         }
@@ -165,7 +177,9 @@ mod tests {
         assert!(hold("<1.2", "1.1.9") && !hold("<1.2", "1.2") && hold("<=1.2", "1.2"));
         assert!(hold(">=3.0, <3.0.7", "3.0.5-1") && !hold(">=3.0, <3.0.7", "3.1") && !hold(">3.0,<3.0.7", "3.0"));
         assert!(hold("1.2", "1.2") && hold("= 1.2", "1.02") && !hold("=1.2", "1.2-1") && !hold("<9", ""));
-        for bad in ["", "<", "<1,", " , "] {
+        assert!(hold("5.0 (1432)", "5.0 (1432)") && hold(">1.0~rc1", "1.0"));
+        let mistyped = ["=>1", "=<1", "==1", "<>1", "!=1", "~>1.2", "^1.2", "1 || 2", ">=1 <2", "latest", "<x"];
+        for bad in ["", "<", "<1,", " , "].into_iter().chain(mistyped) {
             assert!(Conditions::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Conditions::parse(&["<1"; 9].join(",")).is_err());

@@ -9,7 +9,7 @@ use super::lock;
 use crate::engine::error::Failure;
 use crate::engine::row::{Columns, Result, all, any, first, run};
 use crate::engine::session::{Connection, Row, Rule, params};
-use crate::engine::{carves, disk_keys, host_runs, installers, scripts};
+use crate::engine::{carves, disk_keys, host_runs};
 use crate::port::Precondition;
 use crate::sql::identity as sql;
 
@@ -58,8 +58,6 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     run(c, sql::DELETE_BINDINGS_IN, [id.as_str()])?;
     // Nor is what was done in it, which a new space with this id must not inherit.
     carves::delete_in(c, id)?;
-    scripts::delete_in(c, id)?;
-    installers::delete_in(c, id)?;
     host_runs::delete_in::<ScriptWork>(c, id)?;
     host_runs::delete_in::<InstallWork>(c, id)?;
     disk_keys::delete_in(c, id)?;
@@ -71,7 +69,6 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
         sql::DELETE_UNINSTALL_TOKENS_IN,
         sql::DELETE_VIEWS_IN,
         sql::DELETE_HISTORY_IN,
-        sql::DELETE_LABELS_IN,
     ] {
         run(c, statement, [id.as_str()])?;
     }
