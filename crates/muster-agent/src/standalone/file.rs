@@ -289,6 +289,7 @@ mod tests {
         let noticed = tokio::spawn(async move { (file.changed(&marks).await, file.read()) });
         tokio::time::sleep(LOOK + SETTLED / 2).await;
         place.write("policy.yml", "inputs: [{ id: a }]");
-        assert!(noticed.await.unwrap().1.is_ok(), "not the half of it");
+        let read = noticed.await.unwrap().1;
+        assert!(read.is_ok(), "not the half of it: {read:?}");
     }
 }
