@@ -144,6 +144,9 @@ pub struct OnHost<R> {
     pub result: Option<R>,
 }
 
+/// A run with one of its hosts.
+pub type RunOnHost<W> = (HostRun<W>, OnHost<<W as Work>::Result>);
+
 impl<R: HostResult> OnHost<R> {
     /// Returns what became of the run on the host, as a word.
     pub fn outcome<W: Work<Result = R>>(&self, run: &HostRun<W>, now: Timestamp) -> &'static str {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster_core::authorization::{Grant, OpContext, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::host_run::{HostRun, MAX_ANNOUNCED, MAX_ENDED, MAX_ENDED_BYTES, MAX_RUNNING, OnHost};
+use muster_core::host_run::{HostRun, MAX_ANNOUNCED, MAX_ENDED, MAX_ENDED_BYTES, MAX_RUNNING, OnHost, RunOnHost};
 use muster_core::id::{AgentId, HostId, HostRunId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
@@ -231,12 +231,7 @@ impl<W: RunKind> HostRuns<W> {
 
     /// Returns the newest `limit` runs on a host that the caller may see, newest first, without long texts and outputs. The caller must have
     /// found the host.
-    pub async fn of_host(
-        &self,
-        context: &OpContext,
-        host: &HostId,
-        limit: usize,
-    ) -> Result<Vec<(HostRun<W>, OnHost<W::Result>)>, Error> {
+    pub async fn of_host(&self, context: &OpContext, host: &HostId, limit: usize) -> Result<Vec<RunOnHost<W>>, Error> {
         let reader = Reader::of(context)?;
         // All that a space keeps: runs of others must not hide one's own.
         let most = u32::try_from(MAX_RUNNING + MAX_ENDED).unwrap_or(u32::MAX);

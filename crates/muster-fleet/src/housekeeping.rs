@@ -199,7 +199,7 @@ impl Housekeeping {
             Step::Installers => log_outcome("unfinished installers removed", self.prune_installers().await),
             Step::Software => log_outcome("rows of unused software removed", self.prune_software().await),
             Step::QueryFailures => {
-                log_outcome("failures of scheduled queries removed", self.prune_query_failures().await)
+                log_outcome("failures of scheduled queries removed", self.prune_query_failures().await);
             }
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),

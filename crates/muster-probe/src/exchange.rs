@@ -27,19 +27,22 @@ pub(crate) async fn ask(
     path: String,
 ) -> Result<Answer, Fault> {
     let request = request(route, target, &path)?;
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
     // Dropping the set ends the connection, whatever is left of the response.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let response = sender.send_request(request).await.map_err(failed)?;
+    let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let status = response.status().as_u16();
     let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let content_type = String::from_utf8_lossy(content_type).into_owned();
     let (mut body, mut rest) = (Vec::new(), response.into_body());
     while body.len() < BODY_MAX {
         let Some(frame) = rest.frame().await else { break };
-        if let Ok(data) = frame.map_err(failed)?.into_data() {
+        if let Ok(data) = frame.map_err(|error| failed(&error))?.into_data() {
             body.extend_from_slice(&data[..data.len().min(BODY_MAX - body.len())]);
         }
     }
@@ -78,12 +81,12 @@ fn request(route: &Route<'_>, target: &Target, path: &str) -> Result<Request<Emp
     Ok(request)
 }
 
-fn failed(error: hyper::Error) -> Fault {
+fn failed(error: &hyper::Error) -> Fault {
     let cause = if error.is_parse() || error.is_incomplete_message() { Cause::NotHttp } else { Cause::Other };
     // TLS 1.3 rejects a client certificate only after the handshake: the error arrives with the first response.
-    let io = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     match io {
         Some(io) => crate::fault::of_io(io),
-        None => Fault::of(cause, chain(&error).to_string()),
+        None => Fault::of(cause, chain(error).to_string()),
     }
 }

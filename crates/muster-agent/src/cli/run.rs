@@ -337,7 +337,7 @@ fn deliver_notices(layout: &Layout) {
             Ok(0) => {}
             Ok(notices) => tracing::info!(notices, "took over the notices of an earlier uninstallation"),
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the notices of an earlier uninstallation cannot be read")
+                tracing::warn!(error = %chain(&error), "the notices of an earlier uninstallation cannot be read");
             }
         }
         loop {

@@ -78,13 +78,13 @@ mod tests {
     use super::*;
     use crate::components::{Health, UnitState};
 
-    fn component(id: &str, units: usize, payload: Option<Value>) -> ComponentState {
+    fn component(id: &str, units: usize, payload: Option<&Value>) -> ComponentState {
         let unit = |number: usize| UnitState {
             id: format!("{id}-{number}"),
             direction: "input".into(),
             state: Health::Healthy,
             message: "\u{1}".repeat(200),
-            payload: payload.clone(),
+            payload: payload.cloned(),
         };
         let units = (0..units).map(unit).collect();
         ComponentState { id: id.into(), kind: "log".into(), state: Health::Healthy, message: "fine".into(), units }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_report_of_ordinary_size_is_complete() {
-        let states = [component("a", 3, Some(json!({"n": 1}))), component("b", 2, None)];
+        let states = [component("a", 3, Some(&json!({"n": 1}))), component("b", 2, None)];
         let wire: Vec<_> = states.iter().map(ComponentState::to_wire).collect();
         assert_eq!(report(&states).1, serde_json::to_value(wire).unwrap().as_array().unwrap().clone());
         assert_eq!(within_limits(&[]).get(), "[]");
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_largest_components_lose_payloads_and_then_units_and_say_so() {
         let large = json!("x".repeat(60_000));
-        let states = [component("honest", 3, Some(json!({"n": 1}))), component("payloads", 30, Some(large))];
+        let states = [component("honest", 3, Some(&json!({"n": 1}))), component("payloads", 30, Some(&large))];
         let (size, found) = report(&states);
         assert!(size <= BYTES_MAX);
         assert_eq!(found[0]["units"][0]["payload"], json!({"n": 1}), "others are complete");
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn values_are_counted_also_if_they_are_short() {
         let many = json!(vec![0; 20_000]);
-        let (size, found) = report(&[component("a", 4, Some(many))]);
+        let (size, found) = report(&[component("a", 4, Some(&many))]);
         assert!(size < 100_000 && found[0]["units"].as_array().unwrap().len() == 4);
     }
 }

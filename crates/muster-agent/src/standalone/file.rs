@@ -73,7 +73,7 @@ impl PolicyFile {
             inputs.extend(list(&mut more, "inputs", &path)?);
         }
         policy.insert("inputs".into(), inputs.into());
-        if !policy.get("id").is_some_and(|id| id.as_str().is_some_and(|id| !id.is_empty())) {
+        if policy.get("id").and_then(Value::as_str).is_none_or(str::is_empty) {
             policy.insert("id".into(), ID.into());
         }
         // Counted by the agent: the revision of a file would have to be changed by hand.

@@ -212,8 +212,6 @@ impl Enrollment {
             machine: None,
             token_hash: None,
             local_server: false,
-            fallback: None,
-            uninstall_token_hash: None,
         }
     }
 

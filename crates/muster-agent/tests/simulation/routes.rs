@@ -129,14 +129,14 @@ async fn ag110_a_stored_way_that_fails_is_left_for_the_previous_one() {
         let mut agent = Agent::new(seed);
         agent.start();
         assert_eq!(apply(&agent, through(1, "http://good:1")).await.as_deref(), Some("http://good:1"));
-        let mut inner = agent.server.lock();
-        let broken = "http://good:1".to_owned();
-        if stuck {
-            inner.stuck_proxies.insert(broken, None);
-        } else {
-            inner.broken_proxies.insert(broken, "");
-        }
-        drop(inner);
+        agent.server.change(|server| {
+            let broken = "http://good:1".to_owned();
+            if stuck {
+                server.stuck_proxies.insert(broken, None);
+            } else {
+                server.broken_proxies.insert(broken, "");
+            }
+        });
         agent.pass(MINUTE * 45).await;
         assert_eq!(way(&agent), None, "stuck: {stuck}");
         let fallback = message(&agent).await;

@@ -79,7 +79,7 @@ async fn form(
     match to.as_ref().or_else(|| spaces.first().map(|(space, _)| space)) {
         None => {
             "There is no other space to which you may admit hosts: that requires the privilege enrollment.create there."
-                .clone_into(&mut refused)
+                .clone_into(&mut refused);
         }
         Some(space) => {
             let trial = visitor.context.clone().trying(true);

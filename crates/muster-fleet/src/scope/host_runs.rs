@@ -1,6 +1,6 @@
 //! Runs on hosts within a space. Which runs a caller may see is decided by the service, from their creators.
 
-use muster_core::host_run::{HostRun, OnHost};
+use muster_core::host_run::{HostRun, OnHost, RunOnHost};
 use muster_core::id::{AgentId, HostId, HostRunId};
 use muster_store::{StoreError, StoredWork};
 
@@ -42,7 +42,7 @@ impl Scoped<'_> {
         &self,
         host: &HostId,
         limit: u32,
-    ) -> Result<Vec<(HostRun<W>, OnHost<W::Result>)>, StoreError> {
+    ) -> Result<Vec<RunOnHost<W>>, StoreError> {
         W::of(self.store).runs_of_host(self.space, host, limit).await
     }
 }

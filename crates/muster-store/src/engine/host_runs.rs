@@ -1,7 +1,7 @@
 //! Runs on hosts, of each kind.
 
 use muster_core::host_run::{
-    HostResult as _, HostRun, MAX_ENDED, MAX_ENDED_HOSTS, MAX_RUNNING, OnHost, OnHostState, Work,
+    HostResult as _, HostRun, MAX_ENDED, MAX_ENDED_HOSTS, MAX_RUNNING, OnHost, OnHostState, RunOnHost, Work,
 };
 use muster_core::id::{AgentId, HostId, HostRunId, SpaceId};
 use muster_core::time::Timestamp;
@@ -203,7 +203,7 @@ pub(super) fn of_host<W: Kind>(
     space: &SpaceId,
     host: &HostId,
     limit: u32,
-) -> Result<Vec<(HostRun<W>, OnHost<W::Result>)>> {
+) -> Result<Vec<RunOnHost<W>>> {
     all(connection, W::SQL.of_host, params![host.as_str(), space.as_str(), limit], |row| {
         let mut c = Columns::of(row);
         Ok((read_run(&mut c)?, read_host::<W>(&mut c)?))

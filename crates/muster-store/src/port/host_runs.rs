@@ -1,6 +1,6 @@
 //! Runs on hosts, of each kind.
 
-use muster_core::host_run::{HostRun, OnHost, Work};
+use muster_core::host_run::{HostRun, OnHost, RunOnHost, Work};
 use muster_core::id::{AgentId, HostId, HostRunId, SpaceId};
 use muster_core::install::InstallWork;
 use muster_core::script::ScriptWork;
@@ -73,7 +73,7 @@ reads! {
             space: &SpaceId,
             host: &HostId,
             limit: u32,
-        ) -> Result<Vec<(HostRun<W>, OnHost<W::Result>)>, StoreError>;
+        ) -> Result<Vec<RunOnHost<W>>, StoreError>;
         /// Selects at most `limit` runs of a space that an agent has yet to execute and that expire after a time, the oldest first, without
         /// long texts.
         async fn runs_due(

@@ -1,7 +1,7 @@
 //! Reads of runs on hosts.
 
 use async_trait::async_trait;
-use muster_core::host_run::{HostRun, OnHost};
+use muster_core::host_run::{HostRun, OnHost, RunOnHost};
 use muster_core::id::{AgentId, HostId, HostRunId, SpaceId};
 use muster_core::time::Timestamp;
 
@@ -39,12 +39,7 @@ impl<W: Kind> HostRunStore<W> for SqlStore {
         self.points.read(move |c| host_runs::host::<W>(c, &run, &agent)).await
     }
 
-    async fn runs_of_host(
-        &self,
-        space: &SpaceId,
-        host: &HostId,
-        limit: u32,
-    ) -> Result<Vec<(HostRun<W>, OnHost<W::Result>)>, StoreError> {
+    async fn runs_of_host(&self, space: &SpaceId, host: &HostId, limit: u32) -> Result<Vec<RunOnHost<W>>, StoreError> {
         let (space, host) = (space.clone(), host.clone());
         self.lists.read(move |c| host_runs::of_host(c, &space, &host, limit)).await
     }
