@@ -78,7 +78,7 @@ impl Status {
 
 /// Time without a sighting after which an agent is offline: ten heartbeat intervals of half a minute.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(300);
-/// Time by which a request may be later than its interval (FL §8.2).
+/// Time by which a request may be later than its interval.
 const LATE: Duration = Duration::from_secs(60);
 /// Time without a report after which an upgrade counts as stuck (MG §3.5).
 pub const STUCK_AFTER: Duration = Duration::from_secs(7200);

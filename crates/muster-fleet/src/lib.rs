@@ -296,7 +296,6 @@ impl Fleet {
         #[cfg(any(test, feature = "testing"))]
         let inner = testing::Parts::of(&parts);
         let wiring = Wiring::new(parts);
-        // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
         let orbit_work = wiring.orbit_work();

@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("enroll.rs", "agents before they are known"),
     ("files.rs", "chunks of a file that was found with the caller's authority"),
     ("housekeeping.rs", "the server"),
+    ("host_runs.rs", "the server: the agents of all spaces that have scripts or software to execute"),
     ("housekeeping/agents.rs", "the server: unenroll timeouts"),
     ("housekeeping/change_log.rs", "the server: the change log"),
     ("housekeeping/enrollment_keys.rs", "the server: expired keys"),

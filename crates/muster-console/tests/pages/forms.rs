@@ -277,5 +277,5 @@ async fn connections_of_hosts_proxies_and_download_sources_are_tested_from_their
     let missing = pages.post(&cookie, "/settings/proxies/new", "name=p&yaml=url%3A%20http%3A%2F%2Fp&step=test").await;
     assert_eq!(missing.status, 200, "the default Fleet Server host is behind it: {}", missing.html);
     let invalid = pages.post(&cookie, "/settings/hosts/new", "name=h&yaml=&step=test").await;
-    assert!(invalid.status == 400 && invalid.html.contains("host_urls"), "{}", invalid.html);
+    assert!(invalid.status == 400 && invalid.html.contains("Host urls: is missing"), "{}", invalid.html);
 }

@@ -211,7 +211,7 @@ fn check_of(label: &str) -> CheckDraft {
 }
 
 fn pack_of(label: &str) -> PackDraft {
-    PackDraft { name: "p".into(), labels: vec![label.into()], document: "{}".into(), ..PackDraft::default() }
+    PackDraft { name: "p".into(), labels: vec![label.into()], document: "queries: {}".into(), ..PackDraft::default() }
 }
 
 async fn label(fleet: &TestFleet, name: &str) -> String {

@@ -235,7 +235,7 @@ async fn a_host_does_not_keep_an_install_open_with_retries_that_its_run_does_not
     let installer = upload(&server, zsh()).await;
     let run = run(&server, InstallKind::Install, &installer, 1).await;
     details(&server, &key, &run).await;
-    for (outcome, attempts) in [("sent", 1), ("failed", 2)] {
+    for (outcome, attempts) in [("running", 1), ("failed", 2)] {
         report(&server, &key, &run, json!({"install_script_exit_code": 1, "retries_remaining": 99})).await;
         let (host, now) = only(&server, &run).await;
         assert_eq!((now, host.attempts), (outcome, attempts));

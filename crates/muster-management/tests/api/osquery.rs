@@ -108,8 +108,8 @@ async fn packs_are_saved_replaced_and_deleted() {
     assert_eq!(api.post("/packs", new).await.ok()["item"], made, "nothing changed");
     let bad = json!({"name": "x", "pack": "queries: {q: {query: SELECT 1}}"});
     assert_eq!(api.post("/packs", bad).await.refused(400)["code"], "pack_invalid");
-    assert_eq!(api.post("/packs", json!({"name": "a/b", "pack": "{}"})).await.refused(400)["field"], "name");
-    let changed = api.post("/packs", json!({"name": "Docker", "pack": "{}"})).await.ok()["item"].clone();
+    assert_eq!(api.post("/packs", json!({"name": "a/b", "pack": "queries: {}"})).await.refused(400)["field"], "name");
+    let changed = api.post("/packs", json!({"name": "Docker", "pack": "queries: {}"})).await.ok()["item"].clone();
     assert_eq!((&changed["id"], &changed["version"]), (&made["id"], &json!(2)));
     let path = format!("/packs/{}", made["id"].as_str().unwrap());
     assert_eq!(api.get(&path).await.ok()["item"], changed);
@@ -133,7 +133,7 @@ async fn a_space_with_contents_is_not_deleted_and_a_new_one_inherits_no_options(
     api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
     let contents = [
         ("/host_checks", json!({"name": "c", "query": "SELECT 1"}), "host checks"),
-        ("/packs", json!({"name": "p", "pack": "{}"}), "packs"),
+        ("/packs", json!({"name": "p", "pack": "queries: {}"}), "packs"),
         ("/labels", json!({"name": "l"}), "labels"),
     ];
     for (path, body, named) in contents {
