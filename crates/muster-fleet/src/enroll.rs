@@ -414,7 +414,7 @@ impl Enrollment {
         let left = before.as_ref().filter(|before| before.space != key.space);
         let lines = left.map(|before| left_space(enrolled, before, key, now)).into_iter().flatten();
         writes.extend(lines);
-        // A host of another space is none of the business of this one: its name and address are in the event of that space.
+        // This space must not learn the name and address of a host of another one. They are in the event of that space.
         let duplicate =
             before.as_ref().filter(|_| left.is_none()).and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use muster_core::authorization::OpContext;
 use muster_core::id::SpaceId;
 use muster_fleet::transfers::{HostTransfer, HostsToMove};
 use serde::Deserialize;
@@ -140,20 +139,17 @@ async fn transfer_filter(caller: Caller, Input(body): Input<TransferFilter>) -> 
 /// Moves hosts to a team. Those that are in it stay.
 async fn move_to(caller: &Caller, team: Option<u64>, hosts: Vec<FoundHost>) -> Answer {
     let to = caller.in_team(team).await?.space().clone();
-    let mut of_space: BTreeMap<SpaceId, (OpContext, Vec<String>)> = BTreeMap::new();
+    let mut of_space: BTreeMap<SpaceId, Vec<String>> = BTreeMap::new();
     for host in hosts.iter().filter(|host| *host.context.space() != to) {
-        let of_space = of_space.entry(host.context.space().clone());
-        of_space.or_insert_with(|| (host.context.clone(), Vec::new())).1.push(host.id()?.to_string());
+        of_space.entry(host.context.space().clone()).or_default().push(host.id()?.to_string());
     }
-    let groups: Vec<(OpContext, HostsToMove)> =
-        of_space.into_values().map(|(context, ids)| (context, HostsToMove::Named(ids))).collect();
+    let groups: Vec<(SpaceId, HostsToMove)> =
+        of_space.into_iter().map(|(space, ids)| (space, HostsToMove::Named(ids))).collect();
     let transfers = caller.fleet.transfers();
-    // This API has no result for each host, so that all are tried before one is moved.
-    for (context, ids) in &groups {
-        all_moved(&transfers.transfer(&context.clone().trying(true), ids, to.as_str()).await?)?;
-    }
-    for (context, ids) in &groups {
-        all_moved(&transfers.transfer(context, ids, to.as_str()).await?)?;
+    for caller in caller.attempts() {
+        for (space, hosts) in &groups {
+            all_moved(&transfers.transfer(&caller.within(space), hosts, to.as_str()).await?)?;
+        }
     }
     Ok(done(caller, &hosts))
 }

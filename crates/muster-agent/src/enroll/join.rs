@@ -20,7 +20,7 @@ use crate::host::{Facts, HostFacts, Own};
 use crate::net::Transport;
 use crate::standalone;
 use crate::state::disk::DiskStore;
-use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret};
+use crate::state::enrollment::{Enrollment, Secret};
 use crate::state::{State, Store};
 use muster_core::hex;
 
@@ -94,22 +94,15 @@ impl Joining<'_> {
 
     fn enrollment(&self, item: &EnrolledItem, replace_token: Secret) -> Enrollment {
         Enrollment {
-            version: ENROLLMENT_VERSION,
-            agent_id: item.id.clone(),
             access_api_key: Secret::new(&*item.access_api_key),
             servers: self.plan.servers.clone(),
             trust: self.plan.trust.clone(),
-            overrides: None,
-            fallback: None,
-            signing_key: None,
-            previous_signing_key: None,
-            uninstall_token_hash: None,
             tags: item.tags.clone(),
             enrolled_at: item.enrolled_at.clone(),
             replace_token: Some(replace_token),
             machine: Some(Fingerprint::here()),
-            token_hash: None,
             local_server: self.plan.local_server,
+            ..Enrollment::without_server(item.id.clone())
         }
     }
 }

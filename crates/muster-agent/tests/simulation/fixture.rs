@@ -20,7 +20,7 @@ use muster_agent::model::{Catalog, Component, Model};
 use muster_agent::net::{Request, Response, Server, Transport, TransportError};
 use muster_agent::settings::Settings;
 use muster_agent::standalone::file::PolicyFile;
-use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
+use muster_agent::state::enrollment::{Enrollment, Secret, Trust};
 use muster_agent::state::memory::MemoryStore;
 use muster_agent::state::{State, Store};
 use muster_agent::upgrade::{NotInstalled, Upgrades};
@@ -538,22 +538,9 @@ fn host(journal: &Journal) -> Arc<FakeHost> {
 /// The enrollment of the agent.
 pub fn enrollment() -> Enrollment {
     Enrollment {
-        version: ENROLLMENT_VERSION,
-        agent_id: "agent-1".into(),
         access_api_key: Secret::new("a2V5OnNlY3JldA=="),
         servers: vec![HERE.into()],
-        trust: Trust::default(),
-        overrides: None,
-        fallback: None,
-        signing_key: None,
-        previous_signing_key: None,
-        uninstall_token_hash: None,
-        tags: Vec::new(),
-        enrolled_at: String::new(),
-        replace_token: None,
-        machine: None,
-        token_hash: None,
-        local_server: false,
+        ..Enrollment::without_server("agent-1".into())
     }
 }
 
