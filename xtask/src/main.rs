@@ -15,6 +15,7 @@ mod screenshots;
 mod shell;
 mod simulate;
 mod systemd;
+mod tests;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Deny(deny::DenyArgs),
     /// Check the conventions of the repository and measure the code.
     Tidy,
+    /// Build the tests, and run the test programs side by side.
+    Test(tests::TestArgs),
     /// Fuzz the parsers of network input.
     Fuzz(fuzz::FuzzArgs),
     /// Compare the responses to generated requests with the OpenAPI document.
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Deny(args) => deny::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Test(args) => tests::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Schemathesis(args) => schemathesis::run(&args),
         Command::Screenshots(args) => screenshots::run(&args),

@@ -31,6 +31,9 @@ pub struct DemoArgs {
     /// Take the agent through its life cycle until it is unenrolled, and exit.
     #[arg(long)]
     check: bool,
+    /// Use the programs of the last build, of which `cargo xtask test` is one.
+    #[arg(long)]
+    built: bool,
 }
 
 /// Running programs.
@@ -46,7 +49,7 @@ pub struct Demo {
 impl Demo {
     /// Starts a server with an agent and simulated ones.
     pub fn with_drones(drones: u32) -> anyhow::Result<Self> {
-        set_up(&DemoArgs { drones, check: false }, &mut Steps::begin())
+        set_up(&DemoArgs { drones, check: false, built: false }, &mut Steps::begin())
     }
 }
 
@@ -60,8 +63,10 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
 fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
     // A debug build, because it is faster to build and the demo needs no performance.
-    shell::run(shell::cargo(&["build", "--quiet", "--package", "muster", "--package", "muster-agent"]))?;
-    steps.done("built");
+    if !args.built {
+        shell::run(shell::cargo(&["build", "--quiet", "--package", "muster", "--package", "muster-agent"]))?;
+        steps.done("built");
+    }
     let muster = Muster::in_clean_directory()?;
     let server = muster.start_server()?;
     steps.done(&format!("server is ready for agents at {}", muster.url()?));
