@@ -197,7 +197,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
                 return Poll::Ready(outcome);
             }
             if over {
-                return Poll::Ready(Err(anyhow::anyhow!("the connection ended")));
+                return Poll::Ready(Err(NeverSent.into()));
             }
             match Pin::new(&mut *wire).poll(cx) {
                 // The exchange may not have processed the last bytes of the connection: poll it once more.
@@ -209,8 +209,23 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
     .await
 }
 
+/// The connection ended while the request still waited for it: the exchange would have an error otherwise.
+#[derive(Debug)]
+struct NeverSent;
+
+impl std::error::Error for NeverSent {}
+
+impl std::fmt::Display for NeverSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection ended")
+    }
+}
+
 /// Returns whether the server closed an idle connection before it read the request.
 fn was_closed(error: &anyhow::Error) -> bool {
+    if error.is::<NeverSent>() {
+        return true;
+    }
     let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
     error.is_canceled() || error.is_closed() || error.is_incomplete_message()
 }

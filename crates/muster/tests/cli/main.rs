@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod accessibility;
 mod action;
 mod agent;
 mod agent_upgrade;
@@ -41,7 +42,6 @@ mod store;
 mod uninstall_token;
 mod upgrades;
 mod web_agents;
-mod web_all_pages;
 mod web_base_path;
 mod web_hosts;
 mod web_labels;

@@ -31,7 +31,8 @@ fn fl18_options_are_shown_applied_and_reset() {
     assert!(planned.contains("would change") && planned.contains("logger_tls_period"), "{planned}");
     assert_eq!(config()["options"]["logger_tls_period"], 10);
     assert!(ok(&["fleetd-options", "apply", "-f", &path, "--yes"]).contains("changed the configuration of hosts"));
-    assert_eq!(config(), json!({"options": {"logger_tls_period": 7}}));
+    // Without the packs, which belong to other tests.
+    assert_eq!(config()["options"], json!({"logger_tls_period": 7}));
     assert!(ok(&["fleetd-options", "apply", "--file", &path, "--yes"]).contains("no changes"));
     assert_eq!(ok(&["fleetd-options", "apply", "-f", &path, "--yes", "-o", "name"]).trim(), "1");
     assert_eq!(json(&["fleetd-options", "get"])["is_default"], json!(false));

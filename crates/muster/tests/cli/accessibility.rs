@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
@@ -186,9 +187,19 @@ fn mg191_every_page_is_accessible_by_keyboard_in_both_themes_on_screens_and_phon
         texts(&found["missing"]).iter().map(|one| format!("{one}: no link leads there")).collect();
     let mut paths = texts(&found["pages"]);
     paths.extend(["/login".into(), "/setup".into(), "/no-such-page".into()]);
-    for path in paths {
-        faults.extend(faults_of(&browser, &site, &path, &axe));
-    }
+    let second = Browser::start();
+    set_up_in(&world, &second, "second");
+    // Two browsers, because the test would otherwise take longer than all others of this program together.
+    let rest = Mutex::new(paths.into_iter());
+    let next = || rest.lock().unwrap().next();
+    let examine = |browser: &Browser| -> Vec<String> {
+        std::iter::from_fn(next).flat_map(|path| faults_of(browser, &site, &path, &axe)).collect()
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| examine(&second));
+        faults.extend(examine(&browser));
+        faults.extend(other.join().unwrap());
+    });
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
