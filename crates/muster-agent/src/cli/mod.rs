@@ -152,6 +152,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
     // `run` is the default (AG1).
     let command = cli.command.unwrap_or(Command::Run(run::Args::default()));
     let namespace = if let Command::Install(args) = &command { args.namespace() } else { None };
+    let is_named = cli.base_path.is_some();
     let base = cli.base_path.unwrap_or_else(|| default_base(namespace));
     // A relative path would depend on the directory from which somebody installs (AG3).
     if matches!(command, Command::Install(_)) && !base.is_absolute() {
@@ -170,7 +171,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Watch(args) => upgrade::watch(&layout, &args).await,
         Command::Guard => upgrade::guard(&layout),
         Command::Restart => tools::restart(&layout).await,
-        Command::Version(args) => tools::version(&layout, &args).await,
+        Command::Version(args) => tools::version(&layout, &args, is_named).await,
         Command::Logs(args) => tools::logs(&layout, &args).await,
         Command::Diagnostics(args) => tools::diagnostics(&layout, &args).await,
         Command::Completions(args) => Ok(tools::completions(&args)),

@@ -84,6 +84,9 @@ const EXAMINE: Duration = Duration::from_millis(500);
 const WATCHED: Duration = Duration::from_secs(1);
 /// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
+/// Minimum and maximum time between two responses that cannot be stored. The server is healthy, and a disk is often full for
+/// minutes only: much shorter than the back-off of failed check-ins.
+const STORE_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
 /// The coordinator's dependencies; tests replace all of them.
 #[derive(Clone)]
@@ -237,6 +240,7 @@ pub struct Coordinator {
     poll_backoff: Backoff,
     ack_backoff: Backoff,
     policy_backoff: Backoff,
+    storage_backoff: Backoff,
     refusals: Refusals,
     /// Summary of what the check-in in progress reports. If the current summary differs, the check-in is outdated.
     reported: String,
@@ -308,6 +312,7 @@ impl Coordinator {
             poll_backoff: Backoff::new(checkin.request_backoff_init, checkin.request_backoff_max),
             ack_backoff: Backoff::new(ack.backoff_init, ack.backoff_max),
             policy_backoff: Backoff::new(Duration::from_secs(5), minute * 5),
+            storage_backoff: Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1),
             refusals: Refusals::new(&deps.settings.revocation),
             reported: String::new(),
             reached: Reached::default(),
