@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use muster_core::policy::check::CONFIG_KEYS;
 use muster_core::policy::expand::expand;
-use muster_core::policy::problem::{Problem, Problems};
+use muster_core::policy::problem::{Problem, Problems, nearest};
 use muster_core::yaml;
 use serde_json::{Map, Value};
 
@@ -26,6 +27,9 @@ const SETTLE_MAX: usize = 10;
 const ID: &str = "local";
 /// Sections that only a server may send: they are about the fleet, and about who may change the policy.
 const OF_SERVERS: [&str; 2] = ["fleet", "signed"];
+
+/// Further sections that a policy can have.
+const OTHERS: [&str; 3] = ["id", "revision", "name"];
 
 /// The policy file.
 #[derive(Clone, Debug)]
@@ -64,6 +68,7 @@ impl PolicyFile {
         // What a full disk, or a program that has not begun to write, leaves behind. It must not stop every program.
         let mut policy =
             policy.ok_or_else(|| format!("{}: the file is empty; to run nothing: inputs: []", self.path))?;
+        self.check_sections(&policy)?;
         for section in OF_SERVERS {
             policy.remove(section);
         }
@@ -85,6 +90,21 @@ impl PolicyFile {
         // Counted by the agent: the revision of a file would have to be changed by hand.
         policy.remove("revision");
         Ok(policy)
+    }
+
+    /// Rejects a file without inputs whose sections have other names: what it is meant to run would be stopped.
+    fn check_sections(&self, policy: &Map<String, Value>) -> Result<(), String> {
+        if policy.contains_key("inputs") {
+            return Ok(());
+        }
+        if policy.contains_key("config") {
+            return Err(format!("{}: this is a policy file of a server; keep only what is in `config`", self.path));
+        }
+        let known = |name: &str| CONFIG_KEYS.contains(&name) || OTHERS.contains(&name) || OF_SERVERS.contains(&name);
+        let Some(unknown) = policy.keys().find(|name| !known(name)) else { return Ok(()) };
+        let remedy =
+            nearest(unknown, &CONFIG_KEYS).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        Err(format!("{}: there are no `inputs`, and `{unknown}` is unknown{remedy}", self.path))
     }
 
     /// Returns the files with further inputs, by name.
@@ -252,6 +272,8 @@ mod tests {
             ("inputs: [{ id: a }, b]", "policy.yml: inputs.1 must be an object"),
             ("", "policy.yml: the file is empty"),
             ("# inputs: []\n", "policy.yml: the file is empty"),
+            ("imputs: []", "`imputs` is unknown (did you mean `inputs`?)"),
+            ("name: web\nconfig: { inputs: [] }", "keep only what is in `config`"),
             ("x.y: 1\nx: { y: 2 }", "policy.yml:"),
         ] {
             let reason = fault(text);
