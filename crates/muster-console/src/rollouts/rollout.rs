@@ -301,6 +301,7 @@ async fn confirm_page(
     error: Option<Error>,
 ) -> Result<Confirm, Error> {
     let rollout = fleet.rollouts().find::<PoliciesRead>(&visitor.context, id).await?;
+    visitor.context.check(privilege(&rollout))?;
     let seen = fleet.rollouts().observe(&rollout).await?;
     let names = names(fleet, &visitor.context.grant()?, std::slice::from_ref(&*rollout)).await?;
     let (act, button, verb) = match fields.act.as_str() {
@@ -314,7 +315,6 @@ async fn confirm_page(
     let page = visitor.base.link(format_args!("{TAB}/{}", rollout.id));
     Ok(Confirm {
         text: vec![effect(&rollout, act, &seen)],
-        refused: visitor.needs(privilege(&rollout)).unwrap_or_default(),
         hidden: vec![("act", act.to_owned())],
         reason: Some(fields.reason.clone()),
         button,

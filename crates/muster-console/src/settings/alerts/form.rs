@@ -23,7 +23,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::versioned::{Edit, Field, compared};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 /// What was typed. Secrets are never shown again.
@@ -65,13 +65,10 @@ struct ReceiverPage {
 }
 
 /// Shows the form of a new receiver.
-pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+pub async fn ask(State(fleet): State<Arc<Fleet>>, May { visitor, .. }: May<AlertsWrite>) -> Response {
     let on = || Some("1".to_owned());
     let fields = Fields { kind: "webhook".into(), is_enabled: on(), tls: on(), ..Fields::default() };
-    match visitor.context.grant::<AlertsWrite>() {
-        Ok(_) => render(&fleet, &visitor, None, fields, None),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+    render(&fleet, &visitor, None, fields, None)
 }
 
 /// Shows a receiver with its form.
