@@ -100,7 +100,7 @@
       addEventListener("beforeunload", stay);
       const progress = (part) => {
         state.querySelector("progress").value = part;
-        state.querySelector("span").textContent = `${Math.floor(part * 100)} %`;
+        state.querySelector("span").textContent = `${Math.floor(part * 100)}%`;
       };
       let done;
       try {

@@ -58,8 +58,8 @@ struct AgentPage {
     /// Id of the host; empty if it is unknown.
     host: String,
     acts: Vec<(Act, Option<String>)>,
-    /// Whether the person may not do some of them.
-    is_limited: bool,
+    /// The acts that are disabled, by the reason: names and reason.
+    limits: Vec<(String, String)>,
     /// Why the person may not respond.
     no_response: Option<String>,
     cli: String,
@@ -244,7 +244,7 @@ fn content(
         others: Vec::new(),
         key: None,
         host: record.host_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-        is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
+        limits: limits(&acts),
         acts: acts.into(),
         no_response: super::respond::missing_privileges(&visitor.context),
         cli: cli(visitor, &format!("agent show {}", shell::argument(record.id.as_str()))),
@@ -252,6 +252,18 @@ fn content(
         tags: record.tags,
         id: record.id.to_string(),
     }
+}
+
+/// Returns the acts that are disabled for the same reason: their names, and the reason.
+fn limits(acts: &[(Act, Option<String>)]) -> Vec<(String, String)> {
+    let mut limits: Vec<(String, String)> = Vec::new();
+    for (act, why) in acts.iter().filter_map(|(act, why)| Some((act, why.as_ref()?))) {
+        match limits.iter_mut().find(|(_, reason)| reason == why) {
+            Some((names, _)) => *names += &format!(", {}", act.title()),
+            None => limits.push((act.title().to_owned(), why.clone())),
+        }
+    }
+    limits
 }
 
 fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {

@@ -5,6 +5,7 @@ pub mod add_agent;
 pub mod agent;
 pub mod asked;
 pub mod bulk;
+mod chosen;
 pub mod columns;
 pub mod diagnostics;
 pub mod export;
@@ -40,6 +41,7 @@ use muster_store::query::Page;
 
 use self::agent::{name_of, name_or_id};
 use self::asked::{Asked, TAB, encoded, has, toggled, with_query};
+use self::chosen::{Chosen, chosen};
 use self::columns::{Around, Cell, Column};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
@@ -69,6 +71,8 @@ struct AgentsPage<'a> {
     chips: Vec<Chip>,
     questions: Vec<Question>,
     menus: Vec<(&'static str, String)>,
+    /// Conditions that were chosen from the menus.
+    chosen: Vec<Chosen>,
     headings: Vec<Heading>,
     choices: Vec<Choice>,
     rows: Vec<Row>,
@@ -186,6 +190,7 @@ async fn read<'a>(
             return Ok(AgentsPage { error: Some(error), marked: marked(&asked.q), ..shown });
         }
     };
+    shown.chosen = chosen(fleet, visitor, asked).await;
     let counts = fleet.agents().count(&grant, &all).await?;
     // One more than is shown: without it, there is no next page.
     let rows = match cursor::parse(&asked.after, sort) {
@@ -242,6 +247,7 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, views: Vec<S
         chips: Vec::new(),
         questions: QUESTIONS.map(|(name, condition)| question(asked, name, condition, &base)).into(),
         menus: MENUS.map(|(name, kind)| (name, with_query(&format!("{base}{TAB}/menu/{kind}"), &query))).into(),
+        chosen: Vec::new(),
         headings: headings(asked, &base),
         choices: choices(&asked.columns()),
         rows: Vec::new(),

@@ -23,7 +23,7 @@ use crate::people::People;
 use crate::policies::agents;
 use crate::policies::change::because;
 use crate::request::{Id, Posted, newest_change};
-use crate::text::Moment;
+use crate::text::{Moment, sentence};
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -222,7 +222,7 @@ fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure>
             count,
             of: seen.agents,
             share: share(count, seen.agents),
-            limit: format!("at most {percent} %"),
+            limit: format!("at most {percent}%"),
             state,
         }
     };
@@ -241,7 +241,7 @@ fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure>
             count: seen.applied,
             of: seen.reachable,
             share: share(seen.applied, seen.reachable),
-            limit: format!("at least {} % within {}", gate.min_applied_percent, short(gate.apply_within)),
+            limit: format!("at least {}% within {}", gate.min_applied_percent, short(gate.apply_within)),
             state: applied,
         },
     ]
@@ -276,7 +276,7 @@ async fn history(
         events.push(Event {
             at: Moment::new(event.at, now),
             actor: people.name(&event.actor).await,
-            action: event.action,
+            action: sentence(&event.action.replace(['.', '_'], " ")),
             reason: event.reason.unwrap_or_default(),
         });
     }

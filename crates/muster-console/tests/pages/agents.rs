@@ -84,7 +84,9 @@ async fn programs_without_actions_are_not_eligible_for_them() {
         assert_eq!(item.contains(" disabled"), !is_possible, "{act}: {item}");
     }
     let own = pages.page(&cookie, "/agents/o-1").await.html;
-    assert!(own.contains("Set the log level: osquery does not support this."), "{own}");
+    let limits = between(&own, "id=\"acts-why\"", "</dl>");
+    assert_eq!(limits.matches("osquery does not support this.").count(), 1, "a reason is told once: {limits}");
+    assert!(limits.contains("Request diagnostics, Set the log level"), "{limits}");
     let preview =
         pages.page(&cookie, "/agents/bulk?agent=a-1&agent=o-1&act=log-level&preview=1&level=debug").await.html;
     assert!(preview.contains(">host-o-1</a>") && preview.contains("1 agent"), "examples have names: {preview}");
@@ -409,4 +411,25 @@ async fn what_an_agent_reports_is_never_markup_on_any_page_of_agents() {
         assert!(!page.html.contains("<script>alert"), "{path}: {}", page.html);
         assert!(!page.html.contains("\" onload") && !page.html.contains("\"' onload"), "{path}: {}", page.html);
     }
+}
+
+#[tokio::test]
+async fn no_policy_is_chosen_for_the_person_and_none_is_removed_by_an_empty_choice() {
+    let pages = several().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let form = pages.page(&cookie, "/agents/bulk?agent=a-1&act=assign").await.html;
+    assert!(form.contains("required><option value=\"\">Choose a policy</option>"), "{form}");
+    let none = pages.page(&cookie, "/agents/bulk?agent=a-1&act=assign&preview=1&policy=").await;
+    assert!(none.status == 400 && none.html.contains("id=\"problem-policy\""), "{}", none.html);
+    let without = pages.page(&cookie, "/agents/bulk?agent=a-1&act=assign&preview=1&policy=%2Fnone").await.html;
+    assert!(without.contains("Remove the policy from 1 agent") && without.contains("--no-policy"), "{without}");
+}
+
+#[tokio::test]
+async fn agents_that_are_offline_need_attention() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |record| record.status = Status::Offline).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let overview = pages.page(&cookie, "/").await.html;
+    assert!(overview.contains("href=\"/agents?q=status%3Aoffline\">1 agent</a> is offline"), "{overview}");
 }

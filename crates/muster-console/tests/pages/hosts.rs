@@ -454,7 +454,7 @@ async fn a_host_is_transferred_to_another_space_after_a_page_that_says_what_happ
     pages.on_host("orbit-1", Family::Orbit, "h-1", "web-1", "ubuntu\ndebian").await;
     pages.on_host("e-2", Family::Elastic, "h-2", "web-2", "ubuntu\ndebian").await;
     let alone = pages.page(&cookie, "/hosts/h-1/transfer").await.html;
-    assert!(alone.contains("There is no other space") && alone.contains("disabled"), "{alone}");
+    assert!(alone.contains("There is no other space") && !alone.contains("id=\"confirm\""), "{alone}");
     pages.post(&cookie, "/settings/spaces/new", "id=red&name=Red+team&description=").await;
     let host = pages.page(&cookie, "/hosts/h-1").await.html;
     assert!(host.contains("href=\"/hosts/h-1/transfer\""), "{host}");
@@ -470,6 +470,9 @@ async fn a_host_is_transferred_to_another_space_after_a_page_that_says_what_happ
     assert!(there.starts_with("/s/red/hosts/"), "{there}");
     assert_eq!(pages.page(&cookie, &there).await.status, 200);
     assert_eq!(pages.page(&cookie, "/hosts/h-1").await.status, 404);
+    let auditor = pages.log_in("eve", "auditor").await;
+    let forbidden = pages.page(&auditor, "/hosts/h-2/transfer").await;
+    assert!(forbidden.status == 403 && forbidden.html.contains("agents.purge"), "{}", forbidden.html);
     // A host with an agent that runs a policy stays, and the page says why.
     assert!(!pages.page(&cookie, "/hosts/h-2").await.html.contains("/hosts/h-2/transfer"));
     let refused = pages.post(&cookie, "/hosts/h-2/transfer", "to_space=red").await;

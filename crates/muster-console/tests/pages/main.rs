@@ -481,10 +481,17 @@ async fn a_set_up_link_sets_the_password_once_and_logs_in() {
         |again: &str| format!("token={}&password=correct+horse+battery&again={again}", token.replace('=', "%3D"));
     let same = [("sec-fetch-site", "same-origin")];
     let differs = pages.browse(Method::POST, "/setup", &same, &form("x")).await;
-    assert!(differs.status == 400 && differs.html.contains("differ"), "{}", differs.html);
+    assert!(differs.status == 400 && differs.html.contains("id=\"problem-again\""), "{}", differs.html);
+    assert!(!differs.html.contains("<label>Token of the set-up link"), "{}", differs.html);
     let done = pages.browse(Method::POST, "/setup", &same, &form("correct+horse+battery")).await;
     assert_eq!((done.status.as_u16(), done.goes_to()), (303, "/"), "{}", done.html);
     assert!(done.headers.contains_key(SET_COOKIE));
     let again = pages.browse(Method::POST, "/setup", &same, &form("correct+horse+battery")).await;
     assert!(again.status == 401 && !again.html.contains("username"), "{}", again.html);
+    let used = pages.browse(Method::GET, &format!("/setup?token={}", token.replace('=', "%3D")), &[], "").await;
+    assert!(
+        used.status == 401 && used.html.contains("invalid, used or expired"),
+        "before a password is typed: {}",
+        used.html
+    );
 }
