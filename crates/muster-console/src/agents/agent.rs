@@ -147,7 +147,18 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
     let view = agents.show(found).await?;
     let policy = policy(fleet, visitor, &view).await?;
     let key = key(fleet, visitor, &view.details.record).await;
-    Ok(AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) })
+    // Its name is part of what people see of the agent; its content is not.
+    let named = match (&policy, &view.details.record.policy_id) {
+        (None, Some(id)) => {
+            fleet.policies().names(&visitor.context.grant()?, std::slice::from_ref(id)).await?.into_values().next()
+        }
+        _ => None,
+    };
+    let mut shown = AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) };
+    if let (Some(policy), Some(name)) = (&mut shown.policy, named) {
+        policy.name = name;
+    }
+    Ok(shown)
 }
 
 async fn actions(

@@ -1,6 +1,7 @@
 //! Conditions of the list's query that were chosen from a menu, under the names that the menu has for them.
 
 use muster_core::authorization::EnrollmentRead;
+use muster_core::id::PolicyId;
 use muster_fleet::Fleet;
 
 use super::agent::name_or_id;
@@ -41,11 +42,11 @@ pub async fn chosen(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Vec<Chos
     all
 }
 
-/// Returns the name of a policy; its id for those who may not read it.
+/// Returns the name of a policy; its id if it is unknown.
 async fn policy(fleet: &Fleet, visitor: &Visitor, id: String) -> String {
-    let Ok(grant) = visitor.context.grant() else { return id };
-    let found = fleet.policies().named(&grant, std::slice::from_ref(&id), &[]).await;
-    found.ok().and_then(|(mut found, _)| found.pop()).map_or(id, |policy| policy.name)
+    let (Ok(grant), Ok(policy)) = (visitor.context.grant(), PolicyId::parse(&id)) else { return id };
+    let names = fleet.policies().names(&grant, &[policy]).await;
+    names.ok().and_then(|names| names.into_values().next()).unwrap_or(id)
 }
 
 /// Returns the name of an enrollment key; its id for those who may not read it.

@@ -207,8 +207,13 @@ async fn read<'a>(
     }
     let columns = asked.columns();
     let has_keys = columns.iter().any(|column| column.key == "enrollment_key_id");
+    let readable = visitor.context.grant().ok();
     let around = Around {
-        policies: policies(fleet, visitor.context.grant().ok().as_ref(), &found.items).await?,
+        policies: policies(fleet, readable.as_ref(), &found.items).await?,
+        policy_names: match readable {
+            Some(_) => HashMap::new(),
+            None => fleet.policies().names(&grant, &policies_of(&found.items)).await?,
+        },
         keys: if has_keys { keys(fleet, visitor, &found.items).await } else { HashMap::new() },
         now: fleet.now(),
     };
@@ -328,12 +333,15 @@ pub async fn policies(
     rows: &[AgentView],
 ) -> Result<HashMap<PolicyId, Policy>, Error> {
     let Some(grant) = grant else { return Ok(HashMap::new()) };
-    let mut ids: Vec<String> =
-        rows.iter().filter_map(|view| view.details.record.policy_id.as_ref().map(ToString::to_string)).collect();
-    ids.sort_unstable();
-    ids.dedup();
+    let ids: Vec<String> = policies_of(rows).iter().map(ToString::to_string).collect();
     let (found, _) = fleet.policies().named(grant, &ids, &[]).await?;
     Ok(found.into_iter().map(|policy| (policy.id.clone(), policy)).collect())
+}
+
+/// Returns the ids of the policies of the rows, once each.
+fn policies_of(rows: &[AgentView]) -> Vec<PolicyId> {
+    let ids: BTreeSet<&PolicyId> = rows.iter().filter_map(|view| view.details.record.policy_id.as_ref()).collect();
+    ids.into_iter().cloned().collect()
 }
 
 fn row(view: &AgentView, columns: &[&'static Column], around: &Around) -> Row {

@@ -243,7 +243,8 @@ async fn what_a_person_may_not_do_is_explained() {
     let cookie = pages.log_in("ann", "helpdesk").await;
     let page = pages.page(&cookie, "/audit").await;
     assert_eq!(page.status, 403);
-    assert!(page.html.contains("audit.read"), "{}", page.html);
+    assert!(page.html.contains("audit.read") && page.html.contains("It is needed to read"), "{}", page.html);
+    assert!(page.html.contains("Built-in roles that have it: Administrator, Auditor."), "{}", page.html);
     assert_eq!(pages.page(&cookie, "/add-agent").await.status, 403);
 }
 
