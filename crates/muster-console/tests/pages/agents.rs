@@ -330,7 +330,7 @@ async fn the_overview_shows_the_trend_and_what_needs_attention() {
     pages.agent("f-1", |record| record.status = Status::Error).await;
     let cookie = pages.log_in("ann", "administrator").await;
     let html = pages.page(&cookie, "/").await.html;
-    assert!(html.contains("1 agent</a> report a failure") && !html.contains("The last 7 days"), "{html}");
+    assert!(html.contains("1 agent</a> reports a failure") && !html.contains("The last 7 days"), "{html}");
     assert!(html.contains("id=\"versions\"") && html.contains("Platforms"), "{html}");
     pages.fleet.fleet.housekeeping().run().await;
     pages.fleet.clock.advance(std::time::Duration::from_secs(7_200));
@@ -367,7 +367,7 @@ async fn commands_for_each_platform_are_shown_and_rejections_explained() {
     };
     pages.fleet.fleet.refusals().note(refused, pages.fleet.now());
     let waiting = pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
-    assert!(waiting.contains("192.0.2.9 (elastic agent 9.5.2)") && waiting.contains("create another"), "{waiting}");
+    assert!(waiting.contains("192.0.2.9 (elastic agent 9.5.2)") && waiting.contains("Create another"), "{waiting}");
 }
 
 #[tokio::test]

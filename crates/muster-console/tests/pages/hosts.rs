@@ -287,7 +287,7 @@ async fn a_saved_query_is_created_run_changed_and_deleted_and_a_concurrent_chang
     let run = pages.post(&asker, "/queries/run", &format!("saved={id}&timeout=60&confirmed={sealed}")).await;
     assert_eq!(run.status, 303, "{}", run.html);
     let read_only = pages.page(&asker, &saved).await.html;
-    assert!(read_only.contains("needs <code>osquery.write</code>"), "{read_only}");
+    assert!(read_only.contains("you need the privilege <code>osquery.write</code>"), "{read_only}");
 
     let saved_again = pages.post(&cookie, &saved, "version=1&sql=SELECT+3&name=ignored").await;
     assert_eq!(saved_again.goes_to(), saved);
@@ -374,7 +374,7 @@ async fn options_of_fleetd_are_reviewed_before_they_are_saved_and_problems_have_
     assert!(shown.contains("This is the default.") && shown.contains("distributed_interval: 10"), "{shown}");
     let wrong = pages.post(&cookie, "/fleetd", "version=0&text=config%3A%0D%0A++scedule%3A+%7B%7D%0D%0A").await;
     assert_eq!(wrong.status, 400);
-    assert!(wrong.html.contains("data-line=\"2\"") && wrong.html.contains("did you mean"), "{}", wrong.html);
+    assert!(wrong.html.contains("data-line=\"2\"") && wrong.html.contains("Did you mean"), "{}", wrong.html);
     let form = "version=0&text=config%3A%0D%0A++options%3A+%7Blogger_tls_period%3A+7%7D%0D%0A";
     let review = pages.post(&cookie, "/fleetd", form).await.html;
     assert!(review.contains("/config/options/logger_tls_period") || review.contains("logger_tls_period"), "{review}");

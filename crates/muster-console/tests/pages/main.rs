@@ -50,7 +50,7 @@ async fn a_rejected_login_keeps_the_name_and_another_site_cannot_log_in() {
     let form = "username=ann%3Cb%3E&password=wrong&return_to=%2Fagents";
     let refused = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
     assert_eq!(refused.status, 401);
-    assert!(refused.html.contains("wrong user name or password"), "{}", refused.html);
+    assert!(refused.html.contains("Wrong user name or password"), "{}", refused.html);
     assert!(
         refused.html.contains(r#"value="ann&#60;b&#62;""#) && !refused.html.contains("wrong\""),
         "{}",

@@ -71,7 +71,7 @@ async fn a_failing_edit_keeps_the_text_and_points_at_line_and_column() {
         let editor = pages.send_text(&cookie, path, text, &fields).await;
         assert_eq!(editor.status, 400, "{}", editor.html);
         assert!(editor.html.contains("data-line=\"4\" data-column=\"3\">4:3</a>"), "{}", editor.html);
-        assert!(editor.html.contains("did you mean `inputs`?") && editor.html.contains("# mine\nconfig:"));
+        assert!(editor.html.contains("Did you mean <code>inputs</code>?") && editor.html.contains("# mine\nconfig:"));
         assert!(!editor.html.contains("hunter2") && editor.html.contains("value=\"PW\""), "{}", editor.html);
     }
     let hidden_mark = pages.send_text(&cookie, "/policies/web/edit", "name: web\nconfig: {} # \u{202e}\n", &[]).await;
@@ -316,7 +316,7 @@ async fn acts_on_policies_that_a_person_may_not_do_are_shown_with_the_missing_pr
     }
     let settings = pages.page(&cookie, "/policies/web/settings").await.html;
     assert!(settings.contains("<fieldset class=\"bare\" disabled>") && !settings.contains("Review the"), "{settings}");
-    let refused = pages.send_text(&cookie, "/policies/web/save", CHANGED, &[]).await;
+    let refused = pages.post(&cookie, "/policies/web/save", "text=name%3A+web&version=1").await;
     assert!(refused.status == 403 && refused.html.contains("policies.update"), "{}", refused.html);
     assert_eq!(pages.post(&cookie, "/policies/new", "name=x").await.status, 403);
     assert_eq!(pages.post(&cookie, "/policies/web/delete", "").await.status, 403);
