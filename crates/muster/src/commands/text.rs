@@ -13,12 +13,13 @@ pub fn printable(text: &str) -> String {
 
 /// Returns the text on one line, with its line ends as `↵` and other control characters as [`printable`] shows them.
 pub fn one_line(text: &str) -> String {
-    printable(&text.trim_end().replace("\r\n", "\n").replace('\n', "↵").replace('\t', " "))
+    printable_lines(text.trim_end()).replace('\n', "↵").replace('\t', " ")
 }
 
-/// Returns a text of several lines, with control characters replaced by U+FFFD.
+/// Returns a text of several lines, with `\n` at their ends, and control characters other than tabs replaced by U+FFFD.
 pub fn printable_lines(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+    let shown = |c| if is_deceptive(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    text.replace("\r\n", "\n").chars().map(shown).collect()
 }
 
 /// Escapes control characters in JSON. Outside of strings JSON has none but line breaks, so that it stays equivalent.
@@ -61,7 +62,7 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("web\u{1b}[31m-1\r\n"), "web\u{fffd}[31m-1\u{fffd}\u{fffd}");
         assert_eq!(printable("a\u{9b}2J\u{202e}b"), "a\u{fffd}2J\u{fffd}b");
-        assert_eq!(printable_lines("a\nb\u{7}"), "a\nb\u{fffd}");
+        assert_eq!(printable_lines("a\r\n\tb\u{7}\r"), "a\n\tb\u{fffd}\u{fffd}");
         assert_eq!(one_line("#!/bin/sh\r\n\techo\u{7}\n"), "#!/bin/sh↵ echo\u{fffd}");
     }
 
