@@ -1,6 +1,6 @@
 //! Output to a terminal or a pipe. Text from agents must not control the terminal, and a pipe may be closed early.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 
 use muster_core::reported::is_deceptive;
 
@@ -39,14 +39,18 @@ pub fn print_line(line: impl Into<String>) -> Result<(), Failed> {
 
 /// Prints lines. A closed pipe is not an error.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
-    let mut out = io::stdout().lock();
-    for line in lines {
-        match writeln!(out, "{line}") {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other?,
+    // Standard output alone would write each line on its own.
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut write = || {
+        for line in lines {
+            writeln!(out, "{line}")?;
         }
+        out.flush()
+    };
+    match write() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 /// Parses one tag of a list, without surrounding spaces. The server validates tags.
