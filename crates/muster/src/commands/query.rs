@@ -304,7 +304,7 @@ impl<'a> Follower<'a> {
                 (0, true) => return Ok(query),
                 // The rest is there.
                 (_, true) => continue,
-                // Answers that arrive soon must not wait for long, and hosts that are silent are not asked for any sooner.
+                // The next answers are printed soon, and a query whose hosts are silent causes few requests.
                 (0, false) => pause = (pause * 2).min(LOOK_EVERY),
                 (_, false) => pause = GATHER,
             }

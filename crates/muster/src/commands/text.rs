@@ -41,7 +41,7 @@ pub fn print_line(line: impl Into<String>) -> Result<(), Failed> {
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
     // Standard output alone would write each line on its own.
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut write = || {
+    let write = || {
         for line in lines {
             writeln!(out, "{line}")?;
         }
