@@ -48,10 +48,18 @@ pub const ADDRESSES_OF_INTERFACES: &str = "fleet_detail_query_interface_addresse
 /// Name of the query for scheduled queries that osqueryd does not run any more, because one of its processes died with them.
 pub const SCHEDULE: &str = "fleet_detail_query_osquery_schedule";
 
+/// A discovery that finds a table, which not every osquery has.
+macro_rules! has_table {
+    ($table:literal) => {
+        concat!("SELECT 1 FROM osquery_registry WHERE active = true AND registry = 'table' AND name = '", $table, "'")
+    };
+}
+pub(super) use has_table;
+
 /// Discovery of queries that every osquery can run.
 pub const ALWAYS: &str = "SELECT 1";
 
-/// All detail queries. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
+/// The detail queries for facts. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
 pub const QUERIES: [DetailQuery; 6] = [
     DetailQuery { name: SYSTEM_INFO, sql: "SELECT * FROM system_info LIMIT 1;", discovery: ALWAYS },
     DetailQuery { name: OS_VERSION, sql: "SELECT * FROM os_version LIMIT 1;", discovery: ALWAYS },
@@ -64,7 +72,7 @@ pub const QUERIES: [DetailQuery; 6] = [
         name: ORBIT_INFO,
         sql: "SELECT * FROM orbit_info LIMIT 1;",
         // The table belongs to an extension, which only fleetd loads.
-        discovery: "SELECT 1 FROM osquery_registry WHERE active = true AND registry = 'table' AND name = 'orbit_info'",
+        discovery: has_table!("orbit_info"),
     },
     DetailQuery {
         name: ADDRESSES_OF_INTERFACES,
