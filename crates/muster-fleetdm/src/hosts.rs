@@ -2,6 +2,8 @@
 
 use axum::Json;
 use muster_core::authorization::{AgentsRead, OsqueryRead};
+use muster_core::fleetd::inventory::Inventory;
+use muster_core::fleetd::inventory::fleetdm::certificate_form;
 use muster_core::fleetd::platform::Platform;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
+use crate::host_inventory::systems;
 use crate::host_json::{TeamNames, detail, installed, summary};
 use crate::host_query::{FoundHost, HostQuery, number, numbered, reject_unsupported, shown, status};
 use crate::labels;
@@ -24,9 +27,10 @@ pub fn routes() -> Vec<Route> {
         Route::get("/hosts", list, "List hosts"),
         Route::get("/hosts/count", count, "Count hosts"),
         Route::get("/host_summary", summarize, "Count hosts by status and platform"),
-        Route::get("/hosts/{id}", get, "A host with its software and its answers to policies"),
+        Route::get("/hosts/{id}", get, "A host with its software, its users and its answers to policies"),
         Route::get("/hosts/identifier/{identifier}", get_identified, "A host by name, serial number or UUID"),
         Route::get("/hosts/{id}/software", software, "Software of a host"),
+        Route::get("/hosts/{id}/certificates", certificates, "Certificates on a host"),
     ]
 }
 
@@ -44,9 +48,12 @@ pub async fn list_of(caller: &Caller, params: &Params, query: &HostQuery, paging
     }
     let (found, total) = query.page(caller, paging).await?;
     let teams = TeamNames::of(&caller.spaces().await?);
+    let (systems, now) = (systems(caller, &found).await?, caller.fleet.now());
     let mut hosts = Vec::with_capacity(found.len());
     for agent in &found {
-        let mut host = summary(agent, &teams);
+        let unknown = Inventory::default();
+        let system = systems.get(&agent.details.record.id).unwrap_or(&unknown);
+        let mut host = summary(agent, &teams, system, now);
         if with_software {
             host["software"] = software_of(caller, agent).await?;
         }
@@ -97,7 +104,7 @@ async fn summarize(caller: Caller, params: Params) -> Answer {
         "missing_30_days_count": missing,
         "new_count": of(status("new", now)?).await?,
         "all_linux_count": of(labels::of_platform("linux")).await?,
-        // Null means unknown: Muster does not store the disks of hosts.
+        // Null means unknown: hosts cannot be counted by their free space.
         "low_disk_space_count": null,
         "builtin_labels": labels::built_in(),
         "platforms": platforms,
@@ -118,7 +125,8 @@ async fn show(caller: &Caller, found: &FoundHost) -> Answer {
         Ok(grant) => caller.fleet.labels().list(&grant).await?,
         Err(_) => Vec::new(),
     };
-    let host = detail(&view, &teams, &labels).ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
+    let host = detail(&view, &teams, &labels, caller.fleet.now())
+        .ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
     Ok(Json(json!({"host": host})))
 }
 
@@ -137,4 +145,13 @@ async fn software(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer
     let all: Vec<Value> = view.software.software.iter().map(installed).collect();
     let total = all.len() as u64;
     Ok(Json(json!({"software": paging.cut(all), "count": total, "meta": paging.meta(total)?})))
+}
+
+async fn certificates(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {
+    let paging = params.paging()?;
+    let view = view(&caller, &numbered(&caller, id).await?).await?;
+    // A host has at most 500.
+    let all: Vec<Value> = view.inventory.certificates.items.iter().map(certificate_form).collect();
+    let total = all.len() as u64;
+    Ok(Json(json!({"certificates": paging.cut(all), "count": total, "meta": paging.meta(total)?})))
 }
