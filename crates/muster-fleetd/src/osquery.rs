@@ -259,6 +259,9 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
         osquery_info: first(details::OSQUERY_INFO),
         orbit_info: first(details::ORBIT_INFO),
         addresses: rows(details::ADDRESSES_OF_INTERFACES),
+        users: rows(details::USERS),
+        disks: details::DISKS.into_iter().flat_map(rows).collect(),
+        certificates: details::CERTIFICATES.into_iter().flat_map(rows).collect(),
     };
     let denylisted = succeeded(details::SCHEDULE).map(|_| {
         let names = rows(details::SCHEDULE);

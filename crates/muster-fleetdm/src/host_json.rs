@@ -78,6 +78,10 @@ fn facts(metadata: &str) -> Value {
     let fact = |part, key| raw_json::text(metadata, &[part, key]).unwrap_or_default();
     let addresses: Vec<String> =
         raw_json::at(metadata, &["host", "ip"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+    // FleetDM tells of the disk of the system only.
+    let system_disk = ["/", "C:"].into_iter().find_map(|path| raw_json::at(metadata, &["disks", path]));
+    let number = |key| system_disk.and_then(|disk| raw_json::at(disk, &[key])?.parse::<u64>().ok()).unwrap_or_default();
+    let (size, free) = (number("size"), number("available_percent").min(100));
     json!({
         "uuid": fact("host", "id"),
         "platform": fact("os", "platform"),
@@ -93,7 +97,20 @@ fn facts(metadata: &str) -> Value {
         "hardware_model": fact("hardware", "model"),
         "hardware_serial": fact("hardware", "serial"),
         "primary_ip": addresses.first().map_or("", String::as_str),
+        "gigs_disk_space_available": size / 100 * free / 1_000_000_000,
+        "percent_disk_space_available": free,
+        "disk_encryption_enabled": system_disk.and_then(|disk| raw_json::flag(disk, &["encrypted"])),
     })
+}
+
+/// Returns the users of a host.
+fn users(metadata: &str) -> Vec<Value> {
+    let names: Vec<String> =
+        raw_json::at(metadata, &["host", "users"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| json!({"username": name, "uid": 0, "type": "", "groupname": "", "shell": ""}))
+        .collect()
 }
 
 /// Returns what clients expect and Muster does not record.
@@ -107,8 +124,6 @@ fn unknown() -> Value {
         "hardware_version": "",
         "primary_mac": "",
         "pack_stats": null,
-        "gigs_disk_space_available": 0,
-        "percent_disk_space_available": 0,
         "mdm": {"enrollment_status": null, "server_url": null, "name": "", "encryption_key_available": false},
     })
 }
@@ -138,7 +153,7 @@ pub fn detail(view: &HostView, teams: &TeamNames, labels: &[LabelView]) -> Optio
         "labels": labels.iter().filter(|one| view.labels.contains(&one.label.name)).map(labels::json).collect::<Vec<_>>(),
         "issues": {"failing_policies_count": failing, "total_issues_count": failing},
         "packs": [],
-        "users": [],
+        "users": users(agent.details.documents.local_metadata.as_deref().unwrap_or("{}")),
         "batteries": null,
         "additional": {},
     });

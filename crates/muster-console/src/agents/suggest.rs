@@ -34,6 +34,8 @@ const FIELDS: [&str; 19] = [
     "last_checkin",
     "enrolled_at",
     "enrollment_key_id",
+    "serial",
+    "hardware_uuid",
     "family",
     "id",
     "host_id",

@@ -11,7 +11,7 @@ use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, SpaceId};
 
 use super::dialect;
-use crate::query::{AgentCondition, AgentFilter, Page};
+use crate::query::{AgentCondition, AgentFilter, Identifier, Page};
 use crate::search;
 
 pub(crate) use self::actions::{action_page, action_total, counts_within, key_page, key_total};
@@ -41,6 +41,8 @@ const FAILS_QUERY: &str =
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
+/// Whether the name of the host of an agent matches a pattern.
+const NAME_HAS: &str = "(lower(agents.hostname) LIKE $? ESCAPE '\\')";
 /// Beginning of a query of agents by their texts alone, with the columns that conditions name.
 const TEXTS: &str = " FROM agent_texts AS agents WHERE 1 = 1";
 /// Whether an agent was last seen before `$?`.
@@ -152,6 +154,16 @@ impl Composed {
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
+            AgentCondition::Hardware(identifier, values) => {
+                // The indexes have only what is known.
+                let head = match identifier {
+                    Identifier::Uuid => "(agents.hardware_uuid <> '' AND agents.hardware_uuid ",
+                    Identifier::Serial => "(agents.serial <> '' AND agents.serial ",
+                };
+                self.set(head, values.iter().map(|value| value.trim().to_ascii_lowercase()));
+            }
+            AgentCondition::HasHardware(Identifier::Uuid) => self.push("(agents.hardware_uuid <> '')"),
+            AgentCondition::HasHardware(Identifier::Serial) => self.push("(agents.serial <> '')"),
             AgentCondition::Policies(ids) => {
                 // NULL is excluded explicitly, here and below: `NOT (NULL IN (…))` would be NULL, and match no agent.
                 self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
@@ -162,6 +174,7 @@ impl Composed {
             }
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
             AgentCondition::HostnameLike(pattern) => self.hostname_like(condition, pattern),
+            AgentCondition::HostnamePart(part) => self.text(NAME_HAS, &search::literally(part)),
             AgentCondition::Os(fact, value, is_prefix) => self.text(HAS_TEXT, &fact.pattern(value, *is_prefix)),
             AgentCondition::Text(words) => self.text(HAS_TEXT, &search::containing(words)),
             AgentCondition::VersionIn(from, to) => self.version_in(*from, *to),

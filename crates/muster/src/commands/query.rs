@@ -73,7 +73,7 @@ pub struct RunArgs {
     /// Run a saved query, by name or id
     #[arg(long, value_name = "QUERY", conflicts_with = "sql")]
     saved: Option<String>,
-    /// Host, by name, hardware UUID or id (repeatable)
+    /// Host, by name, serial number, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     /// Only hosts whose osquery agent matches

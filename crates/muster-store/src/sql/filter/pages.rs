@@ -152,7 +152,7 @@ pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
         if let Some(hidden) = hidden {
             statement.push(" - (SELECT count(*) FROM agents WHERE 1 = 1");
             let conditions = vec![hidden.clone(), text.clone()];
-            statement.agents(&AgentFilter { space: filter.space.clone(), conditions });
+            statement.agents(&AgentFilter { space: filter.space.clone(), conditions, ..AgentFilter::default() });
             statement.push(")");
         }
         return statement;
