@@ -56,7 +56,7 @@ pub fn summary(agent: &AgentView, teams: &TeamNames) -> Value {
         "policy_updated_at": updated,
         "last_enrolled_at": time(record.enrolled_at),
         "seen_time": time(agent.last_checkin.unwrap_or(record.enrolled_at)),
-        "refetch_requested": false,
+        "refetch_requested": agent.refetching,
         "hostname": record.hostname,
         "computer_name": display,
         "display_name": display,
@@ -81,6 +81,7 @@ fn facts(metadata: &str) -> Value {
     // FleetDM tells of the disk of the system only.
     let system_disk = ["/", "C:"].into_iter().find_map(|path| raw_json::at(metadata, &["disks", path]));
     let number = |key| system_disk.and_then(|disk| raw_json::at(disk, &[key])?.parse::<u64>().ok()).unwrap_or_default();
+    let count = |name| fact("hardware", name).parse::<u32>().unwrap_or_default();
     let (size, free) = (number("size"), number("available_percent").min(100));
     json!({
         "uuid": fact("host", "id"),
@@ -88,13 +89,18 @@ fn facts(metadata: &str) -> Value {
         "platform_like": fact("os", "family"),
         "os_version": format!("{} {}", fact("os", "name"), fact("os", "version")).trim(),
         "build": fact("os", "build"),
+        "code_name": fact("os", "codename"),
         "orbit_version": some(&fact("orbit", "version")),
         "fleet_desktop_version": some(&fact("orbit", "desktop_version")),
         "memory": fact("hardware", "memory").parse::<i64>().unwrap_or_default(),
         "cpu_type": fact("host", "architecture"),
+        "cpu_subtype": fact("hardware", "cpu_subtype"),
         "cpu_brand": fact("hardware", "cpu"),
+        "cpu_physical_cores": count("cores"),
+        "cpu_logical_cores": count("logical_cores"),
         "hardware_vendor": fact("hardware", "vendor"),
         "hardware_model": fact("hardware", "model"),
+        "hardware_version": fact("hardware", "version"),
         "hardware_serial": fact("hardware", "serial"),
         "primary_ip": addresses.first().map_or("", String::as_str),
         "gigs_disk_space_available": size / 100 * free / 1_000_000_000,
@@ -116,12 +122,7 @@ fn users(metadata: &str) -> Vec<Value> {
 /// Returns what clients expect and Muster does not record.
 fn unknown() -> Value {
     json!({
-        "code_name": "",
         "uptime": 0,
-        "cpu_subtype": "",
-        "cpu_physical_cores": 0,
-        "cpu_logical_cores": 0,
-        "hardware_version": "",
         "primary_mac": "",
         "pack_stats": null,
         "mdm": {"enrollment_status": null, "server_url": null, "name": "", "encryption_key_available": false},

@@ -11,6 +11,7 @@ pub mod failure;
 mod host_acts;
 mod host_json;
 mod host_query;
+mod host_stream;
 mod hosts;
 mod labels;
 pub mod params;

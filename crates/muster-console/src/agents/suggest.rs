@@ -23,7 +23,7 @@ const SUGGESTIONS: usize = 20;
 const MAX_QUERY: usize = 2_000;
 
 /// Fields of queries, as people use them.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 21] = [
     "status",
     "tags",
     "labels",
