@@ -185,7 +185,7 @@ async fn fl57_orbit_gets_flags_channels_and_the_extensions_of_its_platform() {
     let options = "command_line_flags: {verbose: true}\nupdate_channels: {osqueryd: edge}\nextensions:\n  \
         hello: {platform: linux, channel: stable}\n  arm: {platform: linux-arm64, channel: stable}\n  \
         mac: {platform: macos, channel: stable}\n";
-    let context = muster_core::authorization::OpContext::administrator(muster_core::authorization::Actor::System);
+    let context = OpContext::administrator(Actor::System);
     let grant = context.grant().expect("an administrator");
     server.fleet.fleetd_options().update(&grant, Some(options.into()), None).await.expect("valid options");
     let names =

@@ -359,3 +359,29 @@ async fn denylisted_scheduled_queries_are_told_as_such_until_osqueryd_runs_them_
     assert!(reported(json!([]), 0).await.is_empty());
     assert!(reported(json!([]), 1).await.is_empty(), "an osquery without the column");
 }
+
+#[tokio::test]
+async fn users_disks_and_certificates_are_part_of_the_details() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+    for name in ["users", "disks_linux", "disks_macos", "disks_windows", "certificates_macos", "certificates_windows"] {
+        let name = format!("fleet_detail_query_{name}");
+        assert!(read["queries"][&name].is_string() && read["discovery"][&name].is_string(), "{name}");
+    }
+    let mut report = details(&key, "web-7");
+    for (name, rows) in [
+        ("users", json!([{"username": "ann"}])),
+        ("disks_linux", json!([{"path": "/", "size": "1000000000", "available": "40", "encrypted": "1"}])),
+        ("certificates_macos", json!([])),
+    ] {
+        let name = format!("fleet_detail_query_{name}");
+        (report["queries"][&name], report["statuses"][&name]) = (rows, json!(0));
+    }
+    assert_eq!(server.osquery("distributed/write", &report).await.status, 200);
+    let agent = server.record(Family::Osquery, UUID).await.expect("enrolled").id;
+    let stored = server.store().agent_documents(&agent).await.expect("a store").expect("documents").local_metadata;
+    let stored: Value = serde_json::from_str(&stored.expect("metadata")).expect("JSON");
+    assert_eq!(stored["host"]["users"], json!(["ann"]));
+    assert_eq!(stored["disks"], json!({"/": {"size": 1_000_000_000, "available_percent": 40, "encrypted": true}}));
+}

@@ -146,7 +146,7 @@ pub async fn the_index_has_many_hosts_in_chunks(store: &impl Store) {
             store.software_hosts(&SpaceId::default(), rare.id(), after, page).await.unwrap();
         all.extend(hosts.into_iter().map(|host| host.agent.to_string()));
         if all.len() == 66 {
-            commit(store, vec![AgentWrite::Delete { id: AgentId::trusted(name(7 * 70)), now: at(9) }.into()]).await;
+            commit(store, vec![AgentWrite::Delete { id: agent_id(&name(7 * 70)), now: at(9) }.into()]).await;
         }
         after = next;
         if next.is_none() {

@@ -5,7 +5,9 @@ use muster_core::status::Status;
 use rusqlite::Connection;
 
 use crate::engine::migration::MIGRATIONS;
-use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Identifier, Page, SortValue};
+use crate::query::{
+    ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Identifier, Page, SortValue,
+};
 use crate::search::Fact;
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, host_runs,
@@ -218,19 +220,28 @@ fn host_names_and_cloned_hosts_are_found_by_their_own_index() {
     let called = AgentCondition::Any(vec![
         AgentCondition::Hostnames(vec!["S".into()]),
         AgentCondition::Hardware(Identifier::Serial, vec!["S".into()]),
-        AgentCondition::Hardware(Identifier::Uuid, vec!["S".into()]),
+        AgentCondition::Any(vec![AgentCondition::Hardware(Identifier::Uuid, vec!["S".into()])]),
     ]);
     let osquery = AgentCondition::Families(vec![muster_core::agent::Family::Osquery]);
     let wanted = AgentFilter { conditions: vec![osquery, called], ..of(AgentCondition::HasHost) };
     for statement in [
         filter::agent_ids(&wanted, None, 10),
         filter::agent_page(&wanted, AgentSort::LastCheckin, true, PAGE),
+        filter::agent_page(&wanted, AgentSort::EnrolledAt, true, PAGE),
         filter::agent_total(&wanted),
+        filter::host_page(&wanted, &HostRows::Page(PAGE)),
+        filter::host_total(&wanted),
     ] {
         let steps = plan(&connection, &statement.text);
         for index in ["agents_by_hostname", "agents_by_serial", "agents_by_hardware_uuid"] {
-            assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(index)), "{steps:?}");
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH c ") && step.contains(index)), "{steps:?}");
         }
+        // Agents and hosts are looked up by their ids.
+        let scanned = |step: &String| {
+            let outer = step.starts_with("SEARCH agents ") || step.starts_with("SEARCH hosts ");
+            step.starts_with("SCAN agents") || step.starts_with("SCAN hosts") || (outer && !step.contains("id=?"))
+        };
+        assert!(!steps.iter().any(scanned), "{steps:?}");
     }
     let changed = plan(&connection, agents::UPDATE_PLAIN);
     assert!(!agents::UPDATE_PLAIN.contains("hostname"), "a check-in must not touch the index: {changed:?}");
