@@ -140,7 +140,7 @@ impl LiveQueries {
         self.running.begin(&query, targets);
         // As it is stored: a target may have left the space since it was selected.
         let query = self.store.seen_by(&grant).live_query(&query.id).await?.unwrap_or(query);
-        let offline = self.store.seen_by(&grant).live_query_absent(&query).await?;
+        let offline = self.offline(&grant, &query).await?;
         Ok(LiveQueryView { query, offline })
     }
 
@@ -166,12 +166,21 @@ impl LiveQueries {
 
     /// Returns a live query with the number of targets that can't answer now.
     pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQueryView, Error> {
-        let offline = if query.answered + query.gone < query.targets {
-            self.store.seen_by(query.grant()).live_query_absent(query).await?
-        } else {
-            0
-        };
+        let offline =
+            if query.answered + query.gone < query.targets { self.offline(query.grant(), query).await? } else { 0 };
         Ok(LiveQueryView { query: (**query).clone(), offline })
+    }
+
+    /// Returns the number of targets that have not answered and are not connected, as it was at most a second ago: counting them reads
+    /// all that have not answered, and whoever follows a live query asks many times a second.
+    async fn offline<P>(&self, grant: &Grant<P>, query: &LiveQuery) -> Result<u64, Error> {
+        let now = self.clock.now();
+        if let Some(counted) = self.running.offline(&query.id, now) {
+            return Ok(counted);
+        }
+        let counted = self.store.seen_by(grant).live_query_absent(query).await?;
+        self.running.remember_offline(&query.id, counted, now);
+        Ok(counted)
     }
 
     /// Returns the answers after a number, in order. Fewer than `limit` if they are large; none only if there are none yet.
