@@ -68,11 +68,12 @@ fn order(params: &Params) -> Result<(AgentSort, bool), Failure> {
         ("status", AgentSort::Status),
         ("osquery_version", AgentSort::Version),
     ];
-    let Some(key) = params.text("order_key") else { return Ok((AgentSort::EnrolledAt, false)) };
+    let descending = params.descending()?;
+    let Some(key) = params.text("order_key") else { return Ok((AgentSort::EnrolledAt, descending)) };
     let found = KEYS.iter().find(|(name, _)| *name == key).map(|(_, sort)| *sort);
     let names = || KEYS.map(|(name, _)| name).join(", ");
     let sort = found.ok_or_else(|| Failure::invalid("order_key", format!("must be one of {}", names())))?;
-    Ok((sort, params.descending()?))
+    Ok((sort, descending))
 }
 
 /// Filters of FleetDM's lists of hosts that Muster does not have.

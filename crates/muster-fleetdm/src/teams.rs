@@ -110,8 +110,8 @@ async fn list(caller: Caller, params: Params) -> Answer {
     Ok(Json(json!({"teams": shown, "fleets": shown, "count": total, "meta": paging.meta(total)?})))
 }
 
-/// Rejects the name of another team, and those that FleetDM has for other things. Muster allows two spaces with a name, but specifications name
-/// their team.
+/// Rejects the name of another team, and those that FleetDM has for other things. Muster allows two spaces with a name, but
+/// specifications name their team.
 async fn check_name(caller: &Caller, name: &str, own: Option<&Space>) -> Result<(), Failure> {
     if NO_TEAM.iter().chain([&ALL_TEAMS]).any(|reserved| reserved.eq_ignore_ascii_case(name.trim())) {
         return Err(Failure::invalid("name", format!("{name:?} is reserved")));
@@ -137,16 +137,29 @@ pub async fn create_named(
     }
     check_name(caller, name, None).await?;
     let space = caller.fleet.spaces().create(&caller.context.grant()?, &id, name, description).await?;
+    // A dry run has created no space in which they could be tried.
+    if caller.context.is_dry_run() {
+        return Ok(space);
+    }
+    match give_secrets(caller, &space, wanted).await {
+        Ok(()) => Ok(space),
+        // Without the team, the request can be repeated with other secrets.
+        Err(failure) => {
+            let made = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, space.id.as_str()).await?;
+            caller.fleet.spaces().delete(&made).await?;
+            Err(failure)
+        }
+    }
+}
+
+async fn give_secrets(caller: &Caller, space: &Space, wanted: Option<&[Secret]>) -> Result<(), Failure> {
     let context = caller.within(&space.id);
     match wanted {
-        // A dry run has created no space in which they could be tried.
-        _ if context.is_dry_run() => {}
-        Some(wanted) => secrets::replace(caller, &context, wanted).await?,
+        Some(wanted) => secrets::replace(caller, &context, wanted).await,
         // Who may not create secrets may not read one either, and still gets the team.
-        None if context.grant::<EnrollmentCreate>().is_ok() => secrets::generate(caller, &context).await?,
-        None => {}
+        None if context.grant::<EnrollmentCreate>().is_ok() => secrets::generate(caller, &context).await,
+        None => Ok(()),
     }
-    Ok(space)
 }
 
 async fn create(caller: Caller, Input(body): Input<TeamBody>) -> Answer {

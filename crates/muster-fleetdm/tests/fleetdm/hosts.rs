@@ -116,7 +116,8 @@ async fn hosts_are_found_by_serial_number_and_searched_by_what_people_see() {
     api.post("/hosts/identifier/5jx82/query", json!({"query": "SELECT 1"})).await.refused(409);
     let run = json!({"query": "SELECT 1", "selected": {"labels": [], "hosts": ["m-2.example", "5jx82"]}});
     api.post("/reports/run_by_identifiers", run).await.refused(409);
-    for filter in ["policy_response=failing", "order_direction=sideways&order_key=hostname"] {
+    for filter in ["policy_response=failing", "order_direction=sideways&order_key=hostname", "order_direction=sideways"]
+    {
         api.get(&format!("/hosts?{filter}")).await.refused(422);
     }
     api.get("/host_summary?low_disk_space=5").await.refused(422);

@@ -138,6 +138,11 @@ async fn a_new_team_has_an_enroll_secret() {
     let own = json!({"name": "red", "secrets": [{"secret": "r".repeat(32)}]});
     let made = api.post("/teams", own).await.ok();
     assert_eq!(secrets(&made["team"]["id"]).await, [json!("r".repeat(32))]);
+    // The secret of another team: nothing is created, so that the request can be repeated.
+    let taken = json!({"name": "taken", "secrets": [{"secret": "r".repeat(32)}]});
+    api.post("/teams", taken.clone()).await.refused(409);
+    api.post("/teams", taken).await.refused(409);
+    assert_eq!(api.get("/teams?query=taken").await.ok()["count"], 0);
     let spec = |name: &str| json!({"specs": [{"name": name}]});
     let made = api.post("/spec/teams", spec("green")).await.ok()["team_ids_by_name"]["green"].clone();
     let generated = secrets(&made).await;
