@@ -13,6 +13,7 @@ pub mod log_lines;
 pub mod mdm;
 pub mod numbers;
 pub mod options;
+mod options_advice;
 mod options_check;
 pub mod orbit_config;
 pub mod packs;
@@ -21,3 +22,9 @@ pub mod questions;
 pub mod rows;
 pub mod schedule;
 pub mod software;
+
+use crate::status::Status;
+
+/// Statuses of hosts that are online for FleetDM, which knows only online and offline.
+pub const ONLINE: [Status; 5] =
+    [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];

@@ -129,7 +129,8 @@ impl ApiError {
             | Refusal::Length(_)
             | Refusal::PlainHttp
             | Refusal::ProxyProtocol
-            | Refusal::NoCertificate => "BadRequest",
+            | Refusal::NoCertificate
+            | Refusal::CertificateInvalidated => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))
     }

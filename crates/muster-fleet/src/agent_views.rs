@@ -22,6 +22,8 @@ pub struct AgentView {
     pub last_checkin: Option<Timestamp>,
     /// Whether this node holds a poll of the agent now.
     pub connected: bool,
+    /// Whether it was asked to report its details again, and has not done so since.
+    pub refetching: bool,
     /// Its credentials, the newest first; `None` in lists.
     pub credentials: Option<Vec<Credential>>,
     /// Its keys at outputs; `None` in lists.
@@ -120,9 +122,13 @@ impl Agents {
         let id = &details.record.id;
         let seen = self.registry.last_seen(id, self.clock.now());
         // Presence is written in batches, so memory is usually ahead of the store; after a restart it is behind.
-        let last_checkin = seen.max(details.record.last_checkin);
+        let (stored, last_checkin) = (details.record.last_checkin, seen.max(details.record.last_checkin));
+        let requested = self.registry.get(id).and_then(|entry| entry.refetch_requested_at());
+        // One that another node saw later has reported there.
+        let is_elsewhere = |at| stored > seen && stored > Some(at);
         AgentView {
             connected: self.registry.is_connected(id),
+            refetching: requested.is_some_and(|at| !is_elsewhere(at)),
             last_checkin,
             details,
             credentials: None,

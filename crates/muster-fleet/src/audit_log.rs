@@ -54,8 +54,13 @@ impl AuditView {
         // events.
         match Self::whole(context) {
             Ok(whole) if *context.space() == SpaceId::default() => Ok(whole),
-            _ => Ok(Self { grant: context.grant()?, space: Some(context.space().clone()) }),
+            _ => Self::of_space(context),
         }
+    }
+
+    /// Returns the view of a caller of the events of its space, also if that is the default space.
+    pub fn of_space(context: &OpContext) -> Result<Self, Forbidden> {
+        Ok(Self { grant: context.grant()?, space: Some(context.space().clone()) })
     }
 
     /// Returns the view of the whole log. Fails unless the caller may read it in all spaces.

@@ -13,6 +13,7 @@ use muster_core::action::{DueAction, Target};
 use muster_core::change::Change;
 use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
+use muster_core::time::Clock;
 use muster_store::has_gap;
 
 use super::authority::System;
@@ -46,6 +47,7 @@ const WAVE_PAUSE: Duration = Duration::from_millis(5);
 /// Follows the change log for this node.
 pub(crate) struct ChangeFeed {
     store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
@@ -68,6 +70,7 @@ pub(crate) struct ChangeFeed {
 /// The dependencies of a [`ChangeFeed`].
 pub(crate) struct ChangeFeedParts {
     pub(crate) store: Arc<WatchedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
@@ -92,6 +95,7 @@ impl ChangeFeed {
         let handled = AtomicI64::new(*parts.store.everywhere(&System).changes().borrow());
         Self {
             store: parts.store,
+            clock: parts.clock,
             registry: parts.registry,
             records: parts.records,
             policies: parts.policies,
@@ -213,7 +217,7 @@ impl ChangeFeed {
                 }
                 // Other servers ask the agent anyway when it first connects to them.
                 Some(Change::Refetch(id)) => {
-                    self.registry.get(id).iter().for_each(|entry| entry.forget_reports());
+                    self.registry.get(id).iter().for_each(|entry| entry.forget_reports(self.clock.now()));
                     self.hints.work_changed();
                 }
                 // These are not cached. `None` is a kind of change that a newer node wrote.

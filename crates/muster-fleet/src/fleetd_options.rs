@@ -14,6 +14,7 @@ use muster_core::fleetd::orbit_config::OrbitOptions;
 use muster_core::fleetd::platform::Platform;
 use muster_core::id::SpaceId;
 use muster_core::policy::diff::Difference;
+use muster_core::policy::problem::Problems;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::yaml::is_secret;
 use muster_core::{Error, ErrorKind};
@@ -53,6 +54,11 @@ impl SpaceOptions {
     /// Returns the document.
     pub fn document(&self) -> &str {
         self.document.as_deref().unwrap_or(DEFAULT)
+    }
+
+    /// Returns warnings about the document.
+    pub fn advice(&self) -> Result<Problems, Error> {
+        Ok(Options::stored(self.document())?.advice())
     }
 
     /// Returns whether they are the default.

@@ -167,7 +167,7 @@ impl HostChecks {
         statuses: &str,
         messages: &str,
     ) -> Result<(), Error> {
-        if !checks::has_answers(statuses) {
+        if !checks::has_answers(queries, statuses) {
             return Ok(());
         }
         let record = entry.record().ok_or(Denial::UnknownKey)?;

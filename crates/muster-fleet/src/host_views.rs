@@ -244,7 +244,8 @@ impl Agents {
         })?;
         if !grant.is_dry_run() {
             // Now, and not when the change arrives: the host may ask in between.
-            selection.ids.iter().filter_map(|id| self.registry.get(id)).for_each(|entry| entry.forget_reports());
+            let now = self.clock.now();
+            selection.ids.iter().filter_map(|id| self.registry.get(id)).for_each(|entry| entry.forget_reports(now));
         }
         Ok(())
     }
@@ -261,7 +262,7 @@ impl Agents {
                 continue;
             }
             self.store.commit(orbit, vec![Write::Changed(Change::Refetch(id.clone()))]).await?;
-            entry.iter().for_each(|entry| entry.forget_reports());
+            entry.iter().for_each(|entry| entry.forget_reports(self.clock.now()));
         }
         Ok(())
     }

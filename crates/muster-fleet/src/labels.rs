@@ -127,7 +127,7 @@ impl Labels {
         statuses: &str,
         messages: &str,
     ) -> Result<(), Error> {
-        if !decisions::has_answers(statuses) {
+        if !decisions::has_answers(queries, statuses) {
             return Ok(());
         }
         let record = entry.record().ok_or(Denial::UnknownKey)?;

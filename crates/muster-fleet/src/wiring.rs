@@ -492,6 +492,7 @@ impl Wiring {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
         ChangeFeed::new(ChangeFeedParts {
             store: self.store(),
+            clock: self.clock(),
             registry: self.registry(),
             records: self.records(),
             policies,

@@ -13,11 +13,11 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use muster_core::ErrorKind;
-use muster_core::agent::Family;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::fleetd::desktop::DesktopOptions;
-use muster_core::fleetd::device_token;
 use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::inventory::fleetdm::system_form;
+use muster_core::fleetd::{ONLINE, device_token, numbers};
 use muster_core::raw_json;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
@@ -77,8 +77,7 @@ impl Inner {
                     let known = self.known_of(&entry).await?;
                     match route {
                         Route::DeviceDesktop => {
-                            let options = self.fleet.fleetd_options().desktop(&entry).await?;
-                            json_reply(&desktop(device_checks::failing(&known.checks), &options))
+                            json_reply(&desktop(device_checks::failing(&known.checks), &known.contact))
                         }
                         Route::DevicePolicies => json_reply(&json!({"policies": device_checks::data(&known.checks)})),
                         Route::DeviceCertificates => json_reply(&device_inventory::certificates(&known.inventory)),
@@ -96,7 +95,8 @@ impl Inner {
         let checks = self.fleet.host_checks().of_device(entry, &agents).await?;
         let software = self.fleet.software().of_device(entry, &agents).await?;
         let inventory = self.fleet.inventory().of_device(entry, &agents).await?;
-        Ok(Known { facts: Facts::of(&agents), agents, checks, software, inventory })
+        let contact = self.fleet.fleetd_options().desktop(entry).await?;
+        Ok(Known { facts: Facts::of(&agents), agents, checks, software, inventory, contact })
     }
 
     async fn device_of(&self, token: &str, peer: &Client) -> Result<Arc<AgentEntry>, Failure> {
@@ -255,17 +255,27 @@ struct Known {
     checks: Vec<AnsweredCheck>,
     software: Installed,
     inventory: Inventory,
+    contact: DesktopOptions,
 }
 
 fn seen(agents: &[AgentView]) -> Option<Timestamp> {
     agents.iter().filter_map(|agent| agent.last_checkin).max()
 }
 
+/// Returns the agent that stands for the host in FleetDM's API.
+fn osquery(agents: &[AgentView]) -> Option<&AgentRecord> {
+    agents.iter().map(|agent| &agent.details.record).find(|record| record.family == Family::Osquery)
+}
+
 /// Returns the data of the page for programs (FL §3.1). It contains what the page shows.
 fn data(known: &Known, now: Timestamp) -> Value {
-    let Known { facts, agents, checks, software, inventory } = known;
+    let Known { facts, agents, checks, software, inventory, contact } = known;
+    let osquery = osquery(agents);
+    let is_online = osquery.is_some_and(|record| ONLINE.contains(&record.status));
     let mut data = json!({
         "host": {
+            "id": osquery.and_then(|record| numbers::of_host(&record.id)),
+            "status": if is_online { "online" } else { "offline" },
             "hostname": facts.hostname,
             "computer_name": facts.name,
             "display_name": if facts.name.is_empty() { &facts.hostname } else { &facts.name },
@@ -284,7 +294,7 @@ fn data(known: &Known, now: Timestamp) -> Value {
         "self_service": false,
         "org_logo_url": "",
         "org_logo_url_light_background": "",
-        "org_contact_url": "",
+        "org_contact_url": contact.contact_url,
         "license": {"tier": "free"},
         "global_config": {
             "mdm": {"enabled_and_configured": false, "require_all_software": false},
@@ -299,12 +309,13 @@ fn data(known: &Known, now: Timestamp) -> Value {
 
 /// Returns the data of the tray icon (FL §3.1).
 fn desktop(failing: usize, options: &DesktopOptions) -> Value {
+    let (name, contact) = (&options.organization, &options.contact_url);
     json!({
         "failing_policies_count": failing,
         "self_service": false,
         "notifications": {"needs_mdm_migration": false, "renew_enrollment_profile": false},
         "config": {
-            "org_info": {"org_name": "", "org_logo_url": "", "org_logo_url_light_background": "", "contact_url": ""},
+            "org_info": {"org_name": name, "org_logo_url": "", "org_logo_url_light_background": "", "contact_url": contact},
             "mdm": {"macos_migration": {"mode": ""}},
         },
         "alternative_browser_host": options.alternative_browser_host,
@@ -312,8 +323,9 @@ fn desktop(failing: usize, options: &DesktopOptions) -> Value {
 }
 
 fn page(known: &Known) -> String {
-    let Known { facts, agents, checks, software, inventory } = known;
-    let mut body = String::from("<p>This is what your organization's fleet server knows about this device.</p><table>");
+    let Known { facts, agents, checks, software, inventory, contact } = known;
+    let mut body = introduction(contact);
+    body.push_str("<table>");
     let os = format!("{} {}", facts.os, facts.os_version);
     let seen = seen(agents).map(Timestamp::to_rfc3339_seconds).unwrap_or_default();
     let (disks, booted) = (device_inventory::disks(inventory), device_inventory::booted(inventory));
@@ -341,6 +353,24 @@ fn page(known: &Known) -> String {
     body.push_str(&device_software::section(software));
     body.push_str(&device_inventory::section(inventory));
     document(&body)
+}
+
+/// Returns whose server this is, and how to reach its administrators.
+fn introduction(options: &DesktopOptions) -> String {
+    let whose = match options.organization.as_str() {
+        "" => "your organization's fleet server".to_owned(),
+        name => format!("the fleet server of {}", escaped(name)),
+    };
+    let mut text = format!("<p>This is what {whose} knows about this device.");
+    if !options.contact_url.is_empty() {
+        // The options allow only links to web pages and addresses of mail.
+        let _ = write!(
+            text,
+            " <a href=\"{}\" rel=\"noreferrer\">Contact the administrators</a>",
+            escaped(&options.contact_url)
+        );
+    }
+    text + "</p>"
 }
 
 fn document(body: &str) -> String {

@@ -90,6 +90,9 @@ impl Inner {
         let wire: OrbitLuks<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
         if wire.client_error.is_empty() {
+            if wire.passphrase.is_empty() {
+                return Err(Failure::bad_request("passphrase is missing"));
+            }
             let salt = Some(wire.salt.into_owned()).filter(|salt| !salt.is_empty());
             let secret = DiskSecret { key: wire.passphrase.into_owned(), salt, key_slot: wire.key_slot };
             self.fleet.disk_keys().store(&entry, &secret).await?;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
 use muster_core::agent::Family;
 use muster_core::enroll::Request;
 use muster_core::error_chain::chain;
@@ -95,12 +96,15 @@ impl Inner {
         let entry = self.seen(&call, &wire.node_key, Family::Osquery).await?;
         let config = self.fleet.fleetd_options().configuration(&entry).await?;
         self.fleet.check_ins().configured(&entry, config.schedule.contact_interval).await?;
-        Ok(match wire.etag {
+        let mut reply = match wire.etag {
             // A version of osqueryd that sends no etag would take it for a part of the configuration.
-            None => json_bytes(config.plain),
+            None => return Ok(json_bytes(config.plain)),
             Some(etag) if *etag == *config.etag => json_bytes(r#"{"etag":"ok"}"#),
             Some(_) => json_bytes(config.with_etag),
-        })
+        };
+        // A proxy must not give one host the answer to the etag of another one (FL §1.5).
+        reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        Ok(reply)
     }
 
     pub(super) async fn distributed_read(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -275,9 +279,11 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
     let names = details::QUERIES.map(|query| query.name);
     let statuses = raw_json::members(text_of(wire.statuses), names);
     let results = raw_json::members(text_of(wire.queries), names);
+    let outcome = |at: usize| rows::outcome(statuses[at], results[at]);
+    let is_answered = |at: &usize| statuses[*at].is_some() || results[*at].is_some();
     let succeeded = |name: &str| {
         let at = names.iter().position(|known| *known == name);
-        at.filter(|at| statuses[*at].and_then(rows::status) == Some(0))
+        at.filter(|at| outcome(*at) == Some(0))
     };
     let rows = |name: &str| succeeded(name).and_then(|at| results[at]).map(rows::rows).unwrap_or_default();
     let first = |name: &str| rows(name).into_iter().next().unwrap_or_default();
@@ -294,12 +300,10 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
     });
     let required = [&facts.system_info, &facts.os_version, &facts.osquery_info];
     // An old osquery, whose table has no such column, fails the query for denylisted ones with each report.
-    let counted = names.iter().zip(&statuses).filter(|(name, _)| **name != details::SCHEDULE);
-    let has_failed = |status: &&str| rows::status(status) != Some(0);
+    let mut counted = (0..names.len()).filter(|at| names[*at] != details::SCHEDULE).filter(is_answered);
     Reported {
-        is_answer: statuses.iter().any(Option::is_some),
-        is_complete: !required.iter().any(|row| row.is_empty())
-            && !counted.filter_map(|(_, status)| status.as_ref()).any(has_failed),
+        is_answer: (0..names.len()).any(|at| is_answered(&at)),
+        is_complete: !required.iter().any(|row| row.is_empty()) && counted.all(|at| outcome(at) == Some(0)),
         denylisted,
         facts,
     }

@@ -31,6 +31,8 @@ const MAX_TOKEN: usize = 2_048;
 
 /// Routes that need no credentials, or get them in a message.
 pub const PUBLIC: [&str; 2] = ["/login", "/results/websocket"];
+/// Names that FleetDM has for hosts of no team. No team can have them.
+pub const NO_TEAM: [&str; 2] = ["No team", "Unassigned"];
 /// Newer names of the first segment of a path, and those of the routes.
 const RENAMED: [(&str, &str); 4] = [
     ("/fleets", "/teams"),
@@ -141,8 +143,12 @@ async fn admit(fleet: &Arc<Fleet>, request: &mut Request) -> Result<(), Failure>
     if let Some(peer) = peer {
         peer.set_authenticated();
     }
+    let params = Params::parse(request.uri().query().unwrap_or_default())?;
+    if !request.method().is_safe() {
+        params.check_change()?;
+    }
     // Read here for every route: services skip their commit if the context is one of a dry run.
-    let is_dry_run = Params::parse(request.uri().query().unwrap_or_default())?.flag("dry_run")?;
+    let is_dry_run = params.flag("dry_run")?;
     let caller = Caller { fleet: Arc::clone(fleet), context: context.trying(is_dry_run), credentials };
     request.extensions_mut().insert(caller);
     Ok(())
@@ -214,9 +220,10 @@ impl Caller {
         }
     }
 
-    /// Returns the rights of the caller in the team with a name; without a name, for hosts of no team.
+    /// Returns the rights of the caller in the team with a name; without a name, or with one of [`NO_TEAM`], for hosts of no team.
     pub async fn in_team_named(&self, name: Option<&str>) -> Result<OpContext, Failure> {
-        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(self.context.clone()) };
+        let is_team = |name: &&str| !name.is_empty() && !NO_TEAM.iter().any(|none| none.eq_ignore_ascii_case(name));
+        let Some(name) = name.filter(is_team) else { return Ok(self.context.clone()) };
         let found = self.team_named(name).await?;
         Ok(self.within(&found.ok_or_else(|| Failure::not_found("team", name))?.id))
     }

@@ -59,7 +59,7 @@ pub fn summary(agent: &AgentView, teams: &TeamNames, inventory: &Inventory, now:
         "policy_updated_at": updated,
         "last_enrolled_at": time(record.enrolled_at),
         "seen_time": time(agent.last_checkin.unwrap_or(record.enrolled_at)),
-        "refetch_requested": false,
+        "refetch_requested": agent.refetching,
         "hostname": record.hostname,
         "computer_name": display,
         "display_name": display,
@@ -81,19 +81,25 @@ fn facts(metadata: &str) -> Value {
     let fact = |part, key| raw_json::text(metadata, &[part, key]).unwrap_or_default();
     let addresses: Vec<String> =
         raw_json::at(metadata, &["host", "ip"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+    let count = |name| fact("hardware", name).parse::<u32>().unwrap_or_default();
     json!({
         "uuid": fact("host", "id"),
         "platform": fact("os", "platform"),
         "platform_like": fact("os", "family"),
         "os_version": format!("{} {}", fact("os", "name"), fact("os", "version")).trim(),
         "build": fact("os", "build"),
+        "code_name": fact("os", "codename"),
         "orbit_version": some(&fact("orbit", "version")),
         "fleet_desktop_version": some(&fact("orbit", "desktop_version")),
         "memory": fact("hardware", "memory").parse::<i64>().unwrap_or_default(),
         "cpu_type": fact("host", "architecture"),
+        "cpu_subtype": fact("hardware", "cpu_subtype"),
         "cpu_brand": fact("hardware", "cpu"),
+        "cpu_physical_cores": count("cores"),
+        "cpu_logical_cores": count("logical_cores"),
         "hardware_vendor": fact("hardware", "vendor"),
         "hardware_model": fact("hardware", "model"),
+        "hardware_version": fact("hardware", "version"),
         "hardware_serial": fact("hardware", "serial"),
         "primary_ip": addresses.first().map_or("", String::as_str),
     })
@@ -102,11 +108,6 @@ fn facts(metadata: &str) -> Value {
 /// Returns what clients expect and Muster does not record.
 fn unknown() -> Value {
     json!({
-        "code_name": "",
-        "cpu_subtype": "",
-        "cpu_physical_cores": 0,
-        "cpu_logical_cores": 0,
-        "hardware_version": "",
         "primary_mac": "",
         "pack_stats": null,
         "mdm": {"enrollment_status": null, "server_url": null, "name": "", "encryption_key_available": false},

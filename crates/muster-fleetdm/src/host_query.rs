@@ -6,10 +6,9 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use muster_core::agent::Family;
 use muster_core::authorization::{AgentsRead, OpContext, OsqueryRead};
-use muster_core::fleetd::numbers;
+use muster_core::fleetd::{ONLINE, numbers};
 use muster_core::host;
 use muster_core::id::{AgentId, HostId};
-use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::host_targets::is_called;
@@ -26,8 +25,6 @@ const NEW: Duration = Duration::from_secs(24 * 60 * 60);
 const MISSING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Number of hosts that are looked up by number at once. SQLite joins at most 500 ranges in a statement.
 const NUMBERS: u32 = 100;
-/// Statuses of hosts that are online for FleetDM.
-const ONLINE: [Status; 5] = [Status::Online, Status::Updating, Status::Unenrolling, Status::Error, Status::Degraded];
 
 /// Filter and order of a list of hosts, and where it is read.
 pub struct HostQuery {
@@ -71,11 +68,12 @@ fn order(params: &Params) -> Result<(AgentSort, bool), Failure> {
         ("status", AgentSort::Status),
         ("osquery_version", AgentSort::Version),
     ];
-    let Some(key) = params.text("order_key") else { return Ok((AgentSort::EnrolledAt, false)) };
+    let descending = params.descending()?;
+    let Some(key) = params.text("order_key") else { return Ok((AgentSort::EnrolledAt, descending)) };
     let found = KEYS.iter().find(|(name, _)| *name == key).map(|(_, sort)| *sort);
     let names = || KEYS.map(|(name, _)| name).join(", ");
     let sort = found.ok_or_else(|| Failure::invalid("order_key", format!("must be one of {}", names())))?;
-    Ok((sort, params.descending()?))
+    Ok((sort, descending))
 }
 
 /// Filters of FleetDM's lists of hosts that Muster does not have.

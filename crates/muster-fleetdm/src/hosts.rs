@@ -1,19 +1,19 @@
 //! Lists and look-ups of hosts.
 
 use axum::Json;
+use axum::response::Response;
 use muster_core::authorization::{AgentsRead, OsqueryRead};
-use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::inventory::fleetdm::certificate_form;
 use muster_core::fleetd::platform::Platform;
-use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
 use serde_json::{Value, json};
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::host_inventory::systems;
-use crate::host_json::{TeamNames, detail, installed, summary};
+use crate::host_json::{TeamNames, detail, installed};
 use crate::host_query::{FoundHost, HostQuery, number, numbered, reject_unsupported, shown, status};
+use crate::host_stream::HostPage;
 use crate::labels;
 use crate::params::{Paging, Params, Path};
 use crate::routes::Route;
@@ -34,38 +34,31 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(caller: Caller, params: Params) -> Answer {
+async fn list(caller: Caller, params: Params) -> Result<Response, Failure> {
     let (paging, query) = (params.paging()?, HostQuery::of(&caller, &params).await?);
     list_of(&caller, &params, &query, &paging).await
 }
 
 /// Returns the response with a page of hosts.
-pub async fn list_of(caller: &Caller, params: &Params, query: &HostQuery, paging: &Paging) -> Answer {
-    let with_software = params.flag("populate_software")?;
+pub async fn list_of(
+    caller: &Caller,
+    params: &Params,
+    query: &HostQuery,
+    paging: &Paging,
+) -> Result<Response, Failure> {
+    // Muster knows no vulnerabilities, so the list without their details is the same one.
+    let with_software = match params.text("populate_software") {
+        Some("without_vulnerability_details") => true,
+        _ => params.flag("populate_software")?,
+    };
     if with_software && paging.limit > MAX_DETAILED {
         let reason = format!("must be at most {MAX_DETAILED} with populate_software");
         return Err(Failure::invalid("per_page", reason));
     }
     let (found, total) = query.page(caller, paging).await?;
-    let teams = TeamNames::of(&caller.spaces().await?);
-    let (systems, now) = (systems(caller, &found).await?, caller.fleet.now());
-    let mut hosts = Vec::with_capacity(found.len());
-    for agent in &found {
-        let unknown = Inventory::default();
-        let system = systems.get(&agent.details.record.id).unwrap_or(&unknown);
-        let mut host = summary(agent, &teams, system, now);
-        if with_software {
-            host["software"] = software_of(caller, agent).await?;
-        }
-        hosts.push(host);
-    }
-    Ok(Json(json!({"hosts": hosts, "count": total, "meta": paging.meta(total)?})))
-}
-
-async fn software_of(caller: &Caller, agent: &AgentView) -> Result<Value, Failure> {
-    let context = caller.within(&agent.details.record.space);
-    let found = FoundHost { context, agent: agent.clone() };
-    Ok(view(caller, &found).await?.software.software.iter().map(installed).collect())
+    let (teams, meta) = (TeamNames::of(&caller.spaces().await?), paging.meta(total)?);
+    let systems = systems(caller, &found).await?;
+    Ok(HostPage::new(caller.clone(), teams, systems, found, with_software).response(total, &meta))
 }
 
 async fn count(caller: Caller, params: Params) -> Answer {
@@ -142,9 +135,9 @@ async fn software(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer
     let paging = params.paging()?;
     let view = view(&caller, &numbered(&caller, id).await?).await?;
     // A host has at most 8,192 packages in one document, so a page is cut from the whole list.
-    let all: Vec<Value> = view.software.software.iter().map(installed).collect();
-    let total = all.len() as u64;
-    Ok(Json(json!({"software": paging.cut(all), "count": total, "meta": paging.meta(total)?})))
+    let total = view.software.software.len() as u64;
+    let page: Vec<Value> = paging.cut(view.software.software).iter().map(installed).collect();
+    Ok(Json(json!({"software": page, "count": total, "meta": paging.meta(total)?})))
 }
 
 async fn certificates(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {

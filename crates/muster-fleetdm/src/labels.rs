@@ -1,6 +1,7 @@
 //! Labels.
 
 use axum::Json;
+use axum::response::Response;
 use muster_core::ErrorKind;
 use muster_core::authorization::{OpContext, OsqueryRead};
 use muster_core::fleetd::labels::BuiltIn;
@@ -266,7 +267,7 @@ async fn delete(caller: Caller, Path(id): Path<u64>) -> Answer {
     Ok(Json(json!({})))
 }
 
-async fn hosts(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {
+async fn hosts(caller: Caller, params: Params, Path(id): Path<u64>) -> Result<Response, Failure> {
     let paging = params.paging()?;
     let mut query = HostQuery::of(&caller, &params).await?;
     query.only_with_label(&caller, id).await?;

@@ -12,6 +12,7 @@ mod host_acts;
 mod host_inventory;
 mod host_json;
 mod host_query;
+mod host_stream;
 mod hosts;
 mod labels;
 pub mod params;

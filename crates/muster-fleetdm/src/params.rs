@@ -1,4 +1,4 @@
-//! Parameters of the query string, pages, and JSON bodies. Unknown parameters are ignored, as FleetDM ignores them.
+//! Parameters of the query string, pages, and JSON bodies. Requests that only read ignore unknown parameters, as FleetDM does.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -15,6 +15,9 @@ pub const MAX_ROWS: u32 = 10_000;
 /// Number of rows of a page whose size is not given (FleetDM's default).
 const DEFAULT_PER_PAGE: u32 = 20;
 
+/// Parameters of requests that change something. `force` means to skip validations of FleetDM.
+const OF_CHANGES: [&str; 4] = ["dry_run", "force", "team_id", "fleet_id"];
+
 /// The parameters of the query string.
 pub struct Params(Vec<(String, String)>);
 
@@ -30,6 +33,23 @@ impl Params {
     /// Parses a query string.
     pub fn parse(query: &str) -> Result<Self, Failure> {
         serde_html_form::from_str(query).map(Self).map_err(|error| Failure::bad(error.to_string()))
+    }
+
+    /// Rejects what cannot be a parameter of a request that changes something: a dry run that is misspelled would be a real run.
+    pub fn check_change(&self) -> Result<(), Failure> {
+        for (at, (name, value)) in self.0.iter().enumerate() {
+            if !OF_CHANGES.contains(&name.as_str()) {
+                let reason = format!("is unknown; requests that change something have {}", OF_CHANGES.join(", "));
+                return Err(Failure::invalid(name, reason));
+            }
+            if name == "dry_run" && value.is_empty() {
+                return Err(Failure::invalid(name, "must be true or false"));
+            }
+            if self.0[..at].iter().any(|(other, _)| other == name) {
+                return Err(Failure::invalid(name, "occurs twice"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns a parameter; an empty one counts as absent.
@@ -171,17 +191,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
 
 /// Rejects members of a body that Muster does not have and that would change what the body means, unless they say what is the case anyway.
 pub fn reject_set(members: &Map<String, Value>, unsupported: &[&str]) -> Result<(), Failure> {
-    let is_set = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Array(elements) => !elements.is_empty(),
-        Value::Object(members) => !members.is_empty(),
-        Value::Number(number) => number.as_u64() != Some(0),
-        Value::String(text) => !text.is_empty(),
-        Value::Bool(true) => true,
-    };
     match unsupported.iter().find(|name| members.get(**name).is_some_and(is_set)) {
         Some(name) => Err(Failure::invalid(name, "is not supported; without it, the object would have another effect")),
         None => Ok(()),
+    }
+}
+
+/// Returns whether a value sets something: anything but what a program sends for nothing.
+pub fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(elements) => elements.iter().any(is_set),
+        Value::Object(members) => members.values().any(is_set),
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(true) => true,
     }
 }
 
@@ -201,6 +225,18 @@ mod tests {
         assert_eq!(paging("page=1&per_page=50&other=x"), Some((50, 50, false)));
         for bad in ["page=-1", "page=x", "per_page=10001", "page=4294967295&per_page=2", "per_page=99999999999"] {
             assert_eq!(paging(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn requests_that_change_something_have_no_unknown_parameters() {
+        let check = |query: &str| Params::parse(query).ok().unwrap().check_change().is_ok();
+        for good in ["", "dry_run=true", "dry_run=false&team_id=7", "fleet_id=7", "force=true", "team_id="] {
+            assert!(check(good), "{good}");
+        }
+        for bad in ["dryRun=true", "dry-run=true", "DRY_RUN=true", "dry_run", "dry_run=", "dry_run=false&dry_run=true"]
+        {
+            assert!(!check(bad), "{bad}");
         }
     }
 

@@ -7,6 +7,7 @@ use muster_core::authorization::OpContext;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
 use muster_core::id::KeyId;
+use muster_fleet::keys::NewEnrollmentKey;
 use muster_store::query::Page;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -113,6 +114,13 @@ pub async fn replace(caller: &Caller, context: &OpContext, wanted: &[Secret]) ->
         old.push(keys.find(context, key.id.as_str()).await?);
     }
     Ok(keys.replace_secrets(&context.grant()?, new, &old).await?)
+}
+
+/// Creates a secret in a space.
+pub async fn generate(caller: &Caller, context: &OpContext) -> Result<(), Failure> {
+    let new = NewEnrollmentKey { family: KeyFamily::Fleetd, retrievable: true, ..NewEnrollmentKey::default() };
+    caller.fleet.enrollment_keys().create(&context.grant()?, &new).await?;
+    Ok(())
 }
 
 async fn get_global(caller: Caller) -> Answer {

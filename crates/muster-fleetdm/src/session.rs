@@ -15,7 +15,7 @@ use muster_management::entry::{Connection, record_refusal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::entry::{Caller, SESSION, team_id};
+use crate::entry::{Caller, Credentials, SESSION, team_id};
 use crate::failure::{Answer, Failure};
 use crate::params::Input;
 use crate::routes::Route;
@@ -59,7 +59,13 @@ async fn log_in(
             _ => error.into(),
         }
     })?;
-    Ok(Json(json!({"user": user(&new.user), "token": format!("{SESSION}{}", *new.cookie)})))
+    let token = format!("{SESSION}{}", *new.cookie);
+    // As its next requests are: clients take the role from this response.
+    let credentials = Credentials::of_token(&token, connection)?;
+    let context = credentials.authenticate(&fleet, &headers).await?;
+    let mut answer = described(&Caller { fleet, context, credentials }, &new.user).await?;
+    answer["token"] = token.into();
+    Ok(Json(answer))
 }
 
 async fn log_out(caller: Caller) -> Answer {
@@ -73,6 +79,11 @@ async fn log_out(caller: Caller) -> Answer {
 async fn me(caller: Caller) -> Answer {
     let found = caller.fleet.sign_in().user(&caller.context).await?;
     let found = found.ok_or_else(|| Failure::not_found("user", caller.context.actor()))?;
+    Ok(Json(described(&caller, &found).await?))
+}
+
+/// Returns a caller with its role, and the teams in which it has one.
+async fn described(caller: &Caller, found: &User) -> Result<Value, Failure> {
     let spaces = caller.spaces().await?;
     let mut teams = Vec::new();
     for space in &spaces {
@@ -80,13 +91,13 @@ async fn me(caller: Caller) -> Answer {
         let Some((id, role)) = team_id(&space.id).zip(role(|name| context.check(name).is_ok())) else { continue };
         teams.push(json!({"id": id, "name": space.name, "description": space.description, "role": role}));
     }
-    let mut shown = user(&found);
+    let mut shown = user(found);
     shown["global_role"] = json!(role(|name| caller.context.check_everywhere(name).is_ok()));
     // A user of FleetDM has either a role everywhere or roles in teams.
     if shown["global_role"].is_null() {
         shown["teams"] = json!(teams);
     }
-    Ok(Json(json!({"user": shown, "available_teams": teams})))
+    Ok(json!({"user": shown, "available_teams": teams}))
 }
 
 /// Returns the role of FleetDM that comes closest to privileges; `None` if there are none that it could stand for.
@@ -145,7 +156,7 @@ async fn config(caller: Caller) -> Answer {
         // Clients use teams only with this tier. It is no claim about a license of FleetDM.
         "license": {"tier": "premium", "organization": "", "device_count": 0, "note": "",
             "expiration": "2100-01-01T00:00:00Z"},
-        "features": {"enable_host_users": false, "enable_software_inventory": true},
+        "features": {"enable_host_users": true, "enable_software_inventory": true},
         "host_expiry_settings": {"host_expiry_enabled": false, "host_expiry_window": 0},
         "smtp_settings": null, "sso_settings": null, "agent_options": null,
         "webhook_settings": {}, "integrations": {"jira": null, "zendesk": null}, "mdm": {}, "fleet_desktop": {},

@@ -13,7 +13,7 @@ use crate::policies::PolicyBody;
 use crate::queries::{self, QueryBody};
 use crate::routes::Route;
 use crate::secrets::{self, Secret};
-use crate::teams::create_named;
+use crate::teams::{check_members, create_named};
 
 /// Routes for specifications.
 pub fn routes() -> Vec<Route> {
@@ -105,14 +105,15 @@ async fn apply_policy(caller: &Caller, spec: &PolicyBody) -> Result<(), Failure>
     Ok(())
 }
 
-/// A team. Muster has other ways to set the rest of what FleetDM's teams have.
+/// A team.
 #[derive(Deserialize)]
 struct TeamSpec {
     name: Option<String>,
     #[serde(default)]
     description: String,
     secrets: Option<Vec<Secret>>,
-    agent_options: Option<Value>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Answer {
@@ -128,23 +129,18 @@ async fn apply_teams(caller: Caller, Input(body): Input<Specs<TeamSpec>>) -> Ans
 
 async fn apply_team<'s>(caller: &Caller, spec: &'s TeamSpec) -> Result<(&'s str, SpaceId), Failure> {
     // Ignoring them would look like success, and the hosts would keep their configuration.
-    if spec.agent_options.as_ref().is_some_and(|options| !options.is_null()) {
+    if spec.more.get("agent_options").is_some_and(|options| !options.is_null()) {
         return Err(Failure::invalid("agent_options", "cannot be set here; use `muster fleetd-options`"));
     }
+    check_members(&spec.more)?;
     let name = spec.name.as_deref().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
-    let known = caller.team_named(name).await?;
-    // Secrets of a team that a dry run does not create have no place in which they could be tried.
-    let is_there = known.is_some() || !caller.context.is_dry_run();
-    let space = match known {
-        Some(space) => space,
-        None => create_named(caller, name, &spec.description).await?,
+    let Some(space) = caller.team_named(name).await? else {
+        let space = create_named(caller, name, &spec.description, spec.secrets.as_deref()).await?;
+        return Ok((name, space.id));
     };
     // A specification without secrets leaves them as they are; an empty list revokes all.
     if let Some(secrets) = &spec.secrets {
-        secrets::check(secrets)?;
-        if is_there {
-            secrets::replace(caller, &caller.within(&space.id), secrets).await?;
-        }
+        secrets::replace(caller, &caller.within(&space.id), secrets).await?;
     }
     Ok((name, space.id))
 }

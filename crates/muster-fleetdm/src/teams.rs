@@ -1,19 +1,22 @@
 //! FleetDM's teams, which are Muster's spaces other than the default one.
 
 use axum::Json;
-use muster_core::authorization::{AgentsRead, SpacesWrite};
+use muster_core::authorization::{AgentsRead, EnrollmentCreate, SpacesWrite};
 use muster_core::id::SpaceId;
 use muster_core::identity::Space;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::entry::{Caller, team_number};
+use crate::entry::{Caller, NO_TEAM, team_number};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
 use crate::host_query::hosts_that;
-use crate::params::{Input, Params, Path};
+use crate::params::{Input, Params, Path, is_set, reject_set};
 use crate::routes::Route;
+use crate::secrets::{self, Secret};
 
+/// Name that FleetDM has for all teams together.
+const ALL_TEAMS: &str = "All teams";
 /// Maximum length of the id of a space.
 const MAX_ID: usize = 64;
 
@@ -21,7 +24,7 @@ const MAX_ID: usize = 64;
 pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/teams", list, "List teams"),
-        Route::post("/teams", create, "Create a team; its name gives the id of the space"),
+        Route::post("/teams", create, "Create a team with an enroll secret; its name gives the id of the space"),
         Route::get("/teams/{team}", get, "A team"),
         Route::patch("/teams/{team}", update, "Change the name and the description of a team"),
         Route::delete("/teams/{team}", delete, "Delete a team without hosts"),
@@ -32,6 +35,29 @@ pub fn routes() -> Vec<Route> {
 struct TeamBody {
     name: Option<String>,
     description: Option<String>,
+    secrets: Option<Vec<Secret>>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+/// Members of a team that would have something done on its hosts.
+const UNSUPPORTED: [&str; 7] =
+    ["agent_options", "host_expiry_settings", "integrations", "mdm", "scripts", "software", "webhook_settings"];
+
+/// Rejects what a team of Muster cannot have: without it, the team would be another one.
+pub fn check_members(members: &Map<String, Value>) -> Result<(), Failure> {
+    reject_set(members, &UNSUPPORTED)?;
+    // Muster reports users and software of every host.
+    let is_so = |(name, value): (&String, &Value)| match name.as_str() {
+        "enable_host_users" | "enable_software_inventory" => *value != Value::Bool(false),
+        _ => !is_set(value),
+    };
+    match members.get("features").and_then(Value::as_object) {
+        Some(features) if !features.iter().all(is_so) => {
+            Err(Failure::invalid("features", "cannot be changed: every host reports its users and its software"))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn json(caller: &Caller, space: &Space) -> Result<Value, Failure> {
@@ -84,8 +110,12 @@ async fn list(caller: Caller, params: Params) -> Answer {
     Ok(Json(json!({"teams": shown, "fleets": shown, "count": total, "meta": paging.meta(total)?})))
 }
 
-/// Rejects the name of another team. Muster allows two spaces with a name, but specifications name their team.
+/// Rejects the name of another team, and those that FleetDM has for other things. Muster allows two spaces with a name, but
+/// specifications name their team.
 async fn check_name(caller: &Caller, name: &str, own: Option<&Space>) -> Result<(), Failure> {
+    if NO_TEAM.iter().chain([&ALL_TEAMS]).any(|reserved| reserved.eq_ignore_ascii_case(name.trim())) {
+        return Err(Failure::invalid("name", format!("{name:?} is reserved")));
+    }
     let spaces = caller.spaces().await?;
     match spaces.iter().find(|space| space.name == name && own.is_none_or(|own| own.id != space.id)) {
         Some(other) => Err(Failure::exists(format!("the space {} has the name {name:?}", other.id))),
@@ -93,19 +123,50 @@ async fn check_name(caller: &Caller, name: &str, own: Option<&Space>) -> Result<
     }
 }
 
-/// Creates a team with a name.
-pub async fn create_named(caller: &Caller, name: &str, description: &str) -> Result<Space, Failure> {
+/// Creates a team with a name and these enroll secrets, or with a generated one.
+pub async fn create_named(
+    caller: &Caller,
+    name: &str,
+    description: &str,
+    wanted: Option<&[Secret]>,
+) -> Result<Space, Failure> {
+    secrets::check(wanted.unwrap_or_default())?;
     let id = id_of(name);
     if id.is_empty() {
         return Err(Failure::invalid("name", "must have a letter or a digit of ASCII"));
     }
     check_name(caller, name, None).await?;
-    Ok(caller.fleet.spaces().create(&caller.context.grant()?, &id, name, description).await?)
+    let space = caller.fleet.spaces().create(&caller.context.grant()?, &id, name, description).await?;
+    // A dry run has created no space in which they could be tried.
+    if caller.context.is_dry_run() {
+        return Ok(space);
+    }
+    match give_secrets(caller, &space, wanted).await {
+        Ok(()) => Ok(space),
+        // Without the team, the request can be repeated with other secrets.
+        Err(failure) => {
+            let made = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, space.id.as_str()).await?;
+            caller.fleet.spaces().delete(&made).await?;
+            Err(failure)
+        }
+    }
+}
+
+async fn give_secrets(caller: &Caller, space: &Space, wanted: Option<&[Secret]>) -> Result<(), Failure> {
+    let context = caller.within(&space.id);
+    match wanted {
+        Some(wanted) => secrets::replace(caller, &context, wanted).await,
+        // Who may not create secrets may not read one either, and still gets the team.
+        None if context.grant::<EnrollmentCreate>().is_ok() => secrets::generate(caller, &context).await,
+        None => Ok(()),
+    }
 }
 
 async fn create(caller: Caller, Input(body): Input<TeamBody>) -> Answer {
+    check_members(&body.more)?;
     let name = body.name.ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
-    let space = create_named(&caller, &name, &body.description.unwrap_or_default()).await?;
+    let description = body.description.unwrap_or_default();
+    let space = create_named(&caller, &name, &description, body.secrets.as_deref()).await?;
     answer(&caller, &space).await
 }
 
@@ -114,6 +175,10 @@ async fn get(caller: Caller, Path(team): Path<u64>) -> Answer {
 }
 
 async fn update(caller: Caller, Path(team): Path<u64>, Input(body): Input<TeamBody>) -> Answer {
+    check_members(&body.more)?;
+    if body.secrets.is_some() {
+        return Err(Failure::invalid("secrets", "cannot be set here; use the path teams/{id}/secrets"));
+    }
     let id = caller.team(team).await?.id;
     let space = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, id.as_str()).await?;
     // A PATCH keeps what it does not mention.

@@ -39,6 +39,9 @@ pub enum Refusal {
     /// The request needs a client certificate, and the connection has none.
     #[error("this server requires a client certificate (tls.client_auth), and this connection has none")]
     NoCertificate,
+    /// The client certificate of the connection was valid when it was accepted, and is not any more.
+    #[error("the client certificate of this connection is no longer valid")]
+    CertificateInvalidated,
     /// Too many requests are running on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
@@ -50,7 +53,7 @@ impl Refusal {
         match self {
             Self::Malformed(_) | Self::Length(_) | Self::PlainHttp | Self::ProxyProtocol => StatusCode::BAD_REQUEST,
             // Not 401, after which agents discard their keys.
-            Self::NoCertificate => StatusCode::BAD_REQUEST,
+            Self::NoCertificate | Self::CertificateInvalidated => StatusCode::BAD_REQUEST,
             // A long request line also gets a 431 instead of a 414, because the parser does not distinguish these
             // cases.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -77,6 +80,7 @@ impl Refusal {
             Self::Displaced => "Displaced",
             Self::SentAhead => "SentAhead",
             Self::NoCertificate => "NoCertificate",
+            Self::CertificateInvalidated => "ClientCertificate",
             Self::Full => "Full",
         }
     }

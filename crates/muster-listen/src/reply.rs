@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -177,6 +177,7 @@ pub struct Proved {
     is_authenticated: AtomicBool,
     key: OnceLock<Arc<str>>,
     certificate_hash: OnceLock<Option<[u8; 32]>>,
+    certificate_generation: AtomicU64,
 }
 
 impl Peer {
@@ -221,6 +222,16 @@ impl Peer {
     pub fn certificate_hash(&self, hash: impl FnOnce(&CertificateDer<'_>) -> Option<[u8; 32]>) -> Option<[u8; 32]> {
         let presented = self.certificates.as_deref().and_then(<[_]>::first)?;
         *self.proved.certificate_hash.get_or_init(|| hash(presented))
+    }
+
+    /// Returns with which generation of CAs and revocation lists the client's certificate was last verified; 0 for the handshake.
+    pub fn certificate_generation(&self) -> u64 {
+        self.proved.certificate_generation.load(Ordering::Relaxed)
+    }
+
+    /// Records that the client's certificate was verified with a generation.
+    pub fn set_certificate_generation(&self, generation: u64) {
+        self.proved.certificate_generation.store(generation, Ordering::Relaxed);
     }
 
     /// Returns the address without the port, for records and limits; empty on the Unix socket.

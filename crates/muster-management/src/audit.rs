@@ -20,10 +20,10 @@ use muster_protocol::management::audit::{
 use super::answer::Answer;
 use super::convert::time;
 use super::endpoints::Endpoint;
-use super::entry::Caller;
+use super::entry::{Caller, NamesSpace};
 use super::error::ApiResult;
 use super::query::{Paging, Query};
-use muster_core::authorization::PrivilegeName as Name;
+use muster_core::authorization::{Forbidden, OpContext, PrivilegeName as Name};
 use muster_fleet::Fleet;
 use muster_fleet::audit_export::Period;
 use muster_fleet::audit_log::{self, AuditLine, AuditQuery, AuditView};
@@ -43,12 +43,18 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
+/// Returns the events of the space that the path names, or all that the caller may read.
+fn view(context: &OpContext, NamesSpace(names_space): NamesSpace) -> Result<AuditView, Forbidden> {
+    if names_space { AuditView::of_space(context) } else { AuditView::of(context) }
+}
+
 async fn list(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    names_space: NamesSpace,
     Query(query): Query<ListAuditEvents>,
 ) -> Answer<AuditEvents> {
-    let page = fleet.audit().list(&AuditView::of(&context)?, &question(query)?).await?;
+    let page = fleet.audit().list(&view(&context, names_space)?, &question(query)?).await?;
     Ok(Json(AuditEvents {
         items: page.lines.into_iter().map(event).collect(),
         next_search_after: page.next.map(|seq| seq.to_string()),
@@ -59,9 +65,10 @@ async fn list(
 async fn export(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    names_space: NamesSpace,
     Query(query): Query<ExportAuditEvents>,
 ) -> ApiResult<Response> {
-    let view = AuditView::of(&context)?;
+    let view = view(&context, names_space)?;
     let period =
         Period { since: moment("since", query.since.as_deref())?, until: moment("until", query.until.as_deref())? };
     let installation = fleet.server_status().installation().await?;

@@ -88,7 +88,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
 
 /// Converts an agent.
 pub fn agent(view: AgentView) -> Agent {
-    let AgentView { details, last_checkin, connected, credentials, output_keys } = view;
+    let AgentView { details, last_checkin, connected, refetching: _, credentials, output_keys } = view;
     let (record, documents) = (details.record, details.documents);
     // Stored as the agent sent it (EA51); the API uses lower case.
     let said = Some(record.health.status).filter(|status| !status.is_empty());

@@ -35,6 +35,8 @@ const REASON_HEADER: &str = "muster-reason";
 const MAX_REASON: usize = 500;
 /// The space of paths without one.
 const DEFAULT_SPACE: &str = "default";
+/// Beginning of paths with a space.
+const SPACES: &str = "/s/";
 /// Beginning of inner paths of `/api/v1`.
 const V1: &str = "/v1";
 
@@ -54,6 +56,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         // Missing only if a route was added outside of `enter`; it then fails closed.
         let context = parts.extensions.get::<OpContext>().cloned();
         context.map(Self).ok_or_else(|| ApiError(Error::internal("a route outside the entry")))
+    }
+}
+
+/// Whether the path of a request names a space. Only the audit log, whose events need not belong to one, makes a difference between the default
+/// space and none.
+#[derive(Clone, Copy, Debug)]
+pub struct NamesSpace(pub bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamesSpace {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let found = parts.extensions.get::<Self>().copied();
+        found.ok_or_else(|| ApiError(Error::internal("a route outside the entry")))
     }
 }
 
@@ -127,6 +143,7 @@ pub async fn enter(State(fleet): State<Arc<Fleet>>, mut request: Request, next: 
 async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     // A path outside the API is reported as such even to unauthenticated clients: it reveals nothing.
     let (space, inner) = split_path(request.uri())?;
+    let names_space = NamesSpace(request.uri().path().starts_with(SPACES));
     let is_public = PUBLIC.iter().any(|(method, path)| method == request.method() && is_route(path, inner.path()));
     let connection = Connection(request.extensions_mut().remove::<Peer>());
     // Authentication comes before the version and the space, so that an unauthenticated client learns nothing about them.
@@ -142,6 +159,7 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
     request.extensions_mut().clear();
+    request.extensions_mut().insert(names_space);
     if let Some(upgrade) = upgrade {
         request.extensions_mut().insert(upgrade);
     }
@@ -177,7 +195,7 @@ fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
     if path.contains("//") {
         return Err(unknown());
     }
-    let (space, rest) = match path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')) {
+    let (space, rest) = match path.strip_prefix(SPACES).and_then(|rest| rest.split_once('/')) {
         // Whether the space exists is checked after authentication.
         Some((space, rest)) => (space, rest),
         None => (DEFAULT_SPACE, path.trim_start_matches('/')),

@@ -15,6 +15,7 @@ use super::body::Body;
 use super::convert::times;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::error::diagnostics;
 use super::query::IfMatch;
 
 /// Endpoints for fleetd options.
@@ -42,9 +43,13 @@ fn options(options: &SpaceOptions) -> FleetdOptions {
     }
 }
 
-fn changed((saved, differences): (SpaceOptions, Vec<Difference>)) -> ChangedFleetdOptions {
+fn changed((saved, differences): (SpaceOptions, Vec<Difference>)) -> Answer<Item<ChangedFleetdOptions>> {
     let difference = |Difference { path, before, after }| agent_policy::Difference { path, before, after };
-    ChangedFleetdOptions { changes: differences.into_iter().map(difference).collect(), options: options(&saved) }
+    Ok(item(ChangedFleetdOptions {
+        changes: differences.into_iter().map(difference).collect(),
+        options: options(&saved),
+        warnings: diagnostics(saved.advice()?),
+    }))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<FleetdOptions>> {
@@ -59,7 +64,7 @@ async fn update(
 ) -> Answer<Item<ChangedFleetdOptions>> {
     let expected = body.expected_version.or(version.number()?);
     let grant = context.grant()?;
-    Ok(item(changed(fleet.fleetd_options().update(&grant, Some(body.options), expected).await?)))
+    changed(fleet.fleetd_options().update(&grant, Some(body.options), expected).await?)
 }
 
 async fn reset(
@@ -68,5 +73,5 @@ async fn reset(
     version: IfMatch,
 ) -> Answer<Item<ChangedFleetdOptions>> {
     let (grant, expected) = (context.grant()?, version.number()?);
-    Ok(item(changed(fleet.fleetd_options().update(&grant, None, expected).await?)))
+    changed(fleet.fleetd_options().update(&grant, None, expected).await?)
 }

@@ -139,8 +139,8 @@ pub fn answers(checks: &[&Check], queries: &str, statuses: &str, messages: &str)
 }
 
 /// Returns whether the results of a request contain one for any check, of this or another space, or for the query in their place.
-pub fn has_answers(statuses: &str) -> bool {
-    questions::has_answers(PREFIX, statuses) || questions::has_answers(WILDCARD, statuses)
+pub fn has_answers(queries: &str, statuses: &str) -> bool {
+    [PREFIX, WILDCARD].into_iter().any(|prefix| questions::has_answers(prefix, queries, statuses))
 }
 
 /// Decides what changes with the answers of a host, which has these checks. Equal results change nothing.
@@ -215,7 +215,9 @@ mod tests {
         let name = |id: &str| format!("{PREFIX}{id}");
         let queries = json!({name("own"): [{"1": "1"}], name("foreign"): [{"1": "1"}], "fleet_detail_query_x": []});
         let statuses = json!({name("own"): "0", name("foreign"): 0});
-        assert!(has_answers(&statuses.to_string()) && !has_answers(r#"{"fleet_detail_query_x":0}"#));
+        assert!(has_answers("null", &statuses.to_string()) && !has_answers("null", r#"{"fleet_detail_query_x":0}"#));
+        assert!(has_answers(&queries.to_string(), "null"), "without statuses");
+        assert_eq!(answers(&[&own], &queries.to_string(), "null", "null"), [(own.id.clone(), Answer::Ran(true))]);
         let found = answers(&[&own], &queries.to_string(), &statuses.to_string(), "null");
         assert_eq!(found, [(own.id.clone(), Answer::Ran(true))]);
         let left =

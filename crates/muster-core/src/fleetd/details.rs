@@ -134,12 +134,17 @@ impl Details<'_> {
             ("name", first(&[(os, "name")])),
             ("version", first(&[(os, "version")])),
             ("build", first(&[(os, "build")])),
+            ("codename", first(&[(os, "codename")])),
         ]);
         let hardware = object([
             ("vendor", first(&[(system, "hardware_vendor")])),
             ("model", first(&[(system, "hardware_model")])),
             ("serial", first(&[(system, "hardware_serial")])),
+            ("version", first(&[(system, "hardware_version")])),
             ("cpu", first(&[(system, "cpu_brand")])),
+            ("cpu_subtype", first(&[(system, "cpu_subtype")])),
+            ("cores", first(&[(system, "cpu_physical_cores")])),
+            ("logical_cores", first(&[(system, "cpu_logical_cores")])),
             ("memory", first(&[(system, "physical_memory")])),
         ]);
         let osquery = object([

@@ -164,8 +164,8 @@ pub fn decide(
 }
 
 /// Returns whether the results of a request contain one of any label, of this or another space.
-pub fn has_answers(statuses: &str) -> bool {
-    questions::has_answers(PREFIX, statuses)
+pub fn has_answers(queries: &str, statuses: &str) -> bool {
+    questions::has_answers(PREFIX, queries, statuses)
 }
 
 /// A label that every space has. Nothing is stored for it.
@@ -281,7 +281,7 @@ mod tests {
         let statuses = json!({name("a"): 0, name("b"): "0", name("c"): 1, name("d"): 1, name("e"): 0});
         let messages = json!({name("c"): "no such table"});
         let (queries, statuses, messages) = (queries.to_string(), statuses.to_string(), messages.to_string());
-        assert!(has_answers(&statuses) && !has_answers(r#"{"fleet_policy_query_a":0}"#));
+        assert!(has_answers("null", &statuses) && !has_answers("null", r#"{"fleet_policy_query_a":0}"#));
         let changes = decide(&labels, None, &ids(&["b", "c", "e"]), &queries, &statuses, &messages);
         assert_eq!(changes, LabelChanges { add: ids(&["a"]), remove: ids(&["b"]) });
         let again = decide(&labels, None, &ids(&["a", "c", "e"]), &queries, &statuses, &messages);

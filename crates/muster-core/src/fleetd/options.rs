@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::options_advice::advise;
 use super::options_check::check;
 use super::packs::Pack;
 use super::platform::Platform;
@@ -39,9 +40,10 @@ pub const DEFAULT: &str = r"config:
 ";
 
 /// Valid options.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     value: Value,
+    places: Places,
 }
 
 /// A configuration as osqueryd gets it.
@@ -66,12 +68,21 @@ impl Options {
         check(&value, &mut problems);
         problems.locate(&places);
         problems.into_result().map_err(|problems| invalid(problems.into()))?;
-        Ok(Self { value })
+        Ok(Self { value, places })
     }
 
     /// Parses a document that was checked when it was stored, by this or an older version of the server.
     pub fn stored(text: &str) -> Result<Self, Error> {
-        read(text).map(|document| Self { value: document.value }).map_err(|problems| invalid(problems.into()))
+        let read = read(text).map_err(|problems| invalid(problems.into()));
+        read.map(|Document { value, places }| Self { value, places })
+    }
+
+    /// Returns warnings, with their positions.
+    pub fn advice(&self) -> Problems {
+        let mut problems = Problems::default();
+        advise(&self.value, &mut problems);
+        problems.locate(&self.places);
+        problems
     }
 
     /// Renders the configuration of the hosts of a platform that get these packs; `None` stands for a platform that is unknown. An override

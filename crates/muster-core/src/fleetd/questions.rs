@@ -28,7 +28,7 @@ pub fn answers(prefix: &str, ids: &[&str], queries: &str, statuses: &str, messag
             }
         });
     }
-    let answer = |at: usize| match rows::status(codes[at]?)? {
+    let answer = |at: usize| match rows::outcome(codes[at], rows[at])? {
         0 => Some(Answer::Ran(has_row(rows[at].unwrap_or_default()))),
         code => {
             let text = texts[at].and_then(raw_json::as_text).filter(|text| !text.is_empty());
@@ -41,9 +41,11 @@ pub fn answers(prefix: &str, ids: &[&str], queries: &str, statuses: &str, messag
 }
 
 /// Returns whether the results of a request contain one of a query whose name has this prefix.
-pub fn has_answers(prefix: &str, statuses: &str) -> bool {
+pub fn has_answers(prefix: &str, queries: &str, statuses: &str) -> bool {
     let mut found = false;
-    raw_json::each_member(statuses, |name, _| found |= name.starts_with(prefix));
+    for part in [queries, statuses] {
+        raw_json::each_member(part, |name, _| found |= name.starts_with(prefix));
+    }
     found
 }
 

@@ -46,6 +46,15 @@ pub fn status(raw: &str) -> Option<i64> {
     text.parse().ok()
 }
 
+/// Returns the status of a query with these JSON texts of its status and its rows; `None` if it was not answered. Rows without a status are
+/// those of a query that succeeded: osqueryd always sends one, other programs leave out 0, as FleetDM allows.
+pub fn outcome(code: Option<&str>, rows: Option<&str>) -> Option<i64> {
+    match code {
+        Some(code) => status(code),
+        None => rows.map(|_| 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -66,6 +75,12 @@ mod tests {
     fn fl30_statuses_are_numbers_or_numeric_strings() {
         assert_eq!([status("0"), status("\"1\""), status("-3")], [Some(0), Some(1), Some(-3)]);
         assert_eq!([status("\"x\""), status("true"), status("\""), status("")], [None; 4]);
+    }
+
+    #[test]
+    fn rows_without_a_status_are_those_of_a_query_that_succeeded() {
+        assert_eq!([outcome(Some("1"), Some("[]")), outcome(Some("x"), Some("[]"))], [Some(1), None]);
+        assert_eq!([outcome(None, Some("[]")), outcome(None, None)], [Some(0), None]);
     }
 
     proptest! {

@@ -235,15 +235,14 @@ impl Report {
 /// for software.
 pub fn report(queries: &str, statuses: &str) -> Option<Report> {
     let names = QUERIES.map(|query| query.name);
-    let statuses = raw_json::members(statuses, names);
-    if statuses.iter().all(Option::is_none) {
+    let [statuses, results] = [statuses, queries].map(|part| raw_json::members(part, names));
+    if statuses.iter().chain(&results).all(Option::is_none) {
         return None;
     }
-    let results = raw_json::members(queries, names);
     let mut report = Report::default();
     for (at, source) in Source::ALL.into_iter().enumerate() {
         // Of a source whose query failed or did not run, nothing is known.
-        if statuses[at].map(rows::status) == Some(Some(0)) {
+        if rows::outcome(statuses[at], results[at]) == Some(0) {
             report.answered.push(source);
             raw_json::each_element(results[at].unwrap_or("[]"), |row| {
                 software(row, source).into_iter().for_each(|software| report.add(software));
@@ -307,6 +306,7 @@ mod tests {
         });
         let statuses = json!({name(Source::DebPackages): "0", name(Source::PythonPackages): 0, name(Source::Apps): 1});
         let found = report(&queries.to_string(), &statuses.to_string()).unwrap();
+        assert!(report(&queries.to_string(), "null").unwrap().answered.contains(&Source::Apps), "without statuses");
         let pip = Software { name: "pip".into(), version: String::new(), source: Source::PythonPackages };
         let expected: BTreeMap<_, _> = [deb("openssl", "3.0.1"), pip].map(|one| (one.id(), one)).into();
         assert_eq!(

@@ -57,6 +57,8 @@ struct EntryState {
     used: Vec<CredentialUse>,
     // When the agent last reported its facts to this node, because it was asked for them.
     facts_reported_at: Option<Timestamp>,
+    // When it was asked to report them again, until it does. Boxed: few agents are.
+    refetch_requested_at: Option<Box<Timestamp>>,
     // When its host last answered the host checks, and which version of them. Boxed: only osqueryd is asked.
     checks_answered: Option<Box<(Timestamp, i64)>>,
     // When its host last answered the labels, and which it has. Boxed: only osqueryd is asked.
@@ -131,6 +133,7 @@ impl AgentEntry {
             offers: PolicyOffers::default(),
             used: Vec::new(),
             facts_reported_at: None,
+            refetch_requested_at: None,
             checks_answered: None,
             labels: None,
             software: None,
@@ -181,7 +184,7 @@ impl AgentEntry {
         if is_in_other_space {
             // It has enrolled in another space, which asks for other things.
             (state.facts_reported_at, state.checks_answered, state.labels) = (None, None, None);
-            state.failures = None;
+            (state.refetch_requested_at, state.failures) = (None, None);
         }
         state.record = Some(record);
         drop(state);
@@ -243,7 +246,13 @@ impl AgentEntry {
 
     /// Records that the agent has reported its facts.
     pub fn remember_facts(&self, now: Timestamp) {
-        lock(&self.state).facts_reported_at = Some(now);
+        let mut state = lock(&self.state);
+        (state.facts_reported_at, state.refetch_requested_at) = (Some(now), None);
+    }
+
+    /// Returns when the agent was asked to report its facts again, unless it has done so to this node.
+    pub(crate) fn refetch_requested_at(&self) -> Option<Timestamp> {
+        lock(&self.state).refetch_requested_at.as_deref().copied()
     }
 
     /// Returns when the agent's host last answered the host checks to this node, and their version.
@@ -283,9 +292,10 @@ impl AgentEntry {
     }
 
     /// Forgets when the agent reported its facts and answered the host checks and labels, so that it is asked for all of them.
-    pub(crate) fn forget_reports(&self) {
+    pub(crate) fn forget_reports(&self, now: Timestamp) {
         let mut state = lock(&self.state);
         (state.facts_reported_at, state.checks_answered, state.labels) = (None, None, None);
+        state.refetch_requested_at = Some(Box::new(now));
     }
 
     /// Returns when the agent's host last answered the labels to this node, and their version.

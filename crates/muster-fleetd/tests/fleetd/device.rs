@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use http::Method;
+use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::fleetd::numbers;
 use muster_fleet::host_checks::CheckDraft;
 use serde_json::{Value, json};
 
-use crate::setting::{Got, Server, UUID, details, orbit_enroll};
+use crate::setting::{Got, Server, UUID, agent_id, details, orbit_enroll};
 
 const TOKEN: &str = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
 const NEXT: &str = "1c2d7c8f-5c4a-4c1f-8b8e-4a9a5a8c3a71";
@@ -231,6 +233,43 @@ async fn fl74_the_host_for_browsers_is_that_of_the_options_of_the_space() {
     let options = "fleet_desktop: {alternative_browser_host: 'device.example.com:8443'}".to_owned();
     server.fleet.fleetd_options().update(&grant, Some(options), None).await.expect("valid options");
     assert_eq!(told().await, "device.example.com:8443");
+}
+
+#[tokio::test]
+async fn the_page_says_whose_server_it_is_and_how_to_reach_its_administrators() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    let page = async || get(&server, "/device", &format!("muster_device={TOKEN}")).await.text;
+    let before = page().await;
+    assert!(before.contains("your organization's fleet server") && !before.contains("<a "), "{before}");
+    let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+    let options = "fleet_desktop: {organization: 'A & <B>', contact_url: 'https://it.example.com/?q=\"x'}".to_owned();
+    server.fleet.fleetd_options().update(&grant, Some(options), None).await.expect("valid options");
+    let after = page().await;
+    assert!(after.contains("the fleet server of A &amp; &lt;B&gt;"), "{after}");
+    assert!(after.contains("<a href=\"https://it.example.com/?q=&quot;x\""), "{after}");
+    let told = async |suffix: &str| get(&server, &format!("/api/latest/fleet/device/{TOKEN}{suffix}"), "").await.json();
+    assert_eq!(told("").await["org_contact_url"], "https://it.example.com/?q=\"x");
+    let desktop = told("/desktop").await["config"]["org_info"].clone();
+    assert_eq!(
+        (&desktop["org_name"], &desktop["contact_url"]),
+        (&json!("A & <B>"), &json!("https://it.example.com/?q=\"x"))
+    );
+}
+
+#[tokio::test]
+async fn the_data_of_a_device_has_the_id_and_the_status_of_fleetdms_api() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let orbit = server.orbit_key(&secret, UUID).await;
+    announce(&server, &orbit, TOKEN).await;
+    let told = async || get(&server, &format!("/api/latest/fleet/device/{TOKEN}"), "").await.json()["host"].clone();
+    assert_eq!((&told().await["id"], &told().await["status"]), (&Value::Null, &json!("offline")), "without osquery");
+    let osquery = server.osquery_key(&secret, UUID).await;
+    server.osquery("config", &json!({"node_key": osquery})).await;
+    let id = numbers::of_host(&agent_id(Family::Osquery, UUID)).expect("a number");
+    assert_eq!((&told().await["id"], &told().await["status"]), (&json!(id), &json!("online")));
 }
 
 #[tokio::test]

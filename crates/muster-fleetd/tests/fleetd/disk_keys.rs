@@ -98,6 +98,8 @@ async fn fl56_a_host_is_told_to_ask_for_the_passphrase_until_it_answers() {
     assert_eq!((secret.key.as_str(), secret.salt.as_deref(), secret.key_slot), ("correct horse", Some("s"), Some(1)));
     let error = json!({"orbit_node_key": key, "client_error": "the user declined"});
     assert_eq!(server.orbit("luks_data", &error).await.status, 204);
+    let nothing = server.orbit("luks_data", &json!({"orbit_node_key": error["orbit_node_key"]})).await;
+    assert!(nothing.status == 400 && nothing.text.contains("passphrase"), "{nothing:?}");
     assert_eq!(revealed(&server, &host).await, "correct horse");
 }
 

@@ -203,6 +203,24 @@ async fn fl13_fl17_fl169_the_configuration_has_an_etag_only_for_those_that_ask_f
     assert_eq!(with, plain);
     assert_eq!(config(json!({"node_key": key, "etag": etag})).await, json!({"etag": "ok"}));
     assert_eq!(config(json!({"node_key": key, "etag": "old"})).await["etag"], etag);
+    for etag in [json!("old"), etag] {
+        let got = server.osquery("config", &json!({"node_key": key, "etag": etag})).await;
+        assert_eq!(got.headers["cache-control"], "private, no-cache");
+    }
+}
+
+#[tokio::test]
+async fn results_without_statuses_are_those_of_queries_that_succeeded() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let mut body = details(&key, "web-8");
+    body.as_object_mut().unwrap().remove("statuses");
+    assert_eq!(server.osquery("distributed/write", &body).await.status, 200);
+    assert_eq!(server.record(Family::Osquery, UUID).await.unwrap().hostname, "web-8");
+    let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+    assert!(read.get("accelerate").is_none_or(Value::is_null), "{read}");
+    assert!(!read["queries"].as_object().unwrap().contains_key("fleet_detail_query_system_info"), "{read}");
 }
 
 #[tokio::test]

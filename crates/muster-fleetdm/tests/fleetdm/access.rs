@@ -107,7 +107,11 @@ async fn a_login_returns_a_token_that_ends_with_the_log_out() {
     let token = made["token"].as_str().unwrap().to_owned();
     let me = api.with(&token, Method::GET, "/me", Value::Null).await.ok();
     assert_eq!((&me["user"]["email"], &me["user"]["global_role"]), (&json!("ann"), &json!("admin")));
-    assert_eq!(me["user"]["id"], made["user"]["id"]);
+    assert_eq!(
+        (&me["user"], &me["available_teams"]),
+        (&made["user"], &made["available_teams"]),
+        "the login has the role, too"
+    );
     api.with(&token, Method::POST, "/logout", Value::Null).await.ok();
     api.with(&token, Method::GET, "/me", Value::Null).await.refused(401);
     api.post("/logout", Value::Null).await.refused(400);

@@ -116,7 +116,8 @@ async fn hosts_are_found_by_serial_number_and_searched_by_what_people_see() {
     api.post("/hosts/identifier/5jx82/query", json!({"query": "SELECT 1"})).await.refused(409);
     let run = json!({"query": "SELECT 1", "selected": {"labels": [], "hosts": ["m-2.example", "5jx82"]}});
     api.post("/reports/run_by_identifiers", run).await.refused(409);
-    for filter in ["policy_response=failing", "order_direction=sideways&order_key=hostname"] {
+    for filter in ["policy_response=failing", "order_direction=sideways&order_key=hostname", "order_direction=sideways"]
+    {
         api.get(&format!("/hosts?{filter}")).await.refused(422);
     }
     api.get("/host_summary?low_disk_space=5").await.refused(422);
@@ -148,6 +149,37 @@ async fn hosts_are_deleted_by_ids_or_filters_and_never_all_by_accident() {
     api.post("/hosts/delete", json!({"ids": [ids[0]]})).await.ok();
     api.post("/hosts/delete", json!({"filters": {"query": "m-2"}})).await.ok();
     assert_eq!(column(&api.get("/hosts").await.ok()["hosts"], "id"), [ids[2]]);
+}
+
+#[tokio::test]
+async fn a_dry_run_that_is_misspelled_changes_nothing() {
+    let api = Api::new().await;
+    let host = api.host("m-1", |_| {}).await;
+    for query in ["dryRun=true", "dry_run", "dry_run=", "DRY_RUN=true", "dry_run=false&dry_run=true", "filter=x"] {
+        api.post(&format!("/hosts/delete?{query}"), json!({"ids": [host]})).await.refused(422);
+        api.delete(&format!("/hosts/{host}?{query}")).await.refused(422);
+    }
+    api.post("/hosts/delete?dry_run=yes", json!({"ids": [host]})).await.refused(400);
+    assert_eq!(api.get("/hosts/count?dryRun=true").await.ok()["count"], 1, "a read ignores what it does not know");
+}
+
+#[tokio::test]
+async fn a_host_is_being_refetched_until_it_reports() {
+    let api = Api::new().await;
+    let host = api.host("m-1", |_| {}).await;
+    let path = format!("/hosts/{host}");
+    let refetching = async || api.get(&path).await.ok()["host"]["refetch_requested"].clone();
+    let entry = api.fleet.entry(&crate::setting::agent_id("m-1")).await.unwrap();
+    entry.remember_facts(api.now());
+    assert_eq!(refetching().await, false);
+    api.post(&format!("{path}/refetch"), Value::Null).await.ok();
+    assert_eq!(refetching().await, true);
+    assert_eq!(api.get("/hosts").await.ok()["hosts"][0]["refetch_requested"], true);
+    entry.remember_facts(api.now());
+    assert_eq!(refetching().await, false);
+    let hardware = api.get(&path).await.ok()["host"].clone();
+    assert_eq!((&hardware["cpu_physical_cores"], &hardware["cpu_logical_cores"]), (&json!(4), &json!(8)));
+    assert_eq!((&hardware["code_name"], &hardware["hardware_version"]), (&json!("noble"), &json!("A00")));
 }
 
 #[tokio::test]

@@ -103,6 +103,98 @@ async fn hosts_are_filtered_by_software_and_list_it() {
 }
 
 #[tokio::test]
+async fn a_page_of_hosts_with_software_is_sent_host_by_host() {
+    let api = Api::new().await;
+    let rows: Vec<Value> =
+        (0..600).map(|number| json!({"name": format!("package-{number}"), "version": "1"})).collect();
+    for machine in ["m-1", "m-2", "m-3"] {
+        api.host(machine, |_| {}).await;
+        let entry = api.fleet.entry(&agent_id(machine)).await.unwrap();
+        let rows = json!({"fleet_detail_query_software_deb_packages": rows});
+        api.fleet.software().reported(&entry, &rows.to_string(), "null").await.unwrap();
+    }
+    let pieces = api.pieces("/hosts?populate_software=true&per_page=10").await;
+    assert!(pieces.len() >= 3, "{} pieces", pieces.len());
+    let body: Value = serde_json::from_slice(&pieces.concat()).unwrap();
+    assert_eq!((body["hosts"].as_array().unwrap().len(), &body["count"]), (3, &json!(3)));
+    for host in body["hosts"].as_array().unwrap() {
+        assert_eq!((host["software"].as_array().unwrap().len(), &host["status"]), (600, &json!("online")));
+    }
+    let same = api.get("/hosts?populate_software=without_vulnerability_details&per_page=10").await.ok();
+    assert_eq!(same["hosts"], body["hosts"]);
+    api.get("/hosts?populate_software=some&per_page=10").await.refused(400);
+    let none = api.get("/hosts?populate_software=true&per_page=10&query=nobody").await.ok();
+    assert_eq!(none["hosts"], json!([]));
+}
+
+#[tokio::test]
+async fn a_new_team_has_an_enroll_secret() {
+    let api = Api::new().await;
+    let secrets =
+        async |team: &Value| column(&api.get(&format!("/teams/{team}/secrets")).await.ok()["secrets"], "secret");
+    let made = api.post("/teams", json!({"name": "blue"})).await.ok();
+    let generated = secrets(&made["team"]["id"]).await;
+    assert!(generated.len() == 1 && generated[0].as_str().unwrap().len() >= 32, "{generated:?}");
+    let own = json!({"name": "red", "secrets": [{"secret": "r".repeat(32)}]});
+    let made = api.post("/teams", own).await.ok();
+    assert_eq!(secrets(&made["team"]["id"]).await, [json!("r".repeat(32))]);
+    // The secret of another team: nothing is created, so that the request can be repeated.
+    let taken = json!({"name": "taken", "secrets": [{"secret": "r".repeat(32)}]});
+    api.post("/teams", taken.clone()).await.refused(409);
+    api.post("/teams", taken).await.refused(409);
+    assert_eq!(api.get("/teams?query=taken").await.ok()["count"], 0);
+    let spec = |name: &str| json!({"specs": [{"name": name}]});
+    let made = api.post("/spec/teams", spec("green")).await.ok()["team_ids_by_name"]["green"].clone();
+    let generated = secrets(&made).await;
+    assert_eq!(generated.len(), 1);
+    api.post("/spec/teams", spec("green")).await.ok();
+    assert_eq!(secrets(&made).await, generated, "once");
+    let tried = api.post("/teams?dry_run=true", json!({"name": "tried"})).await.ok();
+    assert_eq!(tried["team"]["name"], "tried");
+    let manager = api.user("mia", "administrator", Some("blue")).await;
+    api.with(&manager, axum::http::Method::POST, "/teams", json!({"name": "x"})).await.refused(403);
+}
+
+#[tokio::test]
+async fn names_that_fleetdm_has_for_no_team_are_no_teams() {
+    let api = Api::new().await;
+    let team = api.team("blue").await;
+    for reserved in ["No team", "no TEAM", "Unassigned", "All teams", " All teams"] {
+        assert_eq!(api.post("/teams", json!({"name": reserved})).await.refused(422).0, "name");
+        assert_eq!(api.patch(&format!("/teams/{team}"), json!({"name": reserved})).await.refused(422).0, "name");
+        assert_eq!(api.post("/spec/teams", json!({"specs": [{"name": reserved}]})).await.refused(422).0, "name");
+    }
+    for (name, team) in [("a", "No team"), ("b", "Unassigned"), ("c", "")] {
+        api.post("/spec/policies", json!({"specs": [{"name": name, "query": "SELECT 1", "team": team}]})).await.ok();
+    }
+    assert_eq!(column(&api.get("/policies").await.ok()["policies"], "name"), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn what_a_team_cannot_have_is_refused() {
+    let api = Api::new().await;
+    let team = api.team("blue").await;
+    for (member, value) in [
+        ("mdm", json!({"macos_updates": {"minimum_version": "14"}})),
+        ("host_expiry_settings", json!({"host_expiry_enabled": true, "host_expiry_window": 30})),
+        ("webhook_settings", json!({"host_status_webhook": {"enable_host_status_webhook": true}})),
+        ("features", json!({"enable_software_inventory": false})),
+        ("features", json!({"additional_queries": {"x": "SELECT 1"}})),
+    ] {
+        let with = |name: &str| json!({"name": name, member: value});
+        assert_eq!(api.post("/spec/teams", json!({"specs": [with("t")]})).await.refused(422).0, member);
+        assert_eq!(api.post("/teams", with("t")).await.refused(422).0, member);
+        assert_eq!(api.patch(&format!("/teams/{team}"), with("blue")).await.refused(422).0, member);
+    }
+    assert_eq!(api.get("/teams").await.ok()["count"], 1);
+    // What `fleetctl get teams` prints of a team for which nothing was set.
+    let plain = json!({"name": "plain", "mdm": {"enable_disk_encryption": false, "macos_updates": {"deadline": null}},
+        "features": {"enable_host_users": true, "enable_software_inventory": true, "additional_queries": null},
+        "host_expiry_settings": {"host_expiry_enabled": false, "host_expiry_window": 0}});
+    api.post("/spec/teams", json!({"specs": [plain]})).await.ok();
+}
+
+#[tokio::test]
 async fn teams_are_spaces() {
     let api = Api::new().await;
     let team = api.team("Laptops (EU)").await;

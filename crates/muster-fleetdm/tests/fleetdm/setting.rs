@@ -4,8 +4,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Method, Request, StatusCode};
+use futures_util::StreamExt as _;
 use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::authorization::{Actor, OpContext, SpacesWrite};
 use muster_core::fleetd::numbers;
@@ -88,6 +89,15 @@ impl Api {
         Answer { status: parts.status, body }
     }
 
+    /// Returns the pieces in which the body of a response is sent.
+    pub async fn pieces(&self, path: &str) -> Vec<Bytes> {
+        let request = Request::builder().uri(format!("/api/latest/fleet{path}")).extension(peer());
+        let request = request.header("authorization", format!("Bearer {}", self.token)).body(Body::empty());
+        let response = self.router.clone().oneshot(request.expect("as expected")).await.expect("as expected");
+        assert_eq!(response.status(), 200);
+        response.into_body().into_data_stream().map(|piece| piece.expect("as expected")).collect().await
+    }
+
     /// A request to Muster's own API by a user of the server's host.
     async fn muster(&self, path: &str, body: Value) -> Value {
         let uid = Some(nix_uid());
@@ -156,8 +166,8 @@ impl Api {
         };
         let metadata = json!({
             "host": {"hostname": record.hostname, "name": record.hostname, "id": machine, "ip": ["192.0.2.7"]},
-            "os": {"platform": "ubuntu", "family": "debian", "name": "Ubuntu", "version": "24.04.1 LTS"},
-            "hardware": {"serial": "5JX82", "memory": "2084032512"},
+            "os": {"platform": "ubuntu", "family": "debian", "name": "Ubuntu", "version": "24.04.1 LTS", "codename": "noble"},
+            "hardware": {"serial": "5JX82", "memory": "2084032512", "cores": "4", "logical_cores": "8", "version": "A00"},
             "osquery": {"version": "5.21.0"},
             "orbit": {"version": "1.40.0"},
         });

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::body::Body;
-use crate::entry::{Caller, Connection, Credentials};
+use crate::entry::{Caller, Connection, Credentials, NamesSpace};
 use crate::multipart::{FilePart, UNKNOWN_TYPE};
 use crate::query::{IfMatch, Query};
 
@@ -138,6 +138,7 @@ described!(A B C D E G H);
 impl<S> Extracts for State<S> {}
 impl<T> Extracts for Path<T> {}
 impl Extracts for Caller {}
+impl Extracts for NamesSpace {}
 impl Extracts for Connection {}
 impl Extracts for Credentials {}
 impl Extracts for HeaderMap {}

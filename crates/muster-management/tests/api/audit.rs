@@ -136,6 +136,12 @@ async fn m25_whoever_has_a_role_in_one_space_reads_the_events_of_this_space_only
     let of_blue = Request::builder().uri("/s/blue/api/fleet/audit").extension(administrator());
     let of_blue = api.send(of_blue.body(Body::empty()).unwrap()).await.ok();
     assert_eq!(subjects(&of_blue), ["audit", "policy:of-blue"]);
+    // The default space is one like the others if the path names it.
+    let of_default = Request::builder().uri("/s/default/api/fleet/audit?perPage=100").extension(administrator());
+    let of_default = api.send(of_default.body(Body::empty()).unwrap()).await.ok();
+    assert!(subjects(&of_default).contains(&"policy:a") && !subjects(&of_default).contains(&"policy:of-blue"));
+    let all_of_default = of_default["items"].as_array().unwrap().iter().all(|event| event["space"] == "default");
+    assert!(all_of_default, "{of_default}");
 }
 
 async fn newest(api: &Api, action: &str) -> Value {

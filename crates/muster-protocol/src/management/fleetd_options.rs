@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agent_policy::Difference;
+use super::envelope::Diagnostic;
 
 /// fleetd options of a space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
@@ -41,4 +42,7 @@ pub struct ChangedFleetdOptions {
     pub changes: Vec<Difference>,
     /// The options.
     pub options: FleetdOptions,
+    /// What is valid, but may not be meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Diagnostic>,
 }

@@ -196,8 +196,13 @@ impl Forwarder {
         let mut parts = vec![lines];
         while let Some(part) = parts.pop() {
             match self.receiver.send(part).await {
-                Ok(()) => {
-                    self.forwarded.lines.get_or_create(&self.label).inc_by(part.lines().count() as u64);
+                Ok(rejected) => {
+                    let sent = part.lines().count() as u64;
+                    self.forwarded.lines.get_or_create(&self.label).inc_by(sent.saturating_sub(rejected));
+                    if rejected > 0 {
+                        self.forwarded.rejected.get_or_create(&self.label).inc_by(rejected.min(sent));
+                        info!(lines = rejected, "log lines of hosts were rejected by the receiver, and are dropped");
+                    }
                 }
                 Err(NotAccepted::Later(reason)) => return Err(reason),
                 Err(NotAccepted::Rejected(reason)) => match halves(part) {

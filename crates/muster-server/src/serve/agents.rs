@@ -1,5 +1,6 @@
 //! Handler for the agent API, with metrics and logging.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use tracing::debug;
 use crate::config::Config;
 use crate::config::settings::ClientAuth;
 use crate::metrics::{Asked, Metrics};
+use crate::tls::CurrentClients;
 use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
@@ -18,6 +20,7 @@ use muster_fleetd::{FleetdApi, FleetdApiOptions};
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
+use muster_listen::upgrade::Upgrade;
 use muster_listen::{Handler, Work};
 
 /// Handler of an agent listener. Each has limits of its own.
@@ -27,11 +30,19 @@ pub(super) struct AgentHandler {
     metrics: Arc<Metrics>,
     fleet: Arc<Fleet>,
     client_auth: ClientAuth,
+    /// What client certificates are verified with; `None` without TLS.
+    clients: Option<Arc<CurrentClients>>,
 }
 
 impl AgentHandler {
     /// Creates the handler. Its requests are counted in `metrics`.
-    pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        fleet: &Arc<Fleet>,
+        config: &Config,
+        health: Health,
+        metrics: Arc<Metrics>,
+        clients: Option<Arc<CurrentClients>>,
+    ) -> Self {
         let version = ServerVersion {
             number: env!("CARGO_PKG_VERSION").into(),
             build_hash: config.build.hash.clone(),
@@ -49,7 +60,13 @@ impl AgentHandler {
         };
         let fleetd = FleetdApi::new(Arc::clone(fleet), fleetd_options);
         let (api, client_auth) = (AgentApi::new(Arc::clone(fleet), options), config.tls.client_auth);
-        Self { api, fleetd, metrics, fleet: Arc::clone(fleet), client_auth }
+        Self { api, fleetd, metrics, fleet: Arc::clone(fleet), client_auth, clients }
+    }
+
+    /// Returns what verifies the client certificate of a connection; `None` if it has none.
+    fn verified(&self, peer: &Peer) -> Option<Verified> {
+        let clients = self.clients.clone().filter(|_| peer.certificates.is_some())?;
+        Some(Verified { clients, peer: peer.clone(), api: self.api.clone() })
     }
 
     /// Returns whether a request lacks a required client certificate.
@@ -75,6 +92,11 @@ impl Handler for AgentHandler {
             let reply = self.refuse(&Refusal::NoCertificate, &peer);
             return Box::pin(async { Answer::Reply(reply) });
         }
+        let verified = self.verified(&peer);
+        if verified.as_ref().is_some_and(|verified| !verified.is_valid()) {
+            let reply = closing(self.refuse(&Refusal::CertificateInvalidated, &peer));
+            return Box::pin(async { Answer::Reply(reply) });
+        }
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let fleet = Arc::clone(&self.fleet);
@@ -91,7 +113,7 @@ impl Handler for AgentHandler {
                     metrics.refused(reason);
                 }
                 let seen = Seen { asked: handled.route.map_or(Asked::NOTHING, Asked::from), began };
-                seen.finish(handled.answer, metrics, fleet, line.as_deref())
+                while_valid(seen.finish(handled.answer, metrics, fleet, line.as_deref()), verified)
             });
         }
         let work = self.api.handle(request, peer);
@@ -101,8 +123,54 @@ impl Handler for AgentHandler {
                 metrics.refused(reason);
             }
             let seen = Seen { asked: operation.map_or(Asked::NOTHING, Asked::from), began };
-            seen.finish(answer, metrics, fleet, line.as_deref())
+            while_valid(seen.finish(answer, metrics, fleet, line.as_deref()), verified)
         })
+    }
+}
+
+/// The client certificate of a connection.
+struct Verified {
+    clients: Arc<CurrentClients>,
+    peer: Peer,
+    api: AgentApi,
+}
+
+impl Verified {
+    fn is_valid(&self) -> bool {
+        self.clients.admit(&self.peer)
+    }
+
+    async fn invalidated(&self) {
+        self.clients.invalidated(&self.peer).await;
+    }
+}
+
+/// Ends a held poll or an upgraded connection when the client certificate is no longer valid: it may never send another request.
+fn while_valid(answer: Answer, verified: Option<Verified>) -> Answer {
+    let Some(verified) = verified else { return answer };
+    match answer {
+        Answer::Reply(reply) => Answer::Reply(reply),
+        Answer::Park(slot) => Answer::Park(Box::pin(async move {
+            tokio::select! {
+                reply = slot => reply,
+                () = verified.invalidated() => {
+                    closing(verified.api.refuse(&Refusal::CertificateInvalidated, &verified.peer))
+                }
+            }
+        })),
+        Answer::Upgrade(Upgrade { reply, takeover }) => {
+            let takeover = |stream| {
+                let work = takeover(stream);
+                let until_then = async move {
+                    tokio::select! {
+                        () = work => {}
+                        () = verified.invalidated() => {}
+                    }
+                };
+                Box::pin(until_then) as Pin<Box<dyn Future<Output = ()> + Send>>
+            };
+            Answer::Upgrade(Upgrade { reply, takeover: Box::new(takeover) })
+        }
     }
 }
 
@@ -162,9 +230,12 @@ fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>, fleet: Arc<Fleet>) -
 }
 
 /// A draining server closes each connection after a response, so that the agent connects again, to another server.
-fn closing_while_draining(fleet: &Fleet, mut reply: Reply) -> Reply {
-    if fleet.is_draining() {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
+fn closing_while_draining(fleet: &Fleet, reply: Reply) -> Reply {
+    if fleet.is_draining() { closing(reply) } else { reply }
+}
+
+/// Makes a response the last one of its connection.
+fn closing(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     reply
 }

@@ -89,7 +89,9 @@ impl Starting<'_> {
         let agent_tls = (!self.config.insecure_http).then(|| Arc::clone(self.tls));
         for (kind, listener) in [(ListenerKind::Agent, bound.agent), (ListenerKind::Local, bound.local)] {
             if let Some(listener) = listener {
-                let handler = AgentHandler::new(fleet, self.config, health.clone(), Arc::clone(self.metrics));
+                let clients = agent_tls.as_ref().map(|tls| Arc::clone(tls.current_clients()));
+                let metrics = Arc::clone(self.metrics);
+                let handler = AgentHandler::new(fleet, self.config, health.clone(), metrics, clients);
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }

@@ -3,6 +3,7 @@
 
 pub mod authority;
 mod clients;
+mod current;
 pub(crate) mod file;
 pub mod host;
 mod reload;
@@ -21,6 +22,7 @@ use muster_listen::tls::ServerTls;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::version;
 use tokio::sync::watch;
@@ -32,6 +34,7 @@ use self::validity::{Role, Validity, Warning, uncovered, wrong_purpose};
 use crate::config::TlsConfig;
 use crate::data_dir::{DataDir, DataDirError};
 
+pub use self::current::CurrentClients;
 pub use self::reload::watch;
 
 /// Reason why TLS can't be used.
@@ -85,6 +88,7 @@ impl TlsError {
 /// TLS of all listeners. Its certificates are replaced as a whole; existing connections keep theirs.
 pub struct Tls {
     live: Arc<ServerTls>,
+    current_clients: Arc<CurrentClients>,
     described: Mutex<Arc<Described>>,
     config: TlsConfig,
     /// The fleet's own CA; `None` if a certificate is configured.
@@ -116,8 +120,9 @@ impl Tls {
             authority.ensure_server(&data, &names, clock.now())?;
         }
         let (first, described) = server_config(&config, &data, None)?;
+        let current_clients = Arc::new(CurrentClients::new(described.verifier.clone()));
         let (live, described) = (ServerTls::new(first), Mutex::new(Arc::new(described)));
-        let tls = Arc::new(Self { live, described, config, authority, external_urls, data, clock });
+        let tls = Arc::new(Self { live, current_clients, described, config, authority, external_urls, data, clock });
         tls.warn();
         Ok(tls)
     }
@@ -188,6 +193,11 @@ impl Tls {
         &self.live
     }
 
+    /// Returns what the client certificates of open connections are verified with.
+    pub fn current_clients(&self) -> &Arc<CurrentClients> {
+        &self.current_clients
+    }
+
     /// Returns the fleet's own CA; `None` if a certificate is configured.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
@@ -215,6 +225,9 @@ impl Tls {
         let (next, described) = server_config(&self.config, &self.data, Some(&self.described()))?;
         // Only after the new configuration is complete: an error above leaves the old one in use.
         self.live.replace(next);
+        if described.clients != self.described().clients {
+            self.current_clients.replace(described.verifier.clone());
+        }
         *self.described.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(described);
         self.warn();
         Ok(())
@@ -236,6 +249,8 @@ fn files(config: &TlsConfig, data: &DataDir) -> (Utf8PathBuf, Utf8PathBuf) {
 struct Described {
     chain: Vec<CertificateDer<'static>>,
     clients: Clients,
+    /// Made of `clients`.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     tickets: Arc<dyn ProducesTickets>,
     /// Warnings about the order of the chain.
     odd: Vec<String>,
@@ -257,7 +272,7 @@ fn server_config(
     let verifier = clients.verifier(config, &provider)?;
     let builder =
         ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
-    let builder = match verifier {
+    let builder = match verifier.clone() {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -267,7 +282,7 @@ fn server_config(
         // A resumed session is not verified again. With its ticket, a client could use a certificate that was revoked.
         None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
     };
-    let described = Described { chain: chain.clone(), clients, tickets: Arc::clone(&tickets), odd };
+    let described = Described { chain: chain.clone(), clients, verifier, tickets: Arc::clone(&tickets), odd };
     let mut server = builder.with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});

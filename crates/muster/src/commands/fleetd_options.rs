@@ -9,7 +9,7 @@ use super::confirm::Care;
 use super::failure::Failed;
 use super::listing::{Format, OutputArg, print_json, print_list, print_table, print_yaml};
 use super::policy::CHANGES;
-use super::policy_file::{problems_of, read_text};
+use super::policy_file::{problems_of, read_text, warn_of};
 use super::text::{print_line, printable_lines};
 
 /// Verbs of `fleetd-options`.
@@ -80,6 +80,8 @@ impl ApplyArgs {
         let expected_version = Some(client.fleetd_options().await?.version);
         let file = SaveFleetdOptions { options: read_text(&self.file)?, expected_version };
         let plan = client.try_update_fleetd_options(&file).await.map_err(failed)?;
+        // Before the question, so that it is answered with them in mind.
+        warn_of(&self.file, &plan.warnings);
         if self.care.dry_run {
             return print_changes(&plan, self.care, self.output.output);
         }

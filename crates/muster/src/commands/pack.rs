@@ -59,7 +59,7 @@ pub struct ShowArgs {
 /// Flags of `apply`.
 #[derive(Args, Debug)]
 pub struct ApplyArgs {
-    /// Name: results of its queries are named pack/NAME/QUERY
+    /// Name: with `pack_delimiter: /`, the default, results of its queries are named pack/NAME/QUERY
     name: String,
     /// File with the pack, or - for standard input
     #[arg(short, long, value_name = "FILE")]

@@ -61,9 +61,14 @@ impl PolicyFile {
 
     /// Prints the server's warnings about the file.
     pub fn warn(&self, applied: &AppliedPolicy) {
-        for warning in &applied.warnings {
-            eprintln!("muster: warning: {}", printable(&line_of(&self.file, warning)));
-        }
+        warn_of(&self.file, &applied.warnings);
+    }
+}
+
+/// Prints the server's warnings about a file, each with its position.
+pub fn warn_of(file: &Utf8Path, warnings: &[Diagnostic]) {
+    for warning in warnings {
+        eprintln!("muster: warning: {}", printable(&line_of(file, warning)));
     }
 }
 

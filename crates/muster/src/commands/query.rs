@@ -1,12 +1,12 @@
 //! `muster query …`
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_client::Client;
 use muster_core::plural::counted;
-use muster_protocol::management::live_query::{ListResults, LiveQuery, RunQuery};
+use muster_protocol::management::live_query::{ListResults, LiveQuery, LiveQueryResults, RunQuery};
 use muster_protocol::management::saved_query::{SaveQuery, SavedQuery};
 
 use super::confirm::Care;
@@ -22,6 +22,9 @@ const PAGE: u32 = 1000;
 const GATHER: Duration = Duration::from_millis(25);
 /// Maximum time between two requests for results, while no host answers.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Time for which a server may be unreachable while a query runs, as during a restart, and time between two attempts.
+const PATIENCE: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(1);
 /// Maximum characters of the SQL in a table.
 const SQL_SHOWN: usize = 60;
 
@@ -231,6 +234,7 @@ impl RunArgs {
         }
         let begun = client.run_query(&query).await?;
         let mut follower = Follower::new(client, &begun.id, self.output.output);
+        follower.patience = PATIENCE;
         // An interrupted query ends on the server too, so that no further host runs it.
         let ended = tokio::select! {
             ended = follower.until_the_end(begun.targets) => ended?,
@@ -267,6 +271,8 @@ struct Follower<'a> {
     rows: RowPrinter,
     next: ListResults,
     bar: ProgressBar,
+    /// Time for which the server may be unreachable.
+    patience: Duration,
 }
 
 /// Results that were printed.
@@ -279,13 +285,29 @@ struct Step {
 
 impl<'a> Follower<'a> {
     fn new(client: &'a Client, id: &'a str, format: Format) -> Self {
-        let next = ListResults { after: None, limit: Some(PAGE) };
-        Self { client, id, rows: RowPrinter::new(format), next, bar: ProgressBar::hidden() }
+        let (next, bar) = (ListResults { after: None, limit: Some(PAGE) }, ProgressBar::hidden());
+        Self { client, id, rows: RowPrinter::new(format), next, bar, patience: Duration::ZERO }
+    }
+
+    /// Reads the next results.
+    async fn page(&self) -> Result<LiveQueryResults, Failed> {
+        let begun = Instant::now();
+        loop {
+            match self.client.live_query_results(self.id, &self.next).await {
+                // The query goes on meanwhile, on the other servers or after the restart.
+                Err(error) if is_passing(&error) && begun.elapsed() < self.patience => tokio::time::sleep(AGAIN).await,
+                Err(error) if is_passing(&error) && !self.patience.is_zero() => {
+                    let hint = format!("the query goes on; print its results with `muster query results {}`", self.id);
+                    return Err(Failed::from(error).remedy(hint));
+                }
+                found => return Ok(found?),
+            }
+        }
     }
 
     /// Prints the next results.
     async fn step(&mut self) -> Result<Step, Failed> {
-        let page = self.client.live_query_results(self.id, &self.next).await?;
+        let page = self.page().await?;
         self.next.after = Some(page.next);
         self.bar.set_position(page.query.answered);
         self.bar.set_message(progress(&page.query));
@@ -315,6 +337,11 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// Returns whether a request may succeed when the server is back.
+fn is_passing(error: &muster_client::Error) -> bool {
+    matches!(error, muster_client::Error::Broken { .. }) || error.failure() == muster_client::Failure::Unreachable
+}
+
 fn progress(query: &LiveQuery) -> String {
     let mut parts = vec![counted(query.rows, "row")];
     parts.extend((query.failed > 0).then(|| format!("{} failed", query.failed)));
@@ -341,4 +368,41 @@ fn outcome(query: &LiveQuery) -> Result<(), Failed> {
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:30} {pos}/{len} hosts {msg} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_query_in_the_terminal_survives_a_restart_of_the_server() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let query = LiveQuery { state: "complete".into(), ended_at: Some("now".into()), ..LiveQuery::default() };
+        let results = serde_json::to_string(&LiveQueryResults { query, ..LiveQueryResults::default() }).unwrap();
+        let refusal = r#"{"statusCode":503,"error":"x","message":"starting","code":"starting"}"#;
+        let reply = |status: u16, body: &str| {
+            format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        };
+        // The server stops, starts, and is there again.
+        let replies = [String::new(), reply(503, refusal), reply(200, &results)];
+        tokio::spawn(async move {
+            for reply in replies {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 4_096]).await.unwrap();
+                assert!(read > 0);
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        let client = Client::http(&url, None).unwrap();
+        let mut follower = Follower::new(&client, "q", Format::Table);
+        follower.patience = PATIENCE;
+        assert_eq!(follower.until_the_end(1).await.unwrap().state, "complete");
+        // Nobody listens any more: without patience, the first attempt is the last one.
+        follower.patience = Duration::ZERO;
+        assert!(follower.page().await.is_err());
+    }
 }

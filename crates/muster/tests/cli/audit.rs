@@ -30,6 +30,9 @@ fn audit_events_of_a_space_are_listed_and_exported() {
     let listed = json(&["audit", "list", "--space", "audited-lab"]);
     assert_eq!((&listed[0]["subject"], &listed[0]["space"]), (&subject.into(), &"audited-lab".into()));
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    let of_default = json(&["audit", "list", "--space", "default", "--limit", "1000"]);
+    let spaces = of_default.as_array().unwrap().iter().map(|event| &event["space"]);
+    assert!(spaces.into_iter().all(|space| space == "default"), "{of_default}");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lab.jsonl");
     ok(&["audit", "export", "--space", "audited-lab", "--out", path.to_str().unwrap()]);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::agents::answered;
-use crate::world::{fails, file, json, ok};
+use crate::world::{fails, file, json, ok, run};
 
 /// Sends a request of osqueryd.
 fn osquery(call: &str, body: &Value) -> Value {
@@ -39,6 +39,9 @@ fn fl18_options_are_shown_applied_and_reset() {
     let (_directory, wrong) = file("wrong.yml", "config:\n  scedule: {}\n");
     let message = fails(2, &["fleetd-options", "apply", "-f", &wrong, "--dry-run"]);
     assert!(message.contains(":2:3: config.scedule") && message.contains("did you mean `schedule`?"), "{message}");
+    let (_directory, odd) = file("odd.yml", "config:\n  options:\n    logger_plugin: syslog\n    pack_delimiter: /\n");
+    let warned = run(&["fleetd-options", "apply", "-f", &odd, "--dry-run"]);
+    assert!(warned.code == 0 && warned.err.contains(":3:5: config.options.logger_plugin: "), "{}", warned.err);
     assert!(ok(&["fleetd-options", "reset", "--dry-run"]).contains("would change"));
     let reset: Value = serde_json::from_str(&ok(&["fleetd-options", "reset", "--yes", "--output", "json"])).unwrap();
     assert_eq!(reset["options"]["is_default"], json!(true));

@@ -50,6 +50,50 @@ async fn fl148_agents_need_a_required_certificate_but_browsers_do_not() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn a_revoked_certificate_ends_connections_that_are_open() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let cas = file(&directory, "clients.crt", &ca.pem);
+    let crl = file(&directory, "clients.crl", &ca.revoke(&[]));
+    let given = [&format!("tls.client_ca={cas}"), &format!("tls.client_crl={crl}"), "tls.client_auth=required"];
+    let server = Server::start(&config(&directory, &given.map(|text| text as &str))).await.unwrap();
+    let own = fs_err::read_to_string(server.data.join("ca.crt")).unwrap();
+    let mut open = Vec::new();
+    for serial in [1, 2] {
+        let client = connector(&own, Some(ca.issue(serial)));
+        let stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
+        open.push(client.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await.unwrap());
+    }
+    // A request on an open connection; returns the beginning of the response.
+    let ask = async |stream: &mut tokio_rustls::client::TlsStream<TcpStream>| {
+        stream.write_all(b"POST /api/fleet/orbit/config HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}").await?;
+        let (mut bytes, mut text) = ([0; 4_096], String::new());
+        while !text.contains("\r\n\r\n") {
+            match stream.read(&mut bytes).await? {
+                0 => break,
+                count => text.push_str(&String::from_utf8_lossy(&bytes[..count])),
+            }
+        }
+        io::Result::Ok(text)
+    };
+    for stream in &mut open {
+        assert!(ask(stream).await.unwrap().starts_with("HTTP/1.1 401"), "admitted, without a node key");
+    }
+    file(&directory, "clients.crl", &ca.revoke(&[1]));
+    let mut refused = String::new();
+    for _ in 0..100 {
+        // Changed files are noticed within five seconds.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        refused = ask(&mut open[0]).await.unwrap();
+        if !refused.starts_with("HTTP/1.1 401") {
+            break;
+        }
+    }
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.to_lowercase().contains("connection: close"), "{refused}");
+    assert!(ask(&mut open[1]).await.unwrap().starts_with("HTTP/1.1 401"), "the other one stays");
+    server.stop().await;
+}
+
 #[test]
 fn settings_of_client_certificates_require_a_ca() {
     for (given, expected) in [
