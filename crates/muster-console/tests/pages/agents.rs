@@ -84,7 +84,7 @@ async fn programs_without_actions_are_not_eligible_for_them() {
         assert_eq!(item.contains(" disabled"), !is_possible, "{act}: {item}");
     }
     let own = pages.page(&cookie, "/agents/o-1").await.html;
-    let limits = between(&own, "id=\"acts-why\"", "</dl>");
+    let limits = between(&own, "id=\"acts-why\"", "</ul>");
     assert_eq!(limits.matches("osquery does not support this.").count(), 1, "a reason is told once: {limits}");
     assert!(limits.contains("Request diagnostics, Set the log level"), "{limits}");
     let preview =
