@@ -224,7 +224,7 @@ async fn a_transfer_moves_no_host_if_one_cannot_move() {
 }
 
 #[tokio::test]
-async fn a_list_of_names_is_one_query_and_of_equal_names_the_host_seen_last_counts() {
+async fn a_list_of_names_is_one_query_and_a_name_of_several_hosts_is_rejected() {
     let api = Api::new().await;
     let named = |name: &'static str, minutes: i64| {
         let seen = api.now().plus(Duration::from_secs(60 * minutes.unsigned_abs()));
@@ -233,13 +233,16 @@ async fn a_list_of_names_is_one_query_and_of_equal_names_the_host_seen_last_coun
     api.host("m-1", named("twin", 1)).await;
     api.host("m-2", named("twin", 5)).await;
     api.host("m-3", named("other", 1)).await;
-    let label = json!({"name": "chosen", "hosts": ["TWIN", "m-3"]});
+    api.post("/labels", json!({"name": "wrong", "hosts": ["TWIN", "m-3"]})).await.refused(409);
+    let seen_last = api.get("/hosts/identifier/twin").await.ok();
+    assert_eq!(seen_last["host"]["uuid"], "m-2", "a host to read is one of them");
+    let label = json!({"name": "chosen", "hosts": ["m-2", "OTHER"]});
     let made = api.post("/labels", label).await.ok()["label"].clone();
     let hosts = api.get(&format!("/labels/{}/hosts", made["id"])).await.ok()["hosts"].clone();
     let mut uuids = column(&hosts, "uuid");
     uuids.sort_by_key(ToString::to_string);
     assert_eq!(uuids, ["m-2", "m-3"]);
-    api.post("/labels", json!({"name": "wrong", "hosts": ["twin", "nobody"]})).await.refused(404);
+    api.post("/labels", json!({"name": "wrong", "hosts": ["other", "nobody"]})).await.refused(404);
 }
 
 #[tokio::test]
