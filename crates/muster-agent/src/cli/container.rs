@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Parser;
+use clap::error::ContextKind;
 use muster_core::error_chain::chain;
 use muster_core::replace_token;
-
-use clap::error::ContextKind;
 
 use self::decision::{Decision, KEY_REJECTED, Key, Stored, Wanted, decide};
 use super::enroll_options::Options;

@@ -20,7 +20,7 @@ use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::host::fingerprint::Fingerprint;
-use crate::install::{Installation, Manager};
+use crate::install::{Installation, Manager, steps};
 use crate::notice::departure::Departure;
 use crate::notice::{Event, Notice, Spool};
 use crate::paths::Layout;
@@ -63,7 +63,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let store = DiskStore::new(layout.clone());
     let former = former(&store, args.force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
-    renew_unusable_key(&store)?;
+    renew_unusable_key(&store).await?;
     let (plan, item) = join_at(&store, layout, &target, &former, &args.options).await?;
     start_or_reload(layout).await;
     say_farewell(layout, former, &item.id, &plan).await;
@@ -73,16 +73,25 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
 
 /// Replaces a key that cannot be used on this host, before the server is asked for anything: an agent that cannot store its
 /// enrollment would exist only there.
-pub(super) fn renew_unusable_key(store: &DiskStore) -> Result<(), Failure> {
-    if store.is_locked() {
-        store.renew_key()?;
-        eprintln!(
-            "Note: the key of the agent's files cannot be used on this host, and a new one replaces it; the former files \
-             are kept as {}/*.unusable",
-            store.layout().base()
-        );
+pub(super) async fn renew_unusable_key(store: &DiskStore) -> Result<(), Failure> {
+    if !store.is_locked() {
+        return Ok(());
     }
-    Ok(())
+    let installation = Installation::load(store.layout())?.filter(|found| found.manager == Manager::Systemd);
+    // Other users cannot decrypt a key that is perfectly usable, and the service loads it by its name.
+    if installation.is_some() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new(exit::PERMISSION, "only root can read or replace the key of the agent's files"));
+    }
+    store.renew_key()?;
+    eprintln!(
+        "Note: the key of the agent's files cannot be used on this host, and a new one replaces it; the former files are \
+         kept as {}/*.unusable",
+        store.layout().base()
+    );
+    match installation {
+        Some(installation) => steps::register(store.layout(), &installation).await,
+        None => Ok(()),
+    }
 }
 
 /// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it.

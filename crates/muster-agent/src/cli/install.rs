@@ -253,7 +253,7 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
         .map_err(|error| failed("copying the program", &error))?;
     homes::activate(&layout, &name).map_err(|error| failed("linking the program", &error))?;
     if job.target.is_some() {
-        enroll::renew_unusable_key(&store)?;
+        enroll::renew_unusable_key(&store).await?;
     }
     steps::prepare(&layout, &job.installation, args.delay_enroll).await?;
     // After the program is in place: an enrollment without an agent would leave an agent behind that never checks in.

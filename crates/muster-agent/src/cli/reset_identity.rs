@@ -41,7 +41,7 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     if args.keep_id {
         return keep(&store, store.enrollment()?);
     }
-    renew_unusable_key(&store)?;
+    renew_unusable_key(&store).await?;
     // The state first, so that nothing of the original can run under a new identity.
     store.save_state(&State::default())?;
     store.forget_enrollment()?;
