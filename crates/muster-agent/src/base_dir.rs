@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 const MARKS: [&str; 7] =
     ["fleet.enc", "state.enc", "state.enc.damaged", "agent.yml", "policy.yml", "install.json", "server.json"];
 /// Other entries that are allowed in a base path.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "logs",
     "run",
     "server",
@@ -23,6 +23,7 @@ const KNOWN: [&str; 10] = [
     "muster-agent.previous",
     "secret.key",
     "secret.cred",
+    "secret.key.former",
     "lost+found",
 ];
 /// Mode bits of shared directories: sticky, or writable for others.

@@ -71,6 +71,11 @@ impl From<StoreError> for Failure {
             StoreError::Damaged { path, .. } if path.ends_with("fleet.enc") => {
                 Self::new(FAILED, chain(&error).to_string()).hint("muster-agent enroll --force replaces it")
             }
+            // As on a copy that is recognized by its fingerprint.
+            StoreError::Locked { .. } => Self::new(NOT_ENROLLED, chain(&error).to_string()).hint(
+                "to enroll this host as a new agent: muster-agent enroll --force; if it is the original, restore its TPM \
+                 or host key",
+            ),
             StoreError::Foreign { .. } => Self::new(PERMISSION, chain(&error).to_string())
                 .hint("run the command as this user; if the file is not yours, delete it and install the agent again"),
             _ => Self::new(FAILED, chain(&error).to_string()),

@@ -27,6 +27,7 @@ pub mod paths;
 pub mod policy;
 pub mod protection;
 pub mod protocol;
+pub mod regular_file;
 pub mod settings;
 pub mod standalone;
 pub mod state;

@@ -10,7 +10,7 @@ use camino::Utf8Path;
 use muster_agent::components::supervisor::Supervisor;
 use muster_agent::components::{self, ComponentState, Components, Health};
 use muster_agent::entropy::System;
-use muster_agent::model::metrics::MetricsSpec;
+use muster_agent::model::metrics::{MetricsSpec, Sink};
 use muster_agent::model::process::{PROCESS, ProcessSpec, Restart};
 use muster_agent::model::{Component, Direction, Level, Unit, Work};
 use muster_agent::paths::Layout;
@@ -238,7 +238,7 @@ async fn the_log_of_a_verbose_program_is_limited() {
 #[tokio::test]
 async fn readings_of_the_host_are_payloads_and_lines_of_a_file() {
     let host = host();
-    let spec = MetricsSpec { period: Duration::from_millis(50), to_file: true };
+    let spec = MetricsSpec { period: Duration::from_millis(50), sink: Sink::File };
     let unit = |id: &str, direction| Unit {
         id: id.into(),
         direction,

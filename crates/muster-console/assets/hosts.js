@@ -100,13 +100,12 @@
       addEventListener("beforeunload", stay);
       const progress = (part) => {
         state.querySelector("progress").value = part;
-        state.querySelector("span").textContent = `${Math.floor(part * 100)} %`;
+        state.querySelector("span").textContent = `${Math.floor(part * 100)}%`;
       };
+      let done;
       try {
         progress(0);
-        const done = await upload(form.elements.file.files[0], progress);
-        removeEventListener("beforeunload", stay);
-        location.assign(done);
+        done = await upload(form.elements.file.files[0], progress);
       } catch (error) {
         show(error);
       } finally {
@@ -114,6 +113,7 @@
         button.disabled = false;
         state.hidden = true;
       }
+      if (done) location.assign(done);
     });
   }
 }

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
 use axum::response::Response;
+use muster_core::authorization::{BuiltIn, Forbidden, PrivilegeName};
 use muster_core::id::SpaceId;
 use muster_core::reported::{is_deceptive, shortened_to};
 use muster_core::{Error, ErrorKind};
@@ -27,6 +28,8 @@ struct Failure {
     spaces: Vec<SpaceId>,
     /// Whether the page offers the overview.
     has_way_out: bool,
+    /// Whether the page offers the list under whose tab it is: what is missing is not there any more.
+    has_list: bool,
 }
 
 /// Renders an error for a person who is logged in.
@@ -38,8 +41,28 @@ pub fn inside(visitor: &Visitor, error: &Error, tab: &'static str) -> Response {
         return render(frame, &no_role, Vec::new(), false);
     }
     let spaces = if error.kind == ErrorKind::Forbidden { visitor.other_spaces() } else { Vec::new() };
+    let remedy = error.remedy.clone().or_else(|| missing_privilege(error).map(explained));
     // The overview itself may be what failed.
-    render(frame, error, spaces, tab != "/")
+    render(frame, &Error { remedy, ..error.clone() }, spaces, tab != "/")
+}
+
+/// Returns the privilege that an error is about.
+fn missing_privilege(error: &Error) -> Option<PrivilegeName> {
+    let privilege = error.message.split(' ').nth(2)?.parse().ok()?;
+    let is_missing = error.kind == ErrorKind::Forbidden && error.message == Forbidden(privilege).to_string();
+    is_missing.then_some(privilege)
+}
+
+/// Says what a privilege is for, and how people get it.
+fn explained(privilege: PrivilegeName) -> String {
+    let about = privilege.about().trim_end_matches('.');
+    let (first, rest) = about.split_at_checked(1).unwrap_or_default();
+    let roles = BuiltIn::ALL.map(BuiltIn::record).into_iter().filter(|role| role.privileges.gives(privilege));
+    let roles = roles.map(|role| role.name).collect::<Vec<_>>().join(", ");
+    format!(
+        "it is needed to {}{rest}. Built-in roles that have it: {roles}. Ask an administrator for one.",
+        first.to_lowercase()
+    )
 }
 
 /// Says when a rejected form can be sent again, if that is known.
@@ -61,7 +84,9 @@ fn render(frame: Frame, error: &Error, spaces: Vec<SpaceId>, has_way_out: bool) 
     }
     // An address may be of any length, too.
     let message = sentence(&visible(&shortened_to(&error.message, LONGEST)));
-    let shown = Failure { frame, message, remedy: error.remedy.as_deref().map(sentence), spaces, has_way_out };
+    let has_list = error.kind == ErrorKind::NotFound;
+    let remedy = error.remedy.as_deref().map(sentence);
+    let shown = Failure { frame, message, remedy, spaces, has_way_out, has_list };
     with_retry(page(status_of(error.kind), &shown), Some(error))
 }
 

@@ -5,7 +5,8 @@ use muster_core::Error;
 use crate::text::sentence;
 
 /// What pages call fields whose names in the API do not say it.
-const LABELS: [(&str, &str); 17] = [
+const LABELS: [(&str, &str); 18] = [
+    ("again", "Confirm the new password"),
     ("data_output_id", "Output for data"),
     ("download_source_id", "Download source"),
     ("duplicate_hosts", "Clones of a host"),
@@ -38,23 +39,22 @@ pub fn concerns(error: &Error, field: &str) -> bool {
 
 /// Returns the message of an error without the name of its field, which stands beside it.
 pub fn reason(error: &Error) -> &str {
-    let Some(field) = error.field.as_deref() else { return &error.message };
-    match error.message.split_once(": ") {
-        Some((named, reason))
-            if named.strip_suffix(field).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')) =>
-        {
-            reason
-        }
-        _ => &error.message,
-    }
+    // For programs; what follows says what is wrong.
+    of_field(error).unwrap_or_else(|| error.message.strip_prefix("KQLSyntaxError: ").unwrap_or(&error.message))
+}
+
+/// Returns what follows the name of the field in a message that begins with it.
+fn of_field(error: &Error) -> Option<&str> {
+    let (named, reason) = error.message.split_once(": ")?;
+    let before = named.strip_suffix(error.field.as_deref()?)?;
+    (before.is_empty() || before.ends_with('.')).then_some(reason)
 }
 
 /// Returns the message of an error, as a sentence, with what pages call its field.
 pub fn summary(error: &Error) -> String {
-    let reason = reason(error);
-    match error.field.as_deref() {
-        Some(field) if reason.len() < error.message.len() => format!("{}: {reason}", capitalized(&label(field))),
-        _ => sentence(reason),
+    match (error.field.as_deref(), of_field(error)) {
+        (Some(field), Some(reason)) => format!("{}: {reason}", capitalized(&label(field))),
+        _ => sentence(reason(error)),
     }
 }
 
@@ -97,6 +97,8 @@ mod tests {
             Error { field: Some("inactivity_timeout".into()), ..Error::invalid("settings.inactivity_timeout", "x") };
         assert_eq!(summary(&nested), "Seconds until an agent is inactive: x");
         assert_eq!(summary(&Error::invalid("webhook.secret", "x")), "Webhook secret: x");
+        let kql = Error { field: Some("kuery".into()), ..Error::conflict("x", "KQLSyntaxError: a value is missing") };
+        assert_eq!((reason(&kql), summary(&kql).as_str()), ("a value is missing", "A value is missing"));
         let taken = Error::conflict("receiver_name_taken", "another receiver is named \"a\"");
         assert!(concerns(&taken, "name") && !concerns(&taken, "tags"));
         assert_eq!(summary(&taken), "Another receiver is named \"a\"");

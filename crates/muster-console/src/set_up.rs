@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use muster_core::Error;
+use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_fleet::identity::passwords::LENGTH;
 use muster_management::entry::{Connection, record_refusal};
@@ -51,8 +51,15 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, Query(fields): Query<Fields>)
 }
 
 async fn ask(fleet: &Fleet, token: &str, error: Option<&Error>) -> Response {
+    let known = fleet.setup().name_of(token).await;
+    // Before anybody chooses a password for nothing.
+    let invalid = (!token.is_empty() && matches!(known, Ok(None))).then(|| {
+        Error::new(ErrorKind::Unauthenticated, "setup_link_invalid", "this set-up link is invalid, used or expired")
+            .remedy("on the server's host, run `muster user setup-link NAME`")
+    });
+    let error = error.or(invalid.as_ref());
     // The page works without the name, too.
-    let name = fleet.setup().name_of(token).await.ok().flatten().unwrap_or_default();
+    let name = known.ok().flatten().unwrap_or_default();
     let shown = SetUpPage { frame: Frame::outside("Set your password"), token, name, least: *LENGTH.start(), error };
     let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
     failure::with_retry(shown, error)
@@ -72,7 +79,7 @@ pub async fn set_up(
     let (password, again) = (Zeroizing::new(password), Zeroizing::new(again));
     // Before the token is used: it works once.
     if password != again {
-        let error = Error::invalid("password", "the two passwords differ");
+        let error = Error::invalid("again", "the two passwords differ");
         return ask(&fleet, &token, Some(&error)).await;
     }
     let user = match fleet.setup().use_link(&token, &password, connection.ip()).await {

@@ -1,7 +1,8 @@
 //! Texts of values: times, statuses.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use askama::filters::{Html, Safe, escape};
 use muster_core::event::EventKind;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -106,6 +107,25 @@ pub fn sentence(message: &str) -> String {
     if is_word { format!("{}{}", first[..1].to_ascii_uppercase(), &message[1..]) } else { message.to_owned() }
 }
 
+/// Returns a text with what it has in backticks as code. The texts of errors are also those of the API and the command line.
+pub fn marked(text: impl AsRef<str>) -> Safe<String> {
+    let (mut html, mut rest) = (String::new(), text.as_ref());
+    let mut append = |text: &str, is_code: bool| {
+        let Ok(Safe(escaped)) = escape(text, Html);
+        // Writing to a string does not fail.
+        let _ = if is_code { write!(html, "<code>{escaped}</code>") } else { write!(html, "{escaped}") };
+    };
+    while let Some((before, (code, after))) =
+        rest.split_once('`').and_then(|(before, behind)| Some((before, behind.split_once('`')?)))
+    {
+        append(before, false);
+        append(code, true);
+        rest = after;
+    }
+    append(rest, false);
+    Safe(html)
+}
+
 /// Returns the code of an event as people read it: `agent.upgrade.failed` is "Agent upgrade failed".
 pub fn event_words(kind: EventKind) -> String {
     let words = match kind {
@@ -176,6 +196,13 @@ mod tests {
         for kept in ["password: too short", "waves[0].soak: too long", "KQL is empty", "", "äh"] {
             assert_eq!(sentence(kept), kept);
         }
+    }
+
+    #[test]
+    fn backticks_of_texts_become_code_and_nothing_in_them_becomes_markup() {
+        let html = |text: &str| marked(text).0;
+        assert_eq!(html("must be `a: <b>` or `c`"), "must be <code>a: &#60;b&#62;</code> or <code>c</code>");
+        assert_eq!(html("<i> has one ` only"), "&#60;i&#62; has one ` only");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The person that requests a page, from the session cookie, and the space, from the path.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use muster_core::authorization::{BindingScope, OpContext, PrivilegeName};
+use muster_core::authorization::{BindingScope, OpContext, Privilege, PrivilegeName};
 use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
@@ -103,6 +104,26 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
             Ok(visitor) => Ok(visitor),
             Err(error) if error.kind == ErrorKind::Unauthenticated => Err(to_log_in(parts, fleet).await),
             Err(error) => Err(failure::outside(&error)),
+        }
+    }
+}
+
+/// The person that requests a page for which it needs the privilege `P`. Others get a page that names the privilege, and no form
+/// that could not be sent.
+pub struct May<P> {
+    /// The person.
+    pub visitor: Visitor,
+    privilege: PhantomData<P>,
+}
+
+impl<P: Privilege> FromRequestParts<Arc<Fleet>> for May<P> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Response> {
+        let visitor = Visitor::from_request_parts(parts, fleet).await?;
+        match visitor.context.check(P::NAME) {
+            Ok(()) => Ok(Self { visitor, privilege: PhantomData }),
+            Err(error) => Err(failure::inside(&visitor, &error.into(), visitor.tab)),
         }
     }
 }

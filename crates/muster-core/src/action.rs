@@ -135,6 +135,8 @@ pub struct DueAction {
 pub const UNENROLLED: &str = "the agent was unenrolled";
 /// Error of the target of an UNENROLL whose agent enrolled again before it acknowledged the action (D14).
 pub const REINSTALLED: &str = "the agent enrolled again";
+/// Error of a target whose agent enrolled in another space.
+pub const LEFT_SPACE: &str = "the agent enrolled in another space";
 
 /// Result that an agent reported, or the reason why the agent is not eligible.
 #[derive(Clone, Debug, PartialEq)]

@@ -281,6 +281,8 @@ pub struct AgentRecord {
     pub hostname: String,
     /// Platform, family, name, version and architecture of the operating system, one in each line.
     pub os: String,
+    /// Hardware UUID and serial number, one in each line; empty if the agent reports neither ([`AgentRecord::hardware_uuid`]).
+    pub hardware: Box<str>,
     /// Last check-in in the store; presence in memory may be later.
     // Not updated by heartbeats that change nothing: those are presence, which is written in batches.
     pub last_checkin: Option<Timestamp>,
@@ -317,6 +319,19 @@ pub struct AgentRecord {
     /// Seconds between two requests, by the configuration that the agent was sent last; 0 unless that delays its status "offline"
     /// ([`stored_interval`](crate::status::stored_interval)).
     pub contact_interval: u32,
+}
+
+impl AgentRecord {
+    /// Returns the hardware UUID of its host, or the machine id of the operating system, in lower case; empty if it is unknown. Reported by
+    /// the host: it proves nothing.
+    pub fn hardware_uuid(&self) -> &str {
+        self.hardware.split_once('\n').map_or("", |(uuid, _)| uuid)
+    }
+
+    /// Returns the serial number of its host, in lower case; empty if it is unknown. Reported by the host: it proves nothing.
+    pub fn serial(&self) -> &str {
+        self.hardware.split_once('\n').map_or("", |(_, serial)| serial)
+    }
 }
 
 /// Documents that an agent reports, stored apart from the record because they are large and change rarely.

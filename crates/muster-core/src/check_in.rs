@@ -289,6 +289,10 @@ fn take_metadata(
     if os != next.os {
         next.to_mut().os = os;
     }
+    let hardware = metadata::hardware(raw);
+    if hardware != next.hardware {
+        next.to_mut().hardware = hardware;
+    }
     Ok(())
 }
 

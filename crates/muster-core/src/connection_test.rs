@@ -117,6 +117,18 @@ impl StepName {
             Self::Response => "response",
         }
     }
+
+    /// Returns the name for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Settings => "Settings",
+            Self::Resolve => "Name resolution",
+            Self::Connect => "TCP connection",
+            Self::Proxy => "Connection through the proxy",
+            Self::Tls => "TLS",
+            Self::Response => "Response",
+        }
+    }
 }
 
 /// Why a step failed.

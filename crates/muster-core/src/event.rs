@@ -8,7 +8,7 @@ mod agent;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::agent::{of_change, of_enrollment, of_purge};
+pub use self::agent::{left_space, of_change, of_enrollment, of_purge};
 use crate::enrollment_key::EnrollmentKey;
 use crate::id::{NodeId, PolicyId, SpaceId};
 use crate::policy::Policy;
@@ -77,6 +77,8 @@ kinds! {
     AgentOrphaned = "agent.orphaned", Error;
     /// An agent reports that it moved to another server.
     AgentMigrated = "agent.migrated", Warning;
+    /// An agent enrolled in another space, with a key of that space.
+    AgentLeftSpace = "agent.left_space", Warning;
     /// A credential of an enrolled agent was revoked.
     AgentKeyRevoked = "agent.key_revoked", Warning;
     /// An agent was unenrolled; `forced` in the detail says how.

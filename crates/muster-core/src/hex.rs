@@ -12,6 +12,11 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns the first eight bytes of a hash as a number.
+pub fn number_of(hash: &[u8]) -> u64 {
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// Returns the SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];

@@ -16,7 +16,8 @@ use crate::agent::{AgentRecord, AgentType, Family, ReportedHealth, UpgradeState}
 use crate::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use crate::enrollment_key::{EnrollmentKey, KeyFamily};
 use crate::entropy::Entropy;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, NetworkObjectId, OutputId, PolicyId, SpaceId};
+use crate::fleetd::packs::Pack;
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, NetworkObjectId, OutputId, PackId, PolicyId, SpaceId};
 use crate::network_object::{NetworkObject, NetworkObjectKind};
 use crate::output::Output;
 use crate::policy::{Policy, PolicyRevision};
@@ -131,6 +132,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         newer_than_tested: false,
         hostname: String::new(),
         os: String::new(),
+        hardware: Box::default(),
         last_checkin: None,
         health: ReportedHealth::default(),
         status: Status::Enrolling,
@@ -306,5 +308,18 @@ pub fn action(id: &str, kind: ActionType, now: Timestamp) -> Action {
         total: 1,
         created_by: "system".into(),
         cancelled_at: None,
+    }
+}
+
+/// A pack with one query, which runs every minute on all hosts.
+pub fn pack(name: &str, query: &str) -> Pack {
+    Pack {
+        id: PackId::trusted(name),
+        version: 1,
+        name: name.into(),
+        description: String::new(),
+        platforms: Vec::new(),
+        labels: Vec::new(),
+        document: json!({"queries": {query: {"query": "SELECT 1", "interval": 60}}}),
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use muster_core::Error;
 use muster_core::audit::AuditEvent;
 use muster_core::authorization::{Grant, Origin, Privilege};
+use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::Value;
@@ -71,6 +72,18 @@ pub fn with_changes(mut detail: Value, before: &Value, after: &Value) -> Value {
         }
     }
     (detail["before"], detail["after"]) = (before.into(), after.into());
+    detail
+}
+
+/// Maximum length of a query in an audit event, bytes.
+const KUERY_BYTES: usize = 4096;
+
+/// Adds the query that selected the agents to the detail of an audit event, if there was one.
+pub(crate) fn with_kuery(mut detail: Value, kuery: Option<&str>) -> Value {
+    if let Some(kuery) = kuery {
+        // A query can be a list of thousands of ids.
+        detail["kuery"] = shortened_to(kuery, KUERY_BYTES).into();
+    }
     detail
 }
 

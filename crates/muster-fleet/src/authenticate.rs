@@ -10,7 +10,7 @@ use muster_core::Error;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
 use muster_core::client_certificate::ClientCertificate;
-use muster_core::credential::{ApiKey, CredentialKind};
+use muster_core::credential::{ApiKey, CredentialKind, LiveCredential};
 use muster_core::denial::Denial;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
 use muster_core::error_chain::chain;
@@ -40,10 +40,16 @@ fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
     record.active && !record.family.is_one_per_machine() && held.is_some()
 }
 
+/// Returns the node key of an active agent of this family, if the key is its own.
+fn held_node_key<'r>(record: &'r AgentRecord, key: &ApiKey, family: Family) -> Option<&'r LiveCredential> {
+    let may_hold = record.active && record.family == family;
+    let held = if may_hold { record.credentials.matching(key) } else { None };
+    held.filter(|held| held.kind == CredentialKind::NodeKey)
+}
+
 /// Checks the certificate of a connection against the one that an agent's key is bound to.
-fn check_certificate(record: &AgentRecord, key: &ApiKey, certificate: ClientCertificate) -> Result<(), Error> {
-    let binding = record.credentials.matching(key).and_then(|held| held.certificate);
-    if certificate.permits(binding) { Ok(()) } else { Err(Denial::OtherCertificate.into()) }
+fn check_certificate(held: &LiveCredential, certificate: ClientCertificate) -> Result<(), Error> {
+    if certificate.permits(held.certificate) { Ok(()) } else { Err(Denial::OtherCertificate.into()) }
 }
 
 /// Secrets that an address has guessed in vain.
@@ -147,22 +153,42 @@ impl Authentication {
     ) -> Result<Arc<AgentEntry>, Error> {
         // The id is derived from the secret, so the look-up needs no id in the request.
         let key = ApiKey::opaque(secret);
-        let fits = |record: &AgentRecord| {
-            let held = record.credentials.matching(&key).filter(|held| held.kind == CredentialKind::NodeKey);
-            record.active && record.family == family && held.is_some()
-        };
-        if let Some(entry) = self.registry.by_node_key(&key.id) {
+        let cached = self.registry.by_node_key(&key.id);
+        self.holder(&key, cached, family, certificate).await
+    }
+
+    /// Returns the agent of `family` with this node key, which is `cached` if an agent with the key's id is.
+    async fn holder(
+        &self,
+        key: &ApiKey,
+        cached: Option<Arc<AgentEntry>>,
+        family: Family,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<AgentEntry>, Error> {
+        if let Some(entry) = cached {
             self.currency.ensure(&self.records, &entry).await?;
             // The usual case, without a read: thousands of hosts ask for queries each second.
-            if let Some(record) = entry.record().filter(|record| fits(record)) {
-                check_certificate(&record, &key, certificate)?;
+            if let Some(record) = entry.record()
+                && let Some(held) = held_node_key(&record, key, family)
+            {
+                check_certificate(held, certificate)?;
                 entry.credential_used(&key.id, self.clock.now());
                 return Ok(entry);
             }
         }
+        // Boxed, so that the future of every request does not reserve the space of this rare path.
+        Box::pin(self.stored_holder(key, family, certificate)).await
+    }
+
+    async fn stored_holder(
+        &self,
+        key: &ApiKey,
+        family: Family,
+        certificate: ClientCertificate,
+    ) -> Result<Arc<AgentEntry>, Error> {
         let stored = self.store.everywhere(&System).agent_by_credential(&key.id).await?;
-        let record = stored.filter(fits).ok_or_else(unauthorized)?;
-        check_certificate(&record, &key, certificate)?;
+        let record = stored.ok_or_else(unauthorized)?;
+        check_certificate(held_node_key(&record, key, family).ok_or_else(unauthorized)?, certificate)?;
         let entry = self.registry.admit(record);
         entry.credential_used(&key.id, self.clock.now());
         Ok(entry)
@@ -175,15 +201,17 @@ impl Authentication {
         secret: &str,
         certificate: ClientCertificate,
     ) -> Result<Arc<AgentEntry>, Error> {
-        let holder = self.registry.by_node_key(&ApiKey::opaque(secret).id).and_then(|entry| entry.record());
+        let key = ApiKey::opaque(secret);
+        let cached = self.registry.by_node_key(&key.id);
+        let known = cached.as_ref().and_then(|entry| entry.record());
         // Without the read that would find no osqueryd with the key of a known orbit.
-        if holder.is_none_or(|record| record.family != Family::Orbit) {
-            match self.node_key(secret, Family::Osquery, certificate).await {
+        if known.is_none_or(|record| record.family != Family::Orbit) {
+            match self.holder(&key, cached.clone(), Family::Osquery, certificate).await {
                 Err(error) if error.denial == Some(Denial::UnknownKey) => {}
                 other => return other,
             }
         }
-        let orbit = self.node_key(secret, Family::Orbit, certificate).await?;
+        let orbit = self.holder(&key, cached, Family::Orbit, certificate).await?;
         let osquery = self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)?;
         self.currency.ensure(&self.records, &osquery).await?;
         Ok(osquery)

@@ -20,6 +20,7 @@ use super::audit::{audit_line, commit_disclosure};
 use super::authority::{Authorized, System};
 use super::files::{Slice, send};
 use super::registry::AgentEntry;
+use super::removed_files::remove_chunks;
 use super::upload_limits::UploadLimits;
 use super::watched_store::WatchedStore;
 
@@ -82,7 +83,11 @@ impl Carves {
         };
         let begin = CarveWrite::Begin { carve: Box::new(carve), max_bytes: limits.max_bytes_per_agent };
         match self.store.commit(entry, vec![begin.into()]).await {
-            Ok(_) => Ok(session),
+            Ok(_) => {
+                // Those of the carve that this one replaces.
+                remove_chunks(&self.store).await;
+                Ok(session)
+            }
             // The total of the agent is checked by the write: two carves that begin at the same time must not both
             // fit.
             Err(StoreError::Conflict(Precondition::OverLimit(_))) => Err(too_much()),
@@ -136,6 +141,7 @@ impl Carves {
     pub async fn fail(&self, OpenCarve(carve): &OpenCarve, reason: &str) -> Result<(), Error> {
         let fail = CarveWrite::Fail { id: carve.id.clone(), reason: reason.to_owned(), now: self.clock.now() };
         self.store.commit(&System, vec![fail.into()]).await?;
+        remove_chunks(&self.store).await;
         Ok(())
     }
 
@@ -184,8 +190,8 @@ impl Carves {
     /// Deletes a carve and its bytes.
     pub async fn delete(&self, carve: &Authorized<Carve, CarvesDownload>) -> Result<(), Error> {
         let delete = CarveWrite::Delete { id: carve.id.clone() };
-        // The chunks belong to the record of the carve, and are deleted with it.
         self.store.commit(carve.grant(), vec![delete.into(), self.line(carve, "carve.delete")]).await?;
+        remove_chunks(&self.store).await;
         Ok(())
     }
 

@@ -18,7 +18,7 @@ fn told(write: &Write, all: &[Write]) -> Vec<Event> {
     match write {
         Write::Agent(AgentWrite::Insert { record, .. }) => vec![event::of_enrollment(None, record)],
         Write::Agent(AgentWrite::Update { before, after }) if uses_key(all) => {
-            vec![event::of_enrollment(Some(before), after)]
+            event::left_space(before, after).into_iter().chain([event::of_enrollment(Some(before), after)]).collect()
         }
         Write::Agent(AgentWrite::Update { before, after }) => event::of_change(before, after),
         Write::EnrollmentKey(EnrollmentKeyWrite::Insert(key)) if !key.hidden => vec![event::of_new_key(key)],

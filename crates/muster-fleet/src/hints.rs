@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use muster_core::agent::Family;
 use muster_core::fleetd::details;
-use muster_core::id::LiveQueryId;
+use muster_core::id::{AgentId, LiveQueryId};
 use muster_core::time::Clock;
 use tokio::sync::Notify;
 
@@ -163,9 +163,14 @@ impl Hints {
 
     async fn announce(&self) {
         let is_orbit = |entry: &AgentEntry| entry.record().is_some_and(|record| record.family == Family::Orbit);
+        let orbits = self.registry.select(|entry| entry.is_connected() && is_orbit(entry));
+        let mut orbits: Vec<_> = orbits.into_iter().map(|orbit| (orbit.osquery_beside(), orbit)).collect();
+        // Answers to a live query change a row for each osqueryd, in the order of their ids: hosts that answer at the same time should
+        // change the same pages of the database.
+        orbits.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut woken = 0;
-        for orbit in self.registry.select(|entry| entry.is_connected() && is_orbit(entry)) {
-            if self.may_have_work(&orbit).await {
+        for (osquery, orbit) in orbits {
+            if self.may_have_work(&orbit, osquery.as_ref()).await {
                 orbit.wake_for_policy();
                 woken += 1;
                 if woken % WAVE == 0 {
@@ -175,14 +180,14 @@ impl Hints {
         }
     }
 
-    /// Returns false if nothing is due for an orbit's host. Does not read the agents in the store.
-    async fn may_have_work(&self, orbit: &AgentEntry) -> bool {
+    /// Returns false if nothing is due for the host of an orbit and an osqueryd. Does not read the agents in the store.
+    async fn may_have_work(&self, orbit: &AgentEntry, osquery: Option<&AgentId>) -> bool {
         if self.announced_to(orbit) != Announced::default() {
             return true;
         }
         // Until its connection has found it, there is no osqueryd.
-        let Some(osquery) = orbit.osquery_beside() else { return false };
-        match self.registry.get(&osquery) {
+        let Some(osquery) = osquery else { return false };
+        match self.registry.get(osquery) {
             Some(osquery) => self.due(&osquery).await.is_some(),
             None => true,
         }

@@ -353,6 +353,12 @@ impl HostChecks {
             Write::Changed(Change::Setting(name)),
             audit_line(grant.origin(), now, action, format_args!("host_check:{id}"), detail),
         ]);
+        // A host that is offline must not show the answer to another question until it is back.
+        if let (Some(before), Some(after)) = (&before, &after)
+            && before.query != after.query
+        {
+            writes.push(HostCheckWrite::Forget { check: id.clone() }.into());
+        }
         self.store.commit(grant, writes).await.map_err(refused)?;
         self.cache.forget(grant.space().as_str());
         Ok((before, after))

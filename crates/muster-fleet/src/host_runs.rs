@@ -285,7 +285,7 @@ impl<W: RunKind> HostRuns<W> {
 /// What hosts execute (FL §2.6). orbit asks for its configuration every 30 seconds, which must not read the store ([`Waiting`]).
 impl<W: RunKind> HostRuns<W> {
     /// Returns the runs that an orbit has yet to execute, without long texts, the oldest first. Reads the store only if there may be some.
-    pub(crate) async fn runs_due(&self, entry: &AgentEntry) -> Result<Vec<HostRun<W>>, Error> {
+    pub async fn runs_due(&self, entry: &AgentEntry) -> Result<Vec<HostRun<W>>, Error> {
         // Before the read: what is added during it must not be removed.
         let Some(number) = self.waiting.number_of(entry.id(), self.clock.now()) else { return Ok(Vec::new()) };
         let Some(record) = entry.record() else { return Ok(Vec::new()) };

@@ -12,6 +12,7 @@ use muster_core::fleetd::schedule::QueryFailure;
 use muster_core::host::{self, Host};
 use muster_core::id::{AgentId, HostId};
 use muster_core::raw_json;
+use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, HostRows, Listed, Page};
 use muster_store::{Precondition, StoreError, Write};
@@ -28,6 +29,9 @@ use super::software::Installed;
 
 /// Maximum agents of a page of hosts, for each host on average. A host rarely has more than three.
 const AGENTS_PER_HOST: u32 = 20;
+
+/// Maximum length of a fact in a view, bytes.
+const FACT: usize = 256;
 
 /// A host with its agents.
 #[derive(Clone, Debug)]
@@ -57,9 +61,22 @@ impl HostView {
         newest.unwrap_or_else(|| self.host.hostname.clone())
     }
 
-    /// Returns the name and version of the operating system; empty if no agent reported them.
+    /// Returns the name and version of the operating system, or its platform while no agent has reported them; empty if it is unknown.
     pub fn os(&self) -> String {
-        self.newest(os_of).unwrap_or_default()
+        // orbit knows only the platform, and is seen more often than osquery.
+        self.newest(|agent| os_of(agent, "name"))
+            .or_else(|| self.newest(|agent| os_of(agent, "platform")))
+            .unwrap_or_default()
+    }
+
+    /// Returns the hardware UUID, or the machine id of the operating system.
+    pub fn hardware_uuid(&self) -> Option<String> {
+        self.newest(|agent| reported(agent, &["host", "id"]))
+    }
+
+    /// Returns the serial number.
+    pub fn serial(&self) -> Option<String> {
+        self.newest(|agent| reported(agent, &["hardware", "serial"]))
     }
 
     /// Returns when an agent was last seen.
@@ -84,12 +101,18 @@ impl HostView {
     }
 }
 
-/// Returns the name and version of the operating system in an agent's metadata.
-fn os_of(agent: &AgentView) -> Option<String> {
+/// Returns a fact about the operating system in an agent's metadata, with its version.
+fn os_of(agent: &AgentView, name: &str) -> Option<String> {
     let metadata = agent.details.documents.local_metadata.as_deref()?;
     let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
-    let name = fact("name").or_else(|| fact("platform"))?;
+    let name = fact(name)?;
     Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
+}
+
+/// Returns a fact in an agent's metadata, unless it is empty.
+fn reported(agent: &AgentView, path: &[&str]) -> Option<String> {
+    let metadata = agent.details.documents.local_metadata.as_deref()?;
+    raw_json::text(metadata, path).filter(|fact| !fact.is_empty()).map(|fact| shortened_to(&fact, FACT).into_owned())
 }
 
 /// Returns the agent that answers the host checks and reports the software: the latest osquery.
@@ -196,7 +219,7 @@ impl Agents {
         let Some(host) = record.host_id.clone() else { return Ok(Vec::new()) };
         let families = AgentCondition::Families(vec![Family::Orbit, Family::Osquery]);
         let conditions = vec![AgentCondition::Hosts(vec![host]), families];
-        let filter = AgentFilter { space: Some(record.space.clone()), conditions };
+        let filter = AgentFilter { space: Some(record.space.clone()), conditions, ..AgentFilter::default() };
         let page = Page { offset: 0, limit: AGENTS_PER_HOST };
         let found = self.store.everywhere(entry).agent_list(&filter, AgentSort::EnrolledAt, false, page).await?;
         Ok(found.items.into_iter().map(|details| self.with_presence(details)).collect())

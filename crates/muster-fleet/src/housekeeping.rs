@@ -31,8 +31,8 @@ use super::audit::audit_line;
 use super::authority::System;
 use super::change_feed::ChangeFeed;
 use super::idempotency;
-use super::installs::BLOCK_BATCH;
 use super::registry::Registry;
+use super::removed_files::CHUNK_BATCH;
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
 use super::upload_limits::LIFE;
@@ -46,7 +46,7 @@ const EVERY: Duration = Duration::from_secs(600);
 const BATCHES: usize = 200;
 /// Actions deleted by one commit; each is deleted with all its targets and results, possibly tens of thousands.
 const ACTION_BATCH: u32 = 10;
-/// Uploads deleted by one commit; each is deleted with all its chunks.
+/// Uploads deleted by one commit.
 const UPLOAD_BATCH: u32 = 10;
 
 /// Live queries deleted by one commit; each is deleted with its targets and results, possibly tens of thousands.
@@ -55,8 +55,8 @@ const LIVE_QUERY_BATCH: u32 = 1;
 const RUN_BATCH: u32 = 1;
 /// Installers without their packages removed by one commit.
 const INSTALLER_BATCH: u32 = 10;
-/// Carves expired by one commit. Each may have gigabytes.
-const CARVE_BATCH: u32 = 1;
+/// Carves expired by one commit.
+const CARVE_BATCH: u32 = 100;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Retention of actions after their expiration (EA §4.10).
@@ -278,8 +278,8 @@ impl Housekeeping {
         let unfinished = self.clock.now().minus(installer::UPLOAD_WITHIN);
         let prune = || self.store.everywhere(&System).installers_prune(unfinished, INSTALLER_BATCH);
         let removed = self.in_batches(INSTALLER_BATCH, prune).await?;
-        let prune = || self.store.everywhere(&System).removed_chunks_prune(BLOCK_BATCH);
-        self.in_batches(BLOCK_BATCH, prune).await?;
+        let prune = || self.store.everywhere(&System).removed_chunks_prune(CHUNK_BATCH);
+        self.in_batches(CHUNK_BATCH, prune).await?;
         Ok(removed)
     }
 

@@ -7,11 +7,10 @@ mod installers;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::agent::Family;
 use muster_core::authorization::{Grant, OsqueryRead, SoftwareInstall};
 use muster_core::change::Change;
 use muster_core::fleetd::platform::Platform;
-use muster_core::host_run::{MAX_TARGETS, check_expiry};
+use muster_core::host_run::check_expiry;
 use muster_core::id::{AgentId, HostRunId};
 use muster_core::install::{InstallKind, InstallRun, InstallWork, check_retries};
 use muster_core::installer::Installer;
@@ -20,10 +19,9 @@ use muster_store::search::Fact;
 use serde_json::{Value, json};
 
 pub use self::execution::DueInstalls;
-pub(crate) use self::installers::BLOCK_BATCH;
 pub use self::installers::NewInstaller;
 use super::host_runs::{HostRuns, NewRun, RunKind, SeenRun};
-use super::host_targets::{HostSelection, with_targets};
+use super::host_targets::HostSelection;
 use super::scope::Scoped;
 
 /// A new run.
@@ -84,7 +82,7 @@ impl Installs {
             InstallKind::Uninstall => ("software.uninstall", installer.version),
         };
         let work = InstallWork { kind: new.kind, installer: installer.id, version, max_retries: new.max_retries };
-        let detail = with_targets(json!({}), &new.hosts, &[], &targets);
+        let detail = HostSelection::of_orbit(&new.hosts, &new.filter).audited(json!({}), &targets);
         self.insert(grant, NewRun { name: installer.name, work, expiry: new.expiry, action, detail }, targets).await
     }
 }
@@ -110,15 +108,8 @@ fn check_usable(installer: &Installer, kind: InstallKind) -> Result<(), Error> {
 async fn targets(seen: Scoped<'_>, new: &NewInstall, installer: &Installer) -> Result<Vec<AgentId>, Error> {
     let mut filter = new.filter.clone();
     filter.conditions.push(on_platform(installer.platform));
-    let selection = HostSelection {
-        family: Family::Orbit,
-        program: "orbit",
-        hosts: &new.hosts,
-        labels: &[],
-        filter: &filter,
-        limit: MAX_TARGETS,
-    };
-    selection.agents(seen).await.map_err(|error| match error.code {
+    let found = HostSelection::of_orbit(&new.hosts, &filter).agents(seen).await;
+    found.map_err(|error| match error.code {
         "no_host_matches" => {
             let message = format!("no host with orbit on {} matches", installer.platform.as_str());
             Error { message, ..error }

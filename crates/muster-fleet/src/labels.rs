@@ -11,6 +11,7 @@ use muster_core::documents::bytes_digest;
 use muster_core::fleetd::details;
 use muster_core::fleetd::labels::{self as decisions, BuiltIn, Label, name_key};
 use muster_core::fleetd::platform::Platform;
+use muster_core::hex::number_of;
 use muster_core::id::{LabelId, SpaceId};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
@@ -53,12 +54,7 @@ impl SpaceLabels {
         let parts: Vec<&[u8]> = versions.iter().map(String::as_bytes).collect();
         // A hash of all versions instead of a counter: it is the same on every server and after a restart.
         let digest = bytes_digest(&parts);
-        Self {
-            load,
-            version: u64::from_be_bytes(std::array::from_fn(|at| digest[at])),
-            names: labels.iter().map(Label::query_name).collect(),
-            labels,
-        }
+        Self { load, version: number_of(&digest), names: labels.iter().map(Label::query_name).collect(), labels }
     }
 
     fn queries(&self, platform: Option<Platform>) -> impl Iterator<Item = (&str, &str)> {

@@ -81,6 +81,7 @@ mod records;
 mod reenroll;
 pub mod refusals;
 pub mod registry;
+mod removed_files;
 pub mod respond;
 pub mod restoration;
 pub mod rollouts;

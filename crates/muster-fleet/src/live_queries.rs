@@ -9,7 +9,7 @@ use muster_core::agent::Family;
 use muster_core::authorization::{Grant, OpContext, Privilege, QueriesRun, QueriesRunSaved, Scope};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{AgentId, LiveQueryId};
+use muster_core::id::LiveQueryId;
 use muster_core::live_query::{EndReason, Ended, LiveQuery, LiveResult, MAX_TARGETS, check_sql, check_timeout};
 use muster_core::saved_query::SavedQuery;
 use muster_core::time::Clock;
@@ -22,7 +22,7 @@ use self::running::Running;
 pub use self::running::{Asked, Outcome};
 use super::audit::audit_line;
 use super::authority::Authorized;
-use super::host_targets::{HostSelection, with_targets};
+use super::host_targets::HostSelection;
 use super::shutdown::Shutdown;
 use super::watched_store::WatchedStore;
 
@@ -94,7 +94,15 @@ impl LiveQueries {
     }
 
     async fn create_by<P: Privilege>(&self, grant: Grant<P>, new: NewLiveQuery) -> Result<LiveQueryView, Error> {
-        let targets = self.targets(&grant, &new).await?;
+        let selection = HostSelection {
+            family: Family::Osquery,
+            program: "osquery",
+            hosts: &new.hosts,
+            labels: &new.labels,
+            filter: &new.filter,
+            limit: MAX_TARGETS,
+        };
+        let targets = selection.agents(self.store.seen_by(&grant)).await?;
         let (sql, saved) = match new.sql {
             QuerySource::Sql(sql) => (sql, None),
             QuerySource::Saved(saved) => (saved.sql, Some(saved.name)),
@@ -119,7 +127,7 @@ impl LiveQueries {
         };
         let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: targets.clone() };
         let detail = json!({"sql": query.sql, "targets": query.targets, "timeout_seconds": new.timeout.as_secs()});
-        let mut detail = with_targets(detail, &new.hosts, &new.labels, &targets);
+        let mut detail = selection.audited(detail, &targets);
         if let Some(saved) = saved {
             detail["saved_query"] = saved.into();
         }
@@ -132,21 +140,8 @@ impl LiveQueries {
         self.running.begin(&query, targets);
         // As it is stored: a target may have left the space since it was selected.
         let query = self.store.seen_by(&grant).live_query(&query.id).await?.unwrap_or(query);
-        let offline = self.store.seen_by(&grant).live_query_absent(&query).await?;
+        let offline = self.offline(&grant, &query).await?;
         Ok(LiveQueryView { query, offline })
-    }
-
-    /// Selects the osquery agents that a new live query is for.
-    async fn targets<P: Privilege>(&self, grant: &Grant<P>, new: &NewLiveQuery) -> Result<Vec<AgentId>, Error> {
-        let selection = HostSelection {
-            family: Family::Osquery,
-            program: "osquery",
-            hosts: &new.hosts,
-            labels: &new.labels,
-            filter: &new.filter,
-            limit: MAX_TARGETS,
-        };
-        selection.agents(self.store.seen_by(grant)).await
     }
 
     /// Finds a live query that the caller may see. Its results may be of any host of the space and to any SQL, so a caller with a
@@ -171,12 +166,21 @@ impl LiveQueries {
 
     /// Returns a live query with the number of targets that can't answer now.
     pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQueryView, Error> {
-        let offline = if query.answered + query.gone < query.targets {
-            self.store.seen_by(query.grant()).live_query_absent(query).await?
-        } else {
-            0
-        };
+        let offline =
+            if query.answered + query.gone < query.targets { self.offline(query.grant(), query).await? } else { 0 };
         Ok(LiveQueryView { query: (**query).clone(), offline })
+    }
+
+    /// Returns the number of targets that have not answered and are not connected, as it was at most a second ago: counting them reads
+    /// all that have not answered, and whoever follows a live query asks many times a second.
+    async fn offline<P>(&self, grant: &Grant<P>, query: &LiveQuery) -> Result<u64, Error> {
+        let now = self.clock.now();
+        if let Some(counted) = self.running.offline(&query.id, now) {
+            return Ok(counted);
+        }
+        let counted = self.store.seen_by(grant).live_query_absent(query).await?;
+        self.running.remember_offline(&query.id, counted, now);
+        Ok(counted)
     }
 
     /// Returns the answers after a number, in order. Fewer than `limit` if they are large; none only if there are none yet.

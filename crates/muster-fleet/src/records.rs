@@ -60,7 +60,9 @@ impl Records {
     /// as the osqueryd, too, so that the orbit gains nothing by it.
     pub(crate) async fn osquery_beside(&self, orbit: &AgentEntry) -> Result<Option<Arc<AgentEntry>>, Error> {
         let Some(host) = orbit.record().and_then(|record| record.host_id.clone()) else { return Ok(None) };
-        let known = match orbit.osquery_beside() {
+        let known = orbit.osquery_beside();
+        let was_known = known.is_some();
+        let known = match known {
             Some(known) => Some(known),
             None => {
                 let on_host =
@@ -74,7 +76,9 @@ impl Records {
             record.is_some_and(|record| record.active && record.host_id.as_ref() == Some(&host))
         };
         let found = self.loaded(orbit, &id).await?.filter(is_beside);
-        orbit.remember_osquery(found.is_some().then_some(id));
+        if was_known != found.is_some() {
+            orbit.remember_osquery(found.is_some().then_some(id));
+        }
         Ok(found)
     }
 

@@ -5,10 +5,9 @@ mod saved;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use muster_core::agent::Family;
 use muster_core::authorization::{Grant, ScriptsRead, ScriptsRun};
 use muster_core::change::Change;
-use muster_core::host_run::{MAX_TARGETS, check_expiry};
+use muster_core::host_run::check_expiry;
 use muster_core::id::{AgentId, HostRunId};
 use muster_core::script::{SavedScript, ScriptRun, ScriptWork, check_name, check_script, check_timeout};
 use muster_core::{Error, hex};
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 
 pub use self::saved::SavedScriptDraft;
 use super::host_runs::{HostRuns, NewRun, RunKind, SeenRun};
-use super::host_targets::{HostSelection, with_targets};
+use super::host_targets::HostSelection;
 use super::registry::AgentEntry;
 use super::scope::Scoped;
 
@@ -101,7 +100,7 @@ impl Scripts {
         check_expiry(new.expiry)?;
         check_timeout(new.timeout)?;
         let work = ScriptWork { script, sha256, timeout: new.timeout };
-        let detail = with_targets(json!({"saved_script": saved}), &new.hosts, &[], &targets);
+        let detail = HostSelection::of_orbit(&new.hosts, &new.filter).audited(json!({"saved_script": saved}), &targets);
         self.insert(grant, NewRun { name, work, expiry: new.expiry, action: "script.run", detail }, targets).await
     }
 
@@ -119,20 +118,7 @@ impl Scripts {
     }
 
     async fn targets(&self, seen: Scoped<'_>, new: &NewScriptRun) -> Result<Vec<AgentId>, Error> {
-        let selection = HostSelection {
-            family: Family::Orbit,
-            program: "orbit",
-            hosts: &new.hosts,
-            labels: &[],
-            filter: &new.filter,
-            limit: MAX_TARGETS,
-        };
-        selection.agents(seen).await
-    }
-
-    /// Returns the runs that an orbit has yet to execute, without their scripts, the oldest first.
-    pub async fn due(&self, entry: &AgentEntry) -> Result<Vec<ScriptRun>, Error> {
-        self.runs_due(entry).await
+        HostSelection::of_orbit(&new.hosts, &new.filter).agents(seen).await
     }
 
     /// Returns the script of a run that an orbit has yet to report. Fails for that of another host (FL59).

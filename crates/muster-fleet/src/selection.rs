@@ -44,6 +44,8 @@ pub struct Selection {
     pub(crate) excluded: u64,
     /// The agent of [`Selected::One`], for which ineligibility is an error.
     pub(crate) single: Option<AgentId>,
+    /// The query that selected them, for the audit log.
+    pub(crate) kuery: Option<Box<str>>,
 }
 
 impl Selection {
@@ -73,7 +75,8 @@ impl Records {
             }
             Selected::Ids(ids) => self.find_named(grant, ids).await,
             Selected::Matching(filter) => {
-                Ok(Selection { ids: self.store.seen_by(grant).all_agent_ids(filter).await?, ..Selection::default() })
+                let ids = self.store.seen_by(grant).all_agent_ids(filter).await?;
+                Ok(Selection { ids, kuery: filter.written.clone(), ..Selection::default() })
             }
         }
     }

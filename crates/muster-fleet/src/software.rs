@@ -1,5 +1,6 @@
 //! Software of hosts: what they report, searches over a space, and the index behind them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use muster_core::fleetd::software::{self, Software, SoftwareId, unpacked};
 use muster_core::id::AgentId;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
-use muster_store::query::{FoundSoftware, Listed, Page, SoftwareHost, SoftwareSearch};
+use muster_store::query::{FoundSoftware, Listed, Page, SoftwareHosts, SoftwareSearch};
 use muster_store::{LeaseName, Resources, SoftwareWrite, StoreError};
 
 use super::agent_views::AgentView;
@@ -33,6 +34,8 @@ pub struct Search {
     pub software: SoftwareSearch,
     /// Conditions on the version.
     pub versions: Option<Conditions>,
+    /// The last software of the previous page, if the next one is wanted.
+    pub after: Option<Software>,
 }
 
 /// The software of a host.
@@ -151,7 +154,7 @@ impl SoftwareInventory {
         let seen = self.store.seen_by(grant);
         if !search.software.name.is_empty() {
             let most = Page { offset: 0, limit: MOST_MATCHES + 1 };
-            let found = seen.software_list(&search.software, most).await?;
+            let found = seen.software_list(&search.software, None, most).await?;
             if found.len() <= MOST_MATCHES as usize {
                 return Ok(matching(found, search, page));
             }
@@ -160,7 +163,7 @@ impl SoftwareInventory {
             let message = format!("versions can be compared of at most {MOST_MATCHES} packages");
             return Err(Error::new(ErrorKind::Invalid, "too_many_matches", message).remedy("add a name"));
         }
-        let items = seen.software_list(&search.software, page).await?;
+        let items = seen.software_list(&search.software, search.after.as_ref(), page).await?;
         Ok(Listed { items, total: seen.software_count(&search.software).await?, unreadable: 0 })
     }
 
@@ -173,15 +176,16 @@ impl SoftwareInventory {
         found.ok_or_else(|| Error::not_found("software", id))
     }
 
-    /// Returns a page of the hosts that have software.
+    /// Returns a page of the hosts that have software; `after`: those behind [`SoftwareHosts::next`] of the previous page.
     pub async fn hosts(
         &self,
         grant: &Grant<OsqueryRead>,
         id: &str,
+        after: Option<u32>,
         page: Page,
-    ) -> Result<(FoundSoftware, Vec<SoftwareHost>), Error> {
+    ) -> Result<(FoundSoftware, SoftwareHosts), Error> {
         let found = self.find(grant, id).await?;
-        let hosts = self.store.seen_by(grant).software_hosts(found.id, page).await?;
+        let hosts = self.store.seen_by(grant).software_hosts(found.id, after, page).await?;
         Ok((found, hosts))
     }
 }
@@ -199,12 +203,18 @@ fn matching(mut found: Vec<FoundSoftware>, search: &Search, page: Page) -> Liste
     if let Some(conditions) = &search.versions {
         found.retain(|found| conditions.hold_for(&found.software.version));
     }
-    found.sort_by(|one, other| {
-        let (one, other) = (&one.software, &other.software);
-        let by_name = one.name_key().cmp(&other.name_key());
-        by_name.then_with(|| version::compare(&one.version, &other.version)).then_with(|| one.cmp(other))
-    });
+    found.sort_by(|one, other| in_order(&one.software, &other.software));
     let total = found.len() as u64;
-    let items = found.into_iter().skip(page.offset as usize).take(page.limit as usize).collect();
+    let follows = |found: &FoundSoftware| match &search.after {
+        Some(after) => in_order(&found.software, after).is_gt(),
+        None => true,
+    };
+    let items = found.into_iter().filter(follows).skip(page.offset as usize).take(page.limit as usize).collect();
     Listed { items, total, unreadable: 0 }
+}
+
+/// Compares names, and the versions of a name.
+fn in_order(one: &Software, other: &Software) -> Ordering {
+    let by_name = one.name_key().cmp(&other.name_key());
+    by_name.then_with(|| version::compare(&one.version, &other.version)).then_with(|| one.cmp(other))
 }

@@ -15,6 +15,7 @@ use muster_store::{FileWrite, Precondition, StoreError, Write};
 use super::authority::System;
 use super::files::Files;
 use super::registry::AgentEntry;
+use super::removed_files::remove_chunks;
 use super::upload_limits::{LIFE, UploadLimits, over};
 
 /// Valid sources. In Elastic's implementation, the source is part of storage names, so no other value is accepted (D8).
@@ -104,7 +105,11 @@ impl Files {
         }));
         writes.push(Write::File(FileWrite::InsertUpload(Box::new(upload.clone()))));
         match self.store.commit(entry, writes).await {
-            Ok(_) => Ok(upload.id),
+            Ok(_) => {
+                // Those of the upload that this one replaces.
+                remove_chunks(&self.store).await;
+                Ok(upload.id)
+            }
             Err(StoreError::Conflict(Precondition::OverLimit(limit))) => Err(over(limit)),
             // Two concurrent requests for the same upload: both get the id of the one that was inserted.
             Err(StoreError::Conflict(Precondition::Exists(_) | Precondition::Missing(_))) => {
@@ -237,7 +242,11 @@ impl Files {
             }
             Err(error) => return Err(error.into()),
         }
-        if fits { Ok(()) } else { Err(Denial::UploadInvalid.into()) }
+        if fits {
+            return Ok(());
+        }
+        remove_chunks(&self.store).await;
+        Err(Denial::UploadInvalid.into())
     }
 }
 

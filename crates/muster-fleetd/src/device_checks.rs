@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use muster_core::fleetd::numbers;
 use muster_core::time::Timestamp;
 use muster_fleet::host_checks::AnsweredCheck;
 use serde_json::{Value, json};
@@ -27,7 +28,8 @@ pub(super) fn data(checks: &[AnsweredCheck]) -> Value {
         };
         let check = &answered.check;
         json!({
-            "id": check.id.as_str(),
+            // Clients of FleetDM read integers, as they are in its REST API.
+            "id": numbers::of(check.id.as_str()),
             "name": check.name,
             "description": check.description,
             "resolution": check.resolution,

@@ -20,7 +20,7 @@ use super::{Call, Inner, Nothing, json, no_content};
 impl Inner {
     /// Returns the configuration of an orbit: what it has to do. Members that are off are absent (FL §2.5).
     pub(super) async fn work_of(&self, entry: &AgentEntry) -> Result<OrbitConfig, Failure> {
-        let scripts = self.fleet.scripts().due(entry).await?;
+        let scripts = self.fleet.scripts().runs_due(entry).await?;
         let software = self.fleet.installs().due(entry).await?;
         let of_scripts = scripts.iter().map(|script| (script.id.to_string(), script.work.timeout));
         let uninstalls = software.uninstall.iter().map(|run| (run.to_string(), SCRIPT_SECONDS));

@@ -1,6 +1,7 @@
 //! osquery's TLS API (FL §1).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use http::StatusCode;
 use muster_core::agent::Family;
@@ -143,29 +144,46 @@ impl Inner {
     pub(super) async fn distributed_write(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: DistributedWrite<'_> = call.parse()?;
         let entry = self.node(&call, &wire.node_key, Family::Osquery).await?;
-        let reported = reported_facts(&wire);
-        let metadata = self.metadata_of(&entry, &reported).await?;
+        if has_reports(&wire) {
+            // Boxed, so that the future of an answer to a live query does not reserve its space.
+            Box::pin(self.take_reports(&call, &entry, &wire)).await?;
+        } else {
+            let contact = Contact { address: &call.peer.ip(), ..Contact::default() };
+            self.fleet.check_ins().contact(&entry, contact).await?;
+        }
+        self.take_live_answers(&call, &entry, &wire).await?;
+        json(&Nothing {})
+    }
+
+    /// Stores the results of all queries except live ones.
+    async fn take_reports(
+        &self,
+        call: &Call<'_>,
+        entry: &Arc<AgentEntry>,
+        wire: &DistributedWrite<'_>,
+    ) -> Result<(), Failure> {
+        let reported = reported_facts(wire);
+        let metadata = self.metadata_of(entry, &reported).await?;
         let facts = &reported.facts;
         let contact =
             Contact { metadata: metadata.as_deref(), agent_version: facts.osquery_version(), address: &call.peer.ip() };
-        self.fleet.check_ins().contact(&entry, contact).await?;
+        self.fleet.check_ins().contact(entry, contact).await?;
         if let Some(version) = facts.orbit_version() {
-            self.fleet.check_ins().version_of_orbit(&entry, &facts.machine_ids(), version).await?;
+            self.fleet.check_ins().version_of_orbit(entry, &facts.machine_ids(), version).await?;
         }
         let [queries, statuses, messages] = [wire.queries, wire.statuses, wire.messages].map(text_of);
-        self.fleet.host_checks().answered(&entry, queries, statuses, messages).await?;
-        self.fleet.labels().answered(&entry, queries, statuses, messages).await?;
-        self.fleet.software().reported(&entry, queries, statuses).await?;
-        self.fleet.inventory().reported(&entry, queries, statuses).await?;
+        self.fleet.host_checks().answered(entry, queries, statuses, messages).await?;
+        self.fleet.labels().answered(entry, queries, statuses, messages).await?;
+        self.fleet.software().reported(entry, queries, statuses).await?;
+        self.fleet.inventory().reported(entry, queries, statuses).await?;
         if let Some(names) = &reported.denylisted {
-            self.fleet.query_failures().denylisted(&entry, names).await?;
+            self.fleet.query_failures().denylisted(entry, names).await?;
         }
         // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
         if reported.is_answer {
             entry.remember_facts(self.fleet.now());
         }
-        self.take_live_answers(&call, &entry, &wire).await?;
-        json(&Nothing {})
+        Ok(())
     }
 
     /// Returns the metadata that results of detail queries report; `None` if there are none.
@@ -221,6 +239,15 @@ impl Inner {
 /// Returns a value of a row, if it is not empty.
 fn text<'a>(row: &'a rows::Row<'_>, name: &str) -> Option<&'a str> {
     row.get(name).map(|value| &**value).filter(|value| !value.is_empty())
+}
+
+/// Returns whether a request has results of other queries than live ones.
+fn has_reports(wire: &DistributedWrite<'_>) -> bool {
+    let mut found = false;
+    for part in [wire.queries, wire.statuses] {
+        raw_json::each_member(text_of(part), |name, _| found |= !name.starts_with(live::PREFIX));
+    }
+    found
 }
 
 /// Returns the facts in an enrollment. Values that are not objects of strings are ignored (FL8).

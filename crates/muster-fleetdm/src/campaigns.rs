@@ -39,7 +39,11 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::post("/queries/run", run, "Start a live query on hosts, labels or a team by `selected`"),
         Route::post("/queries/run_by_names", run_by_name, "Start a live query on hosts and labels by name"),
-        Route::post("/queries/run_by_identifiers", run_by_name, "The same, with names or UUIDs of hosts"),
+        Route::post(
+            "/queries/run_by_identifiers",
+            run_by_name,
+            "The same, with names, serial numbers or UUIDs of hosts",
+        ),
         Route::get("/queries/run", run_several, "Run saved queries, and return what hosts answer within 25 seconds"),
         Route::post(
             "/queries/{id}/run",
@@ -47,7 +51,11 @@ pub fn routes() -> Vec<Route> {
             "Run a saved query, and return what hosts answer within 25 seconds",
         ),
         Route::post("/hosts/{id}/query", run_on_host, "Run SQL on a host, and return its answer"),
-        Route::post("/hosts/identifier/{identifier}/query", run_on_identified, "The same, by name or UUID"),
+        Route::post(
+            "/hosts/identifier/{identifier}/query",
+            run_on_identified,
+            "The same, by name, serial number or UUID",
+        ),
     ]
 }
 

@@ -1,9 +1,9 @@
 //! Which hosts a request is about: filters and order of lists, look-ups by number and by identifier.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use muster_core::agent::Family;
 use muster_core::authorization::{AgentsRead, OpContext, OsqueryRead};
 use muster_core::fleetd::numbers;
@@ -12,7 +12,8 @@ use muster_core::id::{AgentId, HostId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
-use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
+use muster_fleet::host_targets::is_called;
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Identifier, Page};
 
 use crate::entry::Caller;
 use crate::failure::Failure;
@@ -104,7 +105,7 @@ const UNSUPPORTED_FILTERS: [&str; 22] = [
 ];
 
 /// Rejects parameters that would change the meaning of a list if they were ignored.
-fn reject_unsupported(params: &Params) -> Result<(), Failure> {
+pub fn reject_unsupported(params: &Params) -> Result<(), Failure> {
     if params.text("after").is_some() {
         // A cursor that was ignored would make a client read the first page forever.
         return Err(Failure::invalid("after", "is not supported; use page and per_page"));
@@ -126,6 +127,8 @@ impl HostQuery {
         (query.sort, query.descending) = (sort, descending);
         if let Some(policy) = params.number("policy_id")? {
             query.only_of_policy(caller, policy, params.text("policy_response")).await?;
+        } else if params.text("policy_response").is_some() {
+            return Err(Failure::invalid("policy_response", "requires policy_id"));
         }
         if let Some(software) = first_number(params, &["software_version_id", "software_id"])? {
             query.only_with_software(caller, software).await?;
@@ -137,7 +140,7 @@ impl HostQuery {
     pub async fn matching(caller: &Caller, params: &Params, team: Option<u64>) -> Result<Self, Failure> {
         let mut conditions = Vec::new();
         if let Some(words) = params.text("query") {
-            conditions.push(searched(words));
+            conditions.extend(searched(words));
         }
         if let Some(word) = params.text("status") {
             conditions.push(status(word, caller.fleet.now())?);
@@ -198,7 +201,7 @@ impl HostQuery {
         for context in contexts {
             let Some(found) = crate::software::numbered(caller, &context, software).await? else { continue };
             let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
-            let hosts = caller.fleet.software().hosts(&grant, &found.id.to_string(), whole).await?.1;
+            let hosts = caller.fleet.software().hosts(&grant, &found.id.to_string(), None, whole).await?.1.hosts;
             return self.only(&context, hosts.into_iter().map(|host| host.agent).collect(), "software_id");
         }
         Err(Failure::not_found("software", software))
@@ -266,8 +269,12 @@ pub struct FoundHost {
 }
 
 impl FoundHost {
-    fn has_name(&self, identifier: &str) -> bool {
-        self.agent.details.record.hostname.to_lowercase() == identifier.to_lowercase()
+    /// Returns whether the host reports this as its name, serial number or hardware UUID.
+    fn is_called(&self, identifier: &str) -> bool {
+        let record = &self.agent.details.record;
+        let identifier = identifier.to_ascii_lowercase();
+        let hardware = [record.serial(), record.hardware_uuid()];
+        record.hostname.to_ascii_lowercase() == identifier || hardware.contains(&identifier.trim())
     }
 
     /// Returns whether an identifier is its UUID, or an id of it in Muster.
@@ -333,35 +340,57 @@ fn ambiguous(host: &FoundHost) -> Failure {
     Failure::invalid("id", format!("two hosts have the id {number}; use the path hosts/identifier with the UUID"))
 }
 
-/// Finds a host by its UUID, the id of its osquery agent or of the host in Muster, or else by its name: hosts report their names, and
-/// could report the id of another one. Of several hosts with a name, the one that was seen last.
-pub async fn identified(caller: &Caller, identifier: &str) -> Result<FoundHost, Failure> {
-    let mut found = matching(caller, AgentCondition::Any(with_ids(&[identifier])), 1).await?;
-    if found.is_empty() {
-        found = matching(caller, with_names(&[identifier]), 1).await?;
-    }
-    let is_later = |found: &FoundHost| found.agent.last_checkin;
-    found.sort_by_key(is_later);
-    found.pop().ok_or_else(|| Failure::not_found("host", identifier))
+/// Finds a host to show. Of several hosts with a name, the one that was seen last: FleetDM returns one of them, too.
+pub async fn shown(caller: &Caller, identifier: &str) -> Result<FoundHost, Failure> {
+    candidates(caller, identifier).await?.pop().ok_or_else(|| Failure::not_found("host", identifier))
 }
 
-/// Finds hosts by their identifiers, as [`identified`] does, with one query for each team. Fails if one is missing.
+/// Finds a host that something is done with. A name that several hosts have is rejected, unlike in FleetDM.
+pub async fn identified(caller: &Caller, identifier: &str) -> Result<FoundHost, Failure> {
+    let mut found = candidates(caller, identifier).await?;
+    match found.pop() {
+        Some(host) if found.is_empty() => Ok(host),
+        Some(_) => Err(several(identifier)),
+        None => Err(Failure::not_found("host", identifier)),
+    }
+}
+
+fn several(identifier: &str) -> Failure {
+    let reason = format!("several hosts have the name, serial number or hardware UUID {identifier:?}; use their ids");
+    Failure::new(StatusCode::CONFLICT, "Conflict", reason)
+}
+
+/// Finds hosts by the UUID under which one enrolled, or an id of one in Muster, or else by what hosts report: they could report the id of
+/// another one. The one that was seen last is the last one. More than two of a team are left out.
+async fn candidates(caller: &Caller, identifier: &str) -> Result<Vec<FoundHost>, Failure> {
+    let mut found = matching(caller, AgentCondition::Any(with_ids(&[identifier])), 2).await?;
+    if found.is_empty() {
+        found = matching(caller, is_called(&[identifier]), 2).await?;
+    }
+    found.sort_by_key(|found| found.agent.last_checkin);
+    Ok(found)
+}
+
+/// Finds hosts by their identifiers, as [`identified`] does, with one query for each team. Fails if one is missing, or stands for several
+/// hosts.
 pub async fn all_identified(caller: &Caller, identifiers: &[String]) -> Result<Vec<FoundHost>, Failure> {
     if identifiers.is_empty() {
         return Ok(Vec::new());
     }
     let mut conditions = with_ids(identifiers);
-    conditions.push(with_names(identifiers));
-    let mut found = matching(caller, AgentCondition::Any(conditions), MAX_ROWS).await?;
-    // The one that was seen last comes first, also among those of different teams.
-    found.sort_by_key(|found| Reverse(found.agent.last_checkin));
+    conditions.push(is_called(identifiers));
+    let found = matching(caller, AgentCondition::Any(conditions), MAX_ROWS).await?;
+    let is_complete = found.len() < MAX_ROWS as usize;
     let mut hosts = Vec::with_capacity(identifiers.len());
     for identifier in identifiers {
         let by_id = found.iter().find(|host| host.has_id(identifier));
-        hosts.push(match by_id.or_else(|| found.iter().find(|host| host.has_name(identifier))) {
-            Some(host) => host.clone(),
+        let mut called = found.iter().filter(|host| host.is_called(identifier));
+        hosts.push(match (by_id, called.next(), called.next()) {
+            (Some(host), ..) => host.clone(),
+            (None, Some(host), None) if is_complete => host.clone(),
+            (None, Some(_), Some(_)) => return Err(several(identifier)),
             // It may be beyond the rows that were read, if many hosts have the other names.
-            None => identified(caller, identifier).await?,
+            _ => identified(caller, identifier).await?,
         });
     }
     Ok(hosts)
@@ -376,18 +405,21 @@ fn with_ids(identifiers: &[impl AsRef<str>]) -> Vec<AgentCondition> {
     vec![AgentCondition::Ids(ids), AgentCondition::Hosts(hosts)]
 }
 
-fn with_names(identifiers: &[impl AsRef<str>]) -> AgentCondition {
-    AgentCondition::Hostnames(identifiers.iter().map(|name| name.as_ref().to_owned()).collect())
-}
-
-/// Returns the condition for the words of a search: a part of a name, or a whole UUID.
-fn searched(words: &str) -> AgentCondition {
+/// Returns the conditions for the words of a search: a part of a name, or a whole serial number or UUID. Nothing else, because bulk deletions
+/// use them, too: a few letters are a part of somebody's id or platform.
+fn searched(words: &str) -> Vec<AgentCondition> {
+    let words = words.trim();
+    let named = [words.to_owned()];
     let is_uuid = words.len() == 36 && words.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    let text = AgentCondition::Text(words.to_owned());
-    match on_machine(words).filter(|_| is_uuid) {
-        Some(id) => AgentCondition::Any(vec![text, AgentCondition::Ids(vec![id])]),
-        None => text,
+    if let Some(id) = on_machine(words).filter(|_| is_uuid) {
+        // All of these have an index.
+        return vec![AgentCondition::Any(vec![AgentCondition::Ids(vec![id]), is_called(&named)])];
     }
+    // The text of an agent contains all of them, and is found by an index or in a small table.
+    let text = AgentCondition::Text(words.to_owned());
+    let [serial, uuid] =
+        [Identifier::Serial, Identifier::Uuid].map(|one| AgentCondition::Hardware(one, named.to_vec()));
+    vec![text, AgentCondition::Any(vec![AgentCondition::HostnamePart(words.to_owned()), serial, uuid])]
 }
 
 /// Returns the id of the osquery agent on a machine.

@@ -13,7 +13,7 @@ use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::host_inventory::systems;
 use crate::host_json::{TeamNames, detail, installed, summary};
-use crate::host_query::{FoundHost, HostQuery, identified, number, numbered, status};
+use crate::host_query::{FoundHost, HostQuery, number, numbered, reject_unsupported, shown, status};
 use crate::labels;
 use crate::params::{Paging, Params, Path};
 use crate::routes::Route;
@@ -28,7 +28,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/hosts/count", count, "Count hosts"),
         Route::get("/host_summary", summarize, "Count hosts by status and platform"),
         Route::get("/hosts/{id}", get, "A host with its software, its users and its answers to policies"),
-        Route::get("/hosts/identifier/{identifier}", get_identified, "A host by name or UUID"),
+        Route::get("/hosts/identifier/{identifier}", get_identified, "A host by name, serial number or UUID"),
         Route::get("/hosts/{id}/software", software, "Software of a host"),
         Route::get("/hosts/{id}/certificates", certificates, "Certificates on a host"),
     ]
@@ -74,6 +74,7 @@ async fn count(caller: Caller, params: Params) -> Answer {
 }
 
 async fn summarize(caller: Caller, params: Params) -> Answer {
+    reject_unsupported(&params)?;
     let team = params.team()?;
     // Each count is a statement of its own: the statuses overlap, so one grouping cannot return them all.
     let of = async |condition| -> Result<u64, Failure> {
@@ -134,7 +135,7 @@ async fn get(caller: Caller, Path(id): Path<u64>) -> Answer {
 }
 
 async fn get_identified(caller: Caller, Path(identifier): Path<String>) -> Answer {
-    show(&caller, &identified(&caller, &identifier).await?).await
+    show(&caller, &shown(&caller, &identifier).await?).await
 }
 
 async fn software(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {

@@ -9,14 +9,14 @@ use muster_fleet::labels::{LabelDraft, LabelKind, LabelView, condition};
 use muster_store::query::AgentCondition;
 use muster_store::search::Fact;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
 use crate::host_query::{FoundHost, HostQuery, all_identified};
 use crate::hosts::list_of;
-use crate::params::{Input, Paging, Params, Path, names};
+use crate::params::{Input, Paging, Params, Path, names, reject_set};
 use crate::routes::Route;
 
 /// Maximum number of hosts of a manual label that a request can name or replace.
@@ -50,6 +50,8 @@ pub struct LabelBody {
     label_type: String,
     #[serde(alias = "fleet_id")]
     team_id: Option<u64>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 impl LabelBody {
@@ -70,6 +72,7 @@ impl LabelBody {
 
     /// Finds the hosts of a manual label; `None` if the request says nothing about them.
     async fn hosts(&self, caller: &Caller) -> Result<Option<Vec<String>>, Failure> {
+        reject_set(&self.more, &["criteria"])?;
         let found = match (&self.hosts, &self.host_ids) {
             (None, None) => return Ok(None),
             (_, Some(ids)) => crate::host_acts::of_ids(caller, ids).await?,

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use muster_store::query::Page;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 
@@ -166,6 +166,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
             return Err(Failure::bad("Expected JSON Body"));
         }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| Failure::bad(error.to_string()))
+    }
+}
+
+/// Rejects members of a body that Muster does not have and that would change what the body means, unless they say what is the case anyway.
+pub fn reject_set(members: &Map<String, Value>, unsupported: &[&str]) -> Result<(), Failure> {
+    let is_set = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(elements) => !elements.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(true) => true,
+    };
+    match unsupported.iter().find(|name| members.get(**name).is_some_and(is_set)) {
+        Some(name) => Err(Failure::invalid(name, "is not supported; without it, the object would have another effect")),
+        None => Ok(()),
     }
 }
 

@@ -7,11 +7,11 @@ use muster_core::fleetd::numbers;
 use muster_core::id::SpaceId;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
-use crate::params::{Input, Params, Path, names};
+use crate::params::{Input, Params, Path, names, reject_set};
 use crate::queries::{self, Ids};
 use crate::routes::Route;
 
@@ -51,19 +51,32 @@ pub struct PolicyBody {
     /// Name of a team, in specifications.
     #[serde(default, alias = "fleet")]
     pub team: String,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
+/// Members of a policy that would limit it to some hosts, or have something done on those that fail.
+const UNSUPPORTED: [&str; 6] = [
+    "labels_include_all",
+    "labels_exclude_any",
+    "software_title_id",
+    "script_id",
+    "calendar_events_enabled",
+    "conditional_access_enabled",
+];
+
 impl PolicyBody {
-    /// Returns the fields of the check.
-    pub fn draft(self) -> CheckDraft {
-        CheckDraft {
+    /// Returns the fields of the check. Fails for members that Muster does not have: without them, the policy would be another one.
+    pub fn draft(self) -> Result<CheckDraft, Failure> {
+        reject_set(&self.more, &UNSUPPORTED)?;
+        Ok(CheckDraft {
             name: self.name,
             description: self.description,
             query: self.query,
             resolution: self.resolution,
             platforms: self.platform.as_deref().map(names),
             labels: self.labels_include_any,
-        }
+        })
     }
 
     /// Copies the name, the SQL and the description of a saved query, if the client names one.
@@ -163,7 +176,7 @@ async fn count(caller: Caller, params: Params) -> Answer {
 }
 
 async fn create(caller: &Caller, context: &OpContext, body: PolicyBody) -> Answer {
-    let draft = body.completed(caller).await?.draft();
+    let draft = body.completed(caller).await?.draft()?;
     let check = caller.fleet.host_checks().create(&context.grant()?, draft).await?;
     answer(caller, context, check).await
 }
@@ -189,7 +202,7 @@ async fn get_of_team(caller: Caller, Path((team, id)): Path<(u64, u64)>) -> Answ
 async fn change(caller: &Caller, (context, found): (OpContext, CountedCheck), body: PolicyBody) -> Answer {
     let (grant, checks) = (context.grant()?, caller.fleet.host_checks());
     // The API has no versions. That of the look-up at least rejects a change that was made in between.
-    let check = checks.update(&grant, found.check.id.as_str(), body.draft(), Some(found.check.version)).await?;
+    let check = checks.update(&grant, found.check.id.as_str(), body.draft()?, Some(found.check.version)).await?;
     answer(caller, &context, check).await
 }
 

@@ -8,12 +8,12 @@ use muster_core::saved_query::SavedQuery;
 use muster_core::time::Timestamp;
 use muster_fleet::saved_queries::SavedQueryDraft;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
-use crate::params::{Input, Params, Path};
+use crate::params::{Input, Params, Path, reject_set};
 use crate::routes::Route;
 
 /// Routes for saved queries.
@@ -45,6 +45,8 @@ pub struct QueryBody {
     pub team: String,
     #[serde(default)]
     interval: u64,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 impl QueryBody {
@@ -54,7 +56,8 @@ impl QueryBody {
             let reason = "must be 0: queries run on a schedule as part of the agent options (`muster fleetd-options`)";
             return Err(Failure::invalid("interval", reason));
         }
-        Ok(())
+        // The platform and the version of osquery are about scheduled runs only, which this API does not have.
+        reject_set(&self.more, &["labels_include_any", "automations_enabled"])
     }
 
     fn draft(self, before: Option<&SavedQuery>) -> SavedQueryDraft {

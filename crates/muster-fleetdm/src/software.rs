@@ -44,7 +44,7 @@ fn search(params: &Params) -> Result<Search, Failure> {
         ));
     }
     let name = params.text("query").map(|words| format!("*{words}*")).unwrap_or_default();
-    Ok(Search { software: SoftwareSearch { name, source: None }, versions: None })
+    Ok(Search { software: SoftwareSearch { name, source: None }, ..Search::default() })
 }
 
 async fn list(caller: Caller, params: Params) -> Answer {

@@ -97,7 +97,7 @@ async fn apply_policy(caller: &Caller, spec: &PolicyBody) -> Result<(), Failure>
     let known = checks.list(&context.grant()?).await?.into_iter().map(|found| found.check);
     // As the service compares names; otherwise the creation would fail with a conflict.
     let known = known.into_iter().find(|check| check.name.to_lowercase() == name.to_lowercase());
-    let draft = spec.clone().draft();
+    let draft = spec.clone().draft()?;
     match known {
         Some(check) => checks.update(&context.grant()?, check.id.as_str(), draft, Some(check.version)).await?,
         None => checks.create(&context.grant()?, draft).await?,

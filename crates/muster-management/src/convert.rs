@@ -221,6 +221,8 @@ pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
         uninstalled: of(&[Status::Uninstalled]),
         orphaned: of(&[Status::Orphaned]),
         updating: of(&[Status::Updating, Status::Enrolling, Status::Unenrolling]),
+        enrolling: of(&[Status::Enrolling]),
+        unenrolling: of(&[Status::Unenrolling]),
         inactive,
         unenrolled,
         active: all - unenrolled - inactive,
@@ -243,7 +245,7 @@ mod tests {
             (found.unenrolled, found.inactive, found.uninstalled, found.orphaned, found.offline),
             (1, 2, 3, 4, 5)
         );
-        assert_eq!(found.updating, 6 + 7 + 8);
+        assert_eq!((found.updating, found.enrolling, found.unenrolling), (6 + 7 + 8, 7, 8));
         assert_eq!(found.error, 9 + 10);
         assert_eq!((found.online, found.all, found.active), (11, 66, 63));
     }

@@ -5,6 +5,7 @@
 
 use muster_core::Error;
 use muster_core::action::Action;
+use muster_core::fleetd::software::{Software, Source};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, HostId};
 use muster_core::time::Timestamp;
@@ -64,6 +65,29 @@ pub fn host(text: Option<&str>, page: Option<u32>) -> Result<Option<HostCursor>,
 pub fn behind_host(host: &Host) -> String {
     let HostCursor { name, id } = HostCursor::behind(host);
     json!([name, id]).to_string()
+}
+
+/// Parses the cursor of the list of software.
+pub fn software(text: Option<&str>, page: Option<u32>) -> Result<Option<Software>, Error> {
+    read_as(text, page, |text| {
+        let (name, version, source) = serde_json::from_str::<(String, String, String)>(text).ok()?;
+        Some(Software { name, version, source: Source::parse(&source)? })
+    })
+}
+
+/// Formats the cursor behind software for `nextSearchAfter`.
+pub fn behind_software(last: &Software) -> String {
+    json!([last.name, last.version, last.source.as_str()]).to_string()
+}
+
+/// Parses the cursor of the list of hosts that have software.
+pub fn number(text: Option<&str>, page: Option<u32>) -> Result<Option<u32>, Error> {
+    read_as(text, page, |text| serde_json::from_str::<[u32; 1]>(text).ok().map(|[number]| number))
+}
+
+/// Formats the cursor behind a number for `nextSearchAfter`.
+pub fn behind_number(number: u32) -> String {
+    json!([number]).to_string()
 }
 
 fn read_as<T>(text: Option<&str>, page: Option<u32>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Error> {

@@ -136,6 +136,7 @@ fn transferred(done: HostTransfer) -> TransferredHost {
 fn host(view: HostView, with_metadata: bool) -> Host {
     let (hostname, os, last_seen, denylisted_queries) =
         (view.hostname(), view.os(), view.last_seen(), view.denylisted());
+    let (hardware_uuid, serial) = (view.hardware_uuid(), view.serial());
     let HostView { host, agents, checks, labels, software, inventory, failing, failures } = view;
     let Inventory { system, users, certificates } = inventory;
     Host {
@@ -144,6 +145,8 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         last_seen: times(last_seen),
         id: host.id.to_string(),
         machine_id: host.machine_id,
+        hardware_uuid,
+        serial,
         created_at: time(host.created_at),
         failing_checks: failing,
         denylisted_queries,

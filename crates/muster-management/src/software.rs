@@ -11,9 +11,10 @@ use muster_fleet::Fleet;
 use muster_fleet::software::Search;
 use muster_protocol::management::software::{ListSoftware, ListSoftwareHosts, Software, SoftwareHost};
 use muster_protocol::management::{Item, Items};
-use muster_store::query::{FoundSoftware, SoftwareHost as HostRecord, SoftwareSearch};
+use muster_store::query::{FoundSoftware, Listed, SoftwareHost as HostRecord, SoftwareSearch};
 
-use super::answer::{Answer, item, page};
+use super::answer::{Answer, item, page_with_next};
+use super::cursor;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{Paging, Query};
@@ -42,8 +43,9 @@ fn counted(found: FoundSoftware) -> Software {
 }
 
 /// Reads a search. An empty parameter, as of a script's variable, must not search for everything.
-fn search(query: ListSoftware) -> Result<(Search, Option<u32>, Option<u32>), Error> {
-    let ListSoftware { page, per_page, name, version, source } = query;
+fn search(query: ListSoftware) -> Result<(Search, Paging), Error> {
+    let ListSoftware { page, per_page, name, version, source, search_after } = query;
+    let after = cursor::software(search_after.as_deref(), page)?;
     let given = |field: &'static str, text: Option<String>| match text {
         Some(text) if text.trim().is_empty() => Err(Error::invalid(field, "is empty")),
         text => Ok(text.map(|text| text.trim().to_owned())),
@@ -58,7 +60,7 @@ fn search(query: ListSoftware) -> Result<(Search, Option<u32>, Option<u32>), Err
         return Err(Error::invalid("version", "requires a name"));
     }
     let software = SoftwareSearch { name: name.unwrap_or_default(), source: source.transpose()? };
-    Ok((Search { software, versions }, page, per_page))
+    Ok((Search { software, versions, after }, Paging::from_one(page, per_page)?))
 }
 
 async fn list(
@@ -66,10 +68,11 @@ async fn list(
     Caller(context): Caller,
     Query(query): Query<ListSoftware>,
 ) -> Answer<Items<Software>> {
-    let (search, number, rows) = search(query)?;
-    let paging = Paging::from_one(number, rows)?;
+    let (search, paging) = search(query)?;
     let found = fleet.software().list(&context.grant()?, &search, paging.rows()).await?;
-    Ok(page(found.items.into_iter().map(counted).collect(), found.total, &paging))
+    let is_full = found.items.len() == paging.per_page as usize;
+    let next = found.items.last().filter(|_| is_full).map(|last| cursor::behind_software(&last.software));
+    Ok(page_with_next(found.map(counted), &paging, next))
 }
 
 async fn get(
@@ -87,11 +90,14 @@ async fn hosts(
     Query(query): Query<ListSoftwareHosts>,
 ) -> Answer<Items<SoftwareHost>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
-    let (software, found) = fleet.software().hosts(&context.grant()?, &id, paging.rows()).await?;
+    let after = cursor::number(query.search_after.as_deref(), query.page)?;
+    let (software, found) = fleet.software().hosts(&context.grant()?, &id, after, paging.rows()).await?;
     let host = |host: HostRecord| SoftwareHost {
         id: host.host.map(|id| id.to_string()),
         hostname: host.hostname,
         agent_id: host.agent.to_string(),
     };
-    Ok(page(found.into_iter().map(host).collect(), software.hosts, &paging))
+    let items = found.hosts.into_iter().map(host).collect();
+    let listed = Listed { items, total: software.hosts, unreadable: 0 };
+    Ok(page_with_next(listed, &paging, found.next.map(cursor::behind_number)))
 }

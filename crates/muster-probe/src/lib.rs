@@ -25,16 +25,17 @@ use self::stream::{Route, Stream};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The tests of connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Probes {
     local: LocalTargets,
     timeout: Duration,
+    own_ca: Option<String>,
 }
 
 impl Probes {
     /// Creates them.
     pub fn new(local: LocalTargets) -> Self {
-        Self { local, timeout: TIMEOUT }
+        Self { local, timeout: TIMEOUT, own_ca: None }
     }
 
     /// Sets the maximum time of the test of one URL.
@@ -43,10 +44,16 @@ impl Probes {
         Self { timeout, ..self }
     }
 
+    /// Sets the fleet's own CA, PEM. It is trusted at the URLs of the fleet, because agents have got it with their enrollment.
+    #[must_use]
+    pub fn with_own_ca(self, pem: Option<String>) -> Self {
+        Self { own_ca: pem, ..self }
+    }
+
     async fn run(&self, target: &Target, trail: &mut Trail) -> Result<(), Fault> {
         let url = parsed(&target.url)?;
         let via = target.via.as_ref().map(|via| Ok::<_, Fault>((parsed(&via.url)?, via))).transpose()?;
-        let tls = tls::client_config(&target.ssl)?;
+        let tls = tls::client_config(&target.ssl, self.own_ca.as_deref().filter(|_| target.is_own))?;
         // Agents of this host reach the fleet at such a URL, and all that is requested there is its public status.
         let local = if target.is_own { LocalTargets::Permitted } else { self.local };
         // A proxy resolves the name itself: only an address in the URL can be checked here.

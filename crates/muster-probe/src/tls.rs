@@ -13,7 +13,8 @@ fn unusable(reason: String) -> Fault {
     Fault::of(Cause::Settings, reason)
 }
 
-pub(crate) fn client_config(ssl: &Ssl) -> Result<Arc<ClientConfig>, Fault> {
+/// `own_ca` is trusted besides the CAs of the system.
+pub(crate) fn client_config(ssl: &Ssl, own_ca: Option<&str>) -> Result<Arc<ClientConfig>, Fault> {
     let failed = |error: rustls::Error| unusable(format!("TLS setup failed: {error}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -25,7 +26,8 @@ pub(crate) fn client_config(ssl: &Ssl) -> Result<Arc<ClientConfig>, Fault> {
         }
     }
     let builder = if roots.is_empty() {
-        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(failed)?;
+        let own = own_ca.map_or_else(|| Ok(Vec::new()), |pem| certificates(pem, "the CA of the fleet"))?;
+        let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(own, provider).map_err(failed)?;
         // The method is called dangerous because of what other verifiers could accept.
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {

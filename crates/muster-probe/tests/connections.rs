@@ -294,3 +294,19 @@ async fn addresses_of_the_servers_own_host_are_refused_unless_permitted() {
     let own = Target { is_own: true, ..server(port) };
     assert!(Probes::new(LocalTargets::Refused).probe(&own).await.is_usable(), "a URL of the fleet itself");
 }
+
+#[tokio::test]
+async fn the_ca_of_the_fleet_is_trusted_at_its_own_urls_only() {
+    let (port, ca) = serving_tls("localhost").await;
+    let there = target(format!("https://localhost:{port}"), Expected::FleetServer);
+    let probes = Probes::new(LocalTargets::Permitted).with_own_ca(Some(ca));
+    let tested = probes.probe(&there).await;
+    let (step, untrusted) = failure(&tested);
+    assert!(step == StepName::Tls && untrusted.remedy.contains("CA certificate"), "{tested:?}");
+    let own = Target { is_own: true, ..there };
+    let tested = probes.probe(&own).await;
+    assert!(tested.is_usable(), "{tested:?}");
+    // Settings with other CAs replace it, for agents as well.
+    let ssl = Ssl { authorities: vec![tls("localhost").0], ..Ssl::default() };
+    assert!(!probes.probe(&Target { ssl, ..own }).await.is_usable());
+}

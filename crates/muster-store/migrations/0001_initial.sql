@@ -65,6 +65,9 @@ CREATE TABLE agents (
     former_id TEXT,
     node TEXT,
     os TEXT NOT NULL,
+    -- In lower case; empty if unknown.
+    hardware_uuid TEXT NOT NULL,
+    serial TEXT NOT NULL,
     -- A number that sorts versions.
     version_key INTEGER NOT NULL,
     -- Computed from the id: decides in which wave of a rollout the agent is.
@@ -83,6 +86,8 @@ CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_version ON agents (space, version_key, id);
 CREATE INDEX agents_by_upgrade ON agents (space) WHERE upgrade_details IS NOT NULL;
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
+CREATE INDEX agents_by_hardware_uuid ON agents (space, hardware_uuid) WHERE hardware_uuid <> '';
+CREATE INDEX agents_by_serial ON agents (space, serial) WHERE serial <> '';
 CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
 CREATE INDEX agents_by_enrollment ON agents (space, enrolled_at, id);
 
@@ -718,7 +723,7 @@ CREATE TABLE chunks (
     PRIMARY KEY (file_id, number)
 ) STRICT;
 
--- Installers that were deleted, whose chunks are deleted in batches.
+-- Packages, carves and uploads that were deleted, whose chunks are deleted in batches. Nobody reads them any more.
 CREATE TABLE removed_files (
     file_id TEXT NOT NULL PRIMARY KEY
 ) STRICT;

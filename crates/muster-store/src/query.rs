@@ -119,6 +119,15 @@ pub struct SoftwareHost {
     pub hostname: String,
 }
 
+/// Page of the hosts that have software.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SoftwareHosts {
+    /// The hosts.
+    pub hosts: Vec<SoftwareHost>,
+    /// Number behind which the next page begins; `None` if this is the last one.
+    pub next: Option<u32>,
+}
+
 /// Filter for agents, which must meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFilter {
@@ -126,12 +135,14 @@ pub struct AgentFilter {
     pub space: Option<SpaceId>,
     /// Conditions, all of which must hold.
     pub conditions: Vec<AgentCondition>,
+    /// The query from which the caller had it compiled, for the audit log.
+    pub written: Option<Box<str>>,
 }
 
 impl AgentFilter {
     /// Creates a filter for agents that meet all of these conditions.
     pub fn all(conditions: impl Into<Vec<AgentCondition>>) -> Self {
-        Self { space: None, conditions: conditions.into() }
+        Self { conditions: conditions.into(), ..Self::default() }
     }
 }
 
@@ -150,6 +161,15 @@ pub struct VersionCount {
     pub agents: u64,
 }
 
+/// Identifier of the hardware of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// Hardware UUID, or the machine id of the operating system.
+    Uuid,
+    /// Serial number.
+    Serial,
+}
+
 /// A condition on an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AgentCondition {
@@ -165,6 +185,12 @@ pub enum AgentCondition {
     IdsBetween(AgentId, AgentId),
     /// On a host with one of these names, ignoring case.
     Hostnames(Vec<String>),
+    /// On a host whose name contains this, ignoring case. Nothing in it is a wildcard.
+    HostnamePart(String),
+    /// On a host with one of these identifiers of its hardware, ignoring case.
+    Hardware(Identifier, Vec<String>),
+    /// On a host whose identifier is known.
+    HasHardware(Identifier),
     /// On one of these policies.
     Policies(Vec<PolicyId>),
     /// On any policy.

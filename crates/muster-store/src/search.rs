@@ -50,6 +50,11 @@ pub(crate) fn text(record: &AgentRecord) -> String {
     for (fact, value) in Fact::ALL.into_iter().zip(record.os.split('\n')) {
         let _ = write!(text, "\n{}={value}", fact.letter());
     }
+    for (letter, value) in [('u', record.hardware_uuid()), ('s', record.serial())] {
+        if !value.is_empty() {
+            let _ = write!(text, "\n{letter}={value}");
+        }
+    }
     for tag in &record.tags {
         let _ = write!(text, "\nt={tag}");
     }
@@ -65,12 +70,18 @@ pub(crate) fn is_same(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.hostname == after.hostname
         && before.agent_version == after.agent_version
         && before.os == after.os
+        && before.hardware == after.hardware
         && before.tags == after.tags
 }
 
 /// Returns the LIKE pattern of agents whose text contains these words, with anything where `*` was.
 pub(crate) fn containing(words: &str) -> String {
     format!("%{}%", words.split('*').map(escaped).collect::<Vec<_>>().join("%"))
+}
+
+/// Returns the LIKE pattern of values that contain this text.
+pub(crate) fn literally(text: &str) -> String {
+    format!("%{}%", escaped(text))
 }
 
 /// Returns the LIKE pattern of values of this form, where `*` stands for anything.

@@ -20,3 +20,13 @@ async fn m25_audit_events_cannot_be_replaced() {
     }
     assert_eq!(suite::commits::verify_audit(&store).await, 1);
 }
+
+#[tokio::test]
+async fn store_works_as_before_after_its_memory_is_released() {
+    let store = SqlStore::temporary().expect("a store");
+    for (number, events) in [(1, 1), (2, 2), (3, 3)] {
+        store.commit(vec![suite::commits::audit(number)]).await.expect("written");
+        store.release_memory().await.expect("released");
+        assert_eq!(suite::commits::verify_audit(&store).await, events);
+    }
+}

@@ -3,6 +3,7 @@
 //! The variables are those of Elastic Agent's images, so that existing manifests can be used.
 
 mod decision;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 use clap::Parser;
 use muster_core::error_chain::chain;
 use muster_core::replace_token;
+
+use clap::error::ContextKind;
 
 use self::decision::{Decision, KEY_REJECTED, Key, Stored, Wanted, decide};
 use super::enroll_options::Options;
@@ -40,6 +43,10 @@ const FLAGS: [(&str, &str); 9] = [
     ("ELASTIC_AGENT_CERT", "--elastic-agent-cert"),
     ("ELASTIC_AGENT_CERT_KEY", "--elastic-agent-cert-key"),
 ];
+
+/// Other names of these variables, in the order in which they count.
+const FORMER: [(&str, &str); 3] =
+    [("FLEET_CA", "KIBANA_CA"), ("FLEET_CA", "ELASTICSEARCH_CA"), ("FLEET_SERVER_POLICY_ID", "FLEET_SERVER_POLICY")];
 
 /// Variables that correspond to a flag of `enroll` about the server of this container.
 const SERVER_FLAGS: [(&str, &str); 10] = [
@@ -88,9 +95,12 @@ pub async fn run(layout: &Layout, args: &run::Args) -> Result<u8, Failure> {
     let variables: BTreeMap<String, String> = std::env::vars().collect();
     // Before the enrollment: process 1 of a container ignores signals that it does not handle.
     let mut signals = Signals::listen()?;
+    for warning in words::warnings(&variables) {
+        eprintln!("Warning: {warning}");
+    }
     if is_set(&variables, "FLEET_ENROLL") || is_set(&variables, "FLEET_SERVER_ENABLE") {
         let Flags { options, server } = flags(&variables)?;
-        let target = Target::new(layout, &options, &server, &[])?;
+        let target = Target::new(layout, &options, &server, &[]).map_err(words::in_variables)?;
         check_base(layout.base())?;
         let force = is_set(&variables, "FLEET_FORCE");
         // Released before the daemon takes it.
@@ -120,7 +130,10 @@ fn is_set(variables: &BTreeMap<String, String>, name: &str) -> bool {
 /// Converts the variables to the options of `enroll`. They never become arguments of a process.
 fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
     let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-    let as_flag = |(name, flag): &(&str, &str)| given(name).map(|value| format!("{flag}={value}"));
+    let former =
+        |name: &str| FORMER.iter().filter(move |(known, _)| *known == name).find_map(|(_, former)| given(former));
+    let value = |name: &str| given(name).or_else(|| former(name));
+    let as_flag = |(name, flag): &(&str, &str)| value(name).map(|value| format!("{flag}={value}"));
     let mut flags: Vec<String> = FLAGS.iter().filter_map(as_flag).collect();
     // A list, whose values can contain neither commas nor line breaks.
     let headers = given("FLEET_HEADER").or_else(|| given("FLEET_HEADERS")).map(String::as_str).unwrap_or_default();
@@ -140,9 +153,15 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
         let settings = given("FLEET_SERVER_SET").map(String::as_str).unwrap_or_default();
         flags.extend(settings.split_whitespace().map(|setting| format!("--fleet-server-set={setting}")));
     }
-    // The message of clap can contain the value of the variable, which may be a token.
-    let wrong = |error: clap::Error| Failure::new(exit::USAGE, format!("a variable is malformed: {}", error.kind()));
-    Flags::try_parse_from(flags).map_err(wrong)
+    Flags::try_parse_from(flags).map_err(|error| wrong(&error))
+}
+
+/// Describes an error of the variables. The message of clap can contain the value of a variable, which may be a token.
+fn wrong(error: &clap::Error) -> Failure {
+    let named = error.get(ContextKind::InvalidArg).map(|found| words::renamed(&found.to_string()));
+    let what = named
+        .map_or_else(|| "a variable is malformed".to_owned(), |name| format!("{name} is malformed or in conflict"));
+    Failure::new(exit::USAGE, format!("{what}: {}", error.kind()))
 }
 
 /// Returns the flags about the Elasticsearch of the server; none without a credential for it.
@@ -309,6 +328,7 @@ mod tests {
         assert_eq!(plan.trust.headers, [("X-A".into(), Secret::new("1")), ("X-B".into(), Secret::new("2"))]);
         let error = flags(&variables(&[("FLEET_ENROLL_TIMEOUT", "s3cret")])).unwrap_err();
         assert_eq!((error.code, error.message.contains("s3cret")), (exit::USAGE, false), "{}", error.message);
+        assert!(error.message.starts_with("FLEET_ENROLL_TIMEOUT "), "{}", error.message);
         for (value, set) in [("1", true), ("Yes", true), ("true", true), ("0", false), ("", false), ("no", false)] {
             assert_eq!(is_set(&variables(&[("FLEET_ENROLL", value)]), "FLEET_ENROLL"), set, "{value:?}");
         }

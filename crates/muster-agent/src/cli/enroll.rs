@@ -63,11 +63,26 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let store = DiskStore::new(layout.clone());
     let former = former(&store, args.force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
+    renew_unusable_key(&store)?;
     let (plan, item) = join_at(&store, layout, &target, &former, &args.options).await?;
     start_or_reload(layout).await;
     say_farewell(layout, former, &item.id, &plan).await;
     target.describe().into_iter().for_each(|text| println!("{text}"));
     Ok(exit::DONE)
+}
+
+/// Replaces a key that cannot be used on this host, before the server is asked for anything: an agent that cannot store its
+/// enrollment would exist only there.
+pub(super) fn renew_unusable_key(store: &DiskStore) -> Result<(), Failure> {
+    if store.is_locked() {
+        store.renew_key()?;
+        eprintln!(
+            "Note: the key of the agent's files cannot be used on this host, and a new one replaces it; the former files \
+             are kept as {}/*.unusable",
+            store.layout().base()
+        );
+    }
+    Ok(())
 }
 
 /// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it.
@@ -126,6 +141,8 @@ pub(super) fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> 
             Err(Failure::new(exit::ALREADY_ENROLLED, message)
                 .hint("unenroll the agent first, or add --force to replace the enrollment"))
         }
+        // On a copy of a host, the original is still there: nobody has left.
+        Err(StoreError::Locked { .. }) if force => Ok(Former::None),
         // --force also replaces a document that is corrupt or of a newer version.
         Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) if force => {
             Ok(Former::Unreadable(chain(&error).to_string()))

@@ -252,7 +252,10 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     let name = program::install(&layout, version::agent_version(), &System)
         .map_err(|error| failed("copying the program", &error))?;
     homes::activate(&layout, &name).map_err(|error| failed("linking the program", &error))?;
-    steps::prepare(&layout, &job.installation).await?;
+    if job.target.is_some() {
+        enroll::renew_unusable_key(&store)?;
+    }
+    steps::prepare(&layout, &job.installation, args.delay_enroll).await?;
     // After the program is in place: an enrollment without an agent would leave an agent behind that never checks in.
     match &job.target {
         Some(Target::Remote(plan)) if args.delay_enroll => delayed::store(&layout, plan)?,

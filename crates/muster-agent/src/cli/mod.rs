@@ -152,7 +152,8 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
     // `run` is the default (AG1).
     let command = cli.command.unwrap_or(Command::Run(run::Args::default()));
     let namespace = if let Command::Install(args) = &command { args.namespace() } else { None };
-    let base = cli.base_path.unwrap_or_else(|| default_base(namespace));
+    let is_named = cli.base_path.is_some();
+    let base = cli.base_path.unwrap_or_else(|| default_base(namespace, matches!(command, Command::Container(_))));
     // A relative path would depend on the directory from which somebody installs (AG3).
     if matches!(command, Command::Install(_)) && !base.is_absolute() {
         return Err(Failure::new(exit::USAGE, format!("--base-path: {base} is not absolute")));
@@ -170,7 +171,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Watch(args) => upgrade::watch(&layout, &args).await,
         Command::Guard => upgrade::guard(&layout),
         Command::Restart => tools::restart(&layout).await,
-        Command::Version(args) => tools::version(&layout, &args).await,
+        Command::Version(args) => tools::version(&layout, &args, is_named).await,
         Command::Logs(args) => tools::logs(&layout, &args).await,
         Command::Diagnostics(args) => tools::diagnostics(&layout, &args).await,
         Command::Completions(args) => Ok(tools::completions(&args)),
@@ -183,7 +184,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
 }
 
 /// Returns the base path if none was passed: that of the installed program, so that its commands need no flag.
-fn default_base(namespace: Option<&str>) -> Utf8PathBuf {
+fn default_base(namespace: Option<&str>, is_container: bool) -> Utf8PathBuf {
     if let Some(name) = namespace {
         return Utf8PathBuf::from(format!("{BASE_PATH}-{name}"));
     }
@@ -192,8 +193,16 @@ fn default_base(namespace: Option<&str>) -> Utf8PathBuf {
     let base = own.as_ref().and_then(|program| program.ancestors().nth(3).map(Layout::new));
     match base.filter(|layout| layout.installation().symlink_metadata().is_ok()) {
         Some(layout) => layout.base().to_owned(),
-        None => BASE_PATH.into(),
+        None => state_path(is_container).unwrap_or_else(|| BASE_PATH.into()),
     }
+}
+
+/// Returns the directory in which containers of Elastic's images keep their state: there is the volume. Other commands find the
+/// agent there that the container runs.
+fn state_path(is_container: bool) -> Option<Utf8PathBuf> {
+    let path = Utf8PathBuf::from(std::env::var("STATE_PATH").ok()?);
+    let is_used = is_container || Layout::new(&path).lock().symlink_metadata().is_ok();
+    (path.is_absolute() && is_used).then_some(path)
 }
 
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {

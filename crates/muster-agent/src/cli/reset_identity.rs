@@ -1,12 +1,13 @@
 //! `muster-agent reset-identity`: for copies of a host, and before an image is made of it.
 
+use super::enroll::renew_unusable_key;
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
 use super::status;
 use crate::enroll::delayed;
 use crate::exit::{self, Failure};
 use crate::host::fingerprint::Fingerprint;
-use crate::install::{Installation, Manager, removal};
+use crate::install::{Installation, Manager, removal, steps};
 use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::Enrollment;
@@ -37,14 +38,15 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         return Err(status::no_daemon(layout));
     }
     guard(layout, &store, "reset-identity", &args.guarded).await?;
-    let enrollment = store.enrollment()?;
     if args.keep_id {
-        return keep(&store, enrollment);
+        return keep(&store, store.enrollment()?);
     }
+    renew_unusable_key(&store)?;
     // The state first, so that nothing of the original can run under a new identity.
     store.save_state(&State::default())?;
     store.forget_enrollment()?;
     if let Some(plan) = plan {
+        steps::prepare_image(layout).await?;
         delayed::store(layout, &plan)?;
         println!("The agent enrolls when it is started");
     } else {

@@ -26,6 +26,7 @@ use crate::host::HostFacts;
 use crate::host::fingerprint::Fingerprint;
 use crate::install::notifier::Notifier;
 use crate::install::privileges::{self, HostPrivileges};
+use crate::install::steps;
 use crate::launch::Guard;
 use crate::local_server::LocalServer;
 use crate::local_server::components::WithServer;
@@ -41,6 +42,7 @@ use crate::settings::Settings;
 use crate::standalone::{self, file::PolicyFile};
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::Trust;
+use crate::state::seal::Seal;
 use crate::state::{Enrollment, Phase, Store};
 use crate::upgrade::disk::HostDisk;
 use crate::upgrade::switch::{self, Start};
@@ -76,7 +78,7 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
         .map_err(|error| Failure::new(exit::USAGE, chain(&error).to_string()))?;
     check_base(layout.base())?;
     // Loaded again on every reload below.
-    let store = Arc::new(DiskStore::new(layout.clone()));
+    let mut store = Arc::new(DiskStore::new(layout.clone()));
     let delayed = delayed::pending(layout)?;
     let server = LocalServer::load(layout)?;
     // This is checked before anything is created, so that a mistyped base path is not created.
@@ -106,6 +108,9 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
             enrolled = enrolling::answering(layout, enroll_now(layout, &store, &plan)) => enrolled?,
             () = signals.stop() => return Ok(exit::DONE),
         }
+        store = Arc::new(own_key(layout, &store).await);
+    } else if Seal::is_rotating(layout.base()) {
+        store = Arc::new(own_key(layout, &store).await);
     }
     check_machine(&store)?;
     let (commands, mut received) = mpsc::channel(16);
@@ -115,8 +120,7 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
     signals.forward(commands);
     reap_orphans()?;
     deliver_notices(layout);
-    let host = host(layout, &settings).await?;
-    host.stop_leftovers().await;
+    let host = host(layout, &settings).await?.without_leftovers();
     let mut components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
     let runs_server = server.is_some();
     if let Some(server) = server {
@@ -313,6 +317,14 @@ async fn enroll_now(layout: &Layout, store: &DiskStore, plan: &Plan) -> Result<(
         return Ok(store.remove(&layout.delayed_enrollment())?);
     }
     delayed::enroll(layout, store, plan, transport(&plan.trust)?).await
+}
+
+/// Replaces the key of an image. A failure must not keep the host from running: the agent can read its files all the same.
+async fn own_key(layout: &Layout, store: &DiskStore) -> DiskStore {
+    steps::own_key(layout, store).await.unwrap_or_else(|failure| {
+        tracing::error!(reason = failure.message, "the key of the agent's files is still that of the image");
+        DiskStore::new(layout.clone())
+    })
 }
 
 /// Refuses to run as the agent of another machine: two agents with one id would overwrite each other's state.

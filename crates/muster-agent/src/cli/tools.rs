@@ -90,14 +90,21 @@ async fn status(layout: &Layout) -> Result<Option<Snapshot>, Failure> {
     client::call(&layout.socket(), http::Method::GET, "/v1/status", ANSWER).await
 }
 
-/// Prints the versions of this program and of the daemon.
-pub async fn version(layout: &Layout, args: &VersionArgs) -> Result<u8, Failure> {
+/// Prints the versions of this program and of the daemon. `is_named` is whether somebody asks for an agent by its base path:
+/// otherwise, a host without one is no failure.
+pub async fn version(layout: &Layout, args: &VersionArgs, is_named: bool) -> Result<u8, Failure> {
     println!("Binary: {}", version::agent_version());
     if args.binary_only {
         return Ok(exit::DONE);
     }
-    let snapshot = status(layout).await?.ok_or_else(|| super::status::no_daemon(layout))?;
-    println!("Daemon: {}", snapshot.version);
+    match status(layout).await?.ok_or_else(|| super::status::no_daemon(layout)) {
+        Ok(snapshot) => println!("Daemon: {}", snapshot.version),
+        Err(failure) if failure.code == exit::NOT_ENROLLED && !is_named => {
+            let is_there = layout.base().symlink_metadata().is_ok();
+            println!("Daemon: {}", if is_there { failure.message } else { "no agent is installed".into() });
+        }
+        Err(failure) => return Err(failure),
+    }
     Ok(exit::DONE)
 }
 

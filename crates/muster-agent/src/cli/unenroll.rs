@@ -60,7 +60,9 @@ async fn alone(layout: &Layout, store: &DiskStore, args: &Args) -> Result<Option
         Ok(Some(_)) if args.skip_fleet_audit => None,
         Ok(Some(enrollment)) => tell(&enrollment).await.err(),
         // A corrupt document must not prevent the removal of the agent.
-        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(chain(&error).to_string()),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Locked { .. } | StoreError::Newer { .. })) => {
+            Some(chain(&error).to_string())
+        }
         Err(error) => return Err(error.into()),
     };
     // Credentials are deleted even if the server was not notified: the user wants the agent to leave.

@@ -1,5 +1,6 @@
 //! One run of the program of a component: the process, its output, and everything that it starts.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{ExitStatus, Stdio};
@@ -190,8 +191,15 @@ impl Running {
 fn prepare(command: &mut Command, recipe: &Recipe<'_>, place: &Place) {
     // Programs inherit the environment of the agent, except for its secrets.
     for (name, value) in std::env::vars_os() {
-        if environment::is_secret(&name.to_string_lossy()) || (name == ALLOCATOR.0 && value == ALLOCATOR.1) {
+        if name == ALLOCATOR.0 && value == ALLOCATOR.1 {
             command.env_remove(name);
+            continue;
+        }
+        match environment::visible(&name.to_string_lossy(), &value.to_string_lossy()) {
+            None => drop(command.env_remove(name)),
+            Some(Cow::Owned(value)) => drop(command.env(name, value)),
+            // As it is, even if it is not UTF-8.
+            Some(Cow::Borrowed(_)) => {}
         }
     }
     command.envs(recipe.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use muster_core::Entropy;
 use muster_core::error_chain::chain;
+use tokio::sync::watch;
 
 use super::child::{self, Place};
 use super::command::{Command, CommandRuntime};
 use super::installed_services::InstalledService;
 use super::log_file::{LogFile, file_name};
-use super::metrics::{Metrics, MetricsRuntime};
+use super::metrics::{Metrics, MetricsRuntime, Writer};
 use super::operation::{Installer, variables};
+use super::otlp::Exporter;
 use super::process::{ProcessRuntime, Program, Settling};
 use super::service::{ServiceRuntime, ServiceTask};
 use super::{Health, Launch, Reporter, Runtime, orphans};
@@ -19,7 +21,7 @@ use crate::clock::SystemClock;
 use crate::launch::Guard;
 use crate::local_server::ServerSpec;
 use crate::model::command::CommandSpec;
-use crate::model::metrics::MetricsSpec;
+use crate::model::metrics::{MetricsSpec, Sink};
 use crate::model::process::ProcessSpec;
 use crate::model::service::ServiceSpec;
 use crate::model::{Component, Work};
@@ -41,12 +43,15 @@ pub struct Host {
     guard: Guard,
     /// Where installed components connect, and what they are told about the agent.
     hub: Option<(Hub, AgentInfo)>,
+    /// Becomes true, or loses its sender, when nothing of an earlier agent is running.
+    cleared: watch::Receiver<bool>,
 }
 
 impl Host {
     /// A host that keeps working directories and logs under `layout`.
     pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
-        Self { layout, settings, entropy, is_subreaper: false, guard: Guard::None, hub: None }
+        let (_, cleared) = watch::channel(true);
+        Self { layout, settings, entropy, is_subreaper: false, guard: Guard::None, hub: None, cleared }
     }
 
     /// Starts programs through a launcher, so that they end with the agent.
@@ -76,9 +81,19 @@ impl Host {
         self
     }
 
-    /// Stops programs that a previous agent left running.
-    pub async fn stop_leftovers(&self) {
-        orphans::stop_leftovers(&self.layout.run().join("components")).await;
+    /// Stops programs that a previous agent left running, in the background: they can take seconds to stop, for which only
+    /// components must wait, and not the first check-in.
+    #[must_use]
+    pub fn without_leftovers(mut self) -> Self {
+        if let Some(leftovers) = orphans::leftovers(&self.layout.run().join("components")) {
+            let (sender, cleared) = watch::channel(false);
+            self.cleared = cleared;
+            tokio::spawn(async move {
+                leftovers.stop().await;
+                sender.send_replace(true);
+            });
+        }
+        self
     }
 
     fn process(
@@ -103,12 +118,24 @@ impl Host {
         Box::new(ProcessRuntime::start(program, reporter))
     }
 
-    fn metrics(&self, component: &Arc<Component>, spec: &MetricsSpec, reporter: Reporter) -> Box<dyn Runtime> {
-        // The name comes from the policy, whose outputs are not signed: it never becomes a path.
-        let path = self.layout.logs().join("components").join(format!("{}.jsonl", file_name(&component.id)));
-        let file = spec.to_file.then(|| LogFile::new(path, self.settings.log_max_bytes, self.settings.log_files));
-        let metrics = Metrics { spec: spec.clone(), component: component.clone(), file, clock: Arc::new(SystemClock) };
-        Box::new(MetricsRuntime::start(metrics, reporter))
+    fn metrics(
+        &self,
+        component: &Arc<Component>,
+        spec: &MetricsSpec,
+        reporter: Reporter,
+    ) -> Result<Box<dyn Runtime>, String> {
+        let writer = match &spec.sink {
+            Sink::None => Writer::None,
+            Sink::File => {
+                // The name comes from the policy, whose outputs are not signed: it never becomes a path.
+                let path = self.layout.logs().join("components").join(format!("{}.jsonl", file_name(&component.id)));
+                Writer::File(LogFile::new(path, self.settings.log_max_bytes, self.settings.log_files))
+            }
+            Sink::Otlp(receiver) => Writer::Otlp(Box::new(Exporter::new(receiver)?)),
+        };
+        let metrics =
+            Metrics { spec: spec.clone(), component: component.clone(), writer, clock: Arc::new(SystemClock) };
+        Ok(Box::new(MetricsRuntime::start(metrics, reporter)))
     }
 
     fn command(
@@ -164,7 +191,7 @@ impl Host {
             Work::Server(ServerSpec { process, ready_file }) => {
                 Ok(self.process(component, process, Settling::File(ready_file.clone()), place, reporter))
             }
-            Work::Metrics(spec) => Ok(self.metrics(component, spec, reporter)),
+            Work::Metrics(spec) => self.metrics(component, spec, reporter),
             Work::Command(spec) => self.command(component, spec, place, reporter),
             Work::Service(spec) => self.service(component, spec, place, reporter),
         }
@@ -173,6 +200,11 @@ impl Host {
 
 #[async_trait]
 impl Launch for Host {
+    async fn ready(&self) {
+        // An error means that the task has ended, and with it the wait.
+        let _ = self.cleared.clone().wait_for(|cleared| *cleared).await;
+    }
+
     fn launch(&self, component: &Arc<Component>, reporter: Reporter) -> Box<dyn Runtime> {
         // The reconciler reports components that cannot run, and does not launch them.
         let Ok(work) = &component.work else { return Box::new(Nothing) };
@@ -191,6 +223,8 @@ impl Launch for Host {
     }
 
     async fn idle(&self, is_idle: &(dyn Fn() -> bool + Sync)) {
+        // An agent that ends leaves nothing running, not even what an earlier one has left.
+        self.ready().await;
         if self.is_subreaper {
             // Adopted orphans can only belong to programs that have ended. A program that starts meanwhile has its own.
             let find = || if is_idle() { orphans::adopted(&child::leaders()) } else { Default::default() };

@@ -2,17 +2,22 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::log_file::LogFile;
+use super::otlp::Exporter;
 use super::{ComponentState, Health, Reporter, Runtime};
 use crate::host::readings::Readings;
 use crate::model::metrics::MetricsSpec;
 use crate::model::{Component, Work};
 use muster_core::time::Clock;
+
+/// Maximum time to send readings.
+const SEND: Duration = Duration::from_secs(10);
 
 /// A host that is being read.
 pub(super) struct MetricsRuntime {
@@ -24,9 +29,16 @@ pub(super) struct MetricsRuntime {
 pub(super) struct Metrics {
     pub spec: MetricsSpec,
     pub component: Arc<Component>,
-    /// Where readings are written, if they are.
-    pub file: Option<LogFile>,
+    /// Where readings are written.
+    pub writer: Writer,
     pub clock: Arc<dyn Clock>,
+}
+
+/// Writes readings.
+pub(super) enum Writer {
+    None,
+    File(LogFile),
+    Otlp(Box<Exporter>),
 }
 
 impl MetricsRuntime {
@@ -61,7 +73,7 @@ impl Metrics {
             match read {
                 Ok(Ok((state, values))) => {
                     readings = Some(state);
-                    let fault = self.write(&values).err();
+                    let fault = self.write(&values).await.err();
                     reporter.put(self.state(values, fault));
                 }
                 Ok(Err(error)) => reporter.set(Health::Failed, &format!("Failed: cannot read the host: {error}")),
@@ -70,13 +82,22 @@ impl Metrics {
         }
     }
 
-    fn write(&mut self, values: &Value) -> std::io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        let line = json!({"@timestamp": self.clock.now().to_rfc3339_millis(), "host": values});
-        file.write_all(format!("{line}\n").as_bytes())
+    /// Writes readings. The error is for people.
+    async fn write(&mut self, values: &Value) -> Result<(), String> {
+        match &mut self.writer {
+            Writer::None => Ok(()),
+            Writer::File(file) => {
+                let line = json!({"@timestamp": self.clock.now().to_rfc3339_millis(), "host": values});
+                file.write_all(format!("{line}\n").as_bytes()).map_err(|error| error.to_string())
+            }
+            Writer::Otlp(exporter) => {
+                // Before the next readings, which a receiver that does not respond must not delay.
+                exporter.send(values, self.clock.now(), self.spec.period.min(SEND)).await
+            }
+        }
     }
 
-    fn state(&self, values: Value, fault: Option<std::io::Error>) -> ComponentState {
+    fn state(&self, values: Value, fault: Option<String>) -> ComponentState {
         let (state, message) = match fault {
             None => (Health::Healthy, "Healthy: reading the host".to_owned()),
             Some(error) => (Health::Degraded, format!("Degraded: cannot write readings: {error}")),

@@ -12,6 +12,7 @@ pub mod log_file;
 mod metrics;
 mod operation;
 pub mod orphans;
+mod otlp;
 pub mod process;
 mod proxied;
 mod reconciler;
@@ -91,6 +92,8 @@ pub struct InputAction {
 /// Starts components on this host.
 #[async_trait]
 pub trait Launch: Send + Sync {
+    /// Returns when components may start: nothing that an earlier agent left running can disturb them.
+    async fn ready(&self) {}
     /// Starts a component in the background, and reports its states from then on.
     fn launch(&self, component: &Arc<Component>, reporter: Reporter) -> Box<dyn Runtime>;
     /// Deletes what a removed component has left behind.

@@ -164,36 +164,65 @@ pub fn forget(directory: &Utf8Path) {
     let _ = std::fs::remove_file(note(directory));
 }
 
-/// Stops all processes that a previous agent left running. `directory` is the parent of all working directories.
-pub async fn stop_leftovers(directory: &Utf8Path) {
+/// Processes that a previous agent left running.
+pub struct Leftovers {
+    directory: Utf8PathBuf,
+    noted: Notes,
+    running: BTreeSet<Process>,
+}
+
+/// Returns what a previous agent left running, if anything. `directory` is the parent of all working directories.
+pub fn leftovers(directory: &Utf8Path) -> Option<Leftovers> {
     // The records are read once: the processes are then found by their start times, even if their ids are reused.
-    let noted = take_notes(directory);
-    let find = || under(directory, &noted);
-    let left = find();
-    if left.is_empty() {
-        return;
+    let noted = notes(directory);
+    let running = under(directory, &noted.processes);
+    if running.is_empty() {
+        noted.remove();
+        return None;
     }
-    tracing::warn!(processes = left.len(), "stopping programs that a previous agent left running");
-    signal(&left, Signal::SIGTERM);
-    gone(&left, Instant::now() + GRACE).await;
-    kill_all(find).await;
+    Some(Leftovers { directory: directory.to_owned(), noted, running })
+}
+
+impl Leftovers {
+    /// Stops them. Returns when they have ended, after at most eight seconds.
+    pub async fn stop(self) {
+        tracing::warn!(processes = self.running.len(), "stopping programs that a previous agent left running");
+        signal(&self.running, Signal::SIGTERM);
+        gone(&self.running, Instant::now() + GRACE).await;
+        kill_all(|| under(&self.directory, &self.noted.processes)).await;
+        // Not before: an agent that is killed in the meantime leaves the records to the next one.
+        self.noted.remove();
+    }
 }
 
 fn note(directory: &Utf8Path) -> Utf8PathBuf {
     directory.with_extension("pid")
 }
 
-/// Reads and removes all records in `directory`, including malformed ones.
-fn take_notes(directory: &Utf8Path) -> BTreeSet<Process> {
-    let Ok(entries) = directory.read_dir_utf8() else { return BTreeSet::new() };
-    let notes = entries.flatten().filter(|entry| entry.path().extension() == Some("pid"));
-    let read = |path: &Utf8Path| {
+/// The records of running programs.
+struct Notes {
+    files: Vec<Utf8PathBuf>,
+    processes: BTreeSet<Process>,
+}
+
+impl Notes {
+    fn remove(&self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Reads all records in `directory`. The files include malformed ones.
+fn notes(directory: &Utf8Path) -> Notes {
+    let entries = directory.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path());
+    let files: Vec<_> = entries.filter(|path| path.extension() == Some("pid")).collect();
+    let read = |path: &Utf8PathBuf| {
         let text = fs_err::read_to_string(path).unwrap_or_default();
-        let _ = std::fs::remove_file(path);
         let (pid, started) = text.trim().split_once(' ')?;
         Some(Process { pid: pid.parse().ok()?, started: started.parse().ok()? })
     };
-    notes.filter_map(|entry| read(entry.path())).collect()
+    Notes { processes: files.iter().filter_map(read).collect(), files }
 }
 
 /// Returns all recorded processes, all processes that are marked with a directory below this one, and the descendants
@@ -285,7 +314,7 @@ mod tests {
         let base = Utf8Path::from_path(temporary.path()).unwrap();
         let mut leftover = sleeper(&base.join("components/a"));
         let mut stranger = sleeper(&base.join("other/components/a"));
-        stop_leftovers(&base.join("components")).await;
+        leftovers(&base.join("components")).unwrap().stop().await;
         let ended = tokio::time::timeout(Duration::from_secs(5), leftover.wait()).await.unwrap().unwrap();
         assert!(!ended.success());
         assert!(stranger.try_wait().unwrap().is_none());
@@ -306,11 +335,12 @@ mod tests {
         let reused = Process { pid: stranger.id().unwrap(), started: 1 };
         remember(&base.join("b"), reused);
         fs_err::write(base.join("c.pid"), "nonsense").unwrap();
-        stop_leftovers(base).await;
+        leftovers(base).unwrap().stop().await;
         let ended = tokio::time::timeout(Duration::from_secs(5), program.wait()).await.unwrap().unwrap();
         assert!(!ended.success());
         assert!(stranger.try_wait().unwrap().is_none());
         assert_eq!(base.read_dir_utf8().unwrap().count(), 0);
+        assert!(leftovers(base).is_none());
     }
 
     #[tokio::test]

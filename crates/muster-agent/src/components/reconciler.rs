@@ -93,7 +93,12 @@ impl Reconciler {
                     current.end(target).await;
                     continue;
                 }
-                (None, Target::Run(component)) => running = Some(self.start(component)),
+                (None, Target::Run(component)) => {
+                    if !self.may_start(component).await {
+                        continue;
+                    }
+                    running = Some(self.start(component));
+                }
                 (None, _) => {
                     self.progress.reach(generation);
                     return target;
@@ -104,6 +109,24 @@ impl Reconciler {
             if self.target.changed().await.is_err() {
                 return Target::Halt;
             }
+        }
+    }
+
+    /// Waits until components may start. Returns false if the target has changed in the meantime.
+    async fn may_start(&mut self, component: &Arc<Component>) -> bool {
+        let ready = self.launcher.ready();
+        tokio::pin!(ready);
+        if futures_util::poll!(&mut ready).is_ready() {
+            return true;
+        }
+        // Nobody else waits for this, as for a component that is being stopped.
+        self.progress.reach(u64::MAX);
+        let reporter = Reporter::new(self.board.clone(), component.clone());
+        reporter.set(Health::Starting, "Starting: waiting until programs of an earlier agent have stopped");
+        tokio::select! {
+            () = &mut ready => true,
+            // Without a supervisor, the next look at the target ends the task.
+            changed = self.target.changed() => changed.is_err(),
         }
     }
 

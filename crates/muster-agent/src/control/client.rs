@@ -35,6 +35,9 @@ pub async fn call<T: DeserializeOwned>(
 /// Sends a request to the daemon, and returns the body of the response. Returns `None` if no daemon is running.
 pub async fn fetch(socket: &Utf8Path, method: Method, path: &str, timeout: Duration) -> Result<Option<Bytes>, Failure> {
     match send(socket, method, path, Bytes::new(), timeout).await? {
+        Some((StatusCode::FORBIDDEN, _)) => {
+            Err(Failure::new(exit::PERMISSION, "only root and the user that runs the agent may do this"))
+        }
         Some((status, _)) if !status.is_success() => {
             Err(Failure::new(exit::FAILED, format!("no response from the daemon: status {status}")))
         }

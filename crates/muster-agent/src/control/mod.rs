@@ -1,4 +1,5 @@
-//! The control socket: HTTP/1.1 with JSON over a Unix socket of mode 0600.
+//! The control socket: HTTP/1.1 with JSON over a Unix socket of mode 0600. For an unprivileged agent, the mode is 0660:
+//! members of its group may send `GET` requests (AG47).
 //!
 //! `GET /v1/status` returns a [`Snapshot`](crate::coordinator::report::Snapshot), and `GET /v1/status/watch` a line with one
 //! for the current state and for each change (AG51); `POST /v1/reload` reloads the
@@ -9,6 +10,7 @@
 mod address;
 pub mod client;
 mod monitoring;
+mod places;
 pub mod server;
 
 use serde::{Deserialize, Serialize};

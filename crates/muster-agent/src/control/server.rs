@@ -21,19 +21,20 @@ use tokio::task::JoinHandle;
 use super::Answer;
 use super::address::Address;
 use super::monitoring::{self, FailOn};
+use super::places::{Connection, Places};
 use crate::coordinator::Command;
 use crate::coordinator::report::Snapshot;
 use crate::coordinator::watch::WAITING;
 use muster_core::error_chain::chain;
 
-/// Maximum number of connections.
-const CONNECTIONS: usize = 16;
-/// Maximum number of connections that watch the state. The others are for commands.
+/// Maximum number of connections that watch the state.
 const WATCHERS: usize = 4;
 /// Maximum time to send the last responses when the daemon exits.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Maximum time to receive the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum duration of a connection whose request only reads. A client that does not read the response would keep its place.
+const READING: Duration = Duration::from_secs(60);
 
 /// Binds the socket, and replaces a socket that a killed daemon has left behind. The caller must hold the daemon's
 /// lock.
@@ -59,20 +60,21 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 struct Desk {
     commands: mpsc::Sender<Command>,
     watchers: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// The running server.
 pub struct Control {
     task: JoinHandle<()>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Control {
     /// Starts a task that serves `listener`.
     pub fn start(listener: UnixListener, commands: mpsc::Sender<Command>) -> Self {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let desk = Desk { commands, watchers: Arc::new(Semaphore::new(WATCHERS)) };
-        Self { task: tokio::spawn(serve(listener, desk, places.clone())), places }
+        let places = Arc::new(Places::new());
+        let desk = Desk { commands, watchers: Arc::new(Semaphore::new(WATCHERS)), places: places.clone() };
+        Self { task: tokio::spawn(serve(listener, desk)), places }
     }
 
     /// Stops accepting connections, and waits for the responses in progress.
@@ -80,22 +82,18 @@ impl Control {
         // The response to an `unenroll` may still be in progress.
         self.task.abort();
         let _ = self.task.await;
-        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(LAST_ANSWERS, self.places.acquire_many(all)).await;
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.places.idle()).await;
     }
 }
 
-async fn serve(listener: UnixListener, desk: Desk, places: Arc<Semaphore>) {
+async fn serve(listener: UnixListener, desk: Desk) {
     loop {
-        // Waits for a free slot before accepting, so that further connections queue in the kernel.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = desk.clone();
-                tokio::spawn(async move {
-                    converse(stream, desk).await;
-                    drop(place);
-                });
+                let connection = Arc::new(Connection::of(&stream));
+                desk.places.admit(connection.clone(), converse(stream, desk.clone(), connection));
+                // The new connection may have sent its request: it is read before the next one is accepted.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "failed to accept a control connection");
@@ -105,21 +103,40 @@ async fn serve(listener: UnixListener, desk: Desk, places: Arc<Semaphore>) {
     }
 }
 
-async fn converse(stream: UnixStream, desk: Desk) {
-    let service = service_fn(move |request| answer(request, desk.clone()));
+async fn converse(stream: UnixStream, desk: Desk, connection: Arc<Connection>) {
+    let service = service_fn(|request| answer(request, desk.clone(), connection.clone()));
     let mut builder = hyper::server::conn::http1::Builder::new();
     // One request per connection is sufficient for the commands, and idle clients cannot occupy slots.
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    if let Some(Err(error)) = connection.within(READING, serving).await {
         tracing::debug!(error = %chain(&error), "control connection ended");
     }
+    desk.places.leave(&connection);
 }
 
-async fn answer(request: http::Request<Incoming>, desk: Desk) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    request: http::Request<Incoming>,
+    desk: Desk,
+    connection: Arc<Connection>,
+) -> Result<Response<Body>, Infallible> {
+    if !desk.places.begin(&connection) {
+        return Ok(status(StatusCode::TOO_MANY_REQUESTS));
+    }
+    if request.method() != Method::GET {
+        // Whoever could stop or replace the agent would not need the uninstall token.
+        if !connection.is_owner() {
+            return Ok(status(StatusCode::FORBIDDEN));
+        }
+        connection.take_long();
+    }
     let commands = &desk.commands;
     let answered = match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/status") => ask(commands, Command::Status).await.map(|snapshot| json(&snapshot)),
-        (&Method::GET, "/v1/status/watch") => watch(&desk).await,
+        (&Method::GET, "/v1/status/watch") => {
+            connection.take_long();
+            watch(&desk).await
+        }
         (&Method::GET, "/liveness") => match FailOn::parse(request.uri().query().unwrap_or_default()) {
             Some(fail_on) => Some(status(monitoring::liveness(ask(commands, Command::Status), fail_on).await)),
             None => Some(status(StatusCode::BAD_REQUEST)),
@@ -204,4 +221,67 @@ fn status(code: StatusCode) -> Response<Body> {
     let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = code;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+
+    use super::*;
+    use crate::control::client;
+
+    /// A server whose commands nobody answers, except for the tests.
+    fn started() -> (tempfile::TempDir, Utf8PathBuf, Control, mpsc::Receiver<Command>) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Utf8PathBuf::from_path_buf(directory.path().join("agent.sock")).unwrap();
+        let (commands, received) = mpsc::channel(64);
+        let control = Control::start(bind(&socket).unwrap(), commands);
+        (directory, socket, control, received)
+    }
+
+    async fn restart(socket: &Utf8Path) -> StatusCode {
+        let limit = Duration::from_secs(3);
+        let sent = client::send(socket, Method::POST, "/v1/restart", Bytes::new(), limit).await;
+        sent.unwrap().unwrap().0
+    }
+
+    #[tokio::test]
+    async fn clients_that_send_nothing_do_not_lock_out_commands() {
+        let (_directory, socket, _control, _received) = started();
+        let mut silent = Vec::new();
+        for _ in 0..400 {
+            silent.push(UnixStream::connect(&socket).await.unwrap());
+        }
+        assert_eq!(restart(&socket).await, StatusCode::OK);
+        // The first of them were displaced long before the time for a request is over.
+        let first = silent.first_mut().unwrap();
+        let ended = tokio::time::timeout(HEADER_TIMEOUT / 2, tokio::io::AsyncReadExt::read_u8(first)).await.unwrap();
+        assert!(ended.is_err());
+    }
+
+    #[tokio::test]
+    async fn requests_in_progress_are_limited_and_the_last_ones_are_answered_before_the_end() {
+        let (_directory, socket, control, mut received) = started();
+        let mut asked = Vec::new();
+        for _ in 0..16 {
+            let socket = socket.clone();
+            asked.push(tokio::spawn(async move {
+                client::fetch(&socket, Method::GET, "/v1/diagnostics", Duration::from_secs(9)).await
+            }));
+        }
+        let mut commands = Vec::new();
+        while commands.len() < asked.len() {
+            commands.push(received.recv().await.unwrap());
+        }
+        assert_eq!(restart(&socket).await, StatusCode::TOO_MANY_REQUESTS);
+        let end = tokio::spawn(control.finish());
+        for command in commands {
+            let Command::Diagnostics(reply) = command else { panic!("{command:?}") };
+            reply.send(Bytes::from_static(b"bundle")).unwrap();
+        }
+        for asked in asked {
+            assert_eq!(asked.await.unwrap().unwrap().unwrap(), "bundle");
+        }
+        end.await.unwrap();
+    }
 }

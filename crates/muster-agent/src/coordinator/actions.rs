@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_core::error_chain::chain;
 use muster_core::{Timestamp, canonical};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::migrate;
@@ -45,6 +45,8 @@ const LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
 
 /// Interprets an action. An error is sent in its ack.
 pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestamp) -> Result<Task, String> {
+    // An action that is meant for a later time must not run now because that time cannot be read.
+    action.check_times()?;
     if action.is_expired(now) {
         return Err("the action expired before it could run".into());
     }
@@ -85,8 +87,7 @@ fn timeout(action: &Action) -> Result<Duration, String> {
 
 /// Reads the data of an UPGRADE. Its version becomes part of file names.
 fn upgrade(data: Option<&RawValue>) -> Result<Request, String> {
-    let request = data.map(|data| serde_json::from_str::<Request>(data.get()));
-    let request = request.and_then(Result::ok).ok_or("malformed data: expected a version")?;
+    let request: Request = fields(data)?;
     if canonical::version(&request.version).as_deref() != Ok(request.version.as_str()) {
         return Err(format!("{:?} is not a version", request.version.chars().take(64).collect::<String>()));
     }
@@ -96,30 +97,42 @@ fn upgrade(data: Option<&RawValue>) -> Result<Request, String> {
 /// Reads the data of a PRIVILEGE_LEVEL_CHANGE, which can only lower the privileges (AG §7.5).
 fn lower(data: Option<&RawValue>) -> Result<Wanted, String> {
     #[derive(Deserialize)]
+    #[serde(expecting = "an object with unprivileged")]
     struct Data {
         unprivileged: bool,
         #[serde(default)]
         user_info: Option<Wanted>,
     }
-    let data = data.and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
-    match data {
-        Some(Data { unprivileged: true, user_info }) => Ok(user_info.unwrap_or_default()),
-        _ => Err("malformed data: expected \"unprivileged\": true".into()),
+    match fields(data)? {
+        Data { unprivileged: true, user_info } => Ok(user_info.unwrap_or_default()),
+        Data { unprivileged: false, .. } => Err("unprivileged must be true: privileges can only be given up".into()),
     }
 }
 
 fn log_level(data: Option<&RawValue>) -> Result<Option<String>, String> {
-    let data: Value = data.map_or(Ok(Value::Null), |data| serde_json::from_str(data.get())).unwrap_or(Value::Null);
-    match data["log_level"].as_str() {
+    #[derive(Default, Deserialize)]
+    #[serde(expecting = "an object")]
+    struct Data {
+        #[serde(default)]
+        log_level: Option<String>,
+    }
+    let data = if data.is_some() { fields(data)? } else { Data::default() };
+    match data.log_level.as_deref() {
         None | Some("") => Ok(None),
         Some(level) if LEVELS.contains(&level) => Ok(Some(level.to_owned())),
         Some(_) => Err(format!("log_level must be one of {}", LEVELS.join(", "))),
     }
 }
 
+/// Reads the fields of an action's data. The error names the field, and is sent in the ack.
+fn fields<T: DeserializeOwned>(data: Option<&RawValue>) -> Result<T, String> {
+    let data = data.ok_or("the action has no data")?;
+    serde_json::from_str(data.get()).map_err(|error| format!("malformed data: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -135,6 +148,7 @@ mod tests {
         assert_eq!(task("SETTINGS", json!({"log_level": "debug"})), Ok(Task::LogLevel(Some("debug".into()))));
         assert_eq!(task("SETTINGS", json!({})), Ok(Task::LogLevel(None)));
         assert!(task("SETTINGS", json!({"log_level": "loud"})).unwrap_err().contains("one of"));
+        assert_eq!(task("SETTINGS", Value::Null), Ok(Task::LogLevel(None)));
         assert_eq!(task("UNENROLL", Value::Null), Ok(Task::Unenroll));
         let request = Request { version: "0.2.0".into(), ..Request::default() };
         assert_eq!(task("UPGRADE", json!({"version": "0.2.0"})), Ok(Task::Upgrade(request)));
@@ -145,6 +159,36 @@ mod tests {
         assert!(task("PRIVILEGE_LEVEL_CHANGE", json!({"unprivileged": false})).is_err());
         for kind in ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "DANCE"] {
             assert!(task(kind, json!({})).is_err(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn malformed_data_is_an_error_that_names_what_is_wrong() {
+        for (kind, data, reason) in [
+            ("SETTINGS", json!({"log_level": 7}), "invalid type: integer `7`, expected a string"),
+            ("SETTINGS", json!("debug"), "expected an object"),
+            ("UPGRADE", json!({}), "missing field `version`"),
+            ("UPGRADE", Value::Null, "no data"),
+            ("UPGRADE", json!([]), "expected an object with a version"),
+            ("PRIVILEGE_LEVEL_CHANGE", json!({"unprivileged": "yes"}), "expected a boolean"),
+            ("PRIVILEGE_LEVEL_CHANGE", json!({"unprivileged": false}), "must be true"),
+            ("PRIVILEGE_LEVEL_CHANGE", json!(true), "expected an object with unprivileged"),
+            ("MIGRATE", json!({"target_uri": "https://x"}), "missing field `enrollment_token`"),
+            ("MIGRATE", json!(7), "expected an object with target_uri"),
+        ] {
+            let error = task(kind, data).unwrap_err();
+            assert!(error.contains(reason), "{kind}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_action_whose_times_cannot_be_read_is_not_run() {
+        for (name, value) in [("start_time", "tomorrow"), ("expiration", "never")] {
+            let mut action = json!({"id": "x", "kind": "SETTINGS"});
+            action[name] = json!(value);
+            let action = serde_json::from_value(action).unwrap();
+            let error = read(&action, "a", None, Timestamp::from_micros(0)).unwrap_err();
+            assert!(error.contains(name) && error.contains(value), "{error}");
         }
     }
 

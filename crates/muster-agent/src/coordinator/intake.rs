@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use muster_core::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::fleet::check_in::Reply;
+use crate::fleet::check_in::{Malformed, Reply};
 use crate::policy;
 use crate::state::{Action, Fault, INBOX_MAX, Kind, PendingAck, Rejected, State};
 
@@ -30,6 +30,9 @@ pub fn take_in(state: &mut State, reply: Reply, running: &BTreeSet<String>, now:
         } else {
             intake.changed |= take_action(state, action, now);
         }
+    }
+    for malformed in reply.malformed {
+        take_malformed(state, malformed, now, &mut intake);
     }
     for cancel in cancels {
         intake.changed |= take_cancel(state, &cancel, running, now);
@@ -80,14 +83,8 @@ fn take_policy(state: &mut State, action: Action, now: Timestamp, intake: &mut I
 }
 
 fn take_action(state: &mut State, action: Action, now: Timestamp) -> bool {
-    let same = |ack: &&PendingAck| ack.action_id == action.id;
-    if state.inbox.iter().any(|known| known.id == action.id) || state.outbox.iter().any(|ack| same(&ack)) {
-        return false;
-    }
-    // The action has already run, and its ack was lost: send the same ack, and do not run it again.
-    if let Some(ack) = state.handled.iter().find(same).cloned() {
-        state.owe(ack);
-        return true;
+    if let Some(changed) = take_known(state, &action.id) {
+        return changed;
     }
     if state.inbox.len() >= INBOX_MAX {
         // Rejected with an ack instead of dropped, because the server would deliver it again.
@@ -96,6 +93,44 @@ fn take_action(state: &mut State, action: Action, now: Timestamp) -> bool {
         state.inbox.push_back(action);
     }
     true
+}
+
+/// Takes in an action that was delivered before. Returns whether the state has changed, and `None` for a new action.
+fn take_known(state: &mut State, id: &str) -> Option<bool> {
+    let same = |ack: &&PendingAck| ack.action_id == id;
+    if state.inbox.iter().any(|known| known.id == id) || state.outbox.iter().any(|ack| same(&ack)) {
+        return Some(false);
+    }
+    // The action has already run, and its ack was lost: send the same ack, and do not run it again.
+    let ack = state.handled.iter().find(same).cloned()?;
+    state.owe(ack);
+    Some(true)
+}
+
+/// Acknowledges an action that cannot be read with the reason, so that its author learns of it, and the server does not
+/// deliver it again.
+fn take_malformed(state: &mut State, malformed: Malformed, now: Timestamp, intake: &mut Intake) {
+    let Malformed { id, kind, reason } = malformed;
+    if id.is_empty() {
+        return;
+    }
+    let is_policy = kind == Kind::PolicyChange;
+    let ack = PendingAck::of(&Action::new(id, kind, None), now, Err(reason.clone()));
+    if !is_policy {
+        intake.changed |= take_known(state, &ack.action_id).unwrap_or_else(|| {
+            state.handled(ack);
+            true
+        });
+        return;
+    }
+    let digest = String::new();
+    let rejected = Some(Rejected { action_id: ack.action_id.clone(), digest, reason, fault: Fault::Invalid });
+    intake.repeated = state.rejected == rejected;
+    if !intake.repeated {
+        (state.candidate, state.rejected) = (None, rejected);
+        state.owe(ack);
+        intake.changed = true;
+    }
 }
 
 fn take_cancel(state: &mut State, cancel: &Action, running: &BTreeSet<String>, now: Timestamp) -> bool {
@@ -202,6 +237,31 @@ mod tests {
         assert!(take_in(&mut state, unusable, &NONE, NOW).changed);
         assert_eq!((state.candidate.is_none(), state.ack_token.as_str()), (true, "u"));
         assert_eq!(state.rejected.unwrap().reason, "why");
+    }
+
+    #[test]
+    fn a_malformed_action_is_acknowledged_once_with_the_reason() {
+        let malformed = |id: &str, kind: &str| Malformed {
+            id: id.into(),
+            kind: kind.to_owned().into(),
+            reason: "malformed action: why".into(),
+        };
+        let reply = || Reply { malformed: vec![malformed("x", "SETTINGS"), malformed("", "")], ..Reply::default() };
+        let mut state = State::default();
+        assert!(take_in(&mut state, reply(), &NONE, NOW).changed);
+        assert_eq!((state.outbox.len(), state.outbox[0].error.as_deref()), (1, Some("malformed action: why")));
+        assert!(!take_in(&mut state, reply(), &NONE, NOW).changed, "its ack is pending");
+        state.outbox.clear();
+        assert!(take_in(&mut state, reply(), &NONE, NOW).changed, "its ack was lost");
+
+        let mut state = State::default();
+        let policy = || Reply { malformed: vec![malformed("policy:p:1", "POLICY_CHANGE")], ..Reply::default() };
+        assert_eq!(take_in(&mut state, policy(), &NONE, NOW), Intake { changed: true, repeated: false });
+        assert_eq!(state.rejected.as_ref().unwrap().reason, "malformed action: why");
+        assert_eq!(take_in(&mut state, policy(), &NONE, NOW), Intake { changed: false, repeated: true });
+        let corrected = action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p"}}));
+        take_in(&mut state, Reply { actions: vec![corrected], ..Reply::default() }, &NONE, NOW);
+        assert!(state.candidate.is_some());
     }
 
     #[test]

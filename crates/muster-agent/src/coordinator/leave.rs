@@ -36,6 +36,8 @@ impl Coordinator {
             Ending::Unenrolled => self.components.clear(&self.deps),
         }
         self.deps.components.settled().await;
+        // Nothing may be left running, not even programs of an earlier agent: there will be no later one.
+        self.deps.components.halt().await;
         self.deps.variables.stop().await;
         let mut fault = None;
         // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.

@@ -29,6 +29,7 @@ pub type Connect = Arc<dyn Fn(&Trust) -> Result<Arc<dyn Transport>, String> + Se
 
 /// Data of a MIGRATE action. Every connection option comes from it, and none from the current enrollment.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object with target_uri and enrollment_token")]
 pub struct Request {
     target_uri: String,
     enrollment_token: String,
@@ -45,7 +46,7 @@ impl std::fmt::Debug for Request {
 
 /// Settings that this agent supports. An action with others is rejected, because they would be needed to connect.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 struct Settings {
     ca: Vec<String>,
     ca_sha256: Vec<String>,

@@ -11,6 +11,8 @@
 mod acks;
 pub mod actions;
 mod background;
+mod deps;
+mod events;
 pub mod intake;
 pub mod leave;
 mod lower;
@@ -31,45 +33,33 @@ mod view;
 mod wanted;
 pub mod watch;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_core::Timestamp;
 use muster_core::error_chain::chain;
-use muster_core::time::Clock;
-use muster_core::{Entropy, Timestamp};
-use muster_protocol::elastic::ack::AckItem;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
+pub use deps::{Deps, LogLevel};
+
 use crate::backoff::{self, Backoff};
-use crate::components::Components;
-use crate::fleet::check_in::Reply;
-use crate::fleet::{CallError, FleetClient};
-use crate::host::Facts;
-use crate::install::privileges::Privileges;
-use crate::model::Catalog;
-use crate::net::{Reached, Server, Transport};
-use crate::policy::Accepted;
-use crate::settings::Settings;
-use crate::standalone::file::PolicyFile;
-use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
-use crate::upgrade::{Request, Upgrades};
-use crate::variables::Variables;
+use crate::fleet::FleetClient;
+use crate::net::{Reached, Server};
+use crate::state::{Action, Enrollment, State, StoreError};
+use crate::upgrade::Request;
 use background::{Background, Finished};
-use migrate::Connect;
+use events::{Delivery, Done, Event, Joining, Poll, Slot, joined, settle};
 use planner::{Situation, Step};
 use poll_length::PollLength;
-use quiet::{Memory, QUIET};
+use quiet::QUIET;
 use recovery::Recovery;
 use refusal::Refusals;
 use report::Snapshot;
 use source::Source;
-use trial::{Route, Trial};
-use upgrade::{Outcome, Upgrading, upgrade_event};
+use trial::Trial;
+use upgrade::{Upgrading, upgrade_event};
 use wanted::Wanted;
 use watch::Watchers;
 
@@ -84,49 +74,9 @@ const EXAMINE: Duration = Duration::from_millis(500);
 const WATCHED: Duration = Duration::from_secs(1);
 /// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
-
-/// The coordinator's dependencies; tests replace all of them.
-#[derive(Clone)]
-pub struct Deps {
-    /// Stores the documents.
-    pub store: Arc<dyn Store>,
-    /// Sends requests.
-    pub transport: Arc<dyn Transport>,
-    /// Runs the components.
-    pub components: Arc<dyn Components>,
-    /// Provides the variables of policies.
-    pub variables: Arc<dyn Variables>,
-    /// Installed components and local rules.
-    pub catalog: Arc<Catalog>,
-    /// Provides host metadata.
-    pub facts: Arc<dyn Facts>,
-    /// Provides the wall-clock time.
-    pub clock: Arc<dyn Clock>,
-    /// Provides randomness.
-    pub entropy: Arc<dyn Entropy>,
-    /// Sets the log level.
-    pub log_level: Arc<dyn LogLevel>,
-    /// Replaces the program by another version.
-    pub upgrades: Arc<dyn Upgrades>,
-    /// The privileges of the agent on its host.
-    pub privileges: Arc<dyn Privileges>,
-    /// Connects to the server of a migration.
-    pub connect: Connect,
-    /// The memory of the process.
-    pub memory: Arc<dyn Memory>,
-    /// Settings.
-    pub settings: Settings,
-    /// The policy of a standalone agent, which has no server.
-    pub policy_file: Option<PolicyFile>,
-}
-
-/// A log with a configurable level.
-pub trait LogLevel: Send + Sync {
-    /// Sets the level: `trace`, `debug`, `info`, `warning` or `error`.
-    fn set(&self, level: &str);
-    /// Returns the end of the log, for diagnostics.
-    fn tail(&self) -> String;
-}
+/// Minimum and maximum time between two responses that cannot be stored. The server is healthy, and a disk is often full for
+/// minutes only: much shorter than the back-off of failed check-ins.
+const STORE_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
 /// Commands of the control socket and of signals.
 #[derive(Debug)]
@@ -166,52 +116,6 @@ pub enum Ending {
     Unprivileged,
 }
 
-/// The enrollment at the server of a migration.
-type Joining = Pin<Box<dyn Future<Output = Result<Enrollment, String>> + Send>>;
-
-type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
-
-/// How a check-in ended.
-enum Poll {
-    Answered(Reply),
-    /// The agent ended it before a device on the network path would have.
-    GivenUp,
-    Failed(CallError),
-}
-
-/// The acks that were sent, and the server's response to each.
-type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
-
-/// Result of a task.
-enum Done {
-    /// The variables of the policy to apply are known, as far as they are available.
-    Prepared,
-    /// A new policy is in effect. Contains the route to try from now on, or the reason to keep the current one.
-    Applied(Box<Accepted>, Result<Option<Route>, String>),
-    /// The route of the stored policy, which is not in use, was tested after the start.
-    Elected(Result<Route, String>),
-    /// The components of an unenrolled agent have stopped, or had enough time to.
-    Stopped,
-    /// The server that a migrated agent leaves has been notified, or there was enough time to.
-    Told,
-}
-
-enum Event {
-    Polled(Poll),
-    Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
-    Worked(Done),
-    BackgroundDone(Result<(Id, Finished), JoinError>),
-    /// Without an outcome, it is only progress.
-    Upgraded(Option<Outcome>),
-    Joined(Action, Box<Result<Enrollment, String>>),
-    /// An unreachable server responds again.
-    Recovered,
-    ComponentsChanged,
-    VariablesChanged,
-    Tick,
-    Command(Command),
-}
-
 /// The loop and its state.
 pub struct Coordinator {
     deps: Deps,
@@ -237,6 +141,7 @@ pub struct Coordinator {
     poll_backoff: Backoff,
     ack_backoff: Backoff,
     policy_backoff: Backoff,
+    storage_backoff: Backoff,
     refusals: Refusals,
     /// Summary of what the check-in in progress reports. If the current summary differs, the check-in is outdated.
     reported: String,
@@ -308,6 +213,7 @@ impl Coordinator {
             poll_backoff: Backoff::new(checkin.request_backoff_init, checkin.request_backoff_max),
             ack_backoff: Backoff::new(ack.backoff_init, ack.backoff_max),
             policy_backoff: Backoff::new(Duration::from_secs(5), minute * 5),
+            storage_backoff: Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1),
             refusals: Refusals::new(&deps.settings.revocation),
             reported: String::new(),
             reached: Reached::default(),
@@ -428,28 +334,5 @@ impl Coordinator {
         let start = start.map(|at| now + at.since(clock));
         // Never immediately: a step that cannot start yet would otherwise cause a busy loop.
         start.map_or(wake, |start| wake.min(start)).max(now + Duration::from_millis(1))
-    }
-}
-
-/// Waits for the enrollment of a migration; never returns if there is none.
-async fn joined(migrating: &mut Option<(Action, Joining)>) -> (Action, Result<Enrollment, String>) {
-    let Some((_, joining)) = migrating else { return std::future::pending().await };
-    let outcome = joining.await;
-    match migrating.take() {
-        Some((action, _)) => (action, outcome),
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the future in the slot and empties it; never returns if the slot is empty.
-async fn settle<T>(slot: &mut Slot<T>) -> T {
-    match slot {
-        Some(future) => {
-            // The future stays in the slot while it is pending, so that a `select!` that drops this call loses nothing.
-            let outcome = future.await;
-            *slot = None;
-            outcome
-        }
-        None => std::future::pending().await,
     }
 }

@@ -84,6 +84,7 @@ impl Coordinator {
 
     fn poll_ended(&mut self, poll: Poll) {
         let held = self.reached.held().unwrap_or_default();
+        self.learn_of_cut(&poll);
         match poll {
             Poll::Answered(reply) => {
                 self.poll_length.ended_well(held);
@@ -97,7 +98,7 @@ impl Coordinator {
             }
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
-                Broken::Cut { news } => {
+                Broken::Cut => {
                     // The server was asked to respond earlier: either its response was lost, or it is stuck.
                     if matches!(error, CallError::Transport(TransportError::Timeout(_))) {
                         self.is_unanswered = true;
@@ -105,13 +106,6 @@ impl Coordinator {
                         self.fleet_message = Err(chain(&error).to_string());
                     }
                     tracing::debug!(error = %chain(&error), ?held, "the connection closed during a held check-in");
-                    if let Some(limit) = news {
-                        tracing::warn!(
-                            held = ?held,
-                            limit = ?limit,
-                            "a device between this agent and its server closes idle connections; using shorter polls"
-                        );
-                    }
                     self.held_to_the_end(held, (held / 10).min(SPREAD_AFTER_CUT));
                 }
             },
@@ -121,6 +115,22 @@ impl Coordinator {
         if self.state.poll_limit != self.poll_length.limit() {
             self.state.poll_limit = self.poll_length.limit();
             self.persist();
+        }
+    }
+
+    /// Finds out by the poll after a cut whether a device on the network path cuts polls, or the server is gone.
+    fn learn_of_cut(&mut self, poll: &Poll) {
+        match poll {
+            Poll::Failed(CallError::Transport(TransportError::Connect { .. })) => self.poll_length.unreachable(),
+            _ if self.reached.held().is_some() => {
+                if let Some(limit) = self.poll_length.reached() {
+                    tracing::warn!(
+                        ?limit,
+                        "a device between this agent and its server closes idle connections; using shorter polls"
+                    );
+                }
+            }
+            _ => {}
         }
     }
 
@@ -183,10 +193,12 @@ impl Coordinator {
                 tracing::error!(error = %chain(&error), "failed to store a response; the server will send it again");
                 self.storage_fault = Some(chain(&error).to_string());
                 // The token is not sent, so that the server delivers the same actions again until they can be stored.
-                self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
+                self.poll_backoff.reset();
+                self.next_poll = Instant::now() + self.storage_backoff.next(&*self.deps.entropy);
                 return;
             }
             self.storage_fault = None;
+            self.storage_backoff.reset();
             self.state = next;
         }
         self.poll_backoff.reset();
@@ -214,8 +226,8 @@ impl Coordinator {
         if let Some(reason) = &reply.unusable {
             tracing::error!(reason, "the policy cannot be read; keeping the last one");
         }
-        if reply.malformed > 0 {
-            tracing::error!(malformed = reply.malformed, "malformed actions skipped");
+        for action in &reply.malformed {
+            tracing::error!(id = action.id, kind = action.kind.as_str(), reason = action.reason, "action skipped");
         }
         tracing::debug!(actions = reply.actions.len(), "checked in");
     }

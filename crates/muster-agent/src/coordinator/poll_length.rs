@@ -4,8 +4,9 @@
 //! silently. A poll that was held and then cut is not a failed attempt. The agent checks in again immediately, with a
 //! poll that is short enough to end before the next cut, and stores the limit.
 //!
-//! A server that crashes also cuts its polls, so that a single cut proves nothing. After a few short polls, the limit
-//! is tested with a full-length poll, and is dropped if that poll succeeds.
+//! A server that crashes also cuts its polls, so that a single cut proves nothing. If no connection is possible after it,
+//! the limit is dropped. After a few short polls, it is tested with a full-length poll, and is dropped if that poll
+//! succeeds.
 
 use std::time::Duration;
 
@@ -50,17 +51,24 @@ pub struct Ask {
 pub enum Broken {
     /// A failed attempt; the back-off applies.
     Failure,
-    /// The poll was held and then cut; check in again soon. `news` is the limit if it is new and should be logged.
-    Cut {
-        /// The new maximum duration of a poll.
-        news: Option<Duration>,
-    },
+    /// The poll was held and then cut; check in again soon.
+    Cut,
+}
+
+/// A cut after which no connection has been made yet: the server may have crashed.
+#[derive(Clone, Copy, Debug)]
+struct LastCut {
+    /// The limit before it.
+    before: Option<PollLimit>,
+    /// The new maximum duration of a poll, if it should be logged.
+    news: Option<Duration>,
 }
 
 /// The limit on the duration of polls, and the progress of its test.
 #[derive(Clone, Debug)]
 pub struct PollLength {
     limit: Option<PollLimit>,
+    last_cut: Option<LastCut>,
     cuts_in_a_row: u32,
     short_polls: u32,
     testing: bool,
@@ -70,12 +78,26 @@ pub struct PollLength {
 impl PollLength {
     /// Starts with the stored limit.
     pub fn new(limit: Option<PollLimit>, now: Instant) -> Self {
-        Self { limit, cuts_in_a_row: 0, short_polls: 0, testing: false, test_at: now + TEST_EVERY }
+        let (last_cut, test_at) = (None, now + TEST_EVERY);
+        Self { limit, last_cut, cuts_in_a_row: 0, short_polls: 0, testing: false, test_at }
     }
 
     /// Returns the limit to store.
     pub fn limit(&self) -> Option<PollLimit> {
-        self.limit
+        self.last_cut.map_or(self.limit, |cut| cut.before)
+    }
+
+    /// Records that the server was reached again. Returns the maximum duration of a poll, if that is new and should be logged.
+    pub fn reached(&mut self) -> Option<Duration> {
+        self.last_cut.take().and_then(|cut| cut.news)
+    }
+
+    /// Records that no connection was possible. After a cut, this means that the server has gone, and no device cut the poll.
+    pub fn unreachable(&mut self) {
+        if let Some(cut) = self.last_cut.take() {
+            self.limit = cut.before;
+            (self.cuts_in_a_row, self.short_polls) = (0, 0);
+        }
     }
 
     /// Removes the limit, because other servers may be reached through another network path.
@@ -133,7 +155,8 @@ impl PollLength {
         self.limit = Some(limit);
         (self.short_polls, self.testing, self.test_at) = (0, false, now + TEST_EVERY);
         let known = before.is_some_and(|before| same || held >= cut_after(before));
-        Broken::Cut { news: (!known).then(|| longest(limit)) }
+        self.last_cut = Some(LastCut { before, news: (!known).then(|| longest(limit)) });
+        Broken::Cut
     }
 
     /// Records a poll without a response or an error within `waited`. The time of the cut is unknown. Half of `waited`
@@ -167,8 +190,10 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn cut(news: Option<u64>) -> Broken {
-        Broken::Cut { news: news.map(seconds) }
+    /// Records a cut after which the server is reached again, and returns the new limit.
+    fn cut(length: &mut PollLength, held: Duration, now: Instant) -> Option<Duration> {
+        assert_eq!(length.broke(held, now), Broken::Cut);
+        length.reached()
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,7 +201,7 @@ mod tests {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
         assert_eq!(length.ask(now), Ask { poll_timeout: None, give_up: None, timeout: POLL_TIMEOUT });
-        assert_eq!(length.broke(seconds(100), now), cut(Some(75)));
+        assert_eq!(cut(&mut length, seconds(100), now), Some(seconds(75)));
         let ask = length.ask(now);
         assert_eq!(ask, Ask { poll_timeout: Some(seconds(195)), give_up: None, timeout: seconds(105) });
         for _ in 0..SHORT_POLLS {
@@ -184,7 +209,7 @@ mod tests {
             length.ended_well(seconds(60));
         }
         assert_eq!(length.ask(now).poll_timeout, None, "the limit is tested");
-        assert_eq!(length.broke(seconds(101), now), cut(None));
+        assert_eq!(cut(&mut length, seconds(101), now), None);
         assert_eq!(length.limit(), Some(PollLimit { cut_after_ms: 100_000, confirmed: true }));
         assert_eq!(length.ask(now + DAY - seconds(1)).poll_timeout, Some(seconds(195)));
         assert_eq!(length.ask(now + DAY).poll_timeout, None, "it is tested once a day");
@@ -198,10 +223,10 @@ mod tests {
     async fn polls_below_the_servers_minimum_are_ended_by_the_agent() {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
-        assert_eq!(length.broke(seconds(60), now), cut(Some(45)));
+        assert_eq!(cut(&mut length, seconds(60), now), Some(seconds(45)));
         let ask = length.ask(now);
         assert_eq!((ask.poll_timeout, ask.give_up), (Some(seconds(180)), Some(seconds(45))));
-        assert_eq!(length.broke(seconds(20), now), cut(Some(15)), "a shorter limit is news");
+        assert_eq!(cut(&mut length, seconds(20), now), Some(seconds(15)), "a shorter limit is news");
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,6 +244,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_cut_by_a_server_that_is_gone_leaves_no_limit() {
+        let now = Instant::now();
+        let mut length = PollLength::new(None, now);
+        length.broke(seconds(10), now);
+        assert_eq!(length.limit(), None, "not stored yet");
+        length.unreachable();
+        assert_eq!((length.ask(now).give_up, length.limit(), length.reached()), (None, None, None));
+        assert_eq!(cut(&mut length, seconds(60), now), Some(seconds(45)));
+        length.broke(seconds(8), now);
+        length.unreachable();
+        assert_eq!(length.limit().map(cut_after), Some(seconds(60)), "what was learned before is kept");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn quick_and_endless_cuts_are_failures() {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
@@ -226,7 +265,7 @@ mod tests {
         assert_eq!(length.limit(), None);
         length.ended_well(seconds(300));
         for _ in 0..CUTS_MAX {
-            assert!(matches!(length.broke(seconds(3), now), Broken::Cut { .. }));
+            assert_eq!(length.broke(seconds(3), now), Broken::Cut);
         }
         assert_eq!(length.broke(seconds(3), now), Broken::Failure);
     }
@@ -235,10 +274,9 @@ mod tests {
     async fn polls_lost_without_an_error_become_shorter() {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
-        assert_eq!(length.lost(length.clone().ask(now).timeout, now), cut(Some(225)));
-        assert_eq!(
-            length.lost(length.clone().ask(now).timeout, now),
-            Broken::Cut { news: Some(Duration::from_millis(95_625)) }
-        );
+        for limit in [225_000, 95_625] {
+            let waited = length.ask(now).timeout;
+            assert_eq!((length.lost(waited, now), length.reached()), (Broken::Cut, Some(Duration::from_millis(limit))));
+        }
     }
 }

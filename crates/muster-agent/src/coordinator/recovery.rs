@@ -37,8 +37,11 @@ impl Coordinator {
                 TransportError::Connect { .. } | TransportError::Timeout(_) | TransportError::Broken(_)
             )
         );
-        // A check-in that fails after a successful probe waits for its back-off: something breaks only check-ins.
-        if std::mem::take(&mut self.recovery.was_found) || !is_silent {
+        // A check-in that fails after a successful probe waits for its back-off: something breaks only check-ins. Nothing does so
+        // if not even a connection is possible: the server is gone once more.
+        let is_gone = matches!(error, CallError::Transport(TransportError::Connect { .. }));
+        let was_found = std::mem::take(&mut self.recovery.was_found);
+        if !is_silent || was_found && !is_gone {
             return;
         }
         let (client, entropy) = (self.client.clone(), self.deps.entropy.clone());

@@ -140,9 +140,11 @@ fn reply(token: String, read: Result<Map<String, Value>, String>, revision: i64)
     policy.insert("revision".into(), revision.into());
     let id = format!("policy:{}:{revision}", policy.get("id").and_then(Value::as_str).unwrap_or_default());
     match to_raw_value(&json!({ "policy": policy })) {
-        Ok(data) => {
-            Reply { ack_token: token, actions: vec![Action::new(id, Kind::PolicyChange, data)], ..Reply::default() }
-        }
+        Ok(data) => Reply {
+            ack_token: token,
+            actions: vec![Action::new(id, Kind::PolicyChange, Some(data))],
+            ..Reply::default()
+        },
         Err(error) => unusable(error.to_string()),
     }
 }

@@ -91,6 +91,12 @@ impl Coordinator {
         let insecure = self.enrollment.trust.insecure;
         let usable = |server: &&Server| server.tls || (insecure && server.is_loopback());
         let named: Vec<Server> = accepted.servers.iter().filter(usable).cloned().collect();
+        if named.is_empty() && !accepted.servers.is_empty() {
+            let servers = self.enrollment.servers.join(", ");
+            return Err(format!(
+                "the servers of the policy use plain HTTP; keeping the current connection to {servers}"
+            ));
+        }
         let servers = if named.is_empty() { current.clone() } else { named };
         let is_same_way = overrides == self.enrollment.overrides;
         if is_same_way && servers == current {

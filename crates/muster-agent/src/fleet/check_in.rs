@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 use crate::net::{Reached, gzip};
-use crate::state::Action;
+use crate::state::{Action, Kind};
 
 /// The response to a check-in.
 #[derive(Debug, Default)]
@@ -20,12 +20,31 @@ pub struct Reply {
     pub ack_token: String,
     /// The well-formed actions, in order.
     pub actions: Vec<Action>,
-    /// Number of malformed actions.
-    pub malformed: usize,
+    /// Malformed actions, in order.
+    pub malformed: Vec<Malformed>,
     /// The `Warning` header.
     pub warning: Option<String>,
     /// Why the policy cannot be read, if it does not come from a server.
     pub unusable: Option<String>,
+}
+
+/// An action that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Id. Empty if it cannot be read either, so that there is nothing to acknowledge.
+    pub id: String,
+    /// Type.
+    pub kind: Kind,
+    /// The field and what is wrong with it.
+    pub reason: String,
+}
+
+impl Malformed {
+    fn new(action: &RawValue, reason: &serde_json::Error) -> Self {
+        let fields: serde_json::Value = serde_json::from_str(action.get()).unwrap_or_default();
+        let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+        Self { id: text("id"), kind: text("type").into(), reason: format!("malformed action: {reason}") }
+    }
 }
 
 #[derive(Deserialize)]
@@ -70,13 +89,15 @@ pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
     if loose.action != "checkin" {
         return Err(CallError::Undecodable("not a response to a check-in".into()));
     }
-    let raw = loose.actions.unwrap_or_default();
-    let all = raw.len();
-    // Each action is parsed separately, so that one failure does not affect the others.
-    let read = |action: &RawValue| serde_json::from_str::<WireAction>(action.get()).ok();
-    let actions: Vec<Action> = raw.iter().filter_map(|action| read(action)).map(Action::from).collect();
-    let malformed = all - actions.len();
-    Ok(Reply { ack_token: loose.ack_token.unwrap_or_default(), actions, malformed, ..Reply::default() })
+    let mut reply = Reply { ack_token: loose.ack_token.unwrap_or_default(), ..Reply::default() };
+    for raw in loose.actions.unwrap_or_default() {
+        // Each action is parsed separately, so that one failure does not affect the others.
+        match serde_json::from_str::<WireAction>(raw.get()) {
+            Ok(action) => reply.actions.push(action.into()),
+            Err(error) => reply.malformed.push(Malformed::new(&raw, &error)),
+        }
+    }
+    Ok(reply)
 }
 
 #[cfg(test)]
@@ -87,9 +108,15 @@ mod tests {
     fn a_malformed_action_does_not_affect_the_others() {
         let body = br#"{"action":"checkin","ack_token":"t","actions":[
             {"id":7,"type":"SETTINGS"},
+            {"agent_id":"a","created_at":"","id":"y","type":"SETTINGS","timeout":"1m"},
+            "z",
             {"agent_id":"a","created_at":"","id":"x","type":"SETTINGS","input_type":"","data":{}}]}"#;
         let reply = parse(body).unwrap();
-        assert_eq!((reply.actions.len(), reply.malformed, reply.ack_token.as_str()), (1, 1, "t"));
+        assert_eq!((reply.actions.len(), reply.ack_token.as_str()), (1, "t"));
+        let ids: Vec<_> = reply.malformed.iter().map(|action| (action.id.as_str(), action.kind.as_str())).collect();
+        assert_eq!(ids, [("", "SETTINGS"), ("y", "SETTINGS"), ("", "")]);
+        let reason = &reply.malformed[1].reason;
+        assert!(reason.starts_with("malformed action: invalid type: string \"1m\""), "{reason}");
         for other in ["{}", "[]", r#"{"action":"acks"}"#, r#"{"action":"checkin","actions":3}"#, "<html>"] {
             assert!(parse(other.as_bytes()).is_err(), "{other}");
         }

@@ -10,7 +10,7 @@ use crate::paths::Layout;
 
 /// The account that the agent should run as; a name that is missing means the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "an object with username or groupname")]
 pub struct Wanted {
     /// Existing user.
     #[serde(rename = "username")]

@@ -9,11 +9,15 @@ use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
 use crate::paths::Layout;
 use crate::state::atomic;
+use crate::state::disk::DiskStore;
 use crate::state::seal::{KeyPlace, Seal};
 
-/// Creates the key, the command and the service.
-pub async fn prepare(layout: &Layout, installation: &Installation) -> Result<(), Failure> {
-    if installation.manager == Manager::Systemd
+/// Creates the key, the command and the service. `is_image` is whether other hosts will be copies of this one: only this host
+/// could decrypt a key that systemd encrypts, so that it stays a file until the first start.
+pub async fn prepare(layout: &Layout, installation: &Installation, is_image: bool) -> Result<(), Failure> {
+    if is_image {
+        portable_key(layout)?;
+    } else if installation.manager == Manager::Systemd
         && let Err(error) = Seal::create_credential(layout.base())
     {
         // An old systemd, or one without a key of its own: the key becomes a file.
@@ -24,6 +28,38 @@ pub async fn prepare(layout: &Layout, installation: &Installation) -> Result<(),
         link_command(layout, command).map_err(|error| failed("command", command, &error))?;
     }
     register(layout, installation).await
+}
+
+/// Replaces a key that only this host can decrypt by one in a file. Returns whether there was one.
+fn portable_key(layout: &Layout) -> Result<bool, Failure> {
+    let is_bound = matches!(Seal::place(layout.base()), Some(KeyPlace::Credential(_)));
+    if is_bound {
+        DiskStore::new(layout.clone()).with_own_key(false)?;
+    }
+    Ok(is_bound)
+}
+
+/// Prepares an installed agent for an image of its host. A service that loads a credential would not start on other hosts.
+pub async fn prepare_image(layout: &Layout) -> Result<(), Failure> {
+    if portable_key(layout)?
+        && let Ok(Some(installation)) = Installation::load(layout)
+    {
+        register(layout, &installation).await?;
+    }
+    Ok(())
+}
+
+/// Gives a host that was started from an image a key of its own, once it has enrolled. Returns the store with this key.
+pub async fn own_key(layout: &Layout, store: &DiskStore) -> Result<DiskStore, Failure> {
+    let installation = Installation::load(layout).ok().flatten();
+    // The user of an unprivileged agent can neither encrypt credentials nor change the service.
+    let installation = installation.filter(|found| found.manager == Manager::Systemd && found.account.is_none());
+    let installation = installation.filter(|_| nix::unistd::geteuid().is_root());
+    let store = store.with_own_key(installation.is_some())?;
+    if let Some(installation) = installation {
+        register(layout, &installation).await?;
+    }
+    Ok(store)
 }
 
 /// Defines the service.

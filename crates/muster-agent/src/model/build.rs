@@ -325,7 +325,8 @@ impl Builder<'_> {
         }
         if kind == METRICS {
             let config = group.inputs.first().map(|input| input.config.clone()).unwrap_or(Ok(Value::Null))?;
-            return metrics::read(&config, output.map(|output| output.kind.as_str())).map(Work::Metrics);
+            return metrics::read(&config, output.map(|output| (output.kind.as_str(), &output.config)))
+                .map(Work::Metrics);
         }
         let installed = group.installed.ok_or_else(|| format!("Failed: unsupported input type {kind:?}"))?;
         let output = output.map(|output| output.kind.as_str()).unwrap_or_default();

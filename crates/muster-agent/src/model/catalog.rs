@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::capabilities::Capabilities;
 use super::specification::{InputSpecification, Specification};
 use crate::paths::Layout;
+use crate::regular_file;
 
 /// Ending of specification files.
 const ENDING: &str = ".spec.yml";
@@ -108,7 +109,7 @@ fn specifications(directory: &Utf8Path) -> Vec<Installed> {
 
 /// Reads a file that decides what runs; `None` if it does not exist. Others must not be able to write it.
 pub fn trusted(path: &Utf8Path) -> Result<Option<String>, String> {
-    let file = match fs_err::File::open(path) {
+    let file = match regular_file::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| chain(&error).to_string())?,
     };

@@ -70,6 +70,10 @@ pub(super) fn name(place: usize, input: &Value) -> String {
 /// Reads the program of an input of type `process`.
 pub(super) fn process(input: &Value) -> Result<ProcessSpec, String> {
     let read = ProcessInput::deserialize(input).map_err(|error| format!("Failed: malformed input: {error}"))?;
+    // As in policies of a server. To ignore it would run what is not meant to run here.
+    if !input["condition"].is_null() {
+        return Err("Failed: a process cannot have a condition".into());
+    }
     if read.command.is_empty() {
         return Err("Failed: command is missing".into());
     }
@@ -107,6 +111,7 @@ mod tests {
             (json!({"command": "x", "restart": "sometimes"}), "sometimes"),
             (json!({"command": "x", "env": {"A=": ""}}), "NUL"),
             (json!({"command": "x", "stop_timeout": "soon"}), "stop_timeout"),
+            (json!({"command": "x", "condition": "${host.name} == 'other'"}), "condition"),
         ] {
             let reason = process(&input).unwrap_err();
             assert!(reason.contains(word), "{reason} / {word}");

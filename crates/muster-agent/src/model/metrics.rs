@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::otlp::{self, OTLP, OtlpSpec};
 use crate::duration;
 
 /// Type of these inputs.
@@ -21,12 +22,23 @@ const PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 pub struct MetricsSpec {
     /// Time between two readings.
     pub period: Duration,
-    /// Whether readings are also written to a file. They are sent with each check-in in any case.
-    pub to_file: bool,
+    /// Where readings are also written. They are sent with each check-in in any case.
+    pub sink: Sink,
 }
 
-/// Reads an input and the type of its output.
-pub(super) fn read(input: &Value, output: Option<&str>) -> Result<MetricsSpec, String> {
+/// Where readings are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Nowhere else: the output is of a type that takes none, or there is none.
+    None,
+    /// A file on the host.
+    File,
+    /// A receiver of OTLP/HTTP.
+    Otlp(OtlpSpec),
+}
+
+/// Reads an input, and the type and the configuration of its output.
+pub(super) fn read(input: &Value, output: Option<(&str, &Value)>) -> Result<MetricsSpec, String> {
     let period = match &input["period"] {
         Value::Null => PERIOD_DEFAULT,
         Value::String(text) => duration::parse(text).map_err(|error| format!("Failed: period: {error}"))?,
@@ -35,7 +47,12 @@ pub(super) fn read(input: &Value, output: Option<&str>) -> Result<MetricsSpec, S
     if period < PERIOD_MIN {
         return Err("Failed: period: the minimum is 1s".into());
     }
-    Ok(MetricsSpec { period, to_file: output == Some(FILE_OUTPUT) })
+    let sink = match output {
+        Some((FILE_OUTPUT, _)) => Sink::File,
+        Some((OTLP, config)) => Sink::Otlp(otlp::read(config)?),
+        _ => Sink::None,
+    };
+    Ok(MetricsSpec { period, sink })
 }
 
 #[cfg(test)]
@@ -47,9 +64,12 @@ mod tests {
     #[test]
     fn an_input_has_a_period_with_a_minimum() {
         let seconds = Duration::from_secs;
-        assert_eq!(read(&json!({}), None), Ok(MetricsSpec { period: seconds(10), to_file: false }));
-        let spec = MetricsSpec { period: seconds(60), to_file: true };
-        assert_eq!(read(&json!({"period": "1m"}), Some("file")), Ok(spec));
+        assert_eq!(read(&json!({}), None), Ok(MetricsSpec { period: seconds(10), sink: Sink::None }));
+        let spec = MetricsSpec { period: seconds(60), sink: Sink::File };
+        assert_eq!(read(&json!({"period": "1m"}), Some(("file", &json!({"type": "file"})))), Ok(spec));
+        let otlp = json!({"type": "otlp", "hosts": ["http://127.0.0.1"]});
+        assert!(matches!(read(&json!({}), Some(("otlp", &otlp))).unwrap().sink, Sink::Otlp(_)));
+        assert!(read(&json!({}), Some(("otlp", &json!({})))).unwrap_err().contains("hosts"));
         for bad in ["soon", "10ms"] {
             assert!(read(&json!({"period": bad}), None).unwrap_err().contains("period"), "{bad}");
         }

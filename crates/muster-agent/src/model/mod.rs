@@ -10,6 +10,7 @@ pub mod command;
 pub mod fleet_block;
 pub mod inputs;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 pub mod service;
 pub mod specification;

@@ -1,12 +1,12 @@
 //! Certificates and keys that a policy or an action gives as PEM, or as the path of a file.
 
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 
+use camino::Utf8Path;
 use muster_core::error_chain::chain;
-use nix::fcntl::OFlag;
 
 use super::tls::check_authority;
+use crate::regular_file;
 
 /// Maximum size of a file.
 const FILE_MAX: u64 = 1 << 20;
@@ -24,11 +24,7 @@ pub fn text(given: &str) -> Result<String, String> {
 }
 
 fn read(path: &str) -> std::io::Result<String> {
-    // A named pipe must not block the agent.
-    let file = std::fs::File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
-    }
+    let file = regular_file::open(Utf8Path::new(path))?;
     let mut text = String::new();
     file.take(FILE_MAX + 1).read_to_string(&mut text)?;
     Ok(text)

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::action::Signed;
 use muster_core::error_chain::SharedError;
-use muster_core::signing;
+use muster_core::{secret_refs, signing};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::model::process::PROCESS;
@@ -35,6 +35,9 @@ pub enum Unverified {
     /// A program differs from the signed part.
     #[error("input {0:?} differs from its signed copy")]
     Program(String),
+    /// A secret that the server inserts after signing is missing.
+    #[error("the server has not inserted the secret {0:?}")]
+    Secret(String),
     /// The signed part is for something else.
     #[error("signed for a different {0}")]
     Other(&'static str),
@@ -177,7 +180,36 @@ pub fn action(action: &Action, agent_id: &str, pinned: Option<&str>) -> Result<O
     if !inner.agents.iter().any(|agent| agent == agent_id) {
         return Err(Unverified::Other("agent"));
     }
-    Ok(Some(inner.data.unwrap_or_else(|| RawValue::NULL.to_owned())))
+    let data = inner.data.unwrap_or_else(|| RawValue::NULL.to_owned());
+    let mut completed: Value = parse(data.get().as_bytes())?;
+    if secret_refs::inline_names(&completed).is_empty() {
+        return Ok(Some(data));
+    }
+    let sent: Value = action.data.as_deref().map(|sent| parse(sent.get().as_bytes())).transpose()?.unwrap_or_default();
+    insert_secrets(&mut completed, &sent, "")?;
+    let completed = to_raw_value(&completed).map_err(|error| Unverified::Unreadable(error.into()))?;
+    Ok(Some(completed))
+}
+
+/// Inserts secrets, such as the enrollment token of a MIGRATE, into signed data. The signature covers references to them, and
+/// the server sends their values beside it (EA84). All other values are those that were signed.
+fn insert_secrets(signed: &mut Value, sent: &Value, path: &str) -> Result<(), Unverified> {
+    match signed {
+        Value::String(_) if !secret_refs::inline_names(signed).is_empty() => {
+            // A reference must not be used as a secret: another server would get it.
+            let value = sent.as_str().filter(|_| secret_refs::inline_names(sent).is_empty());
+            *signed = value.ok_or_else(|| Unverified::Secret(path.to_owned()))?.into();
+            Ok(())
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(n, item)| insert_secrets(item, &sent[n], &format!("{path}/{n}"))),
+        Value::Object(fields) => fields
+            .iter_mut()
+            .try_for_each(|(name, field)| insert_secrets(field, &sent[name.as_str()], &format!("{path}/{name}"))),
+        _ => Ok(()),
+    }
 }
 
 fn checked(key: &str, signed: &SignedBlock) -> Result<Vec<u8>, Unverified> {
@@ -194,7 +226,7 @@ mod tests {
     use muster_core::policy;
     use muster_core::signing::Signer;
     use muster_core::time::Timestamp;
-    use serde_json::{json, value::to_raw_value};
+    use serde_json::json;
 
     use super::*;
 
@@ -259,7 +291,7 @@ mod tests {
         };
         let mut made = policy::compile::compile(&sources).unwrap().policy;
         let secrets = [(muster_core::id::SecretId::trusted("s"), "secret".to_owned().into())].into();
-        muster_core::secret_refs::resolve(made.as_object_mut().unwrap(), &secrets);
+        secret_refs::resolve(made.as_object_mut().unwrap(), &secrets);
         made
     }
 
@@ -313,6 +345,29 @@ mod tests {
         sent["inputs"][0]["command"] = json!("/bin/web");
         let sent = signed(sent, &key, &older);
         assert_eq!(policy(&sent, Some(key.public_key())), Err(Unverified::Program("i".into())));
+    }
+
+    #[test]
+    fn ag119_ea84_secrets_beside_the_signed_data_are_inserted_and_nothing_else() {
+        let key = signer();
+        let data =
+            |token: &str, uri: &str| json!({"target_uri": uri, "enrollment_token": token, "settings": {"tags": ["a"]}});
+        let reference = "$co.elastic.secret{s1}";
+        let inner =
+            json!({"action_id": "x", "type": "MIGRATE", "agents": ["me"], "data": data(reference, "https://b")});
+        let block = key.sign(inner.to_string().as_bytes()).unwrap();
+        let verified = |sent: Value| {
+            let sent: Action = serde_json::from_value(json!({"id": "x", "kind": "MIGRATE", "data": sent,
+                "signed": {"data": block.data, "signature": block.signature}}))
+            .unwrap();
+            action(&sent, "me", Some(key.public_key())).map(|data| data.unwrap().get().to_owned())
+        };
+        let parsed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        assert_eq!(parsed(verified(data("token", "https://b")).unwrap()), data("token", "https://b"));
+        assert_eq!(parsed(verified(data("token", "https://evil")).unwrap()), data("token", "https://b"));
+        for without in [data(reference, "https://b"), json!({"enrollment_token": 7}), Value::Null] {
+            assert_eq!(verified(without), Err(Unverified::Secret("/enrollment_token".into())));
+        }
     }
 
     #[test]

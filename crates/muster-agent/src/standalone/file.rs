@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use muster_core::policy::check::CONFIG_KEYS;
 use muster_core::policy::expand::expand;
-use muster_core::policy::problem::{Problem, Problems};
+use muster_core::policy::problem::{Problem, Problems, nearest};
 use muster_core::yaml;
 use serde_json::{Map, Value};
 
@@ -26,6 +27,9 @@ const SETTLE_MAX: usize = 10;
 const ID: &str = "local";
 /// Sections that only a server may send: they are about the fleet, and about who may change the policy.
 const OF_SERVERS: [&str; 2] = ["fleet", "signed"];
+
+/// Further sections that a policy can have.
+const OTHERS: [&str; 3] = ["id", "revision", "name"];
 
 /// The policy file.
 #[derive(Clone, Debug)]
@@ -60,7 +64,11 @@ impl PolicyFile {
     /// Reads the policy, in the form in which a server sends it. The error names the file and the place, and quotes no value of a field
     /// whose name suggests a secret.
     pub fn read(&self) -> Result<Map<String, Value>, String> {
-        let mut policy = document(&self.path)?.ok_or_else(|| format!("{}: the file does not exist", self.path))?;
+        let policy = document(&self.path)?.ok_or_else(|| format!("{}: the file does not exist", self.path))?;
+        // What a full disk, or a program that has not begun to write, leaves behind. It must not stop every program.
+        let mut policy =
+            policy.ok_or_else(|| format!("{}: the file is empty; to run nothing: inputs: []", self.path))?;
+        self.check_sections(&policy)?;
         for section in OF_SERVERS {
             policy.remove(section);
         }
@@ -69,7 +77,10 @@ impl PolicyFile {
         }
         let mut inputs = list(&mut policy, "inputs", &self.path)?;
         for path in self.input_files().map_err(|error| format!("{}: {error}", self.inputs))? {
-            let mut more = document(&path)?.unwrap_or_default();
+            let mut more = document(&path)?.flatten().unwrap_or_default();
+            if let Some(other) = more.keys().find(|name| *name != "inputs") {
+                return Err(format!("{path}: {other} belongs into {}; this file can only contain inputs", self.path));
+            }
             inputs.extend(list(&mut more, "inputs", &path)?);
         }
         policy.insert("inputs".into(), inputs.into());
@@ -79,6 +90,21 @@ impl PolicyFile {
         // Counted by the agent: the revision of a file would have to be changed by hand.
         policy.remove("revision");
         Ok(policy)
+    }
+
+    /// Rejects a file without inputs whose sections have other names: what it is meant to run would be stopped.
+    fn check_sections(&self, policy: &Map<String, Value>) -> Result<(), String> {
+        if policy.contains_key("inputs") {
+            return Ok(());
+        }
+        if policy.contains_key("config") {
+            return Err(format!("{}: this is a policy file of a server; keep only what is in `config`", self.path));
+        }
+        let known = |name: &str| CONFIG_KEYS.contains(&name) || OTHERS.contains(&name) || OF_SERVERS.contains(&name);
+        let Some(unknown) = policy.keys().find(|name| !known(name)) else { return Ok(()) };
+        let remedy =
+            nearest(unknown, &CONFIG_KEYS).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        Err(format!("{}: there are no `inputs`, and `{unknown}` is unknown{remedy}", self.path))
     }
 
     /// Returns the files with further inputs, by name.
@@ -93,7 +119,9 @@ impl PolicyFile {
         let mut paths = Vec::new();
         for entry in entries {
             let path = entry?.into_path();
-            if path.extension() == Some("yml") {
+            // Editors keep temporary copies under names with a dot.
+            let is_hidden = path.file_name().is_some_and(|name| name.starts_with('.'));
+            if path.extension() == Some("yml") && !is_hidden {
                 paths.push(path);
             }
             if paths.len() > INPUT_FILES_MAX {
@@ -139,25 +167,29 @@ fn mark(path: &Utf8Path) -> Option<Mark> {
     Some(Mark { file: (found.dev(), found.ino()), length: found.len(), access, changed })
 }
 
-/// Reads a file that only root and this user can write, and expands its dotted keys; `None` if it does not exist.
-fn document(path: &Utf8Path) -> Result<Option<Map<String, Value>>, String> {
+/// Reads a file that only root and this user can write, and expands its dotted keys; `None` if it does not exist, or in its
+/// place if it is empty.
+fn document(path: &Utf8Path) -> Result<Option<Option<Map<String, Value>>>, String> {
     let Some(text) = trusted(path).map_err(|reason| format!("{path}: {reason}"))? else { return Ok(None) };
     let read = yaml::read(&text).map_err(|problems| described(path, &problems))?;
     let fields = match read.value {
         Value::Object(fields) => fields,
-        Value::Null => Map::new(),
+        Value::Null => return Ok(Some(None)),
         _ => return Err(format!("{path}: the file must consist of fields, such as inputs and outputs")),
     };
     let mut problems = Problems::default();
     let expanded = expand(&fields, "", &mut problems);
     problems.locate(&read.places);
-    if problems.0.is_empty() { Ok(Some(expanded)) } else { Err(described(path, &problems)) }
+    if problems.0.is_empty() { Ok(Some(Some(expanded))) } else { Err(described(path, &problems)) }
 }
 
 /// Takes a list out of a document; empty if there is none.
 fn list(fields: &mut Map<String, Value>, name: &str, path: &Utf8Path) -> Result<Vec<Value>, String> {
     match fields.remove(name) {
-        Some(Value::Array(items)) => Ok(items),
+        Some(Value::Array(items)) => match items.iter().position(|item| !item.is_object()) {
+            Some(place) => Err(format!("{path}: {name}.{place} must be an object")),
+            None => Ok(items),
+        },
         Some(Value::Null) | None => Ok(Vec::new()),
         Some(_) => Err(format!("{path}: {name} must be a list")),
     }
@@ -223,7 +255,9 @@ mod tests {
             "inputs": [{"id": "a", "type": "process"}, {"id": "b", "type": "process"},
                 {"id": "c", "type": "process", "data_stream": {"dataset": "x"}}]});
         assert_eq!(Value::Object(place.file.read().unwrap()), expected);
-        assert_eq!(Value::Object(Place::with("").file.read().unwrap()), json!({"id": "local", "inputs": []}));
+        place.write("inputs.d/.3.yml", "{{{");
+        assert_eq!(Value::Object(place.file.read().unwrap()), expected, "the copy of an editor");
+        assert_eq!(Value::Object(Place::with("inputs:").file.read().unwrap()), json!({"id": "local", "inputs": []}));
     }
 
     #[test]
@@ -235,6 +269,11 @@ mod tests {
             ("a: 1\na: 2", "policy.yml:2:1: duplicate key `a`"),
             ("- a", "must consist of fields"),
             ("inputs: x", "inputs must be a list"),
+            ("inputs: [{ id: a }, b]", "policy.yml: inputs.1 must be an object"),
+            ("", "policy.yml: the file is empty"),
+            ("# inputs: []\n", "policy.yml: the file is empty"),
+            ("imputs: []", "`imputs` is unknown (did you mean `inputs`?)"),
+            ("name: web\nconfig: { inputs: [] }", "keep only what is in `config`"),
             ("x.y: 1\nx: { y: 2 }", "policy.yml:"),
         ] {
             let reason = fault(text);
@@ -242,14 +281,19 @@ mod tests {
         }
         let secret = fault("outputs: { default: { password: 0123456 } }");
         assert!(secret.contains("outputs.default.password") && !secret.contains("123456"), "{secret}");
-        let place = Place::with("");
+        let place = Place::with("inputs: []");
         place.write("inputs.d/bad.yml", "inputs: 1");
         assert!(place.file.read().unwrap_err().contains("inputs.d/bad.yml: inputs must be a list"));
+        place.write("inputs.d/bad.yml", "inputs: []\noutputs: {}");
+        assert!(place.file.read().unwrap_err().contains("inputs.d/bad.yml: outputs belongs into"));
+        fs_err::remove_file(place.base.join("inputs.d/bad.yml")).unwrap();
+        nix::unistd::mkfifo(place.base.join("inputs.d/pipe.yml").as_std_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(place.file.read().unwrap_err().contains("inputs.d/pipe.yml: not a regular file"));
         fs_err::remove_file(place.base.join("policy.yml")).unwrap();
         assert!(place.file.read().unwrap_err().ends_with("policy.yml: the file does not exist"));
         let large = format!("# {}", "x".repeat(2 << 20));
         assert!(fault(&large).contains("larger than"));
-        let many = Place::with("");
+        let many = Place::with("inputs: []");
         (0..=INPUT_FILES_MAX).for_each(|n| many.write(&format!("inputs.d/{n}.yml"), ""));
         assert!(many.file.read().unwrap_err().contains("more than 100 files"));
     }

@@ -112,25 +112,25 @@ pub struct Action {
 
 impl Action {
     /// Creates an unsigned action that is due at once.
-    pub fn new(id: String, kind: Kind, data: Box<RawValue>) -> Self {
+    pub fn new(id: String, kind: Kind, data: Option<Box<RawValue>>) -> Self {
         let (start_time, expiration, timeout) = (None, None, None);
         let (signed, pinned_key) = (None, None);
-        Self {
-            id,
-            kind,
-            input_type: String::new(),
-            data: Some(data),
-            start_time,
-            expiration,
-            timeout,
-            signed,
-            pinned_key,
-        }
+        Self { id, kind, input_type: String::new(), data, start_time, expiration, timeout, signed, pinned_key }
     }
 
     /// Returns the start time; `None` if there is none or it is malformed.
     pub fn start(&self) -> Option<Timestamp> {
         self.start_time.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok())
+    }
+
+    /// Checks the start and the expiration time. The error is for people.
+    pub fn check_times(&self) -> Result<(), String> {
+        for (name, time) in [("start_time", &self.start_time), ("expiration", &self.expiration)] {
+            if let Some(Err(error)) = time.as_deref().map(Timestamp::parse_rfc3339) {
+                return Err(format!("{name}: {error}"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the start time has passed; a malformed time counts as passed.

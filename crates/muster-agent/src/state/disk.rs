@@ -77,6 +77,40 @@ impl DiskStore {
         atomic::remove(path).map_err(|source| io_error(path, source))
     }
 
+    /// Returns whether there is a key which cannot be used on this host, so that nothing can be stored.
+    pub fn is_locked(&self) -> bool {
+        let has_key = Seal::place(self.layout.base()).is_some();
+        has_key && matches!(self.seal(&self.layout.fleet(), Seal::load), Err(StoreError::Locked { .. }))
+    }
+
+    /// Replaces a key that cannot be used on this host. What was sealed with it is set aside, with the key itself.
+    pub fn renew_key(&self) -> Result<(), StoreError> {
+        let sealed = [self.layout.fleet(), self.layout.state(), self.layout.delayed_enrollment()];
+        Seal::renew(self.layout.base(), &sealed).map_err(|error| key_error(&self.layout.fleet(), error))
+    }
+
+    /// Replaces the key by a new one: that of an image is known to everybody who has the image. systemd encrypts the new
+    /// one if that is asked for and possible. Returns the store with this key.
+    pub fn with_own_key(&self, as_credential: bool) -> Result<Self, StoreError> {
+        let base = self.layout.base();
+        let failed = |error| key_error(&self.layout.fleet(), error);
+        // Not if an earlier replacement was interrupted: the files may be sealed with the key before.
+        if !Seal::is_rotating(base) {
+            let encrypted = as_credential.then(|| Seal::rotate(base, true));
+            if !matches!(encrypted, Some(Ok(()))) {
+                Seal::rotate(base, false).map_err(failed)?;
+            }
+        }
+        let store = Self::new(self.layout.clone());
+        if let Some(enrollment) = store.enrollment()? {
+            store.save_enrollment(&enrollment)?;
+        }
+        store.save_state(&store.state()?)?;
+        Seal::forget_former(base).map_err(failed)?;
+        // Without the former key.
+        Ok(Self::new(self.layout.clone()))
+    }
+
     /// Returns the key; `path` is the document for which it is needed.
     fn seal(
         &self,
@@ -138,7 +172,7 @@ fn name(path: &Utf8Path) -> &str {
 fn key_error(document: &Utf8Path, error: SealError) -> StoreError {
     match error {
         SealError::Key { path, source } => StoreError::Io { path: path.into_string(), source },
-        error => StoreError::Damaged { path: document.to_string(), source: error.into() },
+        error => StoreError::Locked { path: document.to_string(), source: error.into() },
     }
 }
 
@@ -208,6 +242,42 @@ mod tests {
         // Another process reads it with the stored key.
         assert_eq!(DiskStore::new(layout.clone()).state().unwrap().ack_token, "canary");
         fs_err::remove_file(layout.base().join("secret.key")).unwrap();
-        assert!(matches!(DiskStore::new(layout).state().unwrap_err(), StoreError::Damaged { .. }));
+        let without_key = DiskStore::new(layout);
+        let error = without_key.state().unwrap_err();
+        assert!(matches!(error, StoreError::Locked { .. }) && error.to_string().contains("secret.key does not exist"));
+        assert!(!without_key.is_locked(), "a new key can be created");
+    }
+
+    #[test]
+    fn ag91_the_key_of_an_image_is_replaced_and_the_documents_are_kept() {
+        let (_directory, store, layout) = store();
+        store.save_state(&State { ack_token: "t".into(), ..State::default() }).unwrap();
+        store.save_enrollment(&Enrollment::without_server("a".into())).unwrap();
+        let before = fs_err::read(layout.base().join("secret.key")).unwrap();
+        let own = store.with_own_key(false).unwrap();
+        assert_ne!(fs_err::read(layout.base().join("secret.key")).unwrap(), before);
+        assert!(!layout.base().join("secret.key.former").try_exists().unwrap());
+        assert_eq!(
+            (own.state().unwrap().ack_token.as_str(), own.enrollment().unwrap().unwrap().agent_id.as_str()),
+            ("t", "a")
+        );
+        // Interrupted before the documents were sealed again.
+        Seal::rotate(layout.base(), false).unwrap();
+        let completed = own.with_own_key(false).unwrap();
+        assert_eq!(completed.state().unwrap().ack_token, "t");
+        assert!(!Seal::is_rotating(layout.base()));
+    }
+
+    #[test]
+    fn ag91_a_key_that_cannot_be_used_is_no_corrupt_document_and_can_be_replaced() {
+        let (_directory, store, layout) = store();
+        store.save_state(&State { ack_token: "t".into(), ..State::default() }).unwrap();
+        fs_err::write(layout.base().join("secret.key"), b"of another host").unwrap();
+        let copy = DiskStore::new(layout);
+        assert!(matches!(copy.state().unwrap_err(), StoreError::Locked { .. }) && copy.is_locked());
+        copy.renew_key().unwrap();
+        assert!(!copy.is_locked());
+        assert_eq!(copy.state().unwrap().ack_token, "");
+        copy.save_state(&State::default()).unwrap();
     }
 }

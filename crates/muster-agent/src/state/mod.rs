@@ -302,6 +302,14 @@ pub enum StoreError {
         /// Position and reason.
         source: SharedError,
     },
+    /// It cannot be decrypted, because the key is missing or cannot be used on this host.
+    #[error("{path} cannot be decrypted: {source}")]
+    Locked {
+        /// The file.
+        path: String,
+        /// What is wrong with the key.
+        source: SharedError,
+    },
     /// A newer version of the agent wrote it.
     #[error("{path} has version {found}, but this agent supports versions up to {known}")]
     Newer {

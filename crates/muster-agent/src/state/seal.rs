@@ -26,6 +26,10 @@ pub const CREDENTIAL: &str = "muster-agent-key";
 const KEY_FILE: &str = "secret.key";
 /// File with the key, encrypted by systemd.
 const CREDENTIAL_FILE: &str = "secret.cred";
+/// File with the key that the current one replaces, as long as files may be sealed with it.
+const FORMER_FILE: &str = "secret.key.former";
+/// Ending of what cannot be used on this host. It is kept, because an administrator may be able to.
+const UNUSABLE: &str = "unusable";
 
 /// Where a key is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +71,15 @@ pub enum SealError {
         /// Its length.
         length: usize,
     },
-    /// systemd cannot encrypt or decrypt the key.
-    #[error("systemd-creds {verb}: {message}")]
-    Credential {
-        /// `encrypt` or `decrypt`.
-        verb: &'static str,
-        /// Its error output.
+    /// systemd cannot encrypt a key on this host.
+    #[error("systemd-creds encrypt: {0}")]
+    Encrypt(String),
+    /// systemd cannot decrypt the key: it belongs to another host, or this one has lost its TPM or host key.
+    #[error("the key {path} was encrypted on another host, or for another TPM (systemd-creds decrypt: {message})")]
+    Decrypt {
+        /// The credential.
+        path: Utf8PathBuf,
+        /// Error output of systemd.
         message: String,
     },
     /// The file does not begin as a sealed file does.
@@ -89,6 +96,8 @@ pub enum SealError {
 /// Seals and opens the files of one directory.
 pub struct Seal {
     key: LessSafeKey,
+    /// Opens what was sealed before a replacement of the key that is not complete.
+    former: Option<LessSafeKey>,
     place: KeyPlace,
 }
 
@@ -111,23 +120,20 @@ impl Seal {
 
     /// Loads the key of `directory`.
     pub fn load(directory: &Utf8Path) -> Result<Self, SealError> {
-        let place = Self::place(directory).ok_or_else(|| SealError::NoKey(directory.join(KEY_FILE)))?;
-        let (path, bytes) = match &place {
-            KeyPlace::File(path) => {
-                let read = atomic::read(path).map_err(|source| SealError::Key { path: path.clone(), source })?;
-                (path, read.ok_or_else(|| SealError::NoKey(path.clone()))?)
-            }
-            KeyPlace::Credential(path) => (path, credential(path)?),
+        let (bytes, place) = current(directory)?;
+        let path = directory.join(FORMER_FILE);
+        let former = atomic::read(&path).map_err(|source| SealError::Key { path: path.clone(), source })?;
+        let former = former.map(|bytes| key(&bytes, &path)).transpose()?;
+        let key = match &place {
+            KeyPlace::File(path) | KeyPlace::Credential(path) => key(&bytes, path)?,
         };
-        Self::of(&bytes, path, place.clone())
+        Ok(Self { key, former, place })
     }
 
     /// Loads the key of `directory`, or creates one in a file.
     pub fn obtain(directory: &Utf8Path) -> Result<Self, SealError> {
         if Self::place(directory).is_none() {
-            let path = directory.join(KEY_FILE);
-            let key: [u8; KEY_LEN] = random_bytes(&System);
-            atomic::replace(&path, &key).map_err(|source| SealError::Key { path, source })?;
+            create_file(directory)?;
         }
         // Loaded from disk in any case, which proves that the next start can do the same.
         Self::load(directory)
@@ -138,10 +144,56 @@ impl Seal {
         if Self::place(directory).is_some() {
             return Ok(());
         }
-        let key: [u8; KEY_LEN] = random_bytes(&System);
-        let encrypted = systemd_creds("encrypt", "-", &key)?;
-        let path = directory.join(CREDENTIAL_FILE);
-        atomic::replace(&path, &encrypted).map_err(|source| SealError::Key { path, source })
+        create_credential(directory)
+    }
+
+    /// Replaces the key by a new one, which systemd encrypts or which is in a file. Files stay readable with the former key,
+    /// until [`Seal::forget_former`] is called; they must be sealed again before.
+    pub fn rotate(directory: &Utf8Path, as_credential: bool) -> Result<(), SealError> {
+        let (bytes, place) = current(directory)?;
+        let path = directory.join(FORMER_FILE);
+        // First: at every moment, each file can be opened with one of the two keys.
+        atomic::replace(&path, &bytes).map_err(|source| SealError::Key { path, source })?;
+        if as_credential {
+            create_credential(directory)?;
+        } else {
+            create_file(directory)?;
+        }
+        // A credential precedes a file, so that the order of these steps is that in which a crash does no harm.
+        match place {
+            KeyPlace::File(path) if as_credential => remove(&path),
+            KeyPlace::Credential(path) if !as_credential => remove(&path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether a replacement of the key is not complete.
+    pub fn is_rotating(directory: &Utf8Path) -> bool {
+        directory.join(FORMER_FILE).symlink_metadata().is_ok()
+    }
+
+    /// Removes the former key. Nothing may be sealed with it any more.
+    pub fn forget_former(directory: &Utf8Path) -> Result<(), SealError> {
+        remove(&directory.join(FORMER_FILE))
+    }
+
+    /// Sets a key aside that cannot be used on this host, and what is sealed with it. Creates a key of the same kind, if
+    /// that is possible.
+    pub fn renew(directory: &Utf8Path, sealed: &[Utf8PathBuf]) -> Result<(), SealError> {
+        let place = Self::place(directory);
+        let key = match &place {
+            Some(KeyPlace::File(path) | KeyPlace::Credential(path)) => Some(path.clone()),
+            None => None,
+        };
+        // The key last: until then, the next attempt finds it unusable, and continues.
+        for path in sealed.iter().chain(&key).filter(|path| path.symlink_metadata().is_ok()) {
+            let aside = format!("{path}.{UNUSABLE}");
+            fs_err::rename(path, aside).map_err(|source| SealError::Key { path: path.clone(), source })?;
+        }
+        if matches!(place, Some(KeyPlace::Credential(_))) && create_credential(directory).is_ok() {
+            return Ok(());
+        }
+        create_file(directory)
     }
 
     /// Seals the contents of the file `name`.
@@ -162,24 +214,55 @@ impl Seal {
         // Without the beginning, the file is not one of ours, or was written by another version.
         let rest = sealed.strip_prefix(MAGIC).ok_or(SealError::NotSealed)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Changed)?;
-        let mut body = body.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let plain = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut body);
-        let length = plain.map_err(|_| SealError::Changed)?.len();
-        body.truncate(length);
-        Ok(body)
+        let open = |key: &LessSafeKey| {
+            let mut body = body.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let length = key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut body).ok()?.len();
+            body.truncate(length);
+            Some(body)
+        };
+        open(&self.key).or_else(|| self.former.as_ref().and_then(open)).ok_or(SealError::Changed)
     }
 
     /// Returns where the key is.
     pub fn key_place(&self) -> &KeyPlace {
         &self.place
     }
+}
 
-    fn of(bytes: &[u8], path: &Utf8Path, place: KeyPlace) -> Result<Self, SealError> {
-        let wrong = |_| SealError::KeyLength { path: path.to_owned(), length: bytes.len() };
-        let key = UnboundKey::new(&AES_256_GCM, bytes).map_err(wrong)?;
-        Ok(Self { key: LessSafeKey::new(key), place })
-    }
+/// Reads the current key of `directory`.
+fn current(directory: &Utf8Path) -> Result<(Vec<u8>, KeyPlace), SealError> {
+    let place = Seal::place(directory).ok_or_else(|| SealError::NoKey(directory.join(KEY_FILE)))?;
+    let bytes = match &place {
+        KeyPlace::File(path) => {
+            let read = atomic::read(path).map_err(|source| SealError::Key { path: path.clone(), source })?;
+            read.ok_or_else(|| SealError::NoKey(path.clone()))?
+        }
+        KeyPlace::Credential(path) => credential(path)?,
+    };
+    Ok((bytes, place))
+}
+
+fn key(bytes: &[u8], path: &Utf8Path) -> Result<LessSafeKey, SealError> {
+    let wrong = |_| SealError::KeyLength { path: path.to_owned(), length: bytes.len() };
+    UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new).map_err(wrong)
+}
+
+fn create_file(directory: &Utf8Path) -> Result<(), SealError> {
+    let path = directory.join(KEY_FILE);
+    let key: [u8; KEY_LEN] = random_bytes(&System);
+    atomic::replace(&path, &key).map_err(|source| SealError::Key { path, source })
+}
+
+fn create_credential(directory: &Utf8Path) -> Result<(), SealError> {
+    let key: [u8; KEY_LEN] = random_bytes(&System);
+    let encrypted = systemd_creds("encrypt", "-", &key).map_err(SealError::Encrypt)?;
+    let path = directory.join(CREDENTIAL_FILE);
+    atomic::replace(&path, &encrypted).map_err(|source| SealError::Key { path, source })
+}
+
+fn remove(path: &Utf8Path) -> Result<(), SealError> {
+    atomic::remove(path).map_err(|source| SealError::Key { path: path.to_owned(), source })
 }
 
 /// Returns the decrypted credential: from the unit's directory, or from systemd for commands outside of the unit.
@@ -190,25 +273,26 @@ fn credential(path: &Utf8Path) -> Result<Vec<u8>, SealError> {
             return Ok(bytes);
         }
     }
-    systemd_creds("decrypt", path.as_str(), &[])
+    let undecryptable = |message| SealError::Decrypt { path: path.to_owned(), message };
+    systemd_creds("decrypt", path.as_str(), &[]).map_err(undecryptable)
 }
 
-/// Runs `systemd-creds` with the key on its standard input and output, never in its arguments.
-fn systemd_creds(verb: &'static str, input: &str, stdin: &[u8]) -> Result<Vec<u8>, SealError> {
-    let failed = |message: String| SealError::Credential { verb, message };
+/// Runs `systemd-creds` with the key on its standard input and output, never in its arguments. The error is its error
+/// output.
+fn systemd_creds(verb: &str, input: &str, stdin: &[u8]) -> Result<Vec<u8>, String> {
     let mut command = Command::new("systemd-creds");
     command.arg(format!("--name={CREDENTIAL}")).args([verb, input, "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(chain(&error).to_string()))?;
+    let mut child = command.spawn().map_err(|error| chain(&error).to_string())?;
     if let Some(mut pipe) = child.stdin.take() {
         // The pipe is dropped afterwards, which ends the input.
-        pipe.write_all(stdin).map_err(|error| failed(chain(&error).to_string()))?;
+        pipe.write_all(stdin).map_err(|error| chain(&error).to_string())?;
     }
-    let output = child.wait_with_output().map_err(|error| failed(chain(&error).to_string()))?;
+    let output = child.wait_with_output().map_err(|error| chain(&error).to_string())?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -245,6 +329,34 @@ mod tests {
         changed[MAGIC.len() + NONCE_LEN] ^= 1;
         assert!(matches!(seal.open("state.enc", &changed), Err(SealError::Changed)));
         assert!(matches!(seal.open("state.enc", b"{}"), Err(SealError::NotSealed)));
+    }
+
+    #[test]
+    fn ag91_a_replaced_key_opens_former_files_until_they_are_sealed_again() {
+        let (_keep, path, before) = seal();
+        let sealed = before.seal("fleet.enc", b"access key").unwrap();
+        Seal::rotate(&path, false).unwrap();
+        assert!(Seal::is_rotating(&path));
+        let after = Seal::load(&path).unwrap();
+        assert_eq!(after.open("fleet.enc", &sealed).unwrap(), b"access key");
+        let again = after.seal("fleet.enc", b"access key").unwrap();
+        assert!(matches!(before.open("fleet.enc", &again), Err(SealError::Changed)), "the key is another one");
+        Seal::forget_former(&path).unwrap();
+        let later = Seal::load(&path).unwrap();
+        assert!(!Seal::is_rotating(&path) && later.open("fleet.enc", &sealed).is_err());
+        assert_eq!(later.open("fleet.enc", &again).unwrap(), b"access key");
+    }
+
+    #[test]
+    fn ag91_an_unusable_key_is_kept_beside_the_new_one_with_its_files() {
+        let (_keep, path, _) = seal();
+        fs_err::write(path.join("secret.key"), b"short").unwrap();
+        fs_err::write(path.join("fleet.enc"), b"sealed").unwrap();
+        Seal::renew(&path, &[path.join("fleet.enc"), path.join("state.enc")]).unwrap();
+        assert!(Seal::load(&path).is_ok());
+        assert_eq!(fs_err::read(path.join("secret.key.unusable")).unwrap(), b"short");
+        assert_eq!(fs_err::read(path.join("fleet.enc.unusable")).unwrap(), b"sealed");
+        assert!(!path.join("fleet.enc").try_exists().unwrap());
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub use switch::Resumed;
 
 /// What an UPGRADE action, or a command on the host, asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object with a version")]
 pub struct Request {
     /// Target version.
     pub version: String,

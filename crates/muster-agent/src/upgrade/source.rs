@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use http::header::{ACCEPT, CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, USER_AGENT};
 use http::{Method, Uri};
 use muster_core::error_chain::chain;
@@ -15,6 +15,7 @@ use muster_core::error_chain::chain;
 use crate::fleet::client::Call;
 use crate::fleet::{CallError, FleetClient};
 use crate::net::{Reached, Request, Response, Server, Transport, TransportError};
+use crate::regular_file;
 use crate::version;
 
 /// Time to receive one range.
@@ -64,7 +65,7 @@ impl Source {
         let range = format!("bytes={offset}-{}", offset + length.max(1) - 1);
         let response = match self {
             Self::Directory(path) => {
-                let read = read_file(path.join(name), offset, length);
+                let read = read_file(&path.join(name), offset, length);
                 return read.map_err(|error| FetchError::Final(chain(&error).to_string()));
             }
             Self::Fleet(client) => from_fleet(client, name, &range).await?,
@@ -174,8 +175,9 @@ fn body(response: &Response, offset: u64) -> Result<Bytes, FetchError> {
     Ok(response.body.clone())
 }
 
-fn read_file(path: Utf8PathBuf, offset: u64, length: u64) -> io::Result<Bytes> {
-    let mut file = fs_err::File::open(path)?;
+fn read_file(path: &Utf8Path, offset: u64, length: u64) -> io::Result<Bytes> {
+    let mut file =
+        regular_file::open(path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;

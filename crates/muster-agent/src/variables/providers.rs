@@ -55,8 +55,11 @@ impl HostVariables {
 }
 
 fn context(layout: &Layout, settings: &ProviderSettings, agent_id: &str) -> Map<String, Value> {
-    let inherited = std::env::vars().filter(|(name, _)| !environment::is_secret(name));
-    let env: Map<String, Value> = inherited.map(|(name, value)| (name, value.into())).collect();
+    let visible = |(name, value): (String, String)| {
+        let seen = environment::visible(&name, &value)?.into_owned();
+        Some((name, seen.into()))
+    };
+    let env: Map<String, Value> = std::env::vars().filter_map(visible).collect();
     let path = json!({"home": layout.base(), "data": layout.run(), "config": layout.base(), "logs": layout.logs()});
     let agent = json!({"id": agent_id, "version": {"version": version::PROTOCOL_VERSION, "snapshot": false}});
     let providers = [

@@ -17,6 +17,7 @@ use crate::host::{Daemon, Host, output};
 
 const OUTPUT_PASSWORD: &str = "CANARY-output-password-8d1f";
 const PROXY_PASSWORD: &str = "CANARY-proxy-password-77ab";
+const ENVIRONMENT_PASSWORD: &str = "CANARY-environment-password-5e2b";
 const POLICY_SECRET: &str = "CANARY-policy-secret-31c0";
 const REPLACE_TOKEN: &str = "CANARY-replace-token-f00d";
 
@@ -122,6 +123,9 @@ fn run_with_cores(host: &Host, directory: &Path) -> Daemon {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "ulimit -c unlimited; exec \"$0\" run --set log.level=trace --base-path \"$1\""]);
     command.arg(env!("CARGO_BIN_EXE_muster-agent")).arg(host.path("")).current_dir(directory);
+    for name in ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"] {
+        command.env(name, format!("http://user:{ENVIRONMENT_PASSWORD}@proxy:3128"));
+    }
     Daemon::new(command.stdout(Stdio::null()).stderr(std::fs::File::create(directory.join("stderr")).unwrap()))
 }
 
@@ -219,7 +223,7 @@ fn ag9_ag39_ag40_ag147_secrets_are_in_no_log_argument_environment_bundle_core_or
     assert!(!all.iter().any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core"))));
     for path in all {
         let bytes = expanded(&path, std::fs::read(&path).unwrap());
-        for secret in secrets {
+        for secret in secrets.into_iter().chain([ENVIRONMENT_PASSWORD]) {
             let found = forms(secret).into_iter().find(|form| contains(&bytes, form.as_bytes()));
             assert_eq!(found, None, "in {}", path.display());
         }
@@ -231,6 +235,12 @@ fn ag9_ag39_ag40_ag147_secrets_are_in_no_log_argument_environment_bundle_core_or
     }
     let seen = processes.seen();
     assert!(seen.iter().any(|(arguments, _)| arguments.contains(" serve ")), "{seen:?}");
+    // Administrators give this one to the agent itself.
+    let components: Vec<_> = seen.iter().filter(|(_, both)| contains(both, b"MUSTER_COMPONENT_ID=")).collect();
+    assert!(components.iter().any(|(_, both)| contains(both, b"HTTPS_PROXY=http://proxy:3128")), "{components:?}");
+    for (arguments, both) in components {
+        assert!(!contains(both, ENVIRONMENT_PASSWORD.as_bytes()), "{arguments}");
+    }
     for (arguments, both) in seen {
         for secret in secrets {
             // The policy gives this secret to this program.

@@ -5,6 +5,7 @@
 mod canary;
 mod elasticsearch;
 mod host;
+mod migration;
 mod stampede;
 
 use std::time::{Duration, Instant};

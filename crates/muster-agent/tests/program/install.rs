@@ -16,7 +16,7 @@ use crate::{Agent, Daemon, TOKEN, output};
 pub const UNINSTALL: &str = "0123456789abcdef0123456789abcdef";
 
 impl Agent {
-    fn install(&self, server: &TlsServer, more: &[&str]) -> (i32, String) {
+    pub fn install(&self, server: &TlsServer, more: &[&str]) -> (i32, String) {
         let mut command = self.command("install");
         command.args(["--service", "none", "--url", &server.url, "-a", server.ca_file.to_str().unwrap()]);
         // Not in the arguments, so that a search for the token finds only what the agent has written.

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod container;
+mod images;
 mod install;
 mod kills;
+mod metrics;
 mod package;
 mod proxy;
 mod server;

@@ -77,6 +77,12 @@ fn ag47_members_of_the_group_of_an_unprivileged_agent_can_use_status() {
     until("a status of the owner", || output(&mut as_user("status", 4711, 4712)).0 == 0);
     assert_eq!(output(&mut as_user("status", 4713, 4712)).0, 0, "a member of the group");
     assert_eq!(output(&mut as_user("status", 4713, 4714)).0, 3, "somebody else");
+    // Everything else would be a way around the protection of the agent.
+    for command in ["restart", "unenroll"] {
+        let (code, text) = output(as_user(command, 4713, 4712).stderr(Stdio::piped()));
+        assert!(code == 3, "{command} by a member of the group: {code} {text}");
+    }
+    assert_eq!(output(&mut as_user("status", 4711, 4712)).0, 0);
 }
 
 /// Returns a copy of a file that every user can read.

@@ -6,7 +6,7 @@ use muster_agent::state::{Phase, PollLimit};
 use tokio::time::Instant;
 
 use crate::fixture::{Agent, HOUR, MINUTE, SECOND, level, policy};
-use crate::server::Middlebox;
+use crate::server::{Fault, Middlebox};
 
 fn behind(seed: u64, middlebox: Middlebox) -> Agent {
     let agent = Agent::new(seed);
@@ -123,4 +123,24 @@ async fn a_server_that_drops_every_request_triggers_the_back_off() {
     let polls = agent.server.lock().check_ins.len();
     assert!(polls < 20, "{polls} polls in an hour");
     assert_eq!(agent.state().phase, Phase::Active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_crashes_is_no_device_that_cuts_polls() {
+    let mut agent = behind(140, Middlebox::Crashes(SECOND * 8));
+    agent.start();
+    agent.pass(SECOND * 7).await;
+    agent.server.change(|server| {
+        server.always = Some(("", Fault::Refuse));
+        server.middlebox = None;
+    });
+    agent.pass(SECOND * 20).await;
+    assert_eq!(agent.server.lock().cuts.len(), 1);
+    agent.server.change(|server| server.always = None);
+    agent.pass(MINUTE).await;
+    let polls = agent.server.lock().check_ins.len();
+    agent.pass(MINUTE * 20).await;
+    let polls = agent.server.lock().check_ins.len() - polls;
+    assert!((3..=5).contains(&polls), "{polls} polls in 20 minutes");
+    assert_eq!((agent.state().poll_limit, agent.snapshot().await.fleet.poll_limit_seconds), (None, None));
 }

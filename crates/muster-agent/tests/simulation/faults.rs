@@ -183,11 +183,18 @@ async fn on_a_full_disk_no_action_runs_until_there_is_space() {
     agent.pass(SECOND).await;
     agent.store.set_full(true);
     agent.server.change(|server| server.actions = vec![level("a", "debug")]);
+    agent.pass(SECOND * 8).await;
+    let report = agent.server.lock().check_ins.last().unwrap().body.clone();
+    assert_eq!(report["status"], "DEGRADED", "the server learns of it soon");
+    assert!(report["message"].as_str().unwrap().contains("cannot store the state"), "{report}");
+    let before = agent.server.lock().check_ins.len();
     agent.pass(MINUTE * 10).await;
+    let polls = agent.server.lock().check_ins.len() - before;
+    assert!((20..=40).contains(&polls), "{polls} check-ins in 10 minutes");
     assert_eq!(agent.did(), [""; 0], "what can't be stored does not run");
     assert!(agent.snapshot().await.message.contains("cannot store the state"));
     agent.store.set_full(false);
-    agent.pass(MINUTE * 15).await;
+    agent.pass(SECOND * 32).await;
     assert_eq!(agent.did(), ["level debug"]);
     assert_eq!(agent.server.acked(), ["a"]);
 }

@@ -30,7 +30,7 @@ use muster_core::Timestamp;
 use muster_core::time::Clock;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -90,6 +90,8 @@ pub struct FakeHost {
     pub stop_time: Mutex<Duration>,
     /// What components answer to actions for the agent; `None` if they receive none.
     pub proxied: Mutex<Option<Result<(), String>>>,
+    /// Whether programs of an earlier agent are still running.
+    pub occupied: watch::Sender<bool>,
     /// Whether the agent runs as root, and can change that.
     pub privileges: Mutex<(bool, Result<(), String>)>,
 }
@@ -134,6 +136,10 @@ impl FakeHost {
 
 #[async_trait]
 impl Launch for SharedHost {
+    async fn ready(&self) {
+        self.0.occupied.subscribe().wait_for(|occupied| !occupied).await.unwrap();
+    }
+
     fn launch(&self, component: &Arc<Component>, reporter: Reporter) -> Box<dyn Runtime> {
         let hold = *self.0.hold.lock().unwrap();
         self.0.note("start", &component.id);
@@ -531,6 +537,7 @@ fn host(journal: &Journal) -> Arc<FakeHost> {
         // Stopping takes time.
         stop_time: Mutex::new(Duration::from_millis(20)),
         proxied: Mutex::default(),
+        occupied: watch::Sender::new(false),
         privileges: Mutex::new((true, Ok(()))),
     })
 }

@@ -55,6 +55,26 @@ async fn ag111_ag120_a_component_in_any_state_does_not_delay_policies_actions_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn ag64_programs_of_a_killed_agent_delay_the_components_and_not_the_fleet() {
+    let mut agent = holding(730, Hold::Nothing).await;
+    agent.kill().await;
+    agent.host.occupied.send_replace(true);
+    let before = agent.server.lock().check_ins.len();
+    agent.start();
+    agent.pass(SECOND / 10).await;
+    assert!(agent.server.lock().check_ins.len() > before, "the first check-in waits");
+    let part = agent.snapshot().await.components[0].clone();
+    assert!(part.message.contains("an earlier agent"), "{part:?}");
+    let took = answer(&agent, |server| server.policy = Some(policy(2, "next")), "policy:p:2").await;
+    assert!(took < SECOND / 10, "policy after {took:?}");
+    agent.pass(SECOND).await;
+    assert_eq!(agent.did().last().unwrap(), "forget process-default-held", "nothing starts beside them");
+    agent.host.occupied.send_replace(false);
+    agent.pass(SECOND).await;
+    assert_eq!(agent.did().last().unwrap(), "start process-default-next");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ag135_a_component_that_does_not_stop_delays_an_unenrollment_by_seconds_only() {
     for (seed, hold) in HOLDS.into_iter().enumerate() {
         let agent = holding(720 + u64::try_from(seed).unwrap(), hold).await;

@@ -126,6 +126,21 @@ async fn ag176_a_server_that_has_recovered_is_found_within_ten_seconds() {
     }
 }
 
+/// A server that crashes soon after its start, or two nodes that are restarted one after the other.
+#[tokio::test(start_paused = true)]
+async fn ag176_a_server_that_goes_away_again_after_a_probe_is_found_again() {
+    for seed in 0..20 {
+        let mut agent = Agent::new(920 + seed);
+        agent.server.change(|server| server.always = Some(("/checkin", Fault::Refuse)));
+        agent.start();
+        agent.pass(MINUTE * 5 + SECOND * u32::try_from(seed).unwrap()).await;
+        agent.server.change(|server| server.always = None);
+        agent.pass(SECOND * 10).await;
+        assert_eq!(agent.server.lock().check_ins.len(), 1, "seed {seed}");
+        agent.kill().await;
+    }
+}
+
 /// Something between the agent and the server lets only small requests pass.
 #[tokio::test(start_paused = true)]
 async fn probes_that_succeed_do_not_defeat_the_back_off() {

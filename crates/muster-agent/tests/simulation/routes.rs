@@ -58,6 +58,9 @@ async fn ag110_a_proxy_of_a_policy_is_used_after_a_test_and_removed_with_it() {
     assert_eq!(apply(&agent, reached(4, json!({"hosts": [HERE]}))).await, None);
     assert_eq!(agent.store.enrollment().unwrap().unwrap().overrides, None);
     assert!(message(&agent).await.starts_with("Connected"));
+    apply(&agent, reached(5, json!({"hosts": ["http://127.0.0.1:1"]}))).await;
+    assert!(message(&agent).await.contains("plain HTTP"), "{}", message(&agent).await);
+    assert_eq!(agent.snapshot().await.state.as_str(), "DEGRADED");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_secs(300);
 pub enum Fault {
     /// The request is lost.
     LoseRequest,
+    /// Nobody listens.
+    Refuse,
     /// The request has its effect, and the response is lost.
     LoseReply,
     /// Something else responds, and the server does not see the request.
@@ -286,6 +288,9 @@ impl Transport for FakeServer {
                 request.reached.mark();
                 tokio::time::sleep(timeout).await;
                 Err(TransportError::Timeout(timeout))
+            }
+            Some(Fault::Refuse) => {
+                Err(TransportError::Connect { server: server.to_string(), source: "connection refused".into() })
             }
             Some(Fault::LoseRequest) => Err(TransportError::Broken("lost".into())),
             Some(Fault::Answer(status, body)) => Ok(reply(status, &body)),

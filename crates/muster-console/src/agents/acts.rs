@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 use super::bulk::Order;
 
+/// Choice of no policy, which no policy has as its id.
+pub const NO_POLICY: &str = "/none";
 /// Log levels, as agents know them. The last one returns to that of the policy.
 pub const LEVELS: [&str; 6] = ["trace", "debug", "info", "warning", "error", "reset"];
 
@@ -212,8 +214,7 @@ impl Act {
             }
             Self::Assign => {
                 let chosen = select!(AgentsReassign);
-                let policy = Some(order.policy.as_str()).filter(|policy| !policy.is_empty());
-                (vec![actions.reassign(&chosen, policy, None, force).await?], chosen.excluded())
+                (vec![actions.reassign(&chosen, policy(order)?, None, force).await?], chosen.excluded())
             }
             Self::Upgrade => {
                 let (chosen, wanted) = (select!(AgentsUpgrade), upgrade(order, force)?);
@@ -264,7 +265,7 @@ impl Act {
                 };
                 return [change("tag", &order.add), change("untag", &order.remove)].into_iter().flatten().collect();
             }
-            Self::Assign if order.policy.is_empty() => format!("agent reassign {agents} --no-policy{force}"),
+            Self::Assign if order.policy == NO_POLICY => format!("agent reassign {agents} --no-policy{force}"),
             Self::Assign => format!("agent reassign {agents}{}{force}", optional("--policy", &order.policy)),
             Self::Upgrade => {
                 let version = shell::option("--version", &order.version);
@@ -293,7 +294,7 @@ impl Act {
                 ("update_agent_tags", json!({"tagsToAdd": listed(&order.add), "tagsToRemove": listed(&order.remove)}))
             }
             Self::Assign => {
-                let policy = Some(&order.policy).filter(|policy| !policy.is_empty());
+                let policy = Some(&order.policy).filter(|policy| *policy != NO_POLICY);
                 ("reassign", json!({"policy_id": policy, "force": force}))
             }
             Self::Upgrade => {
@@ -334,6 +335,15 @@ fn tags(order: &Order) -> Result<TagChange, Error> {
         Error { field: field.map(Into::into), ..error }
     };
     TagChange::parse(&listed(&order.add), &listed(&order.remove)).map_err(renamed)
+}
+
+/// Returns the id of the policy to assign; `None` for no policy.
+fn policy(order: &Order) -> Result<Option<&str>, Error> {
+    match order.policy.as_str() {
+        "" => Err(Error::invalid("policy", "choose a policy")),
+        NO_POLICY => Ok(None),
+        id => Ok(Some(id)),
+    }
 }
 
 fn window(order: &Order) -> Result<Option<i64>, Error> {

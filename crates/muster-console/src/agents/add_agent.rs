@@ -189,7 +189,11 @@ async fn created(fleet: &Fleet, trust: &ServerTrust, visitor: &Visitor, fields: 
     let now = fleet.now();
     let new = NewEnrollmentKey {
         policy_id: Some(fields.policy).filter(|policy| !policy.is_empty()),
-        name: Some(format!("added by {} {}", visitor.name, now.to_rfc3339_seconds())),
+        name: Some(format!(
+            "added by {}, {}",
+            visitor.name,
+            now.to_rfc3339_seconds().replace('T', " ").replace('Z', " UTC")
+        )),
         expiration: Some(LIFETIME.to_owned()),
         // The page of the key, which can be reloaded, reveals the token again.
         retrievable: true,
@@ -280,12 +284,12 @@ pub async fn reveal(
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
-/// Returns the command that creates the file with the CA certificate; empty if agents need none or it cannot be read.
+/// Returns the CA certificate, PEM; empty if agents need none or it cannot be read.
 async fn ca_file(trust: &ServerTrust) -> String {
     let Some(path) = trust.needed_ca() else { return String::new() };
     let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
     let is_certificate = text.starts_with("-----BEGIN CERTIFICATE-----") && !text.contains("PRIVATE KEY");
-    if is_certificate { format!("cat > ca.crt <<'EOF'\n{}\nEOF", text.trim_end()) } else { String::new() }
+    if is_certificate { text.trim_end().to_owned() } else { String::new() }
 }
 
 /// Returns the commands that enroll with a token at a URL.

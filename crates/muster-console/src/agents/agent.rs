@@ -58,8 +58,8 @@ struct AgentPage {
     /// Id of the host; empty if it is unknown.
     host: String,
     acts: Vec<(Act, Option<String>)>,
-    /// Whether the person may not do some of them.
-    is_limited: bool,
+    /// The acts that are disabled, by the reason: names and reason.
+    limits: Vec<(String, String)>,
     /// Why the person may not respond.
     no_response: Option<String>,
     cli: String,
@@ -147,7 +147,18 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
     let view = agents.show(found).await?;
     let policy = policy(fleet, visitor, &view).await?;
     let key = key(fleet, visitor, &view.details.record).await;
-    Ok(AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) })
+    // Its name is part of what people see of the agent; its content is not.
+    let named = match (&policy, &view.details.record.policy_id) {
+        (None, Some(id)) => {
+            fleet.policies().names(&visitor.context.grant()?, std::slice::from_ref(id)).await?.into_values().next()
+        }
+        _ => None,
+    };
+    let mut shown = AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) };
+    if let (Some(policy), Some(name)) = (&mut shown.policy, named) {
+        policy.name = name;
+    }
+    Ok(shown)
 }
 
 async fn actions(
@@ -244,7 +255,7 @@ fn content(
         others: Vec::new(),
         key: None,
         host: record.host_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-        is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
+        limits: limits(&acts),
         acts: acts.into(),
         no_response: super::respond::missing_privileges(&visitor.context),
         cli: cli(visitor, &format!("agent show {}", shell::argument(record.id.as_str()))),
@@ -252,6 +263,18 @@ fn content(
         tags: record.tags,
         id: record.id.to_string(),
     }
+}
+
+/// Returns the acts that are disabled for the same reason: their names, and the reason.
+fn limits(acts: &[(Act, Option<String>)]) -> Vec<(String, String)> {
+    let mut limits: Vec<(String, String)> = Vec::new();
+    for (act, why) in acts.iter().filter_map(|(act, why)| Some((act, why.as_ref()?))) {
+        match limits.iter_mut().find(|(_, reason)| reason == why) {
+            Some((names, _)) => *names += &format!(", {}", act.title()),
+            None => limits.push((act.title().to_owned(), why.clone())),
+        }
+    }
+    limits
 }
 
 fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {

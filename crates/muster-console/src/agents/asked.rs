@@ -146,6 +146,23 @@ pub fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
 }
 
+/// Returns the value that [`quoted`] has written; `None` for anything else.
+pub fn unquoted(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    let (mut value, mut is_escaped) = (String::with_capacity(inner.len()), false);
+    for c in inner.chars() {
+        match c {
+            '\\' if !is_escaped => is_escaped = true,
+            '"' if !is_escaped => return None,
+            c => {
+                is_escaped = false;
+                value.push(c);
+            }
+        }
+    }
+    Some(value)
+}
+
 /// Returns a query with another condition, or without it if it has it.
 pub fn toggled(query: &str, condition: &str) -> String {
     let query = query.trim();
@@ -184,7 +201,7 @@ fn inside_parentheses(text: &str) -> Option<&str> {
 }
 
 /// Returns the conditions of a query that all have to hold; `None` if some of them are alternatives.
-fn conjuncts(query: &str) -> Option<Vec<&str>> {
+pub fn conjuncts(query: &str) -> Option<Vec<&str>> {
     let begins =
         |at: usize, word: &str| query[at..].get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
     let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
@@ -261,5 +278,9 @@ mod tests {
             let _ = toggled(&toggled(odd, "a:1"), "a:1");
         }
         assert_eq!(quoted("a\"b\\*"), r#""a\"b\\*""#);
+        for value in ["", "a\"b\\*", "\\\""] {
+            assert_eq!(unquoted(&quoted(value)).as_deref(), Some(value));
+        }
+        assert!(unquoted("a").is_none() && unquoted("\"a\" or b:\"c\"").is_none());
     }
 }

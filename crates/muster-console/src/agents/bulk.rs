@@ -22,7 +22,7 @@ use muster_management::error::status_of;
 use muster_store::query::Page;
 use serde::Deserialize;
 
-use super::acts::{Act, Done, LEVELS};
+use super::acts::{Act, Done, LEVELS, NO_POLICY};
 use super::agent::names;
 use super::asked::{TAB, encoded};
 use super::selection::Chosen;
@@ -60,7 +60,7 @@ pub struct Order {
     pub add: String,
     /// Tags to remove.
     pub remove: String,
-    /// Id of a policy; empty for none.
+    /// Id of a policy, or [`NO_POLICY`].
     pub policy: String,
     /// Target version.
     pub version: String,

@@ -20,6 +20,8 @@ const MESSAGE: usize = 120;
 pub struct Around {
     /// The policies of the rows; those that the viewer may not read are missing.
     pub policies: HashMap<PolicyId, Policy>,
+    /// Names of those that are missing.
+    pub policy_names: HashMap<PolicyId, String>,
     /// Names of the enrollment keys of the rows, by id; those that the viewer may not read are missing.
     pub keys: HashMap<EnrollmentKeyId, String>,
     /// The time.
@@ -41,8 +43,10 @@ pub enum Cell {
     Policy {
         /// Id.
         id: String,
-        /// Name; empty if the viewer may not read it.
+        /// Name; empty if it is unknown.
         name: String,
+        /// Whether the viewer may read the policy.
+        is_readable: bool,
         /// Running revision; empty if none is known.
         revision: String,
         /// Whether a newer one exists.
@@ -232,9 +236,11 @@ fn key(view: &AgentView, around: &Around) -> Cell {
 fn policy(view: &AgentView, around: &Around) -> Cell {
     let record = &view.details.record;
     let policy = record.policy_id.as_ref().and_then(|id| around.policies.get(id));
+    let name = record.policy_id.as_ref().and_then(|id| around.policy_names.get(id));
     Cell::Policy {
         id: or_empty(record.policy_id.as_ref()),
-        name: policy.map(|policy| policy.name.clone()).unwrap_or_default(),
+        name: policy.map(|policy| &policy.name).or(name).cloned().unwrap_or_default(),
+        is_readable: policy.is_some(),
         revision: if record.policy_revision > 0 { record.policy_revision.to_string() } else { String::new() },
         is_behind: policy.is_some_and(|policy| record.policy_revision < policy.revision),
     }

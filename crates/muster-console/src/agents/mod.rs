@@ -5,6 +5,7 @@ pub mod add_agent;
 pub mod agent;
 pub mod asked;
 pub mod bulk;
+mod chosen;
 pub mod columns;
 pub mod diagnostics;
 pub mod export;
@@ -40,6 +41,7 @@ use muster_store::query::Page;
 
 use self::agent::{name_of, name_or_id};
 use self::asked::{Asked, TAB, encoded, has, toggled, with_query};
+use self::chosen::{Chosen, chosen};
 use self::columns::{Around, Cell, Column};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
@@ -69,6 +71,8 @@ struct AgentsPage<'a> {
     chips: Vec<Chip>,
     questions: Vec<Question>,
     menus: Vec<(&'static str, String)>,
+    /// Conditions that were chosen from the menus.
+    chosen: Vec<Chosen>,
     headings: Vec<Heading>,
     choices: Vec<Choice>,
     rows: Vec<Row>,
@@ -186,6 +190,7 @@ async fn read<'a>(
             return Ok(AgentsPage { error: Some(error), marked: marked(&asked.q), ..shown });
         }
     };
+    shown.chosen = chosen(fleet, visitor, asked).await;
     let counts = fleet.agents().count(&grant, &all).await?;
     // One more than is shown: without it, there is no next page.
     let rows = match cursor::parse(&asked.after, sort) {
@@ -202,8 +207,13 @@ async fn read<'a>(
     }
     let columns = asked.columns();
     let has_keys = columns.iter().any(|column| column.key == "enrollment_key_id");
+    let readable = visitor.context.grant().ok();
     let around = Around {
-        policies: policies(fleet, visitor.context.grant().ok().as_ref(), &found.items).await?,
+        policies: policies(fleet, readable.as_ref(), &found.items).await?,
+        policy_names: match readable {
+            Some(_) => HashMap::new(),
+            None => fleet.policies().names(&grant, &policies_of(&found.items)).await?,
+        },
         keys: if has_keys { keys(fleet, visitor, &found.items).await } else { HashMap::new() },
         now: fleet.now(),
     };
@@ -242,6 +252,7 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, views: Vec<S
         chips: Vec::new(),
         questions: QUESTIONS.map(|(name, condition)| question(asked, name, condition, &base)).into(),
         menus: MENUS.map(|(name, kind)| (name, with_query(&format!("{base}{TAB}/menu/{kind}"), &query))).into(),
+        chosen: Vec::new(),
         headings: headings(asked, &base),
         choices: choices(&asked.columns()),
         rows: Vec::new(),
@@ -322,12 +333,15 @@ pub async fn policies(
     rows: &[AgentView],
 ) -> Result<HashMap<PolicyId, Policy>, Error> {
     let Some(grant) = grant else { return Ok(HashMap::new()) };
-    let mut ids: Vec<String> =
-        rows.iter().filter_map(|view| view.details.record.policy_id.as_ref().map(ToString::to_string)).collect();
-    ids.sort_unstable();
-    ids.dedup();
+    let ids: Vec<String> = policies_of(rows).iter().map(ToString::to_string).collect();
     let (found, _) = fleet.policies().named(grant, &ids, &[]).await?;
     Ok(found.into_iter().map(|policy| (policy.id.clone(), policy)).collect())
+}
+
+/// Returns the ids of the policies of the rows, once each.
+fn policies_of(rows: &[AgentView]) -> Vec<PolicyId> {
+    let ids: BTreeSet<&PolicyId> = rows.iter().filter_map(|view| view.details.record.policy_id.as_ref()).collect();
+    ids.into_iter().cloned().collect()
 }
 
 fn row(view: &AgentView, columns: &[&'static Column], around: &Around) -> Row {

@@ -38,14 +38,19 @@ const NAME: usize = 120;
 /// Hours of the trend.
 const HOURS: i64 = 7 * 24;
 
-/// What a person should look at: what it is, and the query that finds the agents.
-const ATTENTION: [(&str, &str); 6] = [
-    ("report a failure", "status:error"),
-    ("are degraded", "status:degraded"),
-    ("left in the last 7 days", "left_at > now-7d"),
-    ("have not applied a policy for over an hour", "policy_pending_since < now-1h"),
-    ("share their key with another host", "duplicate_hosts:*"),
-    ("failed to upgrade", "upgrade_details.state:UPG_FAILED"),
+/// What a person should look at: what it is, of one agent and of several, and the query that finds the agents.
+const ATTENTION: [(&str, &str, &str); 7] = [
+    ("reports a failure", "report a failure", "status:error"),
+    ("is offline", "are offline", "status:offline"),
+    ("is degraded", "are degraded", "status:degraded"),
+    ("left in the last 7 days", "left in the last 7 days", "left_at > now-7d"),
+    (
+        "has not applied a policy for over an hour",
+        "have not applied a policy for over an hour",
+        "policy_pending_since < now-1h",
+    ),
+    ("shares its key with another host", "share their key with another host", "duplicate_hosts:*"),
+    ("failed to upgrade", "failed to upgrade", "upgrade_details.state:UPG_FAILED"),
 ];
 
 #[derive(Template)]
@@ -230,10 +235,11 @@ fn trend(history: &[CountsAt]) -> Option<Trend> {
 /// Returns what there is to look at.
 async fn attention(fleet: &Fleet, visitor: &Visitor, grant: &Grant<AgentsRead>) -> Result<Vec<Attention>, Error> {
     let mut found = Vec::new();
-    for (what, query) in ATTENTION {
+    for (of_one, of_several, query) in ATTENTION {
         let counts = fleet.agents().count(grant, &kql::visible(query, false, fleet.now())?).await?;
         let count = counts.iter().map(|(_, count)| count).sum();
         let link = format!("{}/agents?q={}", visitor.base, encoded(query));
+        let what = if count == 1 { of_one } else { of_several };
         found.push(Attention { count, what, link });
     }
     found.retain(|one| one.count > 0);
@@ -258,7 +264,12 @@ async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Rollout
     let row = |(rollout, subject): (&Rollout, String)| RolloutRow {
         id: rollout.id.to_string(),
         subject,
-        state: readable(rollout.state.as_str()),
+        state: format!(
+            "{}, wave {} of {}",
+            readable(rollout.state.as_str()),
+            rollout.started.len(),
+            rollout.plan.waves.len()
+        ),
         needs_decision: matches!(rollout.state, RolloutState::Halted { .. } | RolloutState::AwaitingApproval),
     };
     Ok(Some(open.iter().zip(subjects(fleet, &grant, &open).await?).map(row).collect()))

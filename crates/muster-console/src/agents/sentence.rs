@@ -1,6 +1,6 @@
 //! The texts of the buttons that carry out an act: what it does, and to how many agents.
 
-use super::acts::{Act, listed};
+use super::acts::{Act, NO_POLICY, listed};
 use super::bulk::Order;
 
 impl Act {
@@ -8,7 +8,7 @@ impl Act {
     pub fn sentence(self, agents: &str, policy: &str, order: &Order) -> String {
         match self {
             Self::Tag => tag_sentence(agents, order),
-            Self::Assign if order.policy.is_empty() => format!("Remove the policy from {agents}"),
+            Self::Assign if order.policy == NO_POLICY => format!("Remove the policy from {agents}"),
             Self::Assign => format!("Assign the policy {policy} to {agents}"),
             Self::Upgrade => format!("Upgrade {agents} to {}", order.version.trim()),
             Self::Rollback => format!("Roll back {agents}"),
@@ -46,6 +46,7 @@ mod tests {
             remove: remove.into(),
             version: " 9.6.0 ".into(),
             level: "reset".into(),
+            policy: NO_POLICY.into(),
             ..Order::default()
         };
         let sentence = |act: Act, add, remove| act.sentence("60 agents", "web", &order(add, remove));

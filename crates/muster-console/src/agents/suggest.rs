@@ -23,7 +23,7 @@ const SUGGESTIONS: usize = 20;
 const MAX_QUERY: usize = 2_000;
 
 /// Fields of queries, as people use them.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 21] = [
     "status",
     "tags",
     "labels",
@@ -34,6 +34,8 @@ const FIELDS: [&str; 19] = [
     "last_checkin",
     "enrolled_at",
     "enrollment_key_id",
+    "serial",
+    "hardware_uuid",
     "family",
     "id",
     "host_id",

@@ -19,6 +19,7 @@ pub fn of_event(event: &Event) -> String {
         EventKind::AgentRecovered => "Recovered",
         EventKind::AgentUninstalled => "Reported that it was uninstalled",
         EventKind::AgentOrphaned => "A component reported that the agent is gone",
+        EventKind::AgentLeftSpace => "Enrolled in another space",
         EventKind::AgentMigrated => "Reported that it moved to another server",
         EventKind::AgentKeyRevoked => "A credential was revoked",
         EventKind::AgentUnenrolled if is_forced => "Unenrolled, and its access key revoked",

@@ -76,6 +76,7 @@ struct FleetdPage {
     problems: Vec<ProblemRow>,
     lacks: &'static str,
     lacks_key: &'static str,
+    lacks_reveal: &'static str,
     cli: String,
     api: String,
 }
@@ -103,6 +104,7 @@ async fn content(fleet: &Fleet, visitor: &Visitor, typed: Option<Fields>) -> Res
         problems: Vec::new(),
         lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
         lacks_key: visitor.lacks(PrivilegeName::EnrollmentCreate),
+        lacks_reveal: visitor.lacks(PrivilegeName::EnrollmentReveal),
         cli: ["fleetd-options show > options.yml", "fleetd-options apply -f options.yml"]
             .map(|words| cli(visitor, words))
             .join("\n"),

@@ -117,7 +117,7 @@ impl Members {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Change {
-    /// Names, hardware UUIDs or ids of hosts to add, one per line.
+    /// Names, serial numbers, hardware UUIDs or ids of hosts to add, one per line.
     add: String,
     /// Ids of hosts to remove.
     remove: Vec<String>,

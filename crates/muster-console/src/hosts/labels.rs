@@ -24,7 +24,7 @@ use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::{given, lines, shown};
 use crate::versioned::{Edit, update_to};
-use crate::visitor::{Params, Visitor};
+use crate::visitor::{May, Params, Visitor};
 use crate::{failure, notice};
 
 /// Path of the list, and of it in the API.
@@ -173,11 +173,8 @@ struct LabelPage {
 }
 
 /// Shows the form of a new label.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<OsqueryWrite>() {
-        Ok(_) => render(&form_page(&visitor, None, Fields::default(), None)),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<OsqueryWrite>) -> Response {
+    render(&form_page(&visitor, None, Fields::default(), None))
 }
 
 fn render(shown: &LabelPage) -> Response {

@@ -23,7 +23,7 @@ use crate::elsewhere::cli;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::Posted;
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 
 /// Maximum number of enrollment keys that are searched for enroll secrets.
 const KEYS: u32 = 1_000;
@@ -48,13 +48,12 @@ struct MdmPage {
     /// Enroll secrets with which hosts can enroll: id and name.
     keys: Vec<(String, String)>,
     error: Option<Error>,
-    lacks: &'static str,
     lacks_key: &'static str,
     cli: String,
 }
 
 /// Shows the form.
-pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+pub async fn show(State(fleet): State<Arc<Fleet>>, May { visitor, .. }: May<EnrollmentReveal>) -> Response {
     let url = fleet.urls().first().map(|url| url.to_string()).unwrap_or_default();
     render(&fleet, &visitor, Fields { url, ..Fields::default() }, None).await
 }
@@ -78,7 +77,6 @@ async fn render(fleet: &Fleet, visitor: &Visitor, fields: Fields, error: Option<
     }
     let shown = MdmPage {
         frame: Frame::new(visitor, "Documents for MDM servers", TAB),
-        lacks: visitor.lacks(PrivilegeName::EnrollmentReveal),
         lacks_key: visitor.lacks(PrivilegeName::EnrollmentCreate),
         cli: cli(visitor, &(line + " --out FILE")),
         keys,

@@ -53,7 +53,7 @@ impl Asked {
         if versions.is_some() && name.is_empty() {
             return Err(Error::invalid("version", "requires a name"));
         }
-        Ok(Search { software: SoftwareSearch { name, source: source.transpose()? }, versions })
+        Ok(Search { software: SoftwareSearch { name, source: source.transpose()? }, versions, after: None })
     }
 
     fn query(&self) -> String {
@@ -179,7 +179,7 @@ pub async fn show(
     let made = async {
         let offset = asked.page.saturating_mul(ROWS);
         let rows = Page { offset, limit: ROWS };
-        let (found, hosts) = fleet.software().hosts(&visitor.context.grant()?, &id, rows).await?;
+        let (found, hosts) = fleet.software().hosts(&visitor.context.grant()?, &id, None, rows).await?;
         let link = |number: u32| format!("{}{PATH}/{id}?page={number}", visitor.base);
         let is_last = u64::from(offset) + u64::from(ROWS) >= found.hosts;
         // An asterisk in a name would be a pattern.
@@ -192,7 +192,7 @@ pub async fn show(
         let software = Row::new(&found);
         Ok(OnePage {
             frame: Frame::new(&visitor, format!("{} {}", software.name, software.version), TAB),
-            hosts: hosts.into_iter().map(host).collect(),
+            hosts: hosts.hosts.into_iter().map(host).collect(),
             versions,
             previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
             next: if is_last { String::new() } else { link(asked.page + 1) },

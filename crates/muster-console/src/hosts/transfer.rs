@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::authorization::{EnrollmentCreate, SpacesRead};
+use muster_core::authorization::{AgentsPurge, EnrollmentCreate, SpacesRead};
 use muster_core::id::SpaceId;
 use muster_core::plural::counted;
 use muster_core::{Error, shell};
@@ -23,7 +23,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::links::Base;
 use crate::request::{Id, Posted};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 #[derive(Template)]
@@ -52,7 +52,7 @@ pub struct Fields {
 }
 
 /// Asks before a host is transferred.
-pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+pub async fn ask(State(fleet): State<Arc<Fleet>>, May { visitor, .. }: May<AgentsPurge>, Id(id): Id) -> Response {
     shown(&visitor, form(&fleet, &visitor, &id, "", None).await)
 }
 

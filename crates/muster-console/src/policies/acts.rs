@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::authorization::{PoliciesRead, PrivilegeName};
+use muster_core::authorization::{PoliciesCreate, PoliciesDelete, PoliciesRead, PoliciesUpdate};
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
@@ -24,7 +24,7 @@ use crate::confirm::{Confirm, shown};
 use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
-use crate::visitor::{Params, Visitor};
+use crate::visitor::{May, Params, Visitor};
 use crate::{failure, notice};
 
 /// The forms of all acts.
@@ -72,7 +72,7 @@ async fn policy(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Authorized
 /// Asks before a policy is rolled back.
 pub async fn ask_roll_back(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
+    May { visitor, .. }: May<PoliciesUpdate>,
     Id(id): Id,
     Params(asked): Params<Fields>,
 ) -> Response {
@@ -101,11 +101,8 @@ async fn confirm_roll_back(
         found.revision,
         agents(count)
     );
-    let refused = if changes.rows.is_empty() {
-        format!("Revision {to} has the same content as the newest revision.")
-    } else {
-        visitor.needs(PrivilegeName::PoliciesUpdate).unwrap_or_default()
-    };
+    let is_same = changes.rows.is_empty();
+    let refused = is_same.then(|| format!("Revision {to} has the same content as the newest revision."));
     let asked = confirm(visitor, &found, &title, "rollback", fields, error);
     Ok(Confirm {
         button: "Roll back",
@@ -114,7 +111,7 @@ async fn confirm_roll_back(
         hidden: [asked.hidden, vec![("revision", to.to_string())]].concat(),
         cli: cli(visitor, &format!("policy rollback {} --to {to}", shell::argument(&found.name))),
         text: vec![text],
-        refused,
+        refused: refused.unwrap_or_default(),
         ..asked
     })
 }
@@ -156,7 +153,11 @@ async fn version(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<String, E
 }
 
 /// Asks for the name of a copy.
-pub async fn ask_copy(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+pub async fn ask_copy(
+    State(fleet): State<Arc<Fleet>>,
+    May { visitor, .. }: May<PoliciesCreate>,
+    Id(id): Id,
+) -> Response {
     let fields = match policy(&fleet, &visitor, &id).await {
         Ok(found) => {
             Fields { name: format!("{} copy", found.name), description: found.description.clone(), ..Fields::default() }
@@ -174,7 +175,6 @@ struct CopyPage<'a> {
     id: String,
     fields: &'a Fields,
     error: Option<&'a Error>,
-    cannot_create: &'static str,
 }
 
 async fn copy_form(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields, error: Option<&Error>) -> Response {
@@ -185,7 +185,6 @@ async fn copy_form(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields, 
     let shown = CopyPage {
         frame: Frame::new(visitor, format!("Copy {}", found.name), TAB),
         id: found.id.to_string(),
-        cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
         fields,
         error,
     };
@@ -209,7 +208,11 @@ async fn copied(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> 
 }
 
 /// Asks before a policy is deleted.
-pub async fn ask_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+pub async fn ask_delete(
+    State(fleet): State<Arc<Fleet>>,
+    May { visitor, .. }: May<PoliciesDelete>,
+    Id(id): Id,
+) -> Response {
     let fields = Fields::default();
     shown(&visitor, TAB, confirm_delete(&fleet, &visitor, &id, &fields, None).await)
 }
@@ -223,10 +226,9 @@ async fn confirm_delete(
 ) -> Result<Confirm, Error> {
     let found = policy(fleet, visitor, id).await?;
     let count = agents_on(fleet, visitor, &found).await?;
-    let refused = match visitor.needs(PrivilegeName::PoliciesDelete).unwrap_or_default() {
-        missing if !missing.is_empty() => missing,
-        _ if count > 0 => format!("It still has {}: reassign or unenroll them first.", agents(count)),
-        _ => String::new(),
+    let refused = match count {
+        0 => String::new(),
+        count => format!("It still has {}: reassign or unenroll them first.", agents(count)),
     };
     let agents = visitor.base.link(format_args!("/agents?q=policy_id%3A%22{}%22", found.id));
     Ok(Confirm {

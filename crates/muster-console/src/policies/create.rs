@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::authorization::PrivilegeName;
+use muster_core::authorization::PoliciesCreate;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::policies::PolicyDraft;
@@ -18,7 +18,7 @@ use super::TAB;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::Posted;
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{notice, terraform};
 
 /// A configuration to begin with.
@@ -67,14 +67,13 @@ struct NewPage<'a> {
     fields: &'a Fields,
     templates: &'static [Sample],
     error: Option<&'a Error>,
-    cannot_create: &'static str,
     cli: String,
     api: String,
     terraform: String,
 }
 
 /// Shows the form.
-pub async fn show(visitor: Visitor) -> Response {
+pub async fn show(May { visitor, .. }: May<PoliciesCreate>) -> Response {
     form_page(&visitor, &Fields::default(), None)
 }
 
@@ -85,7 +84,6 @@ fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Respo
     let shown = NewPage {
         frame: Frame::new(visitor, "Create a policy", TAB),
         templates: &TEMPLATES,
-        cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
         cli: cli(visitor, &format!("policy create {}", shell::argument(name))),
         api: curl(visitor, "POST", "/api/fleet/agent_policies", &body.to_string()),
         terraform: terraform::resource(visitor, "elasticstack_fleet_agent_policy", name, attributes),

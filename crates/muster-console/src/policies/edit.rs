@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
-use muster_core::authorization::{PoliciesRead, PrivilegeName};
+use muster_core::authorization::{PoliciesRead, PoliciesUpdate};
 use muster_core::policy::problem::SET_SECRET;
 use muster_core::policy::source::restore;
 use muster_core::policy::{Policy, file};
@@ -25,7 +25,7 @@ use super::{ActiveRollout, TAB, agents_on};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::Id;
-use crate::visitor::{Params, Visitor};
+use crate::visitor::{May, Params, Visitor};
 
 /// Maximum number of problems on the page.
 const PROBLEMS: usize = 50;
@@ -57,7 +57,6 @@ struct EditPage<'a> {
     /// Names of the secrets that the policy has or that the text refers to.
     secrets: Vec<SecretField>,
     is_managed: bool,
-    cannot_update: &'static str,
     hints: &'static [Hints],
 }
 
@@ -83,7 +82,7 @@ pub struct ProblemRow {
 /// Shows the editor.
 pub async fn show(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
+    May { visitor, .. }: May<PoliciesUpdate>,
     Id(id): Id,
     Params(asked): Params<Asked>,
 ) -> Response {
@@ -139,7 +138,6 @@ async fn editor<'a>(
         secrets: secrets(&policy, draft, error),
         id: policy.id.to_string(),
         is_managed: policy.is_managed,
-        cannot_update: visitor.lacks(PrivilegeName::PoliciesUpdate),
         problems: error.map(problems).unwrap_or_default(),
         hints: &HINTS,
         draft,

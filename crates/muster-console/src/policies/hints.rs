@@ -70,6 +70,7 @@ pub static HINTS: [Hints; 4] = [
             ("logstash", "hosts, ssl"),
             ("kafka", "hosts, topic, sasl"),
             ("file", "a file on the host, for inputs of the type host/metrics of muster-agent"),
+            ("otlp", "hosts, headers, ssl: a receiver of OTLP/HTTP, for the same inputs"),
         ],
     },
 ];

@@ -62,6 +62,8 @@ struct RolloutsPage {
     frame: Frame,
     rows: Vec<Row>,
     total: u64,
+    /// The privilege that is missing to start any rollout; empty if there is one.
+    cannot_plan: &'static str,
     chips: Vec<Chip>,
     is_filtered: bool,
     previous: String,
@@ -173,6 +175,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
         });
     }
     Ok(RolloutsPage {
+        cannot_plan: planner::may_plan(visitor, false).map_or_else(|missing| missing.0.as_str(), |()| ""),
         rows,
         total: found.total,
         chips: Phase::WORDS.iter().map(chip).collect(),

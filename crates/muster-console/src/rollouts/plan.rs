@@ -166,7 +166,7 @@ pub fn short(seconds: u64) -> String {
 /// Returns whose agents a wave consists of.
 pub fn members_text(members: &Members) -> String {
     match members {
-        Members::Percent(percent) => format!("{percent} %"),
+        Members::Percent(percent) => format!("{percent}%"),
         Members::Count(count) => crate::policies::agents((*count).into()),
         Members::Tags(tags) => format!("tag {}", tags.join(", ")),
     }

@@ -7,7 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::authorization::{AgentsRollout, Grant, PoliciesRead, PrivilegeName};
+use muster_core::authorization::{AgentsRollout, Forbidden, Grant, PoliciesRead, PrivilegeName};
 use muster_core::id::AgentId;
 use muster_core::rollout::Plan;
 use muster_core::{Error, ErrorKind, shell};
@@ -61,11 +61,19 @@ struct PlannerPage<'a> {
     left_out: String,
     secrets: Vec<String>,
     error: Option<&'a Error>,
-    cannot: &'static str,
+    /// The privilege for upgrades, if it is missing.
+    cannot_upgrade: &'static str,
     cli: String,
     policies: Vec<PolicyRow>,
     /// Identifies the drawn plan; empty if it could not be drawn.
     mark: String,
+}
+
+impl PlannerPage<'_> {
+    /// Whether the person may only roll out policies, which the page leads to.
+    fn is_refused(&self) -> bool {
+        matches!(self.kind, Kind::Upgrade) && !self.cannot_upgrade.is_empty()
+    }
 }
 
 /// What a rollout is about.
@@ -95,8 +103,20 @@ struct Refused {
 
 /// Shows the planner for a policy or an upgrade.
 pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
+    if let Err(error) = may_plan(&visitor, !asked.policy.is_empty()) {
+        return failure::inside(&visitor, &error.into(), TAB);
+    }
     let draft = Draft { policy: asked.policy, q: asked.q, upgrade: asked.version, ..Draft::default() };
     planner(&fleet, &visitor, &draft, None).await
+}
+
+/// Checks that a person may start a rollout of a policy, or of anything. The page of upgrades also leads to the policies.
+pub fn may_plan(visitor: &Visitor, is_of_policy: bool) -> Result<(), Forbidden> {
+    let policies = visitor.context.check(PrivilegeName::PoliciesRollout);
+    if is_of_policy {
+        return policies;
+    }
+    visitor.context.check(PrivilegeName::AgentsRollout).or_else(|missing| policies.map_err(|_| missing))
 }
 
 /// Draws the waves of the plan that was entered.
@@ -225,16 +245,16 @@ async fn planner_page<'a>(
     preview: Preview,
     error: Option<&'a Error>,
 ) -> Result<PlannerPage<'a>, Error> {
-    let (title, privilege, command) = match &kind {
+    let (title, command) = match &kind {
         Kind::Change { name, .. } => {
             let file = shell::word(&format!("{name}.yml"));
-            (format!("Roll out a change of {name}"), PrivilegeName::PoliciesRollout, format!("create -f {file}"))
+            (format!("Roll out a change of {name}"), format!("create -f {file}"))
         }
-        Kind::Policy { name, .. } => (format!("Waves of {name}"), PrivilegeName::PoliciesRollout, String::new()),
+        Kind::Policy { name, .. } => (format!("Waves of {name}"), String::new()),
         Kind::Upgrade => {
             let (filter, version) = (shell::option("--filter", &draft.q), shell::option("--version", &draft.upgrade));
             let command = format!("upgrade {filter} {version}");
-            ("Upgrade agents in waves".to_owned(), PrivilegeName::AgentsRollout, command)
+            ("Upgrade agents in waves".to_owned(), command)
         }
     };
     let waves = match plan.plan() {
@@ -252,7 +272,7 @@ async fn planner_page<'a>(
         left_out: if preview.left_out > 0 { agents(preview.left_out) } else { String::new() },
         refused: named(fleet, visitor, preview.refused).await?,
         secrets: draft.given_secrets(),
-        cannot: visitor.lacks(privilege),
+        cannot_upgrade: visitor.lacks(PrivilegeName::AgentsRollout),
         cli: match command.as_str() {
             "" => String::new(),
             command => cli(visitor, &format!("rollout {command} {}", plan.flags())),

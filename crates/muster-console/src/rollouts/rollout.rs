@@ -23,7 +23,7 @@ use crate::people::People;
 use crate::policies::agents;
 use crate::policies::change::because;
 use crate::request::{Id, Posted, newest_change};
-use crate::text::Moment;
+use crate::text::{Moment, sentence};
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -222,7 +222,7 @@ fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure>
             count,
             of: seen.agents,
             share: share(count, seen.agents),
-            limit: format!("at most {percent} %"),
+            limit: format!("at most {percent}%"),
             state,
         }
     };
@@ -241,7 +241,7 @@ fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure>
             count: seen.applied,
             of: seen.reachable,
             share: share(seen.applied, seen.reachable),
-            limit: format!("at least {} % within {}", gate.min_applied_percent, short(gate.apply_within)),
+            limit: format!("at least {}% within {}", gate.min_applied_percent, short(gate.apply_within)),
             state: applied,
         },
     ]
@@ -276,7 +276,7 @@ async fn history(
         events.push(Event {
             at: Moment::new(event.at, now),
             actor: people.name(&event.actor).await,
-            action: event.action,
+            action: sentence(&event.action.replace(['.', '_'], " ")),
             reason: event.reason.unwrap_or_default(),
         });
     }
@@ -301,6 +301,7 @@ async fn confirm_page(
     error: Option<Error>,
 ) -> Result<Confirm, Error> {
     let rollout = fleet.rollouts().find::<PoliciesRead>(&visitor.context, id).await?;
+    visitor.context.check(privilege(&rollout))?;
     let seen = fleet.rollouts().observe(&rollout).await?;
     let names = names(fleet, &visitor.context.grant()?, std::slice::from_ref(&*rollout)).await?;
     let (act, button, verb) = match fields.act.as_str() {
@@ -314,7 +315,6 @@ async fn confirm_page(
     let page = visitor.base.link(format_args!("{TAB}/{}", rollout.id));
     Ok(Confirm {
         text: vec![effect(&rollout, act, &seen)],
-        refused: visitor.needs(privilege(&rollout)).unwrap_or_default(),
         hidden: vec![("act", act.to_owned())],
         reason: Some(fields.reason.clone()),
         button,

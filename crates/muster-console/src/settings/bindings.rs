@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::authorization::{PrivilegeName, RolesRead};
+use muster_core::authorization::{PrivilegeName, Role, RolesRead};
 use muster_core::identity::{Binding, Subject};
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
@@ -82,14 +82,21 @@ struct Row {
 }
 
 impl Row {
-    async fn new(binding: &Binding, visitor: &Visitor, people: &mut People<'_>, now: Timestamp) -> Self {
+    async fn new(
+        binding: &Binding,
+        roles: &[Role],
+        visitor: &Visitor,
+        people: &mut People<'_>,
+        now: Timestamp,
+    ) -> Self {
+        let role = roles.iter().find(|role| role.id == binding.role);
         let (who, link) = match &binding.subject {
             Subject::User(id) => (people.name(&format!("user:{id}")).await, format!("{}{USERS}/{id}", visitor.base)),
             Subject::Group(name) => (name.clone(), String::new()),
         };
         Self {
             id: binding.id.to_string(),
-            role: binding.role.to_string(),
+            role: role.map_or_else(|| binding.role.to_string(), |role| role.name.clone()),
             scope: scope_of(binding),
             since: Moment::new(binding.created_at, now),
             who,
@@ -100,7 +107,9 @@ impl Row {
 
 /// Shows the list.
 pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
-    render(&fleet, &visitor, asked.page, Fields::default(), None).await
+    // The least that is likely to be meant: a role everywhere takes an empty field.
+    let fields = Fields { space: visitor.context.space().to_string(), ..Fields::default() };
+    render(&fleet, &visitor, asked.page, fields, None).await
 }
 
 async fn render(fleet: &Fleet, visitor: &Visitor, number: u32, fields: Fields, error: Option<Error>) -> Response {
@@ -127,7 +136,7 @@ async fn content(
     let (now, mut people) = (fleet.now(), People::new(fleet, visitor));
     let mut rows = Vec::new();
     for binding in &found.items {
-        rows.push(Row::new(binding, visitor, &mut people, now).await);
+        rows.push(Row::new(binding, &roles, visitor, &mut people, now).await);
     }
     let link = |number: u32| format!("{}{PATH}?page={number}", visitor.base);
     let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;

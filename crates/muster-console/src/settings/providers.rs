@@ -23,7 +23,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::versioned::{Edit, Field, compared};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 /// Path of the list, and of the providers in the API.
@@ -155,15 +155,10 @@ struct ProviderPage {
 }
 
 /// Shows the form of a new provider.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<UsersWrite>() {
-        Ok(_) => {
-            let (user_name_claim, groups_claim) = ("preferred_username".to_owned(), "groups".to_owned());
-            let scopes = "openid profile".to_owned();
-            render(&visitor, None, Fields { user_name_claim, groups_claim, scopes, ..Fields::default() }, None)
-        }
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<UsersWrite>) -> Response {
+    let (user_name_claim, groups_claim) = ("preferred_username".to_owned(), "groups".to_owned());
+    let scopes = "openid profile".to_owned();
+    render(&visitor, None, Fields { user_name_claim, groups_claim, scopes, ..Fields::default() }, None)
 }
 
 fn render(visitor: &Visitor, known: Option<&OidcProvider>, fields: Fields, error: Option<Error>) -> Response {

@@ -22,7 +22,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::versioned::{Edit, Field};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 /// Path of the list.
@@ -104,11 +104,8 @@ struct Choice {
 }
 
 /// Shows the form of a new role.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<RolesWrite>() {
-        Ok(_) => render(&visitor, None, Fields::default(), None),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<RolesWrite>) -> Response {
+    render(&visitor, None, Fields::default(), None)
 }
 
 /// Shows a role.

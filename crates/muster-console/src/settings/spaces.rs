@@ -23,7 +23,7 @@ use crate::frame::{Frame, page};
 use crate::links::{Base, Link};
 use crate::request::{Id, Posted, Pressed};
 use crate::versioned::{Edit, Field};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 /// Path of the list.
@@ -108,11 +108,8 @@ struct SpacePage {
 }
 
 /// Shows the form of a new space.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<SpacesWrite>() {
-        Ok(_) => render(&visitor, true, Fields::default(), None),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<SpacesWrite>) -> Response {
+    render(&visitor, true, Fields::default(), None)
 }
 
 /// Shows a space.

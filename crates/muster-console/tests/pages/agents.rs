@@ -84,7 +84,9 @@ async fn programs_without_actions_are_not_eligible_for_them() {
         assert_eq!(item.contains(" disabled"), !is_possible, "{act}: {item}");
     }
     let own = pages.page(&cookie, "/agents/o-1").await.html;
-    assert!(own.contains("Set the log level: osquery does not support this."), "{own}");
+    let limits = between(&own, "id=\"acts-why\"", "</dl>");
+    assert_eq!(limits.matches("osquery does not support this.").count(), 1, "a reason is told once: {limits}");
+    assert!(limits.contains("Request diagnostics, Set the log level"), "{limits}");
     let preview =
         pages.page(&cookie, "/agents/bulk?agent=a-1&agent=o-1&act=log-level&preview=1&level=debug").await.html;
     assert!(preview.contains(">host-o-1</a>") && preview.contains("1 agent"), "examples have names: {preview}");
@@ -328,7 +330,7 @@ async fn the_overview_shows_the_trend_and_what_needs_attention() {
     pages.agent("f-1", |record| record.status = Status::Error).await;
     let cookie = pages.log_in("ann", "administrator").await;
     let html = pages.page(&cookie, "/").await.html;
-    assert!(html.contains("1 agent</a> report a failure") && !html.contains("The last 7 days"), "{html}");
+    assert!(html.contains("1 agent</a> reports a failure") && !html.contains("The last 7 days"), "{html}");
     assert!(html.contains("id=\"versions\"") && html.contains("Platforms"), "{html}");
     pages.fleet.fleet.housekeeping().run().await;
     pages.fleet.clock.advance(std::time::Duration::from_secs(7_200));
@@ -365,7 +367,7 @@ async fn commands_for_each_platform_are_shown_and_rejections_explained() {
     };
     pages.fleet.fleet.refusals().note(refused, pages.fleet.now());
     let waiting = pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
-    assert!(waiting.contains("192.0.2.9 (elastic agent 9.5.2)") && waiting.contains("create another"), "{waiting}");
+    assert!(waiting.contains("192.0.2.9 (elastic agent 9.5.2)") && waiting.contains("Create another"), "{waiting}");
 }
 
 #[tokio::test]
@@ -409,4 +411,25 @@ async fn what_an_agent_reports_is_never_markup_on_any_page_of_agents() {
         assert!(!page.html.contains("<script>alert"), "{path}: {}", page.html);
         assert!(!page.html.contains("\" onload") && !page.html.contains("\"' onload"), "{path}: {}", page.html);
     }
+}
+
+#[tokio::test]
+async fn no_policy_is_chosen_for_the_person_and_none_is_removed_by_an_empty_choice() {
+    let pages = several().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let form = pages.page(&cookie, "/agents/bulk?agent=a-1&act=assign").await.html;
+    assert!(form.contains("required><option value=\"\">Choose a policy</option>"), "{form}");
+    let none = pages.page(&cookie, "/agents/bulk?agent=a-1&act=assign&preview=1&policy=").await;
+    assert!(none.status == 400 && none.html.contains("id=\"problem-policy\""), "{}", none.html);
+    let without = pages.page(&cookie, "/agents/bulk?agent=a-1&act=assign&preview=1&policy=%2Fnone").await.html;
+    assert!(without.contains("Remove the policy from 1 agent") && without.contains("--no-policy"), "{without}");
+}
+
+#[tokio::test]
+async fn agents_that_are_offline_need_attention() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |record| record.status = Status::Offline).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let overview = pages.page(&cookie, "/").await.html;
+    assert!(overview.contains("href=\"/agents?q=status%3Aoffline\">1 agent</a> is offline"), "{overview}");
 }

@@ -278,9 +278,14 @@ async fn what_people_may_not_do_with_labels_and_packs_is_shown_with_the_missing_
     let label = pages.label(&cookie, "name=pilot&hosts=web-1").await;
     let pack = pages.pack(&cookie, "name=it&document=queries%3A+%7B%7D").await;
     let auditor = pages.log_in("eve", "auditor").await;
-    for path in ["/labels", "/packs", &label, &pack] {
+    for path in ["/labels", "/packs"] {
         let html = pages.page(&auditor, path).await.html;
         assert!(html.contains("needs <code>osquery.write</code>"), "{path}: {html}");
+    }
+    for path in [&label, &pack] {
+        let html = pages.page(&auditor, path).await.html;
+        assert!(html.contains("you need the privilege <code>osquery.write</code>"), "{path}: {html}");
+        assert!(html.contains("<fieldset class=\"bare\" disabled>") && !html.contains(">Save<"), "{path}: {html}");
     }
     assert!(!pages.page(&auditor, &label).await.html.contains("name=\"remove\""));
     let host = pages.page(&auditor, "/hosts/h-1").await.html;

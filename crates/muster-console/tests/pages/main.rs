@@ -50,7 +50,7 @@ async fn a_rejected_login_keeps_the_name_and_another_site_cannot_log_in() {
     let form = "username=ann%3Cb%3E&password=wrong&return_to=%2Fagents";
     let refused = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
     assert_eq!(refused.status, 401);
-    assert!(refused.html.contains("wrong user name or password"), "{}", refused.html);
+    assert!(refused.html.contains("Wrong user name or password"), "{}", refused.html);
     assert!(
         refused.html.contains(r#"value="ann&#60;b&#62;""#) && !refused.html.contains("wrong\""),
         "{}",
@@ -243,7 +243,8 @@ async fn what_a_person_may_not_do_is_explained() {
     let cookie = pages.log_in("ann", "helpdesk").await;
     let page = pages.page(&cookie, "/audit").await;
     assert_eq!(page.status, 403);
-    assert!(page.html.contains("audit.read"), "{}", page.html);
+    assert!(page.html.contains("audit.read") && page.html.contains("It is needed to read"), "{}", page.html);
+    assert!(page.html.contains("Built-in roles that have it: Administrator, Auditor."), "{}", page.html);
     assert_eq!(pages.page(&cookie, "/add-agent").await.status, 403);
 }
 
@@ -481,10 +482,17 @@ async fn a_set_up_link_sets_the_password_once_and_logs_in() {
         |again: &str| format!("token={}&password=correct+horse+battery&again={again}", token.replace('=', "%3D"));
     let same = [("sec-fetch-site", "same-origin")];
     let differs = pages.browse(Method::POST, "/setup", &same, &form("x")).await;
-    assert!(differs.status == 400 && differs.html.contains("differ"), "{}", differs.html);
+    assert!(differs.status == 400 && differs.html.contains("id=\"problem-again\""), "{}", differs.html);
+    assert!(!differs.html.contains("<label>Token of the set-up link"), "{}", differs.html);
     let done = pages.browse(Method::POST, "/setup", &same, &form("correct+horse+battery")).await;
     assert_eq!((done.status.as_u16(), done.goes_to()), (303, "/"), "{}", done.html);
     assert!(done.headers.contains_key(SET_COOKIE));
     let again = pages.browse(Method::POST, "/setup", &same, &form("correct+horse+battery")).await;
     assert!(again.status == 401 && !again.html.contains("username"), "{}", again.html);
+    let used = pages.browse(Method::GET, &format!("/setup?token={}", token.replace('=', "%3D")), &[], "").await;
+    assert!(
+        used.status == 401 && used.html.contains("invalid, used or expired"),
+        "before a password is typed: {}",
+        used.html
+    );
 }

@@ -71,7 +71,7 @@ async fn a_failing_edit_keeps_the_text_and_points_at_line_and_column() {
         let editor = pages.send_text(&cookie, path, text, &fields).await;
         assert_eq!(editor.status, 400, "{}", editor.html);
         assert!(editor.html.contains("data-line=\"4\" data-column=\"3\">4:3</a>"), "{}", editor.html);
-        assert!(editor.html.contains("did you mean `inputs`?") && editor.html.contains("# mine\nconfig:"));
+        assert!(editor.html.contains("Did you mean <code>inputs</code>?") && editor.html.contains("# mine\nconfig:"));
         assert!(!editor.html.contains("hunter2") && editor.html.contains("value=\"PW\""), "{}", editor.html);
     }
     let hidden_mark = pages.send_text(&cookie, "/policies/web/edit", "name: web\nconfig: {} # \u{202e}\n", &[]).await;
@@ -297,21 +297,26 @@ async fn a_managed_policy_is_changed_only_with_a_confirmation_of_its_own() {
 async fn acts_on_policies_that_a_person_may_not_do_are_shown_with_the_missing_privilege() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "auditor").await;
-    for (path, privilege) in [
-        ("/policies", "policies.create"),
-        ("/policies/new", "policies.create"),
-        ("/policies/web", "policies.delete"),
-        ("/policies/web/edit", "policies.update"),
-        ("/policies/web/settings", "policies.update"),
-        ("/policies/web/copy", "policies.create"),
-        ("/policies/web/delete", "policies.delete"),
-        ("/rollouts/new", "agents.rollout"),
+    for (path, privilege, status) in [
+        ("/policies", "policies.create", 200),
+        ("/policies/new", "policies.create", 403),
+        ("/policies/web", "policies.delete", 200),
+        ("/policies/web/edit", "policies.update", 403),
+        ("/policies/web/settings", "policies.update", 200),
+        ("/policies/web/copy", "policies.create", 403),
+        ("/policies/web/delete", "policies.delete", 403),
+        ("/policies/web/rollback?revision=1", "policies.update", 403),
+        ("/rollouts", "agents.rollout", 200),
+        ("/rollouts/new", "agents.rollout", 403),
+        ("/rollouts/new?policy=web", "policies.rollout", 403),
     ] {
         let page = pages.page(&cookie, path).await;
-        assert_eq!(page.status, 200, "{path}: {}", page.html);
+        assert_eq!(page.status, status, "{path}: {}", page.html);
         assert!(page.html.contains(privilege), "{path}: {}", page.html);
     }
-    let refused = pages.send_text(&cookie, "/policies/web/save", CHANGED, &[]).await;
+    let settings = pages.page(&cookie, "/policies/web/settings").await.html;
+    assert!(settings.contains("<fieldset class=\"bare\" disabled>") && !settings.contains("Review the"), "{settings}");
+    let refused = pages.post(&cookie, "/policies/web/save", "text=name%3A+web&version=1").await;
     assert!(refused.status == 403 && refused.html.contains("policies.update"), "{}", refused.html);
     assert_eq!(pages.post(&cookie, "/policies/new", "name=x").await.status, 403);
     assert_eq!(pages.post(&cookie, "/policies/web/delete", "").await.status, 403);

@@ -54,6 +54,7 @@ async fn without_the_privilege_for_policies_no_revision_is_made_up() {
     pages.prepare("/v1/roles", r#"{"name":"looker","description":"","privileges":["agents.read"]}"#).await;
     let cookie = pages.log_in("ann", "looker").await;
     let html = pages.page(&cookie, "/agents/a-1").await.html;
+    assert!(html.contains("<dt>Policy</dt><dd>web</dd>"), "its name, not its content: {html}");
     assert!(html.contains("not visible without <code>policies.read</code>"), "{html}");
     assert!(!html.contains("href=\"/policies/web"), "a link would lead to an error: {html}");
 }

@@ -50,7 +50,7 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     pages.fleet.fleet.rollouts().advance().await.unwrap();
     let shown = pages.page(&cookie, &path).await.html;
     assert!(shown.contains("running") && shown.contains("current") && shown.contains("not started"), "{shown}");
-    assert!(shown.contains("0 of 2") && shown.contains("at least 90 % within 30m"), "{shown}");
+    assert!(shown.contains("0 of 2") && shown.contains("at least 90% within 30m"), "{shown}");
     let busy = pages.send_text(&cookie, "/policies/web/edit", "name: web\nconfig: {}\n", &[]).await;
     assert!(busy.status == 409 && busy.html.contains("has an active rollout"), "{}", busy.html);
     let link = format!("<a href=\"{path}\">Go to the rollout</a>");

@@ -231,7 +231,7 @@ async fn a_saved_script_is_created_run_changed_and_deleted_and_a_concurrent_chan
     pages.prepare("/v1/roles", r#"{"name":"runner","privileges":["scripts.run","agents.read"]}"#).await;
     let runner = pages.log_in("bob", "runner").await;
     let hidden = pages.page(&runner, &saved).await.html;
-    assert!(!hidden.contains("echo 4") && hidden.contains("needs <code>scripts.write</code>"), "{hidden}");
+    assert!(!hidden.contains("echo 4") && hidden.contains("privilege <code>scripts.read</code>"), "{hidden}");
     let run = pages.run_script(&runner, &form).await;
     let own = pages.page(&runner, &run).await.html;
     assert!(!own.contains("echo 4") && own.contains("privilege <code>scripts.read</code>"), "{own}");

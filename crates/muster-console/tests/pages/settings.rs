@@ -373,7 +373,7 @@ async fn a_throttled_login_says_when_to_retry() {
     }
     let last = last.unwrap();
     assert_eq!(last.status, 429, "{}", last.html);
-    assert!(last.headers.contains_key("retry-after") && last.html.contains("retry in"), "{}", last.html);
+    assert!(last.headers.contains_key("retry-after") && last.html.contains("Retry in"), "{}", last.html);
 }
 
 #[tokio::test]

@@ -38,6 +38,18 @@ pub fn os(raw: &str) -> String {
     if facts.iter().all(String::is_empty) { String::new() } else { facts.join("\n") }
 }
 
+/// Returns the identifiers of the hardware by which agents are found, in lower case: `host.id`, which is the hardware UUID or the machine id
+/// of the operating system, and `hardware.serial`, one in each line; empty if there are none.
+pub fn hardware(raw: &str) -> Box<str> {
+    let identifier = |path: &[&str]| {
+        let text = raw_json::text(raw, path).unwrap_or_default();
+        let fits = text.trim().chars().filter(|character| !character.is_control()).take(MAX_IDENTIFIER);
+        fits.map(|character| character.to_ascii_lowercase()).collect::<String>()
+    };
+    let (uuid, serial) = (identifier(&["host", "id"]), identifier(&["hardware", "serial"]));
+    if uuid.is_empty() && serial.is_empty() { Box::default() } else { format!("{uuid}\n{serial}").into() }
+}
+
 /// Returns the id of the host, `host.id`; `None` if it is empty.
 pub fn host_id(raw: &str) -> Option<Cow<'_, str>> {
     let id = raw_json::at(raw, &["host", "id"]).and_then(raw_json::as_text)?;
@@ -66,6 +78,8 @@ pub fn with_agent_id<'a>(raw: &'a str, id: &str) -> Cow<'a, str> {
 
 /// Maximum characters of a fact.
 const MAX_FACT: usize = 64;
+/// Maximum characters of an identifier of the hardware.
+const MAX_IDENTIFIER: usize = 128;
 
 /// Truncates a host name to 253 characters, the maximum of DNS.
 fn bounded_name(name: &str) -> String {
@@ -180,6 +194,16 @@ mod tests {
         assert_eq!(hostname("null"), None);
         let long = format!(r#"{{"host":{{"name":"{}"}}}}"#, "ä".repeat(1000));
         assert_eq!(hostname(&long).unwrap().chars().count(), 253);
+    }
+
+    #[test]
+    fn fl12_identifiers_of_the_hardware_are_bounded_and_in_lower_case() {
+        assert_eq!(&*hardware(r#"{"host":{"id":" 4C4C "},"hardware":{"serial":"5JX\n82"}}"#), "4c4c\n5jx82");
+        assert_eq!(&*hardware(r#"{"hardware":{"serial":"s"}}"#), "\ns");
+        assert_eq!(hardware(&format!(r#"{{"host":{{"id":"{}"}}}}"#, "x".repeat(500))).len(), MAX_IDENTIFIER + 1);
+        for none in ["null", "{}", r#"{"host":{"id":""},"hardware":{"serial":" "}}"#, r#"{"host":{"id":5}}"#] {
+            assert_eq!(&*hardware(none), "", "{none}");
+        }
     }
 
     #[test]

@@ -20,6 +20,20 @@ pub fn of_enrollment(before: Option<&AgentRecord>, record: &AgentRecord) -> Even
     event(record, kind, detail)
 }
 
+/// Returns the event of an enrollment for the space in which the agent was before; `None` if that is the same one. Whoever has a key of
+/// another space can enroll a machine whose hardware UUID it knows there, and thereby take it away.
+pub fn left_space(before: &AgentRecord, record: &AgentRecord) -> Option<Event> {
+    let detail = json!({
+        "to": record.space,
+        "enrollment_key_id": record.enrollment_key_id,
+        "hostname": record.hostname,
+        "address": record.last_address,
+        "former_address": before.last_address,
+    });
+    (before.space != record.space)
+        .then(|| Event { at: record.updated_at, ..event(before, EventKind::AgentLeftSpace, detail) })
+}
+
 /// Returns the event of the deletion of an unenrolled agent.
 pub fn of_purge(record: &AgentRecord, now: Timestamp) -> Event {
     let detail = json!({"unenrolled_at": record.unenrolled_at.map(Timestamp::to_rfc3339_millis)});
@@ -184,6 +198,7 @@ fn duplicate(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
 mod tests {
     use super::*;
     use crate::agent::{AuditReport, PolicyFailure};
+    use crate::id::SpaceId;
     use crate::testing::{agent, at};
 
     fn with(status: Status) -> AgentRecord {
@@ -200,6 +215,17 @@ mod tests {
         assert_eq!(kinds(&agent(), &after), Vec::<&str>::new());
         assert_eq!(kinds(&with(Status::Enrolling), &with(Status::Online)), Vec::<&str>::new());
         assert_eq!(kinds(&with(Status::Online), &with(Status::Updating)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_space_is_told_of_an_agent_that_enrolls_in_another_one() {
+        let before = agent();
+        assert_eq!(left_space(&before, &AgentRecord { hostname: "new".into(), ..agent() }), None);
+        let after = AgentRecord { space: SpaceId::trusted("red"), hostname: "new".into(), ..agent() };
+        let event = left_space(&before, &after).unwrap();
+        assert_eq!((event.kind.as_str(), event.space), ("agent.left_space", Some(before.space)));
+        assert_eq!((event.subject.name, &event.detail["to"]), (before.hostname, &json!("red")));
+        assert_eq!(event.detail["hostname"], "new");
     }
 
     #[test]

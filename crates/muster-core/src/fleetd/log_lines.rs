@@ -131,8 +131,7 @@ mod tests {
     use crate::fleetd::options::Options;
     use crate::fleetd::packs::Pack;
     use crate::fleetd::platform::Platform;
-    use crate::id::PackId;
-    use crate::testing::at;
+    use crate::testing::{at, pack};
 
     const FROM: Sender<'_> = Sender { space: "blue", host: "h", agent: "a", schedule: None };
 
@@ -155,15 +154,7 @@ mod tests {
 
     #[test]
     fn fl162_results_of_queries_that_only_other_hosts_have_are_dropped() {
-        let pack = Pack {
-            id: PackId::trusted("other"),
-            version: 1,
-            name: "other".into(),
-            description: String::new(),
-            platforms: vec!["darwin".into()],
-            labels: Vec::new(),
-            document: json!({"queries": {"x": {"query": "SELECT 1", "interval": 60}}}),
-        };
+        let pack = Pack { platforms: vec!["darwin".into()], ..pack("other", "x") };
         let schedule = Options::parse("config: {}").unwrap().schedule(Some(Platform::Linux), [], [&pack]);
         let data = r#"[{"name":"pack_other_x"},{"name":"pack\u005fother_x"},{"name":"pack_other_y"},{"name":5}]"#;
         let from = Sender { schedule: Some(&schedule), ..FROM };

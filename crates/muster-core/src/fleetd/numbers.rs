@@ -7,7 +7,7 @@
 //! fail.
 
 use crate::fleetd::software::SoftwareId;
-use crate::hex::sha256;
+use crate::hex::{number_of, sha256};
 use crate::id::AgentId;
 
 /// Number of hexadecimal digits of a number.
@@ -38,7 +38,7 @@ pub fn ids_of_host(number: u64) -> Option<(AgentId, AgentId)> {
 /// Returns the number of any other object, which is looked up in the short list of all objects of its kind.
 pub fn of(id: &str) -> u64 {
     let digest = sha256(format!("number\n{id}").as_bytes());
-    let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let number = number_of(&digest);
     // Zero stands for "no team" and for absent ids.
     (number >> 12).max(1)
 }

@@ -156,7 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::id::PackId;
+    use crate::testing::pack;
 
     fn options(text: &str) -> Options {
         Options::parse(text).unwrap()
@@ -194,16 +194,7 @@ mod tests {
 
     #[test]
     fn fl15_packs_are_added_under_their_names() {
-        let pack = |name: &str| Pack {
-            id: PackId::trusted(name),
-            version: 1,
-            name: name.into(),
-            description: String::new(),
-            platforms: Vec::new(),
-            labels: Vec::new(),
-            document: json!({"queries": {"q": {"query": "SELECT 1", "interval": 60}}}),
-        };
-        let (global, team) = (pack("Global"), pack("team-blue"));
+        let (global, team) = (pack("Global", "q"), pack("team-blue", "q"));
         for text in ["config: null", "config: {packs: null}", "config: {packs: {own: {queries: {}}, Global: {}}}"] {
             let options = options(text);
             let rendered = options.render(None, [&global, &team]);

@@ -118,15 +118,7 @@ mod tests {
     use super::*;
 
     fn pack(name: &str) -> Pack {
-        Pack {
-            id: PackId::trusted(name),
-            version: 1,
-            name: name.into(),
-            description: String::new(),
-            platforms: Vec::new(),
-            labels: Vec::new(),
-            document: json!({"queries": {}}),
-        }
+        crate::testing::pack(name, "q")
     }
 
     #[test]

@@ -253,8 +253,7 @@ mod tests {
 
     use super::*;
     use crate::fleetd::options::Options;
-    use crate::id::PackId;
-    use crate::testing::at;
+    use crate::testing::{at, pack};
 
     fn interval(text: &str) -> u32 {
         Options::parse(text).unwrap().schedule(None, [], []).contact_interval
@@ -275,15 +274,6 @@ mod tests {
 
     #[test]
     fn fl162_a_query_is_elsewhere_if_no_pack_of_the_host_has_it() {
-        let pack = |name: &str, query: &str| Pack {
-            id: PackId::trusted(name),
-            version: 1,
-            name: name.into(),
-            description: String::new(),
-            platforms: Vec::new(),
-            labels: Vec::new(),
-            document: json!({"queries": {query: {"query": "SELECT 1", "interval": 60}}}),
-        };
         let (own, other, same) = (pack("a", "b_c"), pack("x", "y"), pack("a_b", "c"));
         let options = Options::parse("config: {schedule: {z: {query: SELECT 1, interval: 5}}}").unwrap();
         let schedule = options.schedule(None, [&own], [&other, &same]);

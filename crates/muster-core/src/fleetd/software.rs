@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::details::{DetailQuery, has_table};
 use super::rows;
-use crate::hex::sha256;
+use crate::hex::{number_of, sha256};
 use crate::raw_json;
 use crate::reported::shortened_to;
 
@@ -142,9 +142,7 @@ impl Software {
     pub fn id(&self) -> SoftwareId {
         // No part contains a null character.
         let digest = sha256(format!("{}\0{}\0{}", self.source.as_str(), self.name, self.version).as_bytes());
-        let mut number = [0; 8];
-        number[1..].copy_from_slice(&digest[..ID_BYTES]);
-        SoftwareId(u64::from_be_bytes(number))
+        SoftwareId(number_of(&digest) >> (8 * (8 - ID_BYTES)))
     }
 
     /// Returns the name as it is compared and sorted.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Gate, MAX_SOAK};
 use crate::Error;
 use crate::audit::sha256;
+use crate::hex::number_of;
 use crate::id::AgentId;
 
 /// Maximum number of waves.
@@ -26,9 +27,7 @@ impl Place {
     pub fn of(agent: &AgentId) -> Self {
         // Hashed, because ids start with the time of enrollment: the first wave must not consist of the oldest agents.
         let hash = sha256(&[b"muster rollout ", agent.as_str().as_bytes()]);
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash[..8]);
-        Self((u64::from_be_bytes(first) >> 2).cast_signed())
+        Self((number_of(&hash) >> 2).cast_signed())
     }
 
     /// Returns the place below which this share of all places lies.

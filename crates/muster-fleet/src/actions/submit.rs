@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::effect::Effect;
 use super::secrets::Sealed;
 use super::{Actions, READ_BATCH, Submitted};
-use crate::audit::audit_line;
+use crate::audit::{audit_line, with_kuery};
 use crate::authority::Authorized;
 use crate::selection::{Selected, Selection};
 
@@ -28,6 +28,8 @@ pub(super) struct CheckedTargets {
     pub(super) refused: Vec<(AgentId, String)>,
     /// The agent of a request for a single one, for which ineligibility is an error.
     pub(super) single: Option<AgentId>,
+    /// The query that selected them, for the audit log.
+    pub(super) kuery: Option<Box<str>>,
 }
 
 /// Maximum attempts to create an action while targets leave the space.
@@ -55,7 +57,11 @@ impl Actions {
         check: &Check<'_>,
     ) -> Result<CheckedTargets, Error> {
         let now = self.clock.now();
-        let mut checked = CheckedTargets { single: selection.single.clone(), ..CheckedTargets::default() };
+        let mut checked = CheckedTargets {
+            single: selection.single.clone(),
+            kuery: selection.kuery.clone(),
+            ..CheckedTargets::default()
+        };
         for chunk in selection.ids.chunks(READ_BATCH) {
             for details in self.records.read(chunk).await? {
                 match check(&details, now) {
@@ -115,7 +121,7 @@ impl Actions {
         request: Sealed,
         has_effect: bool,
     ) -> Result<Action, Error> {
-        let CheckedTargets { eligible, refused, .. } = checked;
+        let CheckedTargets { eligible, refused, kuery, .. } = checked;
         let now = self.clock.now();
         let Sealed { request, secrets } = request;
         let id = ActionId::trusted(random_uuid(&*self.entropy));
@@ -128,7 +134,7 @@ impl Actions {
         let mut writes = secrets;
         writes.push(Write::Action(ActionWrite::Insert { action: Box::new(action.clone()), targets: eligible.clone() }));
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
-        let detail = created_detail(&action, eligible.len(), refused.len());
+        let detail = with_kuery(created_detail(&action, eligible.len(), refused.len()), kuery.as_deref());
         writes.push(audit_line(grant.origin(), now, "action.create", format!("action:{}", action.id), detail));
         if has_effect {
             // Announced once the records have changed. Until then, nodes must know that it exists: otherwise they would take

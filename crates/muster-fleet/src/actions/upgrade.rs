@@ -148,12 +148,16 @@ impl Actions {
             let refused = checked.refused.into_iter().next();
             return Ok(Err(refused.map_or_else(|| "no agent matches".to_owned(), |(_, reason)| reason)));
         }
-        let (single, mut refused) = (checked.single, Some(checked.refused));
+        let (single, kuery, mut refused) = (checked.single, checked.kuery, Some(checked.refused));
         let mut submitted = Vec::new();
         for (version, eligible) in versions {
             // Reported once, with the first action, so that an agent does not count as failed in each of them.
-            let checked =
-                CheckedTargets { eligible, refused: refused.take().unwrap_or_default(), single: single.clone() };
+            let checked = CheckedTargets {
+                eligible,
+                refused: refused.take().unwrap_or_default(),
+                single: single.clone(),
+                kuery: kuery.clone(),
+            };
             let data = json!({"version": version, "rollback": true});
             let request = ActionRequest::new(ActionType::Upgrade, data);
             submitted.push(self.begin_upgrades(selection.grant(), checked, &version, request).await?);

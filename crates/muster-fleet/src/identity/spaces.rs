@@ -114,7 +114,8 @@ impl Spaces {
         Ok(after)
     }
 
-    /// Deletes a space, which must be empty, with the bindings in it. The default space cannot be deleted.
+    /// Deletes a space, which must be empty, with the bindings in it. The default space gets the disk keys of hosts that have left it. The
+    /// default space cannot be deleted.
     pub async fn delete(&self, space: &Authorized<Space, SpacesWrite>) -> Result<(), Error> {
         let (grant, now, id) = (space.grant(), self.clock.now(), &space.id);
         if *id == SpaceId::default() {
@@ -122,7 +123,8 @@ impl Spaces {
         }
         let mut writes = self.check_empty(id).await?;
         let has_options = self.store.everywhere(&System).setting(&fleetd_options::setting_name(id)).await?.is_some();
-        let detail = json!({"name": space.name, "fleetd_options": has_options});
+        let disk_keys = self.store.everywhere(&System).disk_keys_in(id).await?;
+        let detail = json!({"name": space.name, "fleetd_options": has_options, "disk_keys": disk_keys});
         writes.push(IdentityWrite::DeleteSpace { id: id.clone() }.into());
         writes.push(audit_line(grant.origin(), now, "space.delete", subject(id), detail));
         // Another space with this id must not inherit them.

@@ -4,7 +4,6 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use muster_core::authorization::{Grant, InstallersWrite, OpContext, OsqueryRead, SoftwareInstall};
 use muster_core::entropy::random_uuid;
-use muster_core::error_chain::chain;
 use muster_core::file::ChunkInfo;
 use muster_core::fleetd::labels::name_key;
 use muster_core::fleetd::platform::Platform;
@@ -16,13 +15,10 @@ use serde_json::json;
 
 use super::{Installs, unknown_installer};
 use crate::audit::audit_line;
-use crate::authority::System;
 use crate::offered_files::sha256;
+use crate::removed_files::remove_chunks;
 use crate::scope::Scoped;
 use crate::upload_limits::UploadLimits;
-
-/// Blocks of deleted packages that one commit removes: other writes wait for 16 MiB at most.
-pub(crate) const BLOCK_BATCH: u32 = 16;
 
 /// A new installer.
 #[derive(Clone, Debug, Default)]
@@ -196,7 +192,7 @@ impl Installs {
         let delete = InstallerWrite::Delete { id: found.id, now };
         match self.store.commit(grant, vec![delete.into(), line]).await {
             Ok(_) => {
-                self.remove_blocks().await;
+                remove_chunks(&self.store).await;
                 Ok(())
             }
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
@@ -205,22 +201,6 @@ impl Installs {
             }
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(unknown_installer(id)),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Removes the blocks of deleted packages. Nobody finds them any more, so what is left after an error or a crash is left to
-    /// housekeeping.
-    async fn remove_blocks(&self) {
-        let store = self.store.everywhere(&System);
-        loop {
-            match store.removed_chunks_prune(BLOCK_BATCH).await {
-                Ok(removed) if removed == u64::from(BLOCK_BATCH) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "failed to remove the blocks of a deleted package; retrying later");
-                    return;
-                }
-            }
         }
     }
 

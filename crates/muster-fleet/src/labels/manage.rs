@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{Labels, condition, setting_name};
 use crate::audit::{audit_line, with_changes};
-use crate::host_targets::{check_unambiguous, has_id, has_name};
+use crate::host_targets::{check_unambiguous, named};
 use crate::scope::Scoped;
 use crate::{host_checks, packs};
 
@@ -359,21 +359,20 @@ fn stored_names(names: &[String]) -> Vec<&String> {
     names.iter().filter(|name| BuiltIn::parse(name).is_none()).collect()
 }
 
-/// Finds the hosts with these names, hardware UUIDs or ids; each of them must match one.
-async fn resolved(seen: Scoped<'_>, named: &[String]) -> Result<Vec<HostId>, Error> {
-    if named.len() > MAX_NAMED {
+/// Finds the hosts with these names, serial numbers, hardware UUIDs or ids; each of them must match one.
+async fn resolved(seen: Scoped<'_>, names: &[String]) -> Result<Vec<HostId>, Error> {
+    if names.len() > MAX_NAMED {
         return Err(Error::invalid("hosts", format!("at most {MAX_NAMED} hosts")));
     }
     let mut found = BTreeSet::new();
-    for name in named {
-        let hosts = async |condition| {
-            // The total tells whether there are more.
-            seen.hosts(&AgentFilter::all([condition]), &HostRows::Page(Page { offset: 0, limit: 1 })).await
-        };
-        let mut listed = hosts(has_id(name, &[Family::Osquery, Family::Orbit])).await?;
+    for name in names {
+        // The total tells whether there are more.
+        let rows = HostRows::Page(Page { offset: 0, limit: 1 });
+        let [by_id, by_report] = named(name, &[Family::Osquery, Family::Orbit]);
+        let mut listed = seen.hosts(&AgentFilter::all([by_id]), &rows).await?;
         if listed.items.is_empty() {
-            listed = hosts(has_name(name)).await?;
-            check_unambiguous(name, usize::try_from(listed.total).unwrap_or(usize::MAX))?;
+            listed = seen.hosts(&AgentFilter::all([by_report]), &rows).await?;
+            check_unambiguous(name, listed.total)?;
         }
         if listed.items.is_empty() {
             return Err(Error::not_found("host", format_args!("{name:?}")));

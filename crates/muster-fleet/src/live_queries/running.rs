@@ -20,6 +20,8 @@ use crate::registry::AgentEntry;
 
 /// Interval at which live queries are ended, and compared with the store.
 const TICK: Duration = Duration::from_secs(1);
+/// Time for which the number of targets that are offline is not counted again.
+const OFFLINE_FOR: Duration = Duration::from_secs(1);
 /// Targets per read.
 const BATCH: u32 = 5_000;
 /// Number of ended live queries whose late answers are dropped without a notice.
@@ -49,6 +51,8 @@ pub enum Outcome {
 struct Live {
     query: Arc<LiveQuery>,
     targets: Mutex<Targets>,
+    /// The number of targets that are offline, and when it was counted.
+    offline: Mutex<Option<(u64, Timestamp)>>,
 }
 
 /// The targets of a live query.
@@ -79,7 +83,7 @@ impl Running {
         if live.iter().all(|known| known.query.id != query.id) {
             let all: HashMap<AgentId, bool> = targets.into_iter().map(|agent| (agent, false)).collect();
             let targets = Mutex::new(Targets { waiting: all.len(), all });
-            live.push(Arc::new(Live { query: Arc::new(query.clone()), targets }));
+            live.push(Arc::new(Live { query: Arc::new(query.clone()), targets, offline: Mutex::default() }));
         }
     }
 
@@ -103,6 +107,20 @@ impl Running {
 
     fn find(&self, id: &str) -> Option<Arc<Live>> {
         lock(&self.live).iter().find(|live| live.query.id.as_str() == id).cloned()
+    }
+
+    /// Returns the number of targets that are offline, if it was counted a short time ago.
+    pub(super) fn offline(&self, id: &LiveQueryId, now: Timestamp) -> Option<u64> {
+        let live = self.find(id.as_str())?;
+        let (count, at) = (*lock(&live.offline))?;
+        (now.since(at) < OFFLINE_FOR).then_some(count)
+    }
+
+    /// Remembers the number of targets that are offline.
+    pub(super) fn remember_offline(&self, id: &LiveQueryId, count: u64, now: Timestamp) {
+        if let Some(live) = self.find(id.as_str()) {
+            *lock(&live.offline) = Some((count, now));
+        }
     }
 
     fn answered(&self, live: &Live, agent: &AgentId) {

@@ -1,7 +1,9 @@
 //! Read access to policies and comparison of revisions.
 
+use std::collections::HashMap;
+
 use muster_core::Error;
-use muster_core::authorization::{Grant, PoliciesRead};
+use muster_core::authorization::{AgentsRead, Grant, PoliciesRead};
 use muster_core::id::PolicyId;
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::{Policy, PolicyRevision};
@@ -29,6 +31,19 @@ impl Policies {
         limit: u32,
     ) -> Result<Readable<Policy>, Error> {
         Ok(self.store.seen_by(grant).policies_after(name, limit).await?)
+    }
+
+    /// Returns the names of policies, at most 1,000, for people who may see agents but no policies. Rights that cover agents by their tags
+    /// reach no policy.
+    pub async fn names(&self, grant: &Grant<AgentsRead>, ids: &[PolicyId]) -> Result<HashMap<PolicyId, String>, Error> {
+        let seen = self.store.seen_by(grant);
+        let mut names = HashMap::new();
+        for id in ids.iter().take(MAX_NAMED) {
+            if let Some(policy) = seen.policy(id).await? {
+                names.insert(policy.id, policy.name);
+            }
+        }
+        Ok(names)
     }
 
     /// Returns the policies with these ids and names, each once, and the ids and names that don't exist.

@@ -141,6 +141,6 @@ impl Scoped<'_> {
             // Added with AND: a scope can only take away.
             conditions.push(AgentCondition::Any(selectors.iter().map(selected_by).collect()));
         }
-        AgentFilter { space: Some(self.space.clone()), conditions }
+        AgentFilter { space: Some(self.space.clone()), conditions, ..AgentFilter::default() }
     }
 }

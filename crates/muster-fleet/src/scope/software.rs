@@ -1,9 +1,9 @@
 //! Software within a space.
 
 use muster_core::agent::AgentRecord;
-use muster_core::fleetd::software::SoftwareId;
+use muster_core::fleetd::software::{Software, SoftwareId};
 use muster_store::StoreError;
-use muster_store::query::{FoundSoftware, Page, SoftwareHost, SoftwareSearch};
+use muster_store::query::{FoundSoftware, Page, SoftwareHosts, SoftwareSearch};
 
 use super::Scoped;
 use crate::software::{Installed, installed};
@@ -15,9 +15,14 @@ impl Scoped<'_> {
         if self.holds(&agent.space) { installed(self.store, &agent.id).await } else { Ok(Installed::default()) }
     }
 
-    /// Returns a page of the software of the space by name.
-    pub async fn software_list(&self, search: &SoftwareSearch, page: Page) -> Result<Vec<FoundSoftware>, StoreError> {
-        self.store.software_of_space(self.space, search, page).await
+    /// Returns a page of the software of the space by name; `after`: what follows this software.
+    pub async fn software_list(
+        &self,
+        search: &SoftwareSearch,
+        after: Option<&Software>,
+        page: Page,
+    ) -> Result<Vec<FoundSoftware>, StoreError> {
+        self.store.software_of_space(self.space, search, after, page).await
     }
 
     /// Counts the software of the space.
@@ -30,8 +35,13 @@ impl Scoped<'_> {
         self.store.software_in(self.space, id).await
     }
 
-    /// Returns a page of the hosts that have software.
-    pub async fn software_hosts(&self, id: SoftwareId, page: Page) -> Result<Vec<SoftwareHost>, StoreError> {
-        self.store.software_hosts(self.space, id, page).await
+    /// Returns a page of the hosts that have software; `after`: those behind this number.
+    pub async fn software_hosts(
+        &self,
+        id: SoftwareId,
+        after: Option<u32>,
+        page: Page,
+    ) -> Result<SoftwareHosts, StoreError> {
+        self.store.software_hosts(self.space, id, after, page).await
     }
 }

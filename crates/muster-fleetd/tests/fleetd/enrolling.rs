@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use muster_core::agent::Family;
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::identifier::HostIdentifier;
 use muster_core::raw_json;
 use muster_fleet::FleetSettings;
 use muster_fleet::keys::OneTimeHost;
+use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
 use muster_fleet::testing::steady;
 use muster_fleetd::FleetdApiOptions;
+use muster_store::query::AgentFilter;
 use serde_json::{Value, json};
 
 use crate::setting::{Got, Server, UUID, agent_id, orbit_enroll, osquery_enroll};
@@ -182,7 +185,7 @@ async fn fl57_orbit_gets_flags_channels_and_the_extensions_of_its_platform() {
     let options = "command_line_flags: {verbose: true}\nupdate_channels: {osqueryd: edge}\nextensions:\n  \
         hello: {platform: linux, channel: stable}\n  arm: {platform: linux-arm64, channel: stable}\n  \
         mac: {platform: macos, channel: stable}\n";
-    let context = muster_core::authorization::OpContext::administrator(muster_core::authorization::Actor::System);
+    let context = OpContext::administrator(Actor::System);
     let grant = context.grant().expect("an administrator");
     server.fleet.fleetd_options().update(&grant, Some(options.into()), None).await.expect("valid options");
     let names =
@@ -198,4 +201,42 @@ async fn fl57_orbit_gets_flags_channels_and_the_extensions_of_its_platform() {
     body["host_details"]["os_version"]["arch"] = json!("aarch64");
     server.osquery("enroll", &body).await;
     assert_eq!(names(&config().await), ["arm"]);
+}
+
+#[tokio::test]
+async fn hosts_are_selected_by_serial_number_and_hardware_uuid_whatever_identifies_them() {
+    let identifier = HostIdentifier::Instance;
+    let server = Server::start_with(FleetdApiOptions { identifier, ..FleetdApiOptions::default() });
+    let secret = server.secret().await;
+    let enroll = async |uuid: &str, instance: &str, serial: &str| {
+        let mut body = osquery_enroll(&secret, uuid);
+        body["host_details"]["osquery_info"]["instance_id"] = json!(instance);
+        body["host_details"]["system_info"]["hardware_serial"] = json!(serial);
+        body["host_details"]["system_info"]["hostname"] = json!(format!("host-{instance}"));
+        assert_eq!(server.osquery("enroll", &body).await.status, 200);
+    };
+    enroll(UUID, "i-1", "5JX82").await;
+    enroll(OTHER, "i-2", "").await;
+    let selected = async |named: &str| {
+        let new = NewLiveQuery {
+            sql: QuerySource::Sql("SELECT 1".into()),
+            hosts: vec![named.to_owned()],
+            labels: Vec::new(),
+            filter: AgentFilter::default(),
+            timeout: Duration::from_secs(60),
+        };
+        let context = OpContext::administrator(Actor::System).trying(true);
+        let created = server.fleet.live_queries().create(&context, new).await;
+        created.map(|view| view.query.targets).map_err(|error| error.code)
+    };
+    for named in [UUID, &UUID.to_lowercase(), "5jx82", "i-1", "host-i-1", OTHER] {
+        assert_eq!(selected(named).await, Ok(1), "{named}");
+    }
+    assert_eq!(selected("").await, Err("not_found"));
+    // A host reports the id of another one, which stays its own; and what both report stands for none of them.
+    enroll("i-1", "i-3", "5JX82").await;
+    assert_eq!(selected("i-1").await, Ok(1));
+    assert_eq!(selected("5jx82").await, Err("host_ambiguous"));
+    enroll("5c4c", "i-4", "host-i-2").await;
+    assert_eq!(selected("host-i-2").await, Err("host_ambiguous"));
 }

@@ -191,6 +191,34 @@ async fn an_answer_that_cannot_be_stored_is_sent_again() {
 }
 
 #[tokio::test]
+async fn details_and_an_answer_in_one_request_are_both_stored() {
+    let (server, key) = server().await;
+    let query = run(&server, &[]).await;
+    let mut both = details(&key, "web-8");
+    both["queries"][name(&query)] = json!([{"pid": "1"}]);
+    both["statuses"][name(&query)] = json!(0);
+    assert_eq!(server.osquery("distributed/write", &both).await.status, 200);
+    let record = server.record(Family::Osquery, UUID).await.expect("as expected");
+    assert_eq!((record.hostname.as_str(), stored(&server, &query).await.0.answered), ("web-8", 1));
+}
+
+#[tokio::test]
+async fn offline_targets_are_counted_once_a_second() {
+    let (server, _) = server().await;
+    let query = run(&server, &[]).await;
+    let queries = server.fleet.live_queries();
+    let found = queries.find(&root(), query.id.as_str()).await.expect("as expected");
+    let reads = async || {
+        let before = server.reads();
+        assert_eq!(queries.view(&found).await.expect("as expected").offline, 0);
+        server.reads() - before
+    };
+    assert_eq!(reads().await, 0, "counted when the live query was created");
+    server.clock.advance(Duration::from_secs(1));
+    assert_eq!((reads().await, reads().await), (1, 0));
+}
+
+#[tokio::test]
 async fn hosts_are_selected_by_name_uuid_and_id_within_the_space() {
     let (server, _) = server().await;
     server.osquery_key(&server.secret_in("other").await, OTHER).await;

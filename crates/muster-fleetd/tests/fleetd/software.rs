@@ -36,6 +36,7 @@ async fn found(server: &Server, space: &str, name: &str, versions: Option<&str>)
     let search = Search {
         software: SoftwareSearch { name: name.into(), source: None },
         versions: versions.map(|text| Conditions::parse(text).expect("valid conditions")),
+        after: None,
     };
     let grant = in_space(space).grant().expect("an administrator");
     let found = server.fleet.software().list(&grant, &search, PAGE).await.expect("a list");

@@ -9,6 +9,7 @@ use muster_core::authorization::{
     Actor, AgentsForceUnenroll, AgentsTag, BindingScope, Entitlement, OpContext, PrivilegeName as Name, PrivilegeSet,
     Selector,
 };
+use muster_core::event::EventKind;
 use muster_core::host_run::DEFAULT_EXPIRY;
 use muster_core::id::SpaceId;
 use muster_core::testing::online_agent;
@@ -222,6 +223,11 @@ async fn a_secret_of_another_space_takes_neither_the_disk_key_of_a_host_nor_its_
     let detail = &left[0]["detail"];
     assert_eq!((&detail["hostname"], &detail["former"]["hostname"]), (&json!("attacker"), &json!("web-7")), "{detail}");
     assert_eq!((&detail["address"], &left[0]["address"]), (&json!("192.0.2.7"), &json!("192.0.2.7")));
+    let events: Vec<_> =
+        server.store().events_after(0, 100).await.expect("events").into_iter().map(|(_, event)| event).collect();
+    let told: Vec<_> = events.iter().filter(|event| event.kind == EventKind::AgentLeftSpace).collect();
+    assert_eq!((told.len(), told[0].space.as_ref().map(SpaceId::as_str)), (1, Some("default")));
+    assert_eq!((told[0].subject.name.as_str(), &told[0].detail["to"]), ("web-7", &json!("red")));
     let entered = server.events("agent.enroll").await;
     let entered: Vec<&Value> = entered.iter().filter(|event| event["space"] == "red").collect();
     assert_eq!((entered.len(), &entered[0]["detail"]["former"]), (1, &Value::Null), "nothing of the other space");

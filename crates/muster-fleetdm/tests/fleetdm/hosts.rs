@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::id::HostId;
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
@@ -87,6 +87,39 @@ async fn a_host_is_found_by_id_name_and_uuid_and_keeps_its_id() {
     api.get(&format!("/hosts/{id}")).await.refused(404);
     assert_eq!(api.audit().await.into_iter().rev().take(2).collect::<Vec<_>>(), ["agent.delete", "host.refetch"]);
     assert_eq!(api.host(uuid, |_| {}).await, id);
+}
+
+#[tokio::test]
+async fn hosts_are_found_by_serial_number_and_searched_by_what_people_see() {
+    let api = Api::new().await;
+    let described = |record: &mut AgentRecord, serial: &str| {
+        record.hardware = format!("4c4c4544-0042-3510-8052-b7c04f584432\n{serial}").into();
+        record.os = "ubuntu\ndebian\nUbuntu\n24.04\nx86_64".into();
+    };
+    let one = api.host("m-1", |record| described(record, "5jx82")).await;
+    let other = api.host("m-2", |record| described(record, "other")).await;
+    assert_eq!(api.get("/hosts/identifier/5JX82").await.ok()["host"]["id"], one);
+    let searched = async |words: &str| column(&api.get(&format!("/hosts?query={words}")).await.ok()["hosts"], "id");
+    assert_eq!(searched("5JX82").await, [json!(one)]);
+    assert_eq!(searched("M-2.EX").await, [json!(other)]);
+    assert_eq!(searched("4c4c4544-0042-3510-8052-b7c04f584432").await, [json!(one), json!(other)]);
+    // Neither a part of an id, nor a platform, nor a wildcard.
+    let id = muster_core::host::agent_id(Family::Osquery, "m-1");
+    for words in [&id.as_str()[1..7], "ubun", "4c4c", "5jx8", "*", "m*1", "%25", "x86"] {
+        assert_eq!(searched(words).await, Vec::<Value>::new(), "{words}");
+        let filters = json!({"filters": {"query": words.replace("%25", "%")}});
+        assert_eq!(api.post("/hosts/delete?dry_run=true", filters).await.ok(), json!({"count": 0}), "{words}");
+    }
+    // Hosts choose what they report: whoever acts on one of several must name it.
+    api.host("m-3", |record| record.hostname = "5jx82".into()).await;
+    api.get("/hosts/identifier/5jx82").await.ok();
+    api.post("/hosts/identifier/5jx82/query", json!({"query": "SELECT 1"})).await.refused(409);
+    let run = json!({"query": "SELECT 1", "selected": {"labels": [], "hosts": ["m-2.example", "5jx82"]}});
+    api.post("/reports/run_by_identifiers", run).await.refused(409);
+    for filter in ["policy_response=failing", "order_direction=sideways&order_key=hostname"] {
+        api.get(&format!("/hosts?{filter}")).await.refused(422);
+    }
+    api.get("/host_summary?low_disk_space=5").await.refused(422);
 }
 
 #[tokio::test]

@@ -202,3 +202,22 @@ async fn the_team_of_a_spec_is_an_id_or_a_name_that_only_one_team_has() {
     let spec = json!({"specs": [{"name": "same", "secrets": [{"secret": "x".repeat(32)}]}]});
     assert_eq!(api.post("/spec/teams", spec).await.refused(422).0, "team");
 }
+
+#[tokio::test]
+async fn members_that_would_narrow_an_object_and_are_not_supported_are_rejected() {
+    let api = Api::new().await;
+    for (path, body) in [
+        ("/global/policies", json!({"name": "p", "query": "SELECT 1", "labels_exclude_any": ["x"]})),
+        ("/global/policies", json!({"name": "p", "query": "SELECT 1", "script_id": 7})),
+        ("/queries", json!({"name": "q", "query": "SELECT 1", "labels_include_any": ["x"]})),
+        ("/labels", json!({"name": "l", "criteria": {"vital": "x"}})),
+    ] {
+        api.post(path, body).await.refused(422);
+    }
+    // What says nothing, as `fleetctl` sends it.
+    let empty = json!({"name": "p", "query": "SELECT 1", "labels_exclude_any": [], "calendar_events_enabled": false});
+    api.post("/global/policies", empty).await.ok();
+    api.post("/queries", json!({"name": "q", "query": "SELECT 1", "platform": "linux", "automations_enabled": false}))
+        .await
+        .ok();
+}

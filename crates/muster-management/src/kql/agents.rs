@@ -10,7 +10,7 @@ use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
 use muster_fleet::labels;
-use muster_store::query::{AgentCondition, AgentFilter};
+use muster_store::query::{AgentCondition, AgentFilter, Identifier};
 use muster_store::search::Fact;
 
 use super::{Comparison, Expr, Term, parse, plain_field, syntax_error};
@@ -31,6 +31,7 @@ enum Field {
     Labels,
     EnrollmentKey,
     Hostname,
+    Hardware(Identifier),
     DuplicateHosts,
     Family,
     Host,
@@ -63,6 +64,7 @@ pub fn compile(text: &str, now: Timestamp) -> Result<AgentQuery, Error> {
     if let Some(expr) = parse(text)? {
         Leaves::of(&expr).check()?;
         query.require(&expr)?;
+        query.filter.written = Some(text.trim().into());
     }
     query.check_size()
 }
@@ -151,6 +153,7 @@ impl AgentQuery {
                 Field::Tags => AgentCondition::HasTags,
                 Field::Labels => AgentCondition::HasLabels,
                 Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
+                Field::Hardware(identifier) => AgentCondition::HasHardware(identifier),
                 Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
                 Field::Host => AgentCondition::HasHost,
                 Field::FailingChecks => return Err(syntax_error("failing_checks must be the id of a host check")),
@@ -175,6 +178,7 @@ impl AgentQuery {
             Field::Labels => labels::condition(word),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
             Field::Hostname => AgentCondition::Hostnames(vec![word.to_owned()]),
+            Field::Hardware(identifier) => AgentCondition::Hardware(identifier, vec![word.to_owned()]),
             Field::Family => AgentCondition::Families(vec![family(word)?]),
             Field::Host => AgentCondition::Hosts(vec![HostId::trusted(word)]),
             Field::FailingChecks => AgentCondition::FailsChecks(vec![HostCheckId::trusted(word)]),
@@ -284,8 +288,8 @@ fn size(condition: &AgentCondition) -> usize {
 /// Merges alternatives on the same field into one set, wherever they stand. The store passes a set as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
     use AgentCondition::{
-        EnrollmentKeys, FailsChecks, FailsQueries, Families, Hostnames, Hosts, Ids, Labels, Left, Policies, Statuses,
-        Tags,
+        EnrollmentKeys, FailsChecks, FailsQueries, Families, Hardware, Hostnames, Hosts, Ids, Labels, Left, Policies,
+        Statuses, Tags,
     };
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
@@ -297,6 +301,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (Tags(all), Tags(more)) => all.append(more),
                 (Labels(all), Labels(more)) => all.append(more),
                 (Hostnames(all), Hostnames(more)) => all.append(more),
+                (Hardware(one, all), Hardware(other, more)) if one == other => all.append(more),
                 (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
                 (Families(all), Families(more)) => all.append(more),
                 (Hosts(all), Hosts(more)) => all.append(more),
@@ -337,6 +342,8 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "labels" => Ok(Field::Labels),
         "enrollment_key_id" => Ok(Field::EnrollmentKey),
         "hostname" | "local_metadata.host.hostname" => Ok(Field::Hostname),
+        "serial" | "local_metadata.hardware.serial" => Ok(Field::Hardware(Identifier::Serial)),
+        "hardware_uuid" | "local_metadata.host.id" => Ok(Field::Hardware(Identifier::Uuid)),
         "duplicate_hosts" => Ok(Field::DuplicateHosts),
         "family" => Ok(Field::Family),
         "host_id" => Ok(Field::Host),
@@ -355,7 +362,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "local_metadata.os.version" => Ok(Field::Os(Fact::Version)),
         "architecture" | "local_metadata.host.architecture" => Ok(Field::Os(Fact::Architecture)),
         other => Err(syntax_error(format!(
-            "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
+            "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, serial, hardware_uuid, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
              local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, failing_checks, failing_queries, labels, \
              audit_unenrolled_reason, left_at, policy_pending_since"
@@ -643,6 +650,18 @@ mod tests {
         let one = |text| filter(text).conditions.pop().expect("a condition");
         let key = |major, minor, patch| Version(major, minor, patch).sort_key();
         assert_eq!(one("local_metadata.host.hostname:web*"), HostnameLike("web*".into()));
+        let hardware = |identifier, value: &str| AgentCondition::Hardware(identifier, vec![value.into()]);
+        assert_eq!(one("serial:5JX82"), hardware(Identifier::Serial, "5JX82"));
+        assert_eq!(one("local_metadata.hardware.serial:5JX82"), hardware(Identifier::Serial, "5JX82"));
+        assert_eq!(one("hardware_uuid:4C4C"), hardware(Identifier::Uuid, "4C4C"));
+        assert_eq!(one("not local_metadata.host.id:*"), !AgentCondition::HasHardware(Identifier::Uuid));
+        assert_eq!(
+            one("serial:(a or b) or hardware_uuid:a"),
+            AgentCondition::Any(vec![
+                AgentCondition::Hardware(Identifier::Serial, vec!["a".into(), "b".into()]),
+                hardware(Identifier::Uuid, "a"),
+            ])
+        );
         assert_eq!(one("version:9.5.2"), Versions(vec!["9.5.2".into()]));
         assert_eq!(one("version:9.5.*"), VersionIn(key(9, 5, 0), key(9, 6, 0)));
         assert_eq!(one("local_metadata.elastic.agent.version < 8.19.0"), VersionIn(1, key(8, 19, 0)));

@@ -390,6 +390,9 @@ async fn mg139_actions_show_their_creator_and_targets() {
     let agents = api.post("/agents", json!({"actionIds": [id]})).await.ok();
     assert_eq!(agents["items"], json!(["a"]));
     assert_eq!(api.audit().await.last().unwrap(), "action.create");
+    api.post("/agents/bulk_request_diagnostics", json!({"agents": "id:b"})).await.ok();
+    let line = api.fleet.store().audit_events(0, 100).await.unwrap().pop().unwrap().1;
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["detail"]["kuery"], "id:b");
 }
 
 #[tokio::test]

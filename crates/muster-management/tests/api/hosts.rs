@@ -47,6 +47,27 @@ async fn a_host_has_all_agents_of_its_machine_and_is_deleted_with_them() {
 }
 
 #[tokio::test]
+async fn hosts_are_found_by_serial_number_and_hardware_uuid() {
+    let api = Api::new();
+    let enroll = async |machine: &str, serial: &str| {
+        let key = api.add_key(None, |_| {}).await;
+        let host = json!({"hostname": machine, "id": machine});
+        let body = json!({"type": "PERMANENT", "machine_id": machine,
+            "metadata": {"local": {"host": host, "hardware": {"serial": serial}}}});
+        api.enroll(&key, &body).await.unwrap();
+    };
+    enroll("M-1", "5JX82").await;
+    enroll("M-2", "").await;
+    for kuery in ["serial:5jx82", "local_metadata.hardware.serial:*", "hardware_uuid:m-1", "5jx8"] {
+        let found = api.get(&format!("/hosts?kuery={kuery}")).await.ok();
+        assert_eq!((column(&found, "/serial"), &found["total"]), (vec!["5JX82".into()], &json!(1)), "{kuery}");
+        assert_eq!(found["items"][0]["hardware_uuid"], "M-1");
+    }
+    let without = api.get("/hosts?kuery=not%20serial:*").await.ok();
+    assert_eq!((column(&without, "/hostname"), without["items"][0].get("serial")), (vec!["M-2".into()], None));
+}
+
+#[tokio::test]
 async fn a_host_of_another_space_is_not_found() {
     let api = Api::new();
     agent(&api, "m-1", "web-1").await;

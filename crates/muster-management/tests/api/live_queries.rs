@@ -50,6 +50,9 @@ async fn results_are_read_in_the_order_in_which_they_arrive() {
     api.agent_with("elastic", None, |_| {}).await;
     let made = run(&api, json!({"sql": "SELECT 1", "kuery": "tags:web", "timeout_seconds": 90})).await;
     assert_eq!((&made["state"], &made["targets"], &made["answered"]), (&json!("running"), &json!(3), &json!(0)));
+    let line = api.fleet.store().audit_events(0, 100).await.unwrap().pop().unwrap().1;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["action"], &line["detail"]["kuery"]), (&json!("live_query.run"), &json!("tags:web")));
     let id = made["id"].as_str().unwrap();
     answers(&api, "b", id, r#"[{"x":"1"}]"#).await;
     answers(&api, "a", id, r#"[{"x":"2"}]"#).await;

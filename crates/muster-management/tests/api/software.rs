@@ -51,12 +51,29 @@ async fn software_is_searched_by_name_version_and_source() {
     assert_eq!(column(&old, "/version"), ["3.0.2"]);
     assert_eq!(column(&api.get("/software?name=openssl&perPage=1&page=2").await.ok(), "/version"), ["3.0.10"]);
     assert_eq!(api.get("/software?source=apps").await.ok()["total"], 0);
+    for path in ["/software?", "/software?name=open*&version=%3C4&"] {
+        let first = api.get(&format!("{path}perPage=1")).await.ok();
+        let after = first["nextSearchAfter"].as_str().unwrap().replace('"', "%22");
+        let second = api.get(&format!("{path}perPage=1&searchAfter={after}")).await.ok();
+        assert_ne!(first["items"], second["items"]);
+        assert_eq!((&second["total"], second["items"].as_array().unwrap().len()), (&json!(2), 1));
+        let after = second["nextSearchAfter"].as_str().unwrap().replace('"', "%22");
+        let last = api.get(&format!("{path}perPage=1&searchAfter={after}")).await.ok();
+        assert!(last["items"].as_array().unwrap().is_empty() && last.get("nextSearchAfter").is_none(), "{last}");
+    }
     for (query, field) in
         [("name=", "name"), ("version=1", "version"), ("name=x&version=%3C", "version"), ("source=x", "source")]
     {
         assert_eq!(api.get(&format!("/software?{query}")).await.refused(400)["field"], field, "{query}");
     }
+    for query in ["searchAfter=x", "searchAfter=[1]", "page=1&searchAfter=[%22a%22,%221%22,%22apps%22]"] {
+        assert_eq!(api.get(&format!("/software?{query}")).await.refused(400)["field"], "searchAfter", "{query}");
+    }
     let id = found["items"][1]["id"].as_str().unwrap();
+    let hosts = api.get(&format!("/software/{id}/hosts?perPage=1")).await.ok();
+    let after = hosts["nextSearchAfter"].as_str().unwrap();
+    let rest = api.get(&format!("/software/{id}/hosts?perPage=1&searchAfter={after}")).await.ok();
+    assert_eq!((&rest["items"][0]["agent_id"], rest.get("nextSearchAfter")), (&json!("b"), None), "{rest}");
     assert_eq!(api.get(&format!("/software/{id}")).await.ok()["item"], found["items"][1]);
     let hosts = api.get(&format!("/software/{id}/hosts")).await.ok();
     assert_eq!(

@@ -20,6 +20,12 @@ pub struct Host {
     /// Id of the machine: its hardware UUID, the machine id of the operating system, or the instance id of osquery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
+    /// Hardware UUID that its agents reported last, or the machine id of the operating system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_uuid: Option<String>,
+    /// Serial number that its agents reported last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
     /// Name and version of the operating system; empty if unknown.
     #[serde(default)]
     pub os: String,

@@ -102,7 +102,7 @@ pub struct CreateInstall {
     /// `install` (default) or `uninstall`.
     #[serde(default)]
     pub kind: InstallKind,
-    /// Hosts: names, host ids, hardware UUIDs or agent ids, at most 100. Without them, all that match `kuery`.
+    /// Hosts: names, serial numbers, hardware UUIDs, host ids or agent ids, at most 100. Without them, all that match `kuery`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// KQL over agents.

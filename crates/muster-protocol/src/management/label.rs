@@ -69,7 +69,7 @@ pub struct SaveLabel {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelHosts {
-    /// Names, hardware UUIDs or ids of hosts, at most 1,000.
+    /// Names, serial numbers, hardware UUIDs or ids of hosts, at most 1,000.
     pub hosts: Vec<String>,
 }
 

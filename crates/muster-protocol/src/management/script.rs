@@ -16,7 +16,7 @@ pub struct RunScript {
     /// Saved script, by id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved: Option<String>,
-    /// Hosts: names, host ids, hardware UUIDs or agent ids, at most 100. Without them, all that match `kuery`.
+    /// Hosts: names, serial numbers, hardware UUIDs, host ids or agent ids, at most 100. Without them, all that match `kuery`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// KQL over agents.

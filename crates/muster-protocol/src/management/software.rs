@@ -36,7 +36,7 @@ pub struct SoftwareHost {
 
 list_query! {
     /// `GET /software`.
-    ListSoftware, first page 1 {
+    ListSoftware, first page 1, with search_after {
         /// Name, ignoring case; `*` stands for any characters.
         name: String,
         /// Conditions on the version, separated by commas, such as `>=3.0,<3.0.7`. Requires a name.
@@ -48,5 +48,5 @@ list_query! {
 
 list_query! {
     /// `GET /software/{id}/hosts`.
-    ListSoftwareHosts, first page 1 {}
+    ListSoftwareHosts, first page 1, with search_after {}
 }

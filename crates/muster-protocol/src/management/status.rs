@@ -22,6 +22,10 @@ pub struct AgentStatusResults {
     pub orphaned: u64,
     /// Agents that are updating, enrolling or unenrolling.
     pub updating: u64,
+    /// Agents that have not checked in since their enrollment, which are also counted in `updating`.
+    pub enrolling: u64,
+    /// Agents with a pending unenrollment, which are also counted in `updating`.
+    pub unenrolling: u64,
     /// Agents not seen for the inactivity timeout of their policy.
     pub inactive: u64,
     /// Unenrolled agents.

@@ -158,7 +158,7 @@ fn envelopes_files_outputs_and_statuses_round_trip() {
     round_trip::<OutputHealth>(r#"{"state":"HEALTHY","message":"m","since":"t","timestamp":"t"}"#);
     round_trip::<DeletedId>(r#"{"id":"o"}"#);
     round_trip::<AgentStatusResults>(
-        r#"{"online":1,"error":2,"degraded":1,"offline":3,"uninstalled":4,"orphaned":5,"updating":6,"inactive":7,"unenrolled":8,
+        r#"{"online":1,"error":2,"degraded":1,"offline":3,"uninstalled":4,"orphaned":5,"updating":6,"enrolling":1,"unenrolling":2,"inactive":7,"unenrolled":8,
             "all":9,"active":10,"other":0,"events":0}"#,
     );
     round_trip::<ServerStatus>(

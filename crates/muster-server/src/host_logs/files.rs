@@ -177,6 +177,7 @@ impl LogFile {
     }
 
     fn append(&mut self, jobs: &[Job]) -> io::Result<()> {
+        self.follow_path()?;
         let bytes: u64 = jobs.iter().map(|job| job.lines.len() as u64).sum();
         // Before the write, so that a group of lines is never spread over two files.
         if self.length > 0 && self.length + bytes > self.rotation.bytes {
@@ -195,6 +196,33 @@ impl LogFile {
                 self.file.set_len(self.length)?;
                 Err(error)
             }
+        }
+    }
+
+    /// Opens the file again if somebody has moved or deleted it, as logrotate does: what is written to a deleted file is lost.
+    fn follow_path(&mut self) -> io::Result<()> {
+        let found = match fs::metadata(&self.path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let inode = self.end.borrow().inode;
+        if let Some(found) = found.filter(|found| found.ino() == inode) {
+            // Shorter than it was if somebody has truncated it.
+            self.length = self.length.min(found.len());
+            return Ok(());
+        }
+        tracing::warn!(path = %self.path, "the log file was moved or deleted; writing a new one");
+        self.file = open(&self.path)?;
+        self.length = self.file.seek(SeekFrom::End(0))?;
+        self.sync_directory()
+    }
+
+    /// Syncs the directory: new and renamed files are durable only then.
+    fn sync_directory(&self) -> io::Result<()> {
+        match self.path.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
         }
     }
 
@@ -234,11 +262,7 @@ impl LogFile {
         }
         self.file = open(&self.path)?;
         self.length = 0;
-        // Renames are durable only when the directory is synced.
-        match self.path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
+        self.sync_directory()
     }
 }
 
@@ -287,6 +311,30 @@ mod tests {
         files.store(LogType::Result, "whole\n".into()).await.unwrap();
         assert_eq!(read(&path.join("osquery_result.log")), "half\nwhole\n");
         assert!(LogFiles::open(Utf8Path::new("/nowhere"), rotation, false).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_deleted_or_truncated_is_written_anew() {
+        let (_directory, path) = directory();
+        let files = LogFiles::open(&path, Rotation { bytes: 1000, files: 2 }, false).unwrap();
+        let (log, moved) = (path.join("osquery_result.log"), path.join("osquery_result.log-20261130"));
+        let store = async |line: &str| files.store(LogType::Result, line.to_owned()).await;
+        store("one\n").await.unwrap();
+        fs::rename(&log, &moved).unwrap();
+        store("two\n").await.unwrap();
+        assert_eq!((read(&moved).as_str(), read(&log).as_str()), ("one\n", "two\n"));
+        fs::remove_file(&log).unwrap();
+        fs::write(&log, "of another program\n").unwrap();
+        store("three\n").await.unwrap();
+        assert_eq!(read(&log), "of another program\nthree\n");
+        OpenOptions::new().write(true).open(&log).unwrap().set_len(0).unwrap();
+        store("four\n").await.unwrap();
+        assert_eq!(read(&log), "four\n");
+        fs::remove_dir_all(&path).unwrap();
+        assert!(store("five\n").await.is_err(), "not acknowledged");
+        fs::create_dir(&path).unwrap();
+        store("five\n").await.unwrap();
+        assert_eq!(read(&log), "five\n");
     }
 
     #[tokio::test]

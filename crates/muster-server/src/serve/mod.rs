@@ -368,7 +368,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     let Some(Started { server, signal }) = started_unless(starting, signals.wait()).await? else { return Ok(()) };
     // Only from here on: systemd counts the time of the start by a limit of its own.
     let watchdog = tokio::spawn(notify::keep_alive());
-    let memory = tokio::spawn(memory::give_back());
+    let memory = tokio::spawn(memory::give_back(Arc::downgrade(&server.store)));
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
         warn!(error = %chain(&error), "failed to print the startup message");

@@ -81,6 +81,7 @@ pub(super) async fn fleet(
             Some(authority.map_err(|error| master.explain(error.into()))?)
         }
     };
+    let own_ca = authority.as_ref().map(|authority| authority.pem().to_owned());
     let settings = config.fleet_settings(own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
@@ -91,7 +92,7 @@ pub(super) async fn fleet(
         issuer: Arc::new(SecurityApi::new(config.local_targets)),
         openid: Arc::new(OpenIdClients::default()),
         alert_sender: Arc::new(Senders::new(config.local_targets)),
-        prober: Arc::new(Probes::new(config.local_targets)),
+        prober: Arc::new(Probes::new(config.local_targets).with_own_ca(own_ca)),
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::session::{Connection, Params as _, Row, Usual, params};
 use muster_core::action::{
-    Action, ActionCounts, ActionResult, DueAction, Outcome, REINSTALLED, Signed, Target, TargetState, UNENROLLED,
+    Action, ActionCounts, ActionResult, DueAction, LEFT_SPACE, Outcome, REINSTALLED, Signed, Target, TargetState,
+    UNENROLLED,
 };
 use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
@@ -124,6 +125,11 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
 /// Ends the pending targets of an agent that left.
 pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     send(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()])
+}
+
+/// Ends the pending targets of an agent that is in another space now, which must not get the actions of the former one.
+pub(super) fn leave_space(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    send(connection, sql::END_OPEN, params![ENDED, now.as_micros(), LEFT_SPACE, agent.as_str()])
 }
 
 /// Ends one pending target.

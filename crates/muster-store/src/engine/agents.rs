@@ -120,6 +120,7 @@ pub(super) fn update(
 /// Ends what an agent has open in the space that it leaves. Results stay there, with the space that asked for them.
 fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     let id = &after.id;
+    actions::leave_space(connection, id, after.updated_at)?;
     software::mark(connection, id)?;
     disk_keys::leave(connection, id, &after.space)?;
     // People of the new space must not read what the host has reported to the former one.
@@ -328,7 +329,7 @@ pub(super) fn delete(
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     // Before the record is deleted, which has them.
-    carves::delete_chunks_of(connection, id)?;
+    carves::remove_chunks_of(connection, id)?;
     // Read and locked here, because the tally and the host need values that the deletion removes.
     let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
     // Those that other spaces have stay: they lost the host to this one.
@@ -346,7 +347,7 @@ pub(super) fn delete(
     host_runs::forget_agent::<ScriptWork>(connection, id, now)?;
     host_runs::forget_agent::<InstallWork>(connection, id, now)?;
     software::mark(connection, id)?;
-    send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
+    send(connection, files_sql::REMOVE_THOSE_OF_AGENT_LATER, key)?;
     send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_FILE_AGENT, key)?;
     Ok(())

@@ -10,8 +10,8 @@ use super::{
     rollouts, scripts, settings, software, uninstall_tokens,
 };
 use crate::port::{
-    ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
-    Precondition, SecretWrite, SettingWrite, Write,
+    ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, LiveQueryWrite, OutputWrite,
+    PolicyWrite, Precondition, SecretWrite, SettingWrite, Write,
 };
 
 /// Outcome of a job.
@@ -47,6 +47,8 @@ pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
             | Write::File(FileWrite::PutChunk { .. })
             | Write::Setting(SettingWrite::Put { .. }),
         ] => true,
+        // Its first statement also has the conditions of the others.
+        [Write::LiveQuery(LiveQueryWrite::Answer { .. })] => true,
         // Its record was compared in the same list, so it exists.
         [Write::Agent(AgentWrite::Unchanged { id, .. }), Write::Agent(AgentWrite::Documents { id: of, .. })] => {
             id == of

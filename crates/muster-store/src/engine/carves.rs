@@ -6,10 +6,11 @@ use muster_core::id::{AgentId, FileId, HostId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
+use super::files;
 use super::row::{Columns, Result, affects, all, count, first, run, send};
 use super::session::{Connection, Row, Rule, params};
 use crate::port::{CarveWrite, Precondition, UploadLimit};
-use crate::sql::{carves as sql, files as files_sql};
+use crate::sql::carves as sql;
 
 /// Reason of a carve that its host replaced.
 const REPLACED: &str = "the host began another carve";
@@ -36,10 +37,10 @@ pub(super) fn apply(connection: &Connection, write: &CarveWrite) -> std::result:
         }
         CarveWrite::Fail { id, reason, now } => {
             send(connection, sql::FAIL, params![reason.as_str(), now.as_micros(), id.as_str()])?;
-            Ok(send(connection, sql::DELETE_CHUNKS_OF_ENDED, [id.as_str()])?)
+            Ok(send(connection, sql::REMOVE_ENDED_LATER, [id.as_str()])?)
         }
         CarveWrite::Delete { id } => {
-            send(connection, files_sql::DELETE_CHUNKS, [id.as_str()])?;
+            files::remove_later(connection, id)?;
             if affects(connection, sql::DELETE, [id.as_str()])? {
                 return Ok(());
             }
@@ -52,7 +53,7 @@ fn begin(connection: &Connection, carve: &Carve, max_bytes: u64) -> std::result:
     // The limits span rows, and two servers may begin a carve of one host.
     connection.lock(Rule::Uploads)?;
     let (agent, began_at) = (carve.agent.as_str(), carve.began_at.as_micros());
-    send(connection, sql::DELETE_CHUNKS_OF_OPEN, [agent])?;
+    send(connection, sql::REMOVE_OPEN_LATER, [agent])?;
     send(connection, sql::FAIL_OPEN, params![REPLACED, began_at, agent])?;
     if count(connection, sql::STORED, [agent])?.saturating_add(carve.announced.size) > max_bytes {
         return Err(Precondition::OverLimit(UploadLimit::Bytes).into());
@@ -85,7 +86,7 @@ fn begin(connection: &Connection, carve: &Carve, max_bytes: u64) -> std::result:
 
 /// Ends the carve of an agent that is in progress, because the agent has moved to another space.
 pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
-    send(connection, sql::DELETE_CHUNKS_OF_OPEN, [agent.as_str()])?;
+    send(connection, sql::REMOVE_OPEN_LATER, [agent.as_str()])?;
     send(connection, sql::FAIL_OPEN, params![MOVED, now.as_micros(), agent.as_str()])
 }
 
@@ -135,14 +136,14 @@ pub(super) fn of_space(connection: &Connection, space: &SpaceId, limit: u32) -> 
     all(connection, sql::OF_SPACE, params![space.as_str(), limit], read)
 }
 
-/// Deletes the blocks of an agent's carves. The records are deleted with the agent's.
-pub(super) fn delete_chunks_of(connection: &Connection, agent: &AgentId) -> Result<()> {
-    send(connection, sql::DELETE_CHUNKS_OF_AGENT, [agent.as_str()])
+/// Notes the blocks of an agent's carves, which are deleted later. The records are deleted with the agent's.
+pub(super) fn remove_chunks_of(connection: &Connection, agent: &AgentId) -> Result<()> {
+    send(connection, sql::REMOVE_THOSE_OF_AGENT_LATER, [agent.as_str()])
 }
 
 /// Deletes the carves of a space.
 pub(super) fn delete_in(connection: &Connection, space: &SpaceId) -> Result<()> {
-    send(connection, sql::DELETE_CHUNKS_IN, [space.as_str()])?;
+    send(connection, sql::REMOVE_THOSE_IN_LATER, [space.as_str()])?;
     send(connection, sql::DELETE_IN, [space.as_str()])
 }
 
@@ -154,7 +155,7 @@ pub(super) fn expire(connection: &Connection, now: Timestamp, before: Timestamp,
     for id in &ids {
         // Another server may have taken the last block since.
         if affects(connection, sql::EXPIRE, params![LATE, now.as_micros(), id.as_str()])? {
-            send(connection, files_sql::DELETE_CHUNKS, [id.as_str()])?;
+            files::remove_later(connection, id)?;
             ended += 1;
         }
     }

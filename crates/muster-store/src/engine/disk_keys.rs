@@ -4,7 +4,7 @@ use muster_core::disk_key::{DiskKey, Escrow, MAX_ASKED};
 use muster_core::id::{AgentId, SpaceId};
 
 use super::error::Failure;
-use super::row::{Columns, Result, affects, all, any, first, send};
+use super::row::{Columns, Result, affects, all, any, count, first, send};
 use super::session::{Connection, params};
 use crate::port::{DiskKeyWrite, Precondition};
 use crate::sql::disk_keys as sql;
@@ -63,9 +63,15 @@ pub(super) fn delete(connection: &Connection, agent: &AgentId, space: &SpaceId) 
     send(connection, sql::DELETE, [agent.as_str(), space.as_str()])
 }
 
-/// Deletes the keys of a space.
-pub(super) fn delete_in(connection: &Connection, space: &SpaceId) -> Result<()> {
+/// Hands the keys of a space, which is deleted, over to the default space: they are of hosts that have left it, and may be the only ones.
+pub(super) fn hand_over_all(connection: &Connection, space: &SpaceId) -> Result<()> {
+    send(connection, sql::HAND_ALL_OVER, [SpaceId::default().as_str(), space.as_str()])?;
     send(connection, sql::DELETE_IN, [space.as_str()])
+}
+
+/// Counts the keys that a space has.
+pub(super) fn count_in(connection: &Connection, space: &SpaceId) -> Result<u64> {
+    count(connection, sql::COUNT_IN, [space.as_str()])
 }
 
 /// Selects the key that a space has of an agent.

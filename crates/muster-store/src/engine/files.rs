@@ -65,7 +65,7 @@ pub(super) fn upload_is_open(
 /// Inserts an upload, replacing one that failed or was removed.
 pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::result::Result<(), Failure> {
     // An agent has one upload per action. A retry after a failure takes the place of the failed one.
-    for statement in [sql::DELETE_CHUNKS_OF_CLOSED, sql::DELETE_CLOSED_UPLOAD] {
+    for statement in [sql::REMOVE_CLOSED_LATER, sql::DELETE_CLOSED_UPLOAD] {
         run(connection, statement, [upload.agent_id.as_str(), upload.action_id.as_str()])?;
     }
     // Records of failed uploads are kept for people, but an agent must not be able to fill the store with them.
@@ -101,7 +101,7 @@ pub(super) fn upload_status(
     }
     // In the same commit: bytes without a usable record would never be found again.
     if matches!(status, FileStatus::UploadError | FileStatus::Deleted) {
-        run(connection, sql::DELETE_CHUNKS, [id.as_str()])?;
+        remove_later(connection, id)?;
     }
     Ok(())
 }
@@ -133,7 +133,7 @@ pub(super) fn insert_file(connection: &Connection, file: &DeliverableFile) -> st
 
 /// Deletes a file for agents and its chunks.
 pub(super) fn delete_file(connection: &Connection, id: &FileId) -> std::result::Result<(), Failure> {
-    run(connection, sql::DELETE_CHUNKS, [id.as_str()])?;
+    remove_later(connection, id)?;
     run(connection, sql::DELETE_FILE_AGENTS, [id.as_str()])?;
     match run(connection, sql::DELETE_FILE, [id.as_str()])? {
         0 => Err(Precondition::Missing(format!("file {id}")).into()),

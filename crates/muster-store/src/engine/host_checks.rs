@@ -12,7 +12,10 @@ use crate::sql::host_checks as sql;
 
 /// Applies a change.
 pub(super) fn apply(connection: &Connection, write: &HostCheckWrite) -> std::result::Result<(), Failure> {
-    let HostCheckWrite::Results { agent, changes } = write;
+    let (agent, changes) = match write {
+        HostCheckWrite::Results { agent, changes } => (agent, changes),
+        HostCheckWrite::Forget { check } => return Ok(send(connection, sql::FORGET, [check.as_str()])?),
+    };
     for result in &changes.put {
         let values = params![
             agent.as_str(),

@@ -132,7 +132,7 @@ pub(super) fn forget_agent<W: Kind>(connection: &Connection, agent: &AgentId, no
     runs.iter().try_for_each(|run| send(connection, W::SQL.count_result, params![1_i64, 1_i64, 0_i64, run.as_str()]))
 }
 
-/// Deletes the runs of a space.
+/// Takes the runs of a space out of it. They are deleted later, as those that have expired.
 pub(super) fn delete_in<W: Kind>(connection: &Connection, space: &SpaceId) -> Result<()> {
     send(connection, W::SQL.delete_in, [space.as_str()])
 }

@@ -66,7 +66,8 @@ fn count_gone(connection: &Connection, query: &LiveQueryId, gone: u64, now: Time
 
 fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> std::result::Result<(), Failure> {
     let (id, agent, at) = (query.as_str(), result.agent.as_str(), result.at.as_micros());
-    // First: of two servers that store an answer of the same agent, one fails here, and counts nothing.
+    // First: of two servers that store an answer of the same agent, one fails here, and counts nothing. With a single writer, nothing
+    // after it can fail, so that an answer needs no savepoint (`apply::is_one_statement`).
     if !affects(connection, sql::TAKE_ANSWER, params![at, id, agent])? {
         return Err(Precondition::Missing(format!("agent {agent} among those that have yet to answer {id}")).into());
     }

@@ -194,6 +194,11 @@ pub(crate) trait Session: Send {
         false
     }
 
+    /// Frees what is kept only to make later statements faster: cached pages and prepared statements. Works in a transaction as well.
+    fn release_memory(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Called once, after the last write.
     fn finish(&self) -> Result<()> {
         Ok(())

@@ -12,7 +12,7 @@ use super::error::Failure;
 use super::row::{Columns, Result, all, count, first, run, send};
 use super::session::{Connection, Row, Rule, params};
 use crate::port::SoftwareWrite;
-use crate::query::{FoundSoftware, HostSoftware, Page, SoftwareHost, SoftwareSearch};
+use crate::query::{FoundSoftware, HostSoftware, Page, SoftwareHost, SoftwareHosts, SoftwareSearch};
 use crate::sql::software as sql;
 
 /// Ids of a statement with a list.
@@ -87,12 +87,17 @@ pub(super) fn of_space(
     connection: &Connection,
     space: &SpaceId,
     search: &SoftwareSearch,
+    after: Option<&Software>,
     page: Page,
 ) -> Result<Vec<FoundSoftware>> {
-    let (least, most, like) = range(&search.name);
+    let (mut least, most, like) = range(&search.name);
     let source = search.source.map_or("", Source::as_str);
+    let (name, id) = after.map_or((String::new(), i64::MIN), |after| (after.name_key(), after.id().number()));
+    // The index is read from there, and not from the beginning.
+    least = least.max(name.clone());
     let (limit, offset) = (i64::from(page.limit), i64::from(page.offset));
-    all(connection, sql::OF_SPACE, params![space.as_str(), least, most, like, source, limit, offset], found)
+    let values = params![space.as_str(), least, most, like, source, name, id, limit, offset];
+    all(connection, sql::OF_SPACE, values, found)
 }
 
 /// Counts the software of a space.
@@ -127,21 +132,34 @@ pub(super) fn one(connection: &Connection, space: &SpaceId, id: SoftwareId) -> R
     first(connection, sql::ONE, params![space.as_str(), id.number()], found)
 }
 
-/// Selects a page of the hosts that have software, in the order in which they first reported any.
-pub(super) fn hosts(connection: &Connection, space: &SpaceId, id: SoftwareId, page: Page) -> Result<Vec<SoftwareHost>> {
+/// Selects a page of the hosts that have software, in the order in which they first reported any. `after`: the number behind which the page
+/// begins.
+pub(super) fn hosts(
+    connection: &Connection,
+    space: &SpaceId,
+    id: SoftwareId,
+    after: Option<u32>,
+    page: Page,
+) -> Result<SoftwareHosts> {
     let chunks = all(connection, sql::CHUNKS, params![space.as_str(), id.number()], |row| {
         let mut c = Columns::of(row);
         Ok((c.take::<u32>()?, c.take::<Vec<u8>>()?))
     })?;
     let all_numbers = chunks.iter().flat_map(|(chunk, places)| {
         let places: Vec<u16> = Places::decoded(places).iter().collect();
-        places.into_iter().map(move |place| i64::from(chunk * CHUNK + u32::from(place)))
+        places.into_iter().map(move |place| chunk * CHUNK + u32::from(place))
     });
-    let numbers: Vec<i64> = all_numbers.skip(page.offset as usize).take(page.limit as usize).collect();
-    all(connection, sql::HOSTS, params![numbers, space.as_str()], |row| {
+    let mut wanted =
+        all_numbers.filter(|number| after.is_none_or(|after| *number > after)).skip(page.offset as usize).fuse();
+    let numbers: Vec<i64> = wanted.by_ref().take(page.limit as usize).map(i64::from).collect();
+    // By the numbers rather than the rows: a host that was deleted stays in the index for seconds.
+    let last = numbers.last().and_then(|last| u32::try_from(*last).ok());
+    let next = last.filter(|_| wanted.next().is_some());
+    let hosts = all(connection, sql::HOSTS, params![numbers, space.as_str()], |row| {
         let mut c = Columns::of(row);
         Ok(SoftwareHost { agent: c.id()?, host: c.id_option()?, hostname: c.take()? })
-    })
+    });
+    Ok(SoftwareHosts { hosts: hosts?, next })
 }
 
 /// Deletes software that no host has had since a time, and returns the number of rows.

@@ -81,6 +81,8 @@ reads! {
     pub trait DiskKeyStore {
         /// Selects the disk key of an agent that was reported in a space, or handed over to it.
         async fn disk_key(&self, agent: &AgentId, space: &SpaceId) -> Result<Option<DiskKey>, StoreError>;
+        /// Counts the keys that a space has.
+        async fn disk_keys_in(&self, space: &SpaceId) -> Result<u64, StoreError>;
         /// Selects at most `limit` agents after one that have yet to be told, now or later, to ask for the passphrase.
         async fn disk_escrows_due(&self, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>, StoreError>;
     }

@@ -17,6 +17,11 @@ pub enum HostCheckWrite {
         /// Its results.
         changes: CheckChanges,
     },
+    /// Removes the results of a check, which are answers to its former query.
+    Forget {
+        /// The check.
+        check: HostCheckId,
+    },
 }
 
 impl From<HostCheckWrite> for Write {

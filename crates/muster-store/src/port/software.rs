@@ -6,7 +6,7 @@ use muster_core::time::Timestamp;
 
 use super::reads::reads;
 use super::{StoreError, Write};
-use crate::query::{FoundSoftware, HostSoftware, Page, SoftwareHost, SoftwareSearch};
+use crate::query::{FoundSoftware, HostSoftware, Page, SoftwareHosts, SoftwareSearch};
 
 /// A change of the software of hosts.
 #[derive(Clone, Debug)]
@@ -41,24 +41,27 @@ reads! {
         async fn software_known(&self, ids: &[SoftwareId]) -> Result<Vec<SoftwareId>, StoreError>;
         /// Selects software by id, sorted by name. Unknown ids are left out.
         async fn software_by_id(&self, ids: &[SoftwareId]) -> Result<Vec<(SoftwareId, Software)>, StoreError>;
-        /// Selects a page of the software of a space, sorted by name.
+        /// Selects a page of the software of a space, sorted by name; `after`: what follows this software.
         async fn software_of_space(
             &self,
             space: &SpaceId,
             search: &SoftwareSearch,
+            after: Option<&Software>,
             page: Page,
         ) -> Result<Vec<FoundSoftware>, StoreError>;
         /// Counts the software of a space.
         async fn software_count(&self, space: &SpaceId, search: &SoftwareSearch) -> Result<u64, StoreError>;
         /// Selects software that hosts of a space have.
         async fn software_in(&self, space: &SpaceId, id: SoftwareId) -> Result<Option<FoundSoftware>, StoreError>;
-        /// Selects a page of the hosts of a space that have software, in the order in which they first reported any.
+        /// Selects a page of the hosts of a space that have software, in the order in which they first reported any; `after`: those behind this
+        /// number.
         async fn software_hosts(
             &self,
             space: &SpaceId,
             id: SoftwareId,
+            after: Option<u32>,
             page: Page,
-        ) -> Result<Vec<SoftwareHost>, StoreError>;
+        ) -> Result<SoftwareHosts, StoreError>;
         /// Returns whether there are lists that are not indexed.
         async fn software_is_pending(&self) -> Result<bool, StoreError>;
         /// Indexes lists, as many as one transaction may have, and returns their number.

@@ -35,12 +35,12 @@ macro_rules! status_values {
 macro_rules! keys {
     () => {
         "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space, hostname, duplicate_hosts, \
-         former_id, node, os"
+         former_id, node, os, hardware_uuid, serial"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50"
+        "$39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52"
     };
 }
 /// Computed from another column, for filters and sorting; never read.
@@ -81,7 +81,7 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $51, $52, $53) \
+        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $53, $54, $55) \
          ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
@@ -96,7 +96,7 @@ statements! {
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ", ", derived!(), ") = (", values!(),
-        ", $51) WHERE id = $52 AND version = $53"
+        ", $53) WHERE id = $54 AND version = $55"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";

@@ -10,9 +10,9 @@ macro_rules! columns {
 }
 
 statements! {
-    /// Deletes the blocks of an agent's carve that is in progress.
-    DELETE_CHUNKS_OF_OPEN = "DELETE FROM chunks WHERE file_id IN \
-        (SELECT id FROM carves WHERE agent_id = $1 AND state = 'receiving')";
+    /// Notes an agent's carve that is in progress, whose blocks are deleted later.
+    REMOVE_OPEN_LATER = "INSERT INTO removed_files (file_id) SELECT id FROM carves WHERE agent_id = $1 AND state = 'receiving' \
+        ON CONFLICT DO NOTHING";
     /// Ends an agent's carve that is in progress.
     FAIL_OPEN = "UPDATE carves SET (state, error, ended_at) = ('failed', $1, $2) WHERE agent_id = $3 AND state = 'receiving'";
     /// Sums the lengths of an agent's archives.
@@ -33,15 +33,16 @@ statements! {
     COMPLETE = "UPDATE carves SET (state, ended_at, expires_at) = ('complete', $1, $2) WHERE id = $3";
     /// Ends a carve that is in progress.
     FAIL = "UPDATE carves SET (state, error, ended_at) = ('failed', $1, $2) WHERE id = $3 AND state = 'receiving'";
-    /// Deletes the blocks of a carve unless it is in progress or complete.
-    DELETE_CHUNKS_OF_ENDED = "DELETE FROM chunks WHERE file_id IN \
-        (SELECT id FROM carves WHERE id = $1 AND state NOT IN ('receiving', 'complete'))";
+    /// Notes a carve unless it is in progress or complete.
+    REMOVE_ENDED_LATER = "INSERT INTO removed_files (file_id) SELECT id FROM carves \
+        WHERE id = $1 AND state NOT IN ('receiving', 'complete') ON CONFLICT DO NOTHING";
     /// Deletes a carve.
     DELETE = "DELETE FROM carves WHERE id = $1";
-    /// Deletes the blocks of an agent's carves.
-    DELETE_CHUNKS_OF_AGENT = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM carves WHERE agent_id = $1)";
-    /// Deletes the blocks of a space's carves.
-    DELETE_CHUNKS_IN = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM carves WHERE space = $1)";
+    /// Notes an agent's carves.
+    REMOVE_THOSE_OF_AGENT_LATER = "INSERT INTO removed_files (file_id) SELECT id FROM carves WHERE agent_id = $1 \
+        ON CONFLICT DO NOTHING";
+    /// Notes a space's carves.
+    REMOVE_THOSE_IN_LATER = "INSERT INTO removed_files (file_id) SELECT id FROM carves WHERE space = $1 ON CONFLICT DO NOTHING";
     /// Deletes a space's carves.
     DELETE_IN = "DELETE FROM carves WHERE space = $1";
     /// Selects carves whose time is over.

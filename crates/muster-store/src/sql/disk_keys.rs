@@ -39,6 +39,13 @@ statements! {
         AND sealed IS NOT NULL AND space = (SELECT space FROM agents WHERE id = $2)";
     /// Deletes the key that a space has of an agent.
     DELETE = "DELETE FROM disk_keys WHERE agent_id = $1 AND space = $2";
+    /// Hands the keys of a space over to another one, unless that has a newer one of the agent.
+    HAND_ALL_OVER = "INSERT INTO disk_keys (agent_id, space, stored_at, sealed) \
+        SELECT agent_id, CAST($1 AS TEXT), stored_at, sealed FROM disk_keys WHERE space = $2 AND sealed IS NOT NULL \
+        ON CONFLICT (agent_id, space) DO UPDATE SET stored_at = excluded.stored_at, sealed = excluded.sealed \
+        WHERE disk_keys.sealed IS NULL OR disk_keys.stored_at < excluded.stored_at";
+    /// Counts the keys of a space.
+    COUNT_IN = "SELECT count(*) FROM disk_keys WHERE space = $1 AND sealed IS NOT NULL";
     /// Deletes the keys of a space.
     DELETE_IN = "DELETE FROM disk_keys WHERE space = $1";
     /// Selects whether a space has a key of an agent, and locks it.

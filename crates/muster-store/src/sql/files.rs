@@ -9,9 +9,9 @@ macro_rules! upload_columns {
 }
 
 statements! {
-    /// Deletes the chunks of what the next statement deletes.
-    DELETE_CHUNKS_OF_CLOSED = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM uploads \
-        WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED'))";
+    /// Notes the files of what the next statement deletes, whose chunks are deleted later.
+    REMOVE_CLOSED_LATER = "INSERT INTO removed_files (file_id) SELECT id FROM uploads \
+        WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED') ON CONFLICT DO NOTHING";
     /// Deletes an agent's failed or removed upload for an action.
     DELETE_CLOSED_UPLOAD = "DELETE FROM uploads \
         WHERE agent_id = $1 AND action_id = $2 AND status IN ('UPLOAD_ERROR', 'DELETED')";
@@ -57,11 +57,11 @@ statements! {
         ON CONFLICT (file_id, number) DO UPDATE SET length = excluded.length, sha256 = excluded.sha256, \
         data = excluded.data WHERE chunks.sha256 <> excluded.sha256";
     /// Selects the chunks of a file without their bytes.
-    CHUNKS = "SELECT number, length, sha256 FROM chunks WHERE file_id = $1 ORDER BY number";
+    CHUNKS = "SELECT number, length, sha256 FROM chunks WHERE file_id = $1 \
+        AND NOT EXISTS (SELECT 1 FROM removed_files WHERE removed_files.file_id = $1) ORDER BY number";
     /// Selects the bytes of a chunk.
-    CHUNK = "SELECT data FROM chunks WHERE file_id = $1 AND number = $2";
-    /// Deletes the chunks of a file.
-    DELETE_CHUNKS = "DELETE FROM chunks WHERE file_id = $1";
+    CHUNK = "SELECT data FROM chunks WHERE file_id = $1 AND number = $2 \
+        AND NOT EXISTS (SELECT 1 FROM removed_files WHERE removed_files.file_id = $1)";
     /// Notes a file whose chunks are deleted later.
     REMOVE_LATER = "INSERT INTO removed_files (file_id) VALUES ($1) ON CONFLICT DO NOTHING";
     /// Deletes chunks of such files. A cross join makes SQLite begin with the files, of which there are few.
@@ -70,8 +70,9 @@ statements! {
     /// Forgets such files once their chunks are gone.
     FORGET_REMOVED = "DELETE FROM removed_files WHERE NOT EXISTS \
         (SELECT 1 FROM chunks WHERE chunks.file_id = removed_files.file_id)";
-    /// Deletes the chunks of an agent's uploads.
-    DELETE_CHUNKS_OF_AGENT = "DELETE FROM chunks WHERE file_id IN (SELECT id FROM uploads WHERE agent_id = $1)";
+    /// Notes the files of an agent's uploads.
+    REMOVE_THOSE_OF_AGENT_LATER = "INSERT INTO removed_files (file_id) SELECT id FROM uploads WHERE agent_id = $1 \
+        ON CONFLICT DO NOTHING";
 
     /// Inserts a file for agents unless there is one.
     INSERT_FILE = "INSERT INTO files (id, name, mime_type, size, sha256, created_at) VALUES ($1, $2, $3, $4, $5, $6) \

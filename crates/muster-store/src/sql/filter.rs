@@ -3,6 +3,7 @@
 
 mod actions;
 mod counted;
+mod looked_up;
 mod pages;
 
 use std::time::Duration;
@@ -11,10 +12,11 @@ use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, SpaceId};
 
 use super::dialect;
-use crate::query::{AgentCondition, AgentFilter, Page};
+use crate::query::{AgentCondition, AgentFilter, Identifier, Page};
 use crate::search;
 
 pub(crate) use self::actions::{action_page, action_total, counts_within, key_page, key_total};
+use self::looked_up::{identifiers, looked_up, selects_few};
 pub(crate) use self::pages::{
     agent_counts, agent_ids, agent_page, agent_page_by_checkin, agent_place, agent_probe, agent_tags, agent_total,
     agent_versions, agents_after, agents_by_os, agents_by_version, host_page, host_total,
@@ -41,6 +43,8 @@ const FAILS_QUERY: &str =
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
+/// Whether the name of the host of an agent matches a pattern.
+const NAME_HAS: &str = "(lower(agents.hostname) LIKE $? ESCAPE '\\')";
 /// Beginning of a query of agents by their texts alone, with the columns that conditions name.
 const TEXTS: &str = " FROM agent_texts AS agents WHERE 1 = 1";
 /// Whether an agent was last seen before `$?`.
@@ -69,17 +73,19 @@ pub(crate) enum Bound {
 }
 
 /// A statement under construction: its text and its bound values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Composed {
     /// Text of the statement.
     pub(crate) text: String,
     /// Values of `$1`, `$2` …
     pub(crate) values: Vec<Bound>,
+    /// The space whose agents are selected.
+    space: Option<SpaceId>,
 }
 
 impl Composed {
     fn start(head: &'static str) -> Self {
-        Self { text: format!("{head}1 = 1"), values: Vec::new() }
+        Self { text: format!("{head}1 = 1"), ..Self::default() }
     }
 
     fn push(&mut self, fragment: &'static str) {
@@ -115,6 +121,7 @@ impl Composed {
     }
 
     fn agents(&mut self, filter: &AgentFilter) {
+        self.space.clone_from(&filter.space);
         if let Some(space) = &filter.space {
             self.text(" AND agents.space = $?", space.as_str());
         }
@@ -126,10 +133,17 @@ impl Composed {
 
     /// Appends the condition on a host that it has a matching agent.
     fn hosts_of(&mut self, filter: &AgentFilter) {
+        let are_few = filter.conditions.iter().any(selects_few);
         if let Some(space) = &filter.space {
-            self.text(" AND hosts.space = $?", space.as_str());
+            // Few hosts are looked up by their ids. With the plain column, SQLite would read all hosts of the space by name.
+            let column = if are_few { " AND coalesce(hosts.space, '') = $?" } else { " AND hosts.space = $?" };
+            self.text(column, space.as_str());
         }
-        self.push(" AND EXISTS (SELECT 1 FROM agents WHERE agents.host_id = hosts.id");
+        self.push(if are_few {
+            " AND hosts.id IN (SELECT agents.host_id FROM agents WHERE agents.host_id IS NOT NULL"
+        } else {
+            " AND EXISTS (SELECT 1 FROM agents WHERE agents.host_id = hosts.id"
+        });
         self.agents(filter);
         self.push(")");
     }
@@ -142,7 +156,10 @@ impl Composed {
             // everything.
             AgentCondition::All(parts) => self.group("(1 = 1", " AND ", parts),
             AgentCondition::Any(parts) if are_ranges(parts) => self.ids_between(parts.iter().filter_map(ids_of)),
-            AgentCondition::Any(parts) => self.group("(1 = 0", " OR ", parts),
+            AgentCondition::Any(parts) => match looked_up(parts) {
+                Some(leaves) => self.looked_up(&leaves),
+                None => self.group("(1 = 0", " OR ", parts),
+            },
             AgentCondition::Not(inner) => {
                 self.push("NOT ");
                 self.condition(inner);
@@ -152,6 +169,16 @@ impl Composed {
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
+            AgentCondition::Hardware(identifier, values) => {
+                // The indexes have only what is known.
+                let head = match identifier {
+                    Identifier::Uuid => "(agents.hardware_uuid <> '' AND agents.hardware_uuid ",
+                    Identifier::Serial => "(agents.serial <> '' AND agents.serial ",
+                };
+                self.set(head, identifiers(values));
+            }
+            AgentCondition::HasHardware(Identifier::Uuid) => self.push("(agents.hardware_uuid <> '')"),
+            AgentCondition::HasHardware(Identifier::Serial) => self.push("(agents.serial <> '')"),
             AgentCondition::Policies(ids) => {
                 // NULL is excluded explicitly, here and below: `NOT (NULL IN (…))` would be NULL, and match no agent.
                 self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
@@ -162,6 +189,7 @@ impl Composed {
             }
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
             AgentCondition::HostnameLike(pattern) => self.hostname_like(condition, pattern),
+            AgentCondition::HostnamePart(part) => self.text(NAME_HAS, &search::literally(part)),
             AgentCondition::Os(fact, value, is_prefix) => self.text(HAS_TEXT, &fact.pattern(value, *is_prefix)),
             AgentCondition::Text(words) => self.text(HAS_TEXT, &search::containing(words)),
             AgentCondition::VersionIn(from, to) => self.version_in(*from, *to),

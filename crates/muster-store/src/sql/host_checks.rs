@@ -9,6 +9,8 @@ statements! {
         error = excluded.error";
     /// Deletes a result.
     DELETE = "DELETE FROM host_check_results WHERE agent_id = $1 AND check_id = $2";
+    /// Deletes the results of a check.
+    FORGET = "DELETE FROM host_check_results WHERE check_id = $1";
     /// Deletes the results of an agent.
     DELETE_OF = "DELETE FROM host_check_results WHERE agent_id = $1";
     /// Selects the results of an agent.

@@ -135,7 +135,8 @@ macro_rules! of_kind {
             prune: concat!(
                 "DELETE FROM ", $runs, " WHERE id IN (SELECT id FROM ", $runs, " WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)"
             ),
-            delete_in: concat!("DELETE FROM ", $runs, " WHERE space = $1"),
+            // Housekeeping deletes them one by one: their results can be hundreds of megabytes.
+            delete_in: concat!("UPDATE ", $runs, " SET (space, expires_at) = ('', 0) WHERE space = $1"),
             one: concat!("SELECT ", run_columns!(), $work_read, " FROM ", $runs, " AS r WHERE r.id = $1 AND r.space = $2"),
             of_space: concat!(
                 "SELECT ", run_columns!(), $work_listed, " FROM ", $runs, " AS r WHERE r.space = $1 ORDER BY r.created_at DESC, r.id DESC"

@@ -14,8 +14,9 @@ statements! {
     /// Deletes the oldest of the live queries of a space that ended, except for the newest `$2`.
     KEEP_ENDED = "DELETE FROM live_queries WHERE id IN (SELECT id FROM live_queries WHERE space = $1 AND ended_at IS NOT NULL \
         ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $2)";
-    /// Records that a target has answered, unless it had.
-    TAKE_ANSWER = "UPDATE live_query_targets SET answered_at = $1 WHERE query_id = $2 AND agent_id = $3 AND answered_at IS NULL";
+    /// Records that a target of a live query that runs has answered, unless it had.
+    TAKE_ANSWER = "UPDATE live_query_targets SET answered_at = $1 WHERE query_id = $2 AND agent_id = $3 AND answered_at IS NULL \
+        AND EXISTS (SELECT 1 FROM live_queries WHERE id = $2 AND ended_at IS NULL)";
     /// Counts an answer of a live query that runs, and ends it with the last one. The row stays locked until the commit, so that the
     /// numbers of answers become visible in ascending order.
     COUNT_ANSWER = "UPDATE live_queries SET failed = failed + $1, row_count = row_count + $2, bytes = bytes + $3, \

@@ -57,10 +57,11 @@ statements! {
     /// Deletes software that no host has had for some time.
     PRUNE = "DELETE FROM software WHERE id IN (SELECT id FROM software WHERE unused_since < $1 LIMIT $2)";
 
-    /// Selects the software of a space by name. Names are between `$2` and `$3`, and match `$4`.
+    /// Selects the software of a space by name. Names are between `$2` and `$3`, and match `$4`; the order continues after `$6` and `$7`.
     OF_SPACE = "SELECT s.id, s.name, s.version, s.source, p.hosts FROM space_software p JOIN software s ON s.id = p.software_id \
         WHERE p.space = $1 AND p.name_key >= $2 AND p.name_key <= $3 AND p.name_key LIKE $4 ESCAPE '\\' \
-        AND (CAST($5 AS TEXT) = '' OR s.source = $5) ORDER BY p.name_key, p.software_id LIMIT $6 OFFSET $7";
+        AND (CAST($5 AS TEXT) = '' OR s.source = $5) AND (p.name_key, p.software_id) > ($6, $7) \
+        ORDER BY p.name_key, p.software_id LIMIT $8 OFFSET $9";
     /// Counts the software of a space.
     COUNT = "SELECT count(*) FROM space_software p JOIN software s ON s.id = p.software_id \
         WHERE p.space = $1 AND p.name_key >= $2 AND p.name_key <= $3 AND p.name_key LIKE $4 ESCAPE '\\' \

@@ -76,6 +76,11 @@ impl Session for Connection {
         Session::run(self, "ROLLBACK", &[]).map(|_| ())
     }
 
+    fn release_memory(&self) -> Result<()> {
+        self.flush_prepared_statement_cache();
+        Ok(self.execute_batch("PRAGMA shrink_memory")?)
+    }
+
     /// Moves the log into the file, so that the next start has nothing to recover.
     fn finish(&self) -> Result<()> {
         Ok(self.pragma_update(None, "wal_checkpoint", "TRUNCATE")?)

@@ -101,7 +101,11 @@ fn filters() -> Vec<AgentFilter> {
     let spaces = [None, Some("default"), Some("other")].map(|space| space.map(SpaceId::trusted));
     let of = |space: &Option<SpaceId>| {
         let space = space.clone();
-        conditions.clone().into_iter().map(move |conditions| AgentFilter { space: space.clone(), conditions })
+        conditions.clone().into_iter().map(move |conditions| AgentFilter {
+            space: space.clone(),
+            conditions,
+            ..AgentFilter::default()
+        })
     };
     spaces.iter().flat_map(of).collect()
 }

@@ -273,7 +273,7 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
     ];
     commit(store, agents.iter().map(insert).collect()).await;
     let listed = async |conditions: Vec<AgentCondition>, offset, limit| {
-        let filter = AgentFilter { space: Some(SpaceId::default()), conditions };
+        let filter = AgentFilter { space: Some(SpaceId::default()), conditions, ..AgentFilter::default() };
         let found = store.host_list(&filter, &HostRows::Page(Page { offset, limit })).await.unwrap();
         let ids: Vec<String> = found.items.iter().map(|host| host.id.to_string()).collect();
         (ids.join(" "), found.total)
@@ -288,7 +288,8 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
     assert_eq!(listed(vec![between("b0", "c")], 0, 10).await, (String::new(), 0));
     let ranges = AgentCondition::Any(vec![between("c", "d"), between("b", "c"), between("x", "y")]);
     assert_eq!(listed(vec![ranges], 0, 10).await, ("h-2 h-1".into(), 2));
-    let elsewhere = AgentFilter { space: Some(SpaceId::trusted("other")), conditions: vec![] };
+    let elsewhere =
+        AgentFilter { space: Some(SpaceId::trusted("other")), conditions: vec![], ..AgentFilter::default() };
     let page = HostRows::Page(Page { offset: 0, limit: 9 });
     assert_eq!(store.host_list(&elsewhere, &page).await.unwrap().total, 0);
 }
@@ -305,7 +306,7 @@ pub async fn a_list_of_hosts_continues_behind_a_cursor(store: &impl Store) {
         let on = AgentRecord { host_id: Some(HostId::trusted(id)), ..bare_agent(&format!("a-{id}")) };
         commit(store, vec![Write::Agent(AgentWrite::PutHost(host(id, name))), insert(&on)]).await;
     }
-    let filter = AgentFilter { space: Some(SpaceId::default()), conditions: vec![] };
+    let filter = AgentFilter { space: Some(SpaceId::default()), conditions: vec![], ..AgentFilter::default() };
     let (mut rows, mut found) = (HostRows::Page(Page { offset: 0, limit: 1 }), Vec::new());
     // Names that differ only in case are told apart by the id.
     while let Some(host) = store.host_list(&filter, &rows).await.unwrap().items.pop() {

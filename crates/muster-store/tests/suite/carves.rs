@@ -163,3 +163,20 @@ pub async fn a_deleted_agent_leaves_no_carve(store: &impl Store) {
     commit(store, vec![AgentWrite::Delete { id: agent_id("a"), now: at(8) }.into()]).await;
     assert_eq!((stored(store, &carve).await, chunks(store, &carve).await), (None, 0));
 }
+
+pub async fn blocks_of_deleted_carves_are_removed_in_batches(store: &impl Store) {
+    agent(store, "a").await;
+    agent(store, "b").await;
+    let (deleted, left) = (carve("f", "a"), carve("g", "b"));
+    for carve in [&deleted, &left] {
+        commit(store, vec![begin(carve, 6)]).await;
+        commit(store, block(carve, 0)).await;
+        commit(store, [block(carve, 1), vec![complete(carve)]].concat()).await;
+    }
+    commit(store, vec![CarveWrite::Delete { id: deleted.id.clone() }.into()]).await;
+    assert_eq!((chunks(store, &deleted).await, store.chunk(&deleted.id, 0).await.unwrap()), (0, None), "at once");
+    commit(store, vec![AgentWrite::Delete { id: agent_id("b"), now: at(8) }.into()]).await;
+    assert_eq!(chunks(store, &left).await, 0);
+    let removed = async || store.removed_chunks_prune(3).await.unwrap();
+    assert_eq!([removed().await, removed().await, removed().await], [3, 1, 0]);
+}

@@ -1,8 +1,10 @@
 //! Recovery keys of encrypted disks.
 
+use muster_core::agent::AgentRecord;
 use muster_core::disk_key::{DiskKey, Escrow, MAX_ASKED};
 use muster_core::id::SpaceId;
-use muster_store::{AgentWrite, DiskKeyWrite, Precondition, Store, Write};
+use muster_core::identity::Space;
+use muster_store::{AgentWrite, DiskKeyWrite, IdentityWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -144,4 +146,34 @@ pub async fn a_commit_that_expects_a_disk_key_or_none_is_refused_otherwise(store
     commit(store, vec![put.into()]).await;
     commit(store, expect(true)).await;
     assert!(is_refused(false).await, "reported after the caller has looked");
+}
+
+pub async fn the_keys_of_a_deleted_space_go_to_the_default_space(store: &impl Store) {
+    let red = SpaceId::trusted("red");
+    let space = Space { id: red.clone(), name: "Red".into(), ..Space::default_space() };
+    commit(store, vec![IdentityWrite::InsertSpace(Box::new(space)).into()]).await;
+    // The first one has a newer key in the default space, the second one none, and the third one has reported none at all.
+    for (id, here) in [("a", Some(9)), ("b", None), ("c", None)] {
+        let record = AgentRecord { space: red.clone(), ..bare_agent(id) };
+        commit(store, vec![insert(&record)]).await;
+        if id != "c" {
+            let put = DiskKeyWrite::Put { agent: agent_id(id), sealed: vec![1], now: at(5) };
+            commit(store, vec![put.into()]).await;
+        }
+        let before = store.agent(&agent_id(id)).await.unwrap().unwrap();
+        let moved = next(&before, |record| record.space = SpaceId::default());
+        commit(store, vec![update(&before, &moved)]).await;
+        if let Some(now) = here {
+            commit(store, vec![DiskKeyWrite::Put { agent: agent_id(id), sealed: vec![2], now: at(now) }.into()]).await;
+        }
+    }
+    assert_eq!(store.disk_keys_in(&red).await.unwrap(), 2);
+    commit(store, vec![IdentityWrite::DeleteSpace { id: red.clone() }.into()]).await;
+    assert_eq!(store.disk_keys_in(&red).await.unwrap(), 0);
+    let mut kept = Vec::new();
+    for id in ["a", "b", "c"] {
+        let key = store.disk_key(&agent_id(id), &SpaceId::default()).await.unwrap();
+        kept.push(key.map(|key| (key.sealed, key.stored_at)));
+    }
+    assert_eq!(kept, [Some((Some(vec![2]), Some(at(9)))), Some((Some(vec![1]), Some(at(5)))), None]);
 }

@@ -50,6 +50,7 @@ pub async fn results_are_put_replaced_removed_and_counted(store: &impl Store) {
     let fails = |check: &str| AgentFilter {
         space: Some(SpaceId::default()),
         conditions: vec![AgentCondition::FailsChecks(vec![id(check)])],
+        ..AgentFilter::default()
     };
     let ids = store.agent_ids(&fails("one"), None, 10).await.unwrap();
     assert_eq!(ids, [agent_id("a"), agent_id("b")]);
@@ -57,6 +58,9 @@ pub async fn results_are_put_replaced_removed_and_counted(store: &impl Store) {
     let page = Page { offset: 1, limit: 1 };
     let second = store.checked_hosts(&SpaceId::default(), &id("one"), false, page).await.unwrap();
     assert_eq!((second.len(), second[0].agent.as_str(), second[0].error.as_str()), (1, "a", ""));
+    commit(store, vec![HostCheckWrite::Forget { check: id("one") }.into()]).await;
+    assert_eq!(store.check_counts(&[id("one"), id("two")]).await.unwrap()[0], (0, 0), "of all hosts");
+    assert!(!store.check_results(&agent_id("a")).await.unwrap().is_empty(), "others stay");
 }
 
 pub async fn results_are_deleted_with_their_agent(store: &impl Store) {

@@ -101,7 +101,7 @@ pub async fn agents_are_found_by_the_labels_of_their_hosts(store: &impl Store) {
     let space = fleet(store).await;
     commit(store, vec![add(&["a"], &["h-x"]), add(&["b"], &["h-y"]), insert(&bare_agent("lone"))]).await;
     let found = async |condition: AgentCondition| {
-        let filter = AgentFilter { space: Some(space.clone()), conditions: vec![condition] };
+        let filter = AgentFilter { space: Some(space.clone()), conditions: vec![condition], ..AgentFilter::default() };
         let ids = store.agent_ids(&filter, None, 10).await.unwrap();
         ids.iter().map(ToString::to_string).collect::<Vec<_>>()
     };

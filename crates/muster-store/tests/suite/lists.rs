@@ -11,7 +11,7 @@ use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
 use muster_store::query::AgentCondition::{self, EnrollmentKeys, HasTags, Ids, Policies, Statuses, Tags};
-use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::query::{AgentFilter, AgentSort, Identifier, Page};
 use muster_store::search::Fact;
 use muster_store::{AgentWrite, PolicyWrite, Store, Write};
 
@@ -188,7 +188,11 @@ pub async fn texts_that_many_agents_contain_are_counted(store: &impl Store) {
     commit(store, agents.map(|agent| insert(&agent)).collect()).await;
     let space = Some(SpaceId::default());
     for text in [AgentCondition::Text("h=web".into()), AgentCondition::HostnameLike("WEB-*".into())] {
-        let shown = AgentFilter { space: space.clone(), conditions: vec![!Statuses(vec![Status::Unenrolled]), text] };
+        let shown = AgentFilter {
+            space: space.clone(),
+            conditions: vec![!Statuses(vec![Status::Unenrolled]), text],
+            ..AgentFilter::default()
+        };
         let page = Page { offset: 0, limit: 5 };
         let found = store.agent_list(&shown, AgentSort::EnrolledAt, false, page).await.unwrap();
         assert_eq!((found.items.len(), found.total), (5, 1_002));
@@ -388,10 +392,16 @@ pub async fn agents_are_found_by_text_facts_and_version(store: &impl Store) {
     for (id, host, version, os) in facts {
         let mut record = bare_agent(id);
         (record.hostname, record.agent_version, record.os) = (host.into(), version.into(), os.into());
+        if id == "a" {
+            record.hardware = "4c4c-1\ns-1".into();
+        }
         commit(store, vec![insert(&record)]).await;
+        assert_eq!(store.agent(&record.id).await.unwrap().unwrap().hardware, record.hardware);
     }
     let before = store.agent(&agent_id("c")).await.unwrap().unwrap();
-    let tagged = next(&before, |record| record.tags = vec!["Finance".into()]);
+    let tagged = next(&before, |record| {
+        (record.tags, record.hardware) = (vec!["Finance".into()], "\ns-3".into());
+    });
     commit(store, vec![update(&before, &tagged)]).await;
     let find = async |condition: AgentCondition| {
         let ids = store.agent_ids(&AgentFilter::all([condition]), None, 10).await.unwrap();
@@ -403,6 +413,17 @@ pub async fn agents_are_found_by_text_facts_and_version(store: &impl Store) {
         (AgentCondition::HostnameLike("*_2".into()), "b"),
         (AgentCondition::HostnameLike("db%*".into()), "c"),
         (AgentCondition::HostnameLike("web".into()), ""),
+        (AgentCondition::HostnamePart("EB".into()), "ab"),
+        (AgentCondition::HostnamePart("b%1".into()), "c"),
+        (AgentCondition::HostnamePart("*".into()), ""),
+        (AgentCondition::Hardware(Identifier::Serial, vec![" S-1 ".into(), "none".into()]), "a"),
+        (AgentCondition::Hardware(Identifier::Uuid, vec!["4C4C-1".into()]), "a"),
+        (AgentCondition::Hardware(Identifier::Uuid, vec!["s-1".into(), String::new()]), ""),
+        (AgentCondition::HasHardware(Identifier::Serial), "ac"),
+        (!AgentCondition::HasHardware(Identifier::Uuid), "bc"),
+        (!AgentCondition::Hardware(Identifier::Serial, vec!["s-1".into()]), "bc"),
+        (AgentCondition::Text("C4C-1".into()), "a"),
+        (AgentCondition::Text("s-3".into()), "c"),
         (AgentCondition::Text("rocky".into()), "b"),
         (AgentCondition::Text("FINANCE".into()), "c"),
         (AgentCondition::Text("%".into()), "c"),

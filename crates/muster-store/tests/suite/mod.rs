@@ -171,6 +171,7 @@ macro_rules! run_for {
             a_host_has_one_carve_in_progress_and_its_archives_are_limited,
             carves_expire_and_their_records_are_deleted_later,
             a_deleted_agent_leaves_no_carve,
+            blocks_of_deleted_carves_are_removed_in_batches,
         ]);
         suite::run_for!(@module $make, scripts: [
             a_script_is_due_until_its_result_comes,
@@ -203,6 +204,7 @@ macro_rules! run_for {
             a_disk_key_does_not_follow_its_agent_to_another_space,
             a_disk_key_that_is_handed_over_follows_its_agent_once,
             a_commit_that_expects_a_disk_key_or_none_is_refused_otherwise,
+            the_keys_of_a_deleted_space_go_to_the_default_space,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,
@@ -307,6 +309,7 @@ macro_rules! run_for {
             software_is_found_by_name_in_its_space_after_it_was_indexed,
             the_index_follows_changes_moves_and_deletions,
             software_that_no_host_has_is_forgotten_later,
+            the_software_of_a_space_is_read_by_cursor,
             the_index_has_many_hosts_in_chunks,
         ]);
         suite::run_for!(@module $make, settings: [
@@ -329,6 +332,7 @@ macro_rules! run_for {
             lists_and_counts_are_of_one_space,
             names_are_unique_within_a_space,
             each_space_has_a_default_output_of_its_own,
+            an_agent_that_leaves_a_space_leaves_its_actions_behind,
         ]);
     };
     (@module $make:expr, $module:ident: [$($test:ident),+ $(,)?]) => {

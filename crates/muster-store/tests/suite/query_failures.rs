@@ -47,7 +47,7 @@ pub async fn failures_are_put_replaced_removed_and_counted(store: &impl Store) {
     assert_eq!(counts(9).await, [count("one", 0, 1), count("two", 0, 1)], "it has ended");
     let on = async |name: &str, now: i64| {
         let conditions = vec![AgentCondition::FailsQueries(vec![name.into(), "other".into()], at(now))];
-        let filter = AgentFilter { space: Some(SpaceId::default()), conditions };
+        let filter = AgentFilter { space: Some(SpaceId::default()), conditions, ..AgentFilter::default() };
         store.agent_ids(&filter, None, 10).await.unwrap()
     };
     assert_eq!(on("one", 8).await, [agent_id("a"), agent_id("b")]);

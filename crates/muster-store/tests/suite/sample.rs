@@ -86,6 +86,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
         newer_than_tested: true,
         hostname: "host.example".into(),
         os: "linux\ndebian\nUbuntu\n24.04\nx86_64".into(),
+        hardware: Box::default(),
         last_checkin: Some(at(3)),
         health: ReportedHealth {
             status: "DEGRADED".into(),

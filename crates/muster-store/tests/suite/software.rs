@@ -3,7 +3,7 @@
 use muster_core::agent::AgentRecord;
 use muster_core::fleetd::software::{Software, SoftwareId, Source, packed};
 use muster_core::id::SpaceId;
-use muster_store::query::{Page, SoftwareSearch};
+use muster_store::query::{Page, SoftwareHosts, SoftwareSearch};
 use muster_store::{AgentWrite, SoftwareWrite, Store, Write};
 
 use super::sample::*;
@@ -35,7 +35,7 @@ async fn index(store: &impl Store) {
 /// Returns names, versions and numbers of hosts.
 async fn found(store: &impl Store, space: &SpaceId, name: &str) -> Vec<(String, String, u64)> {
     let search = SoftwareSearch { name: name.into(), source: None };
-    let found = store.software_of_space(space, &search, PAGE).await.unwrap();
+    let found = store.software_of_space(space, &search, None, PAGE).await.unwrap();
     assert_eq!(store.software_count(space, &search).await.unwrap(), found.len() as u64);
     found.into_iter().map(|found| (found.software.name, found.software.version, found.hosts)).collect()
 }
@@ -68,10 +68,10 @@ pub async fn software_is_found_by_name_in_its_space_after_it_was_indexed(store: 
     assert_eq!(found(store, &red, "").await, [row("Vim", "9", 1)]);
     let apps = SoftwareSearch { name: String::new(), source: Some(Source::Apps) };
     assert_eq!(store.software_count(&here, &apps).await.unwrap(), 0);
-    let hosts = store.software_hosts(&here, bash.id(), PAGE).await.unwrap();
+    let hosts = store.software_hosts(&here, bash.id(), None, PAGE).await.unwrap().hosts;
     assert_eq!(hosts.iter().map(|host| host.agent.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    let second = store.software_hosts(&here, bash.id(), Page { offset: 1, limit: 1 }).await.unwrap();
-    assert_eq!(second.iter().map(|host| host.agent.as_str()).collect::<Vec<_>>(), ["b"]);
+    let second = store.software_hosts(&here, bash.id(), None, Page { offset: 1, limit: 1 }).await.unwrap();
+    assert_eq!(second.hosts.iter().map(|host| host.agent.as_str()).collect::<Vec<_>>(), ["b"]);
     assert!(store.software_in(&red, bash.id()).await.unwrap().is_none());
     assert_eq!(store.software_in(&here, bash.id()).await.unwrap().map(|found| found.hosts), Some(2));
     let known = ids(&[bash.clone(), deb("new", "1")]);
@@ -137,6 +137,41 @@ pub async fn the_index_has_many_hosts_in_chunks(store: &impl Store) {
     index(store).await;
     assert_eq!(found(store, &SpaceId::default(), "").await, [row("bash", "5.1", 700), row("rare", "1", 100)]);
     let page = Page { offset: 90, limit: 20 };
-    let hosts = store.software_hosts(&SpaceId::default(), rare.id(), page).await.unwrap();
+    let hosts = store.software_hosts(&SpaceId::default(), rare.id(), None, page).await.unwrap().hosts;
     assert_eq!((hosts.len(), hosts[0].agent.to_string()), (10, name(630)));
+    // Behind the last host of a page, whatever was deleted meanwhile.
+    let (mut after, mut all, page) = (None, Vec::new(), Page { offset: 0, limit: 33 });
+    loop {
+        let SoftwareHosts { hosts, next } =
+            store.software_hosts(&SpaceId::default(), rare.id(), after, page).await.unwrap();
+        all.extend(hosts.into_iter().map(|host| host.agent.to_string()));
+        if all.len() == 66 {
+            commit(store, vec![AgentWrite::Delete { id: agent_id(&name(7 * 70)), now: at(9) }.into()]).await;
+        }
+        after = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..700).step_by(7).filter(|number| *number != 490).map(name).collect();
+    assert_eq!(all, expected);
+}
+
+pub async fn the_software_of_a_space_is_read_by_cursor(store: &impl Store) {
+    let names = ["Bash", "bash", "bash", "curl", "zsh"].iter().zip(["1", "1", "2", "1", "1"]);
+    let all: Vec<Software> = names.map(|(name, version)| deb(name, version)).collect();
+    commit(store, vec![insert(&bare_agent("a")), list("a", &all, 1)]).await;
+    index(store).await;
+    for (name, expected) in [("", 5), ("b*", 3), ("*s*", 4)] {
+        let search = SoftwareSearch { name: name.into(), source: None };
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let page = Page { offset: 0, limit: 1 };
+            let next = store.software_of_space(&SpaceId::default(), &search, after.as_ref(), page).await.unwrap().pop();
+            let Some(next) = next else { break };
+            found.push((next.software.name_key(), next.id));
+            after = Some(next.software);
+        }
+        assert!(found.len() == expected && found.is_sorted(), "{name}: {found:?}");
+    }
 }

@@ -124,3 +124,16 @@ pub async fn each_space_has_a_default_output_of_its_own(store: &impl Store) {
         assert!(store.outputs(&space).await.unwrap()[0].is_default, "{space}");
     }
 }
+
+pub async fn an_agent_that_leaves_a_space_leaves_its_actions_behind(store: &impl Store) {
+    fill(store, &red()).await;
+    let id = AgentId::trusted("red-agent");
+    let before = store.agent(&id).await.unwrap().unwrap();
+    assert_eq!(store.actions_due(&id, -1, at(0), 9).await.unwrap().len(), 1);
+    let moved = next(&before, |record| record.space = blue());
+    commit(store, vec![update(&before, &moved)]).await;
+    assert_eq!(store.actions_due(&id, -1, at(0), 9).await.unwrap(), []);
+    let results = store.action_results(&ActionId::trusted("red-action"), true, 9).await.unwrap();
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0].outcome.message(), Some(muster_core::action::LEFT_SPACE));
+}

@@ -111,7 +111,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture,
+    /// Filter. Fields: id, policy_id, status, tags, hostname, serial, hardware_uuid, version, enrolled_at, last_checkin, os, architecture,
     /// upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id, labels (of its host), failing_checks,
     /// failing_queries, audit_unenrolled_reason, left_at, policy_pending_since. Operators: and, or, not, ( ); for versions and times also
     /// <, <=, >, >=

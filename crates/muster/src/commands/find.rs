@@ -13,6 +13,8 @@ use super::failure::Failed;
 
 /// Policies and other rows per request. The page is small, because the server counts the agents of each policy.
 const PER_PAGE: u32 = 100;
+/// Rows of long lists per request.
+const ROWS_PER_PAGE: u32 = 1000;
 /// Enrollment keys per request.
 const KEYS_PER_PAGE: u32 = 1000;
 /// Agents per look-up.
@@ -34,6 +36,21 @@ pub async fn all_pages<T>(
         }
     }
     Ok(found)
+}
+
+/// Collects a list that is continued by a cursor. `read` takes `searchAfter` and `perPage`.
+pub async fn all_rows<T>(
+    mut read: impl AsyncFnMut(Option<String>, Option<u32>) -> Result<Items<T>, Error>,
+) -> Result<Vec<T>, Failed> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let listed = read(after, Some(ROWS_PER_PAGE)).await?;
+        found.extend(listed.items);
+        after = listed.next_search_after;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 /// Turns a not-found error into `None`.

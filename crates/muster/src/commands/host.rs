@@ -8,7 +8,7 @@ use muster_protocol::management::host::{Host, ListHosts, TransferHosts, Transfer
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::{all_pages, if_there, only, quoted};
+use super::find::{all_rows, if_there, only, quoted};
 use super::host_show::ShowArgs;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::selection::labelled;
@@ -19,7 +19,7 @@ use super::text::print_line;
 pub enum HostCommand {
     /// List hosts with their agents
     #[command(
-        after_help = "Examples:\n  muster host list\n  muster host list --filter 'family:osquery and status:offline'\n  muster host list --label 'docker hosts'"
+        after_help = "Examples:\n  muster host list\n  muster host list --filter 'family:osquery and status:offline'\n  muster host list --filter serial:5JX82\n  muster host list --label 'docker hosts'"
     )]
     List(ListArgs),
     /// Show a host, its agents and its disks
@@ -27,7 +27,7 @@ pub enum HostCommand {
     /// With --output json, also shows what each agent reports.
     #[command(
         visible_alias = "get",
-        after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --software\n  muster host show web-7 --users --certificates\n  muster host show web-7 --output json"
+        after_help = "Examples:\n  muster host show web-7\n  muster host show 5JX82\n  muster host show web-7 --software\n  muster host show web-7 --users --certificates\n  muster host show web-7 --output json"
     )]
     Show(ShowArgs),
     /// Make osquery on a host report its details and answer the host checks now
@@ -72,7 +72,7 @@ pub struct ListArgs {
 /// Flags of `disk-key`.
 #[derive(Args, Debug)]
 pub struct DiskKeyArgs {
-    /// Host, by id, hardware UUID or name
+    /// Host, by id, hardware UUID, serial number or name
     host: String,
     /// Only print whether a key is stored, and the error of the host
     #[arg(long, conflicts_with = "request")]
@@ -87,7 +87,7 @@ pub struct DiskKeyArgs {
 /// Flags of `refetch`.
 #[derive(Args, Debug)]
 pub struct RefetchArgs {
-    /// Host, by id or name
+    /// Host, by id, hardware UUID, serial number or name
     host: String,
 }
 
@@ -95,7 +95,7 @@ pub struct RefetchArgs {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("which hosts").required(true).args(["hosts", "filter"]))]
 pub struct TransferArgs {
-    /// Hosts, by id, hardware UUID or name
+    /// Hosts, by id, hardware UUID, serial number or name
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
     /// Hosts with an agent that matches
@@ -113,7 +113,7 @@ pub struct TransferArgs {
 /// Flags of `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
-    /// Host, by id or name
+    /// Host, by id, hardware UUID, serial number or name
     host: String,
     #[command(flatten)]
     care: Care,
@@ -126,6 +126,7 @@ const COLUMNS: &[Column<Host>] = &[
     column("AGENTS", agents),
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
     wide("MACHINE ID", |host| or_dash(host.machine_id.as_deref())),
+    wide("SERIAL", |host| or_dash(host.serial.as_deref())),
     wide("CREATED", |host| host.created_at.clone()),
 ];
 
@@ -282,22 +283,29 @@ impl DeleteArgs {
     }
 }
 
-/// Finds a host by its id, the hardware UUID under which it enrolled, or its name if only one has it.
+/// Finds a host by its id or the hardware UUID under which it enrolled, or else by its name, serial number or hardware UUID, if only one
+/// host reports it.
 pub async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
     if let Some(host) = if_there(client.host(named).await)? {
         return Ok(host);
     }
-    let mut hosts = matching(client, Some(&format!("hostname:{}", quoted(named)))).await?;
-    hosts.retain(|host| host.hostname.eq_ignore_ascii_case(named));
-    let host = only("host", "name", named, hosts, |host| host.id.clone())?;
+    let literal = quoted(named);
+    let filter = format!("hostname:{literal} or serial:{literal} or hardware_uuid:{literal}");
+    let mut hosts = matching(client, Some(&filter)).await?;
+    // A former agent on the host can have another name.
+    let is_called = |fact: Option<&str>| fact.is_some_and(|fact| fact.trim().eq_ignore_ascii_case(named.trim()));
+    hosts.retain(|host| {
+        [Some(host.hostname.as_str()), host.serial.as_deref(), host.hardware_uuid.as_deref()].into_iter().any(is_called)
+    });
+    let host = only("host", "name or serial number", named, hosts, |host| host.id.clone())?;
     // Again, because the checks are only returned for a single host.
     Ok(client.host(&host.id).await?)
 }
 
 async fn matching(client: &Client, filter: Option<&str>) -> Result<Vec<Host>, Failed> {
-    let read = async |page, per_page| {
-        let query = ListHosts { page, per_page, kuery: filter.map(str::to_owned), ..ListHosts::default() };
+    let read = async |search_after, per_page| {
+        let query = ListHosts { search_after, per_page, kuery: filter.map(str::to_owned), ..ListHosts::default() };
         client.hosts(&query).await
     };
-    all_pages(read).await
+    all_rows(read).await
 }

@@ -16,7 +16,7 @@ use super::text::print_line;
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// Host, by id, hardware UUID or name
+    /// Host, by id, hardware UUID, serial number or name
     host: String,
     /// Also list its software
     #[arg(long)]
@@ -35,6 +35,8 @@ const DETAILS: &[Column<Host>] = &[
     column("ID", |host| host.id.clone()),
     column("NAME", |host| or_dash(Some(&host.hostname))),
     column("MACHINE ID", |host| or_dash(host.machine_id.as_deref())),
+    column("HARDWARE UUID", |host| or_dash(host.hardware_uuid.as_deref())),
+    column("SERIAL", |host| or_dash(host.serial.as_deref())),
     column("OS", |host| or_dash(Some(&host.os))),
     column("CREATED", |host| host.created_at.clone()),
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),

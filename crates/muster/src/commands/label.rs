@@ -79,7 +79,7 @@ pub struct CreateArgs {
     /// Platform whose hosts run the SQL: darwin, linux or windows (repeatable) [default: all]
     #[arg(long = "platform", value_name = "PLATFORM", requires = "query")]
     platforms: Vec<String>,
-    /// Host of the label, by name, hardware UUID or id (repeatable)
+    /// Host of the label, by name, serial number, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST", conflicts_with = "query")]
     hosts: Vec<String>,
     #[command(flatten)]
@@ -124,7 +124,7 @@ pub struct DeleteArgs {
 pub struct HostsArgs {
     /// Label, by name or id
     label: String,
-    /// Hosts, by name, hardware UUID or id
+    /// Hosts, by name, serial number, hardware UUID or id
     #[arg(required = true, value_name = "HOST")]
     hosts: Vec<String>,
 }

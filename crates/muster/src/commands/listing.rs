@@ -91,7 +91,7 @@ pub fn print_fields<T>(item: &T, columns: &[Column<T>]) -> Result<(), Failed> {
     print_lines(columns.iter().map(|column| {
         let heading = column.heading.to_lowercase();
         // Further lines are indented, so that a text of an agent cannot look like a field.
-        let value = printable_lines(&(column.cell)(item).trim_end().replace("\r\n", "\n"));
+        let value = printable_lines((column.cell)(item).trim_end());
         let value = value.replace('\n', &format!("\n{:width$}  ", ""));
         format!("{heading:<width$}  {value}")
     }))

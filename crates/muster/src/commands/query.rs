@@ -16,7 +16,11 @@ use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, pri
 use super::query_rows::RowPrinter;
 use super::text::print_line;
 
-/// Time between two requests for results.
+/// Number of results that are requested at a time: the maximum.
+const PAGE: u32 = 1000;
+/// Time between two requests for results while hosts answer. A request for each answer would cost as much as the answer.
+const GATHER: Duration = Duration::from_millis(25);
+/// Maximum time between two requests for results, while no host answers.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Maximum characters of the SQL in a table.
 const SQL_SHOWN: usize = 60;
@@ -73,7 +77,7 @@ pub struct RunArgs {
     /// Run a saved query, by name or id
     #[arg(long, value_name = "QUERY", conflicts_with = "sql")]
     saved: Option<String>,
-    /// Host, by name, hardware UUID or id (repeatable)
+    /// Host, by name, serial number, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     /// Only hosts whose osquery agent matches
@@ -200,7 +204,7 @@ impl QueryCommand {
             Self::Results(args) => {
                 let mut follower = Follower::new(client, &args.query, args.output.output);
                 // To the first empty page: the query itself need not have ended.
-                while follower.step().await?.is_none() {}
+                while follower.step().await?.results > 0 {}
                 Ok(())
             }
             Self::Stop(args) => {
@@ -265,31 +269,47 @@ struct Follower<'a> {
     bar: ProgressBar,
 }
 
+/// Results that were printed.
+struct Step {
+    /// Number of results.
+    results: usize,
+    /// The live query, as it was before them.
+    query: LiveQuery,
+}
+
 impl<'a> Follower<'a> {
     fn new(client: &'a Client, id: &'a str, format: Format) -> Self {
-        let bar = ProgressBar::hidden();
-        Self { client, id, rows: RowPrinter::new(format), next: ListResults::default(), bar }
+        let next = ListResults { after: None, limit: Some(PAGE) };
+        Self { client, id, rows: RowPrinter::new(format), next, bar: ProgressBar::hidden() }
     }
 
-    /// Prints the next results. Returns the live query if there were none.
-    async fn step(&mut self) -> Result<Option<LiveQuery>, Failed> {
+    /// Prints the next results.
+    async fn step(&mut self) -> Result<Step, Failed> {
         let page = self.client.live_query_results(self.id, &self.next).await?;
         self.next.after = Some(page.next);
         self.bar.set_position(page.query.answered);
         self.bar.set_message(progress(&page.query));
         // The bar must not be drawn between the rows.
-        self.bar.suspend(|| page.items.iter().try_for_each(|result| self.rows.print(result)))?;
-        Ok(page.items.is_empty().then_some(page.query))
+        self.bar.suspend(|| self.rows.print(&page.items))?;
+        Ok(Step { results: page.items.len(), query: page.query })
     }
 
     async fn until_the_end(&mut self, targets: u64) -> Result<LiveQuery, Failed> {
         self.bar = ProgressBar::new(targets).with_style(style());
+        let mut pause = GATHER;
         loop {
-            match self.step().await? {
+            let Step { results, query } = self.step().await?;
+            match (results, query.ended_at.is_some()) {
                 // Only after an empty page, so that no result is left out.
-                Some(query) if query.ended_at.is_some() => return Ok(query),
-                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
-                None => {}
+                (0, true) => return Ok(query),
+                // The rest is there.
+                (_, true) => continue,
+                // The next answers are printed soon, and a query whose hosts are silent causes few requests.
+                (0, false) => pause = (pause * 2).min(LOOK_EVERY),
+                (_, false) => pause = GATHER,
+            }
+            if results < PAGE as usize {
+                tokio::time::sleep(pause).await;
             }
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::failure::Failed;
 use super::listing::Format;
-use super::text::{escaped_json, print_line, print_lines, printable};
+use super::text::{escaped_json, print_lines, printable};
 
 /// Maximum width to which a column of a table is padded.
 const MAX_WIDTH: usize = 60;
@@ -28,12 +28,22 @@ impl RowPrinter {
         Self { format, columns: Vec::new(), has_warned: false }
     }
 
-    /// Prints the result of a host. Its error goes to stderr.
-    pub fn print(&mut self, result: &LiveQueryResult) -> Result<(), Failed> {
+    /// Prints the results of hosts, all at once: whoever reads them is not woken for each. Their errors go to stderr.
+    pub fn print(&mut self, results: &[LiveQueryResult]) -> Result<(), Failed> {
+        let mut lines = Vec::new();
+        for result in results {
+            self.add(result, &mut lines)?;
+        }
+        print_lines(lines)
+    }
+
+    /// Adds the lines of a result.
+    fn add(&mut self, result: &LiveQueryResult, lines: &mut Vec<String>) -> Result<(), Failed> {
         if matches!(self.format, Format::Json | Format::Yaml) {
             // YAML contains JSON, and a line of it is one host.
             let text = serde_json::to_string(result).map_err(|error| Failed::new(error.to_string()))?;
-            return print_line(escaped_json(&text));
+            lines.push(escaped_json(&text));
+            return Ok(());
         }
         let host = printable(if result.hostname.is_empty() { &result.agent_id } else { &result.hostname });
         if let Some(error) = &result.error {
@@ -43,9 +53,10 @@ impl RowPrinter {
             eprintln!("{host}: rows or columns above the limit are missing");
         }
         match self.format {
-            Format::Name => print_line(host),
-            _ => print_lines(self.lines(&host, &result.rows)),
+            Format::Name => lines.push(host),
+            _ => lines.extend(self.lines(&host, &result.rows)),
         }
+        Ok(())
     }
 
     fn lines(&mut self, host: &str, rows: &[Value]) -> Vec<String> {

@@ -65,7 +65,7 @@ pub struct RunArgs {
     /// Run a saved script, by name or id
     #[arg(long, value_name = "SCRIPT", conflicts_with = "file")]
     saved: Option<String>,
-    /// Host, by name, hardware UUID or id (repeatable)
+    /// Host, by name, serial number, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     /// Only hosts whose orbit agent matches

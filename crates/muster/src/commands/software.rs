@@ -5,7 +5,7 @@ use muster_client::Client;
 use muster_protocol::management::software::{ListSoftware, ListSoftwareHosts, Software, SoftwareHost};
 
 use super::failure::Failed;
-use super::find::{all_pages, if_there, only};
+use super::find::{all_rows, if_there, only};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table};
 use super::software_install::{InstallArgs, InstallsArgs, ResultsArgs, StopArgs, UninstallArgs};
 use super::software_installer::InstallerCommand;
@@ -132,9 +132,11 @@ impl ShowArgs {
         if !matches!(format, Format::Table | Format::Wide) {
             return Ok(());
         }
-        let read =
-            async |page, per_page| client.software_hosts(&software.id, &ListSoftwareHosts { page, per_page }).await;
-        let hosts = all_pages(read).await?;
+        let read = async |search_after, per_page| {
+            let query = ListSoftwareHosts { page: None, per_page, search_after };
+            client.software_hosts(&software.id, &query).await
+        };
+        let hosts = all_rows(read).await?;
         print_line("")?;
         print_table(&hosts, format == Format::Wide, HOSTS)
     }
@@ -150,10 +152,10 @@ async fn find(client: &Client, named: &str, which: Which) -> Result<Software, Fa
 }
 
 async fn matching(client: &Client, name: Option<String>, which: Which) -> Result<Vec<Software>, Failed> {
-    let read = async |page, per_page| {
+    let read = async |search_after, per_page| {
         let Which { version, source } = &which;
         let (name, version, source) = (name.clone(), version.clone(), source.clone());
-        client.software(&ListSoftware { page, per_page, name, version, source }).await
+        client.software(&ListSoftware { page: None, per_page, name, version, source, search_after }).await
     };
-    all_pages(read).await
+    all_rows(read).await
 }

@@ -28,7 +28,7 @@ pub struct InstallArgs {
 pub struct UninstallArgs {
     /// Installer, by name or id
     installer: String,
-    /// Host, by name, hardware UUID or id (repeatable)
+    /// Host, by name, serial number, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     /// Only hosts whose orbit agent matches

@@ -72,7 +72,12 @@ const COLUMNS: &[Column<Overview>] = &[
     // The words of `agent list`, so that each of them can be used in a filter.
     column("DEGRADED", |it| it.agents.degraded.to_string()),
     column("ERROR", |it| it.agents.error.saturating_sub(it.agents.degraded).to_string()),
-    column("UPDATING", |it| it.agents.updating.to_string()),
+    column("UPDATING", |it| {
+        let others = it.agents.enrolling.saturating_add(it.agents.unenrolling);
+        it.agents.updating.saturating_sub(others).to_string()
+    }),
+    column("ENROLLING", |it| it.agents.enrolling.to_string()),
+    column("UNENROLLING", |it| it.agents.unenrolling.to_string()),
     column("OFFLINE", |it| it.agents.offline.to_string()),
     column("INACTIVE", |it| it.agents.inactive.to_string()),
     column("UNINSTALLED", |it| it.agents.uninstalled.to_string()),

@@ -1,6 +1,6 @@
 //! Output to a terminal or a pipe. Text from agents must not control the terminal, and a pipe may be closed early.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 
 use muster_core::reported::is_deceptive;
 
@@ -13,12 +13,13 @@ pub fn printable(text: &str) -> String {
 
 /// Returns the text on one line, with its line ends as `↵` and other control characters as [`printable`] shows them.
 pub fn one_line(text: &str) -> String {
-    printable(&text.trim_end().replace("\r\n", "\n").replace('\n', "↵").replace('\t', " "))
+    printable_lines(text.trim_end()).replace('\n', "↵").replace('\t', " ")
 }
 
-/// Returns a text of several lines, with control characters replaced by U+FFFD.
+/// Returns a text of several lines, with `\n` at their ends, and control characters other than tabs replaced by U+FFFD.
 pub fn printable_lines(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+    let shown = |c| if is_deceptive(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    text.replace("\r\n", "\n").chars().map(shown).collect()
 }
 
 /// Escapes control characters in JSON. Outside of strings JSON has none but line breaks, so that it stays equivalent.
@@ -38,14 +39,18 @@ pub fn print_line(line: impl Into<String>) -> Result<(), Failed> {
 
 /// Prints lines. A closed pipe is not an error.
 pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed> {
-    let mut out = io::stdout().lock();
-    for line in lines {
-        match writeln!(out, "{line}") {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other?,
+    // Standard output alone would write each line on its own.
+    let mut out = BufWriter::new(io::stdout().lock());
+    let write = || {
+        for line in lines {
+            writeln!(out, "{line}")?;
         }
+        out.flush()
+    };
+    match write() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 /// Parses one tag of a list, without surrounding spaces. The server validates tags.
@@ -61,7 +66,7 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("web\u{1b}[31m-1\r\n"), "web\u{fffd}[31m-1\u{fffd}\u{fffd}");
         assert_eq!(printable("a\u{9b}2J\u{202e}b"), "a\u{fffd}2J\u{fffd}b");
-        assert_eq!(printable_lines("a\nb\u{7}"), "a\nb\u{fffd}");
+        assert_eq!(printable_lines("a\r\n\tb\u{7}\r"), "a\n\tb\u{fffd}\u{fffd}");
         assert_eq!(one_line("#!/bin/sh\r\n\techo\u{7}\n"), "#!/bin/sh↵ echo\u{fffd}");
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::agents::{answered_by, answered_text};
 use crate::browser::Browser;
-use crate::web_pages::set_up_in;
+use crate::web_pages::{set_up_as, set_up_in};
 use crate::world::{World, file};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -186,6 +186,7 @@ fn mg191_every_page_is_accessible_by_keyboard_in_both_themes_on_screens_and_phon
     let mut faults: Vec<String> =
         texts(&found["missing"]).iter().map(|one| format!("{one}: no link leads there")).collect();
     let mut paths = texts(&found["pages"]);
+    faults.extend(unsendable(&world, &site, &paths));
     paths.extend(["/login".into(), "/setup".into(), "/no-such-page".into()]);
     let second = Browser::start();
     set_up_in(&world, &second, "second");
@@ -241,6 +242,13 @@ fn unreached(browser: &Browser, site: &str, path: &str) -> Vec<String> {
     texts(&browser.run(UNREACHED)).iter().map(|text| format!("{path}: Tab does not reach {text}")).collect()
 }
 
+/// Returns the forms that somebody who may only read can fill in, but not send.
+fn unsendable(world: &World, site: &str, paths: &[String]) -> Vec<String> {
+    let browser = Browser::start();
+    set_up_as(world, &browser, site, "reader", "auditor");
+    texts(&browser.run_async(&format!("const paths = {};{UNSENDABLE}", json!(paths))))
+}
+
 fn texts(list: &Value) -> Vec<String> {
     list.as_array().unwrap().iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
 }
@@ -262,6 +270,21 @@ const AXE: &str = "
         .filter(violation => ['serious', 'critical'].includes(violation.impact))
         .map(violation => violation.id + ': ' + violation.nodes.slice(0, 2)
             .map(node => node.html.slice(0, 160) + ' ' + node.any.map(check => check.message).join(' ')).join(' | '))));";
+/// The forms with fields, except for those of people's own settings and views.
+const UNSENDABLE: &str = "
+    (async () => {
+        const faults = [];
+        const fields = ':is(input:not([type=hidden]), select, textarea):enabled:not([readonly])';
+        for (const path of paths.filter(path => !/^.settings.(account|tokens)/.test(path))) {
+            const text = await (await fetch(path)).text();
+            const page = new DOMParser().parseFromString(text, 'text/html');
+            for (const form of page.querySelectorAll('main form[method=post]:not([action$=\"/agents/views\"])')) {
+                const field = form.querySelector(fields);
+                if (field) faults.push(`${path}: a reader can fill in ${field.outerHTML.slice(0, 120)}`);
+            }
+        }
+        done(faults);
+    })();";
 /// Counts the controls, and records which of them get the focus.
 const CONTROLS: &str = "
     const controls = 'a[href], button:enabled, input:enabled:not([type=hidden]), select:enabled, textarea:enabled, summary, [tabindex=\"0\"]';

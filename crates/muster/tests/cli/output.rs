@@ -66,6 +66,21 @@ fn every_object_supports_every_output_format() {
     assert!(json(&["status"])["agents"]["all"].as_u64().unwrap() >= 1);
 }
 
+/// A number of `status` is that of `agent list` with the same word.
+#[test]
+fn status_counts_agents_by_the_words_of_the_list() {
+    let text = ok(&["status"]).to_lowercase();
+    for status in muster_core::status::Status::ALL {
+        let word = status.as_str();
+        let is_counted = text.lines().any(|line| line.split([' ', ':']).next() == Some(word));
+        assert!(is_counted, "{word}: {text}");
+    }
+    let counts = &json(&["status"])["agents"];
+    for word in ["updating", "enrolling", "unenrolling"] {
+        assert!(counts[word].is_u64(), "{word}: {counts}");
+    }
+}
+
 #[test]
 fn data_from_agents_cannot_control_the_terminal() {
     let host = "evil\u{1b}[2J\u{9b}31m\u{202e}txt";

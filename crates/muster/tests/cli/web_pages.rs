@@ -24,8 +24,13 @@ pub fn set_up_in(world: &World, browser: &Browser, name: &str) {
 
 /// Creates an administrator of a server, and sets the password in the browser at an address of it.
 pub fn set_up_at(world: &World, browser: &Browser, site: &str, name: &str) {
+    set_up_as(world, browser, site, name, "administrator");
+}
+
+/// Creates a person with a role, and sets the password in the browser at an address of the server.
+pub fn set_up_as(world: &World, browser: &Browser, site: &str, name: &str, role: &str) {
     world.ok(&["user", "create", name]);
-    world.ok(&["role", "bind", "administrator", "--user", name]);
+    world.ok(&["role", "bind", role, "--user", name]);
     let link = world.json(&["user", "setup-link", name]);
     browser.open(&format!("{site}/setup?token={}", link["token"].as_str().unwrap()));
     browser.fill("input[name=password]", PASSWORD);

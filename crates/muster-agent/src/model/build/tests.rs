@@ -2,6 +2,7 @@ use camino::Utf8PathBuf;
 
 use super::*;
 use crate::model::capabilities::Capabilities;
+use crate::model::metrics::Sink;
 use crate::model::specification::Specification;
 use crate::state::Enrollment;
 use crate::variables::DynamicSet;
@@ -238,7 +239,9 @@ fn readings_of_the_host_need_no_output() {
     ]))
     .unwrap();
     assert_eq!(shape(&made)[0].0, "host/metrics-none-m");
-    assert!(matches!(&made.model[0].work, Ok(Work::Metrics(spec)) if !spec.to_file && spec.period.as_secs() == 60));
+    assert!(
+        matches!(&made.model[0].work, Ok(Work::Metrics(spec)) if spec.sink == Sink::None && spec.period.as_secs() == 60)
+    );
     assert!(made.model[1].work.as_ref().unwrap_err().contains("period"));
 }
 

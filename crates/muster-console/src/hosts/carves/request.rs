@@ -21,10 +21,10 @@ use super::super::TAB;
 use super::PATH;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::notice;
 use crate::request::Posted;
 use crate::settings::lines;
-use crate::visitor::{Params, Visitor};
-use crate::{failure, notice};
+use crate::visitor::{May, Params, Visitor};
 
 /// Maximum size of the form, bytes.
 const MAX_FORM: usize = 128 << 10;
@@ -89,11 +89,8 @@ struct RequestPage {
 }
 
 /// Shows the form.
-pub async fn ask(visitor: Visitor, Params(asked): Params<Asked>) -> Response {
-    match visitor.context.grant::<QueriesRun>() {
-        Ok(_) => form_page(&visitor, Fields { hosts: asked.host, ..Fields::default() }, None, None),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<QueriesRun>, Params(asked): Params<Asked>) -> Response {
+    form_page(&visitor, Fields { hosts: asked.host, ..Fields::default() }, None, None)
 }
 
 fn form_page(visitor: &Visitor, fields: Fields, review: Option<u64>, error: Option<Error>) -> Response {

@@ -21,7 +21,7 @@ use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
 use crate::versioned::{Edit, update_to};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 /// Maximum size of the form, bytes: SQL can take three bytes for each of its own.
@@ -72,11 +72,8 @@ struct SavedPage {
 }
 
 /// Shows the form of a new query.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<OsqueryWrite>() {
-        Ok(_) => render(&form_page(&visitor, "", Fields::default(), None)),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<OsqueryWrite>) -> Response {
+    render(&form_page(&visitor, "", Fields::default(), None))
 }
 
 fn render(shown: &SavedPage) -> Response {

@@ -26,7 +26,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::Posted;
 use crate::settings::{given, lines};
-use crate::visitor::{Params, Visitor};
+use crate::visitor::{May, Params, Visitor};
 use crate::{failure, notice};
 
 /// Number of hosts that the review names.
@@ -109,14 +109,17 @@ struct RunPage {
     is_enabled: bool,
     review: Option<Review>,
     error: Option<Error>,
-    lacks: &'static str,
     lacks_switch: &'static str,
     cli: String,
     api: String,
 }
 
 /// Shows the form.
-pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
+pub async fn ask(
+    State(fleet): State<Arc<Fleet>>,
+    May { visitor, .. }: May<ScriptsRun>,
+    Params(asked): Params<Asked>,
+) -> Response {
     let mut fields = Fields {
         saved: asked.saved,
         hosts: asked.host,
@@ -157,7 +160,6 @@ async fn form_page(
         frame: Frame::new(visitor, if review.is_some() { "Review the run" } else { "Run a script" }, TAB),
         cli: cli(visitor, &command(&fields, &saved_name)),
         api: curl(visitor, "POST", API, &body(&fields).to_string()),
-        lacks: visitor.lacks(PrivilegeName::ScriptsRun),
         lacks_switch: visitor.lacks(PrivilegeName::ScriptsWrite),
         expiries: EXPIRIES,
         saved_name,

@@ -21,7 +21,7 @@ use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::versioned::{Edit, update_to};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{confirm, failure, notice};
 
 /// Code of the error about a change by somebody else.
@@ -71,11 +71,8 @@ struct SavedPage {
 }
 
 /// Shows the form of a new script.
-pub async fn ask(visitor: Visitor) -> Response {
-    match visitor.context.grant::<ScriptsWrite>() {
-        Ok(_) => render(&form_page(&visitor, "", Fields::default(), None)),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+pub async fn ask(May { visitor, .. }: May<ScriptsWrite>) -> Response {
+    render(&form_page(&visitor, "", Fields::default(), None))
 }
 
 fn render(shown: &SavedPage) -> Response {

@@ -22,8 +22,9 @@ use super::{API, Row, TAB};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
+use crate::text::event_words;
 use crate::versioned::{Edit, Field, compared};
-use crate::visitor::Visitor;
+use crate::visitor::{May, Visitor};
 use crate::{failure, notice};
 
 /// What was typed. Secrets are never shown again.
@@ -56,8 +57,8 @@ struct ReceiverPage {
     frame: Frame,
     receiver: Option<Row>,
     fields: Fields,
-    /// Kinds of events, and whether each is chosen.
-    events: Vec<(&'static str, bool)>,
+    /// Kinds of events: code, words, and whether each is chosen.
+    events: Vec<(&'static str, String, bool)>,
     error: Option<Error>,
     lacks: &'static str,
     cli: String,
@@ -65,13 +66,10 @@ struct ReceiverPage {
 }
 
 /// Shows the form of a new receiver.
-pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+pub async fn ask(State(fleet): State<Arc<Fleet>>, May { visitor, .. }: May<AlertsWrite>) -> Response {
     let on = || Some("1".to_owned());
     let fields = Fields { kind: "webhook".into(), is_enabled: on(), tls: on(), ..Fields::default() };
-    match visitor.context.grant::<AlertsWrite>() {
-        Ok(_) => render(&fleet, &visitor, None, fields, None),
-        Err(error) => failure::inside(&visitor, &error.into(), TAB),
-    }
+    render(&fleet, &visitor, None, fields, None)
 }
 
 /// Shows a receiver with its form.
@@ -165,7 +163,9 @@ fn render(
     error: Option<Error>,
 ) -> Response {
     let fields = Fields { password: String::new(), ..fields };
-    let event = |kind: &EventKind| (kind.as_str(), fields.events.iter().any(|chosen| chosen == kind.as_str()));
+    let event = |kind: &EventKind| {
+        (kind.as_str(), event_words(*kind), fields.events.iter().any(|chosen| chosen == kind.as_str()))
+    };
     let (title, command, method, path) = match &known {
         None => ("Create a receiver".to_owned(), "alert list".to_owned(), "POST", API.to_owned()),
         Some((one, _)) => (

@@ -50,6 +50,8 @@ struct ObjectPage {
     frame: Frame,
     side: Side,
     path: &'static str,
+    /// `this output`.
+    what: String,
     id: String,
     fields: Fields,
     types: &'static [&'static str],
@@ -136,6 +138,7 @@ async fn render<K: Kind>(
         frame: Frame::new(visitor, title, TAB),
         side: Side::new(visitor, K::LIST),
         path: K::LIST,
+        what: K::THE.replacen("The ", "this ", 1),
         id,
         types: K::TYPES,
         has_default: K::HAS_DEFAULT,

@@ -13,11 +13,14 @@ use crate::yaml;
 /// Maximum length of the name of an output object, bytes.
 const MAX_NAME: usize = 255;
 
-/// Supported output types (EA §6.1). `file` is a file on the host, of the `host/metrics` inputs of muster-agent.
-pub const OUTPUT_TYPES: [&str; 5] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka", FILE];
+/// Supported output types (EA §6.1). `file` and `otlp` are for the `host/metrics` inputs of muster-agent: a file on the host,
+/// and a receiver of OTLP/HTTP.
+pub const OUTPUT_TYPES: [&str; 6] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka", FILE, OTLP];
 
 /// Type of outputs that connect to nothing, and need no hosts.
 const FILE: &str = "file";
+/// Type of outputs that are receivers of OTLP/HTTP, whose addresses are URLs.
+const OTLP: &str = "otlp";
 
 /// Fields of an output object (MG §2.5). What else agents know belongs in `config_yaml`.
 const OBJECT_FIELDS: [&str; 45] = [
@@ -199,10 +202,11 @@ fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
     let is_url = host.starts_with("http://") || host.starts_with("https://");
     // Without a scheme, agents assume plain HTTP.
     // Empty addresses were reported above.
-    if is_elasticsearch(kind) && !is_url && !host.is_empty() {
+    let takes_urls = is_elasticsearch(kind) || kind == OTLP;
+    if takes_urls && !is_url && !host.is_empty() {
         problems.advise(path, "must be a URL", format!("such as `https://{host}`"));
     }
-    if !is_elasticsearch(kind) && host.contains("://") {
+    if !takes_urls && host.contains("://") {
         problems.advise(path, "must be HOST:PORT", "omit the scheme");
     }
 }
@@ -249,7 +253,7 @@ mod tests {
             problems(&json!({"o": {"type": "elasticsaerch", "hosts": hosts}, "p": {"type": "redis", "hosts": hosts}}));
         let near = "config.outputs.o.type: unknown output type `elasticsaerch`; did you mean `elasticsearch`?";
         assert_eq!(found[0], near);
-        assert!(found[1].contains("known: elasticsearch, remote_elasticsearch, logstash, kafka, file"));
+        assert!(found[1].contains("known: elasticsearch, remote_elasticsearch, logstash, kafka, file, otlp"));
     }
 
     #[test]
@@ -293,6 +297,9 @@ mod tests {
             assert_eq!(found.len(), usize::from(expected_prefix.is_some()), "{text}: {found:?}");
             assert!(expected_prefix.is_none_or(|expected_prefix| found[0].starts_with(expected_prefix)), "{found:?}");
         }
+        let receiver = |host: &str| found(&record("otlp", json!({"hosts": [host], "headers": {"Authorization": "x"}})));
+        assert_eq!(receiver("https://collector:4318/otlp"), Vec::<String>::new());
+        assert!(receiver("collector:4318")[0].starts_with("hosts.0: must be a URL"));
         let named = Output { id: OutputId::trusted("es.main"), ..record("kafka", json!({"hosts": ["k:1"]})) };
         assert_eq!(found(&named), ["id: must not contain a dot: agents would interpret it as a path; use `-` or `_`"]);
         let logstash = record("logstash", json!({"hosts": ["https://l:5044"], "config_yaml": "[]"}));
@@ -321,7 +328,7 @@ mod tests {
         let found =
             problems(&json!({"o": {"hosts": []}, "p": 1, "q": {"type": "kafka", "hosts": [1]}, "r": {"type": ""}}));
         let expected = [
-            "config.outputs.o.type: is missing; one of elasticsearch, remote_elasticsearch, logstash, kafka, file",
+            "config.outputs.o.type: is missing; one of elasticsearch, remote_elasticsearch, logstash, kafka, file, otlp",
             "config.outputs.o.hosts: must be a list of one or more addresses",
             "config.outputs.p: must be an object, not a number",
             "config.outputs.q.hosts.0: must be an address",

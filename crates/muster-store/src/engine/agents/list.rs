@@ -39,7 +39,7 @@ pub(in crate::engine) fn page(
 /// Returns whether so many agents match that a page of them is found soon by reading all agents in the order of the list.
 fn is_frequent(connection: &Connection, wanted: &AgentFilter, total: u64) -> Result<bool> {
     // Compared with the whole space, because the list by check-in is read from its end until the page is full.
-    let all = AgentFilter { space: wanted.space.clone(), conditions: Vec::new() };
+    let all = AgentFilter { space: wanted.space.clone(), conditions: Vec::new(), ..AgentFilter::default() };
     Ok(total * RARE >= count_composed(connection, &filter::agent_total(&all))?)
 }
 

@@ -13,7 +13,7 @@ use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 56;
+const COLUMNS: usize = 58;
 
 /// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -71,6 +71,7 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.former_id == after.former_id
         && before.node == after.node
         && before.os == after.os
+        && before.hardware == after.hardware
         && before.agent_version == after.agent_version
 }
 
@@ -163,7 +164,9 @@ impl<'r> Values<'r> {
         self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
         self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))?;
         self.bind(record.node.as_ref().map(muster_core::id::NodeId::as_str))?;
-        self.bind(record.os.as_str())
+        self.bind(record.os.as_str())?;
+        self.bind(record.hardware_uuid())?;
+        self.bind(record.serial())
     }
 
     /// Binds the column that is computed from another.
@@ -234,9 +237,15 @@ pub(super) fn read_next(c: &mut Columns<'_, '_>) -> Result<AgentRecord> {
         former_id: c.id_option()?,
         node: c.id_option()?,
         os: c.take()?,
+        hardware: hardware(c)?,
         id: c.id()?,
         credentials: c.credentials()?,
     })
+}
+
+fn hardware(c: &mut Columns<'_, '_>) -> Result<Box<str>> {
+    let (uuid, serial): (String, String) = (c.take()?, c.take()?);
+    Ok(if uuid.is_empty() && serial.is_empty() { Box::default() } else { format!("{uuid}\n{serial}").into() })
 }
 
 fn audit(c: &mut Columns<'_, '_>) -> Result<Option<AuditReport>> {

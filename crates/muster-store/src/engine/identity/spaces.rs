@@ -60,7 +60,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     carves::delete_in(c, id)?;
     host_runs::delete_in::<ScriptWork>(c, id)?;
     host_runs::delete_in::<InstallWork>(c, id)?;
-    disk_keys::delete_in(c, id)?;
+    disk_keys::hand_over_all(c, id)?;
     for statement in [
         sql::DELETE_ROLLOUTS_IN,
         sql::DELETE_LIVE_QUERIES_IN,

@@ -15,6 +15,11 @@ impl DiskKeyStore for SqlStore {
         self.points.read(move |c| disk_keys::one(c, &agent, &space)).await
     }
 
+    async fn disk_keys_in(&self, space: &SpaceId) -> Result<u64, StoreError> {
+        let space = space.clone();
+        self.points.read(move |c| disk_keys::count_in(c, &space)).await
+    }
+
     async fn disk_escrows_due(&self, after: Option<&AgentId>, limit: u32) -> Result<Vec<AgentId>, StoreError> {
         let after = after.cloned();
         self.lists.read(move |c| disk_keys::escrow_due(c, after.as_ref(), limit)).await

@@ -11,7 +11,7 @@ use crate::engine::error::Failure;
 use crate::engine::session::Connection;
 use crate::engine::software;
 use crate::port::{SoftwareStore, StoreError};
-use crate::query::{FoundSoftware, HostSoftware, Page, SoftwareHost, SoftwareSearch};
+use crate::query::{FoundSoftware, HostSoftware, Page, SoftwareHosts, SoftwareSearch};
 
 #[async_trait]
 impl SoftwareStore for SqlStore {
@@ -34,10 +34,11 @@ impl SoftwareStore for SqlStore {
         &self,
         space: &SpaceId,
         search: &SoftwareSearch,
+        after: Option<&Software>,
         page: Page,
     ) -> Result<Vec<FoundSoftware>, StoreError> {
-        let (space, search) = (space.clone(), search.clone());
-        self.lists.read(move |c| software::of_space(c, &space, &search, page)).await
+        let (space, search, after) = (space.clone(), search.clone(), after.cloned());
+        self.lists.read(move |c| software::of_space(c, &space, &search, after.as_ref(), page)).await
     }
 
     async fn software_count(&self, space: &SpaceId, search: &SoftwareSearch) -> Result<u64, StoreError> {
@@ -54,10 +55,11 @@ impl SoftwareStore for SqlStore {
         &self,
         space: &SpaceId,
         id: SoftwareId,
+        after: Option<u32>,
         page: Page,
-    ) -> Result<Vec<SoftwareHost>, StoreError> {
+    ) -> Result<SoftwareHosts, StoreError> {
         let space = space.clone();
-        self.lists.read(move |c| software::hosts(c, &space, id, page)).await
+        self.lists.read(move |c| software::hosts(c, &space, id, after, page)).await
     }
 
     async fn software_is_pending(&self) -> Result<bool, StoreError> {

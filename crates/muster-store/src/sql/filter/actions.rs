@@ -20,7 +20,7 @@ pub(crate) fn action_page(filter: &ActionFilter, page: Page) -> Composed {
 
 /// Composes the query for the keys of a page of actions and policy revisions, ordered by time.
 pub(crate) fn key_page(filter: &ActionFilter, page: Page) -> Composed {
-    let mut statement = Composed { text: actions::KEYS.to_owned(), values: Vec::new() };
+    let mut statement = Composed { text: actions::KEYS.to_owned(), ..Composed::default() };
     statement.keys(filter);
     statement.push(actions::KEYS_ORDER);
     statement.page(page);
@@ -30,7 +30,7 @@ pub(crate) fn key_page(filter: &ActionFilter, page: Page) -> Composed {
 /// Composes the count of matching actions and revisions.
 pub(crate) fn key_total(filter: &ActionFilter) -> Composed {
     let filter = &ActionFilter { after: None, ..filter.clone() };
-    let mut statement = Composed { text: actions::COUNT_KEYS.to_owned(), values: Vec::new() };
+    let mut statement = Composed { text: actions::COUNT_KEYS.to_owned(), ..Composed::default() };
     statement.keys(filter);
     statement.push(") AS k");
     statement

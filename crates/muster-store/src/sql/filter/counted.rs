@@ -42,7 +42,7 @@ impl<'f> Counted<'f> {
 
     /// Composes the sum of the numbers.
     pub(super) fn sums(&self, head: &'static str, tail: &'static str) -> Composed {
-        let mut statement = Composed { text: head.to_owned(), values: Vec::new() };
+        let mut statement = Composed { text: head.to_owned(), ..Composed::default() };
         statement.push("CAST(coalesce(sum(");
         match self.tag {
             // Without a tag, the row with the empty key counts each agent once.
@@ -75,7 +75,7 @@ impl<'f> Counted<'f> {
 
     /// Composes the query for the tags.
     pub(super) fn tags(&self) -> Composed {
-        let mut statement = Composed { text: "SELECT substr(agents.tag, 2)".to_owned(), values: Vec::new() };
+        let mut statement = Composed { text: "SELECT substr(agents.tag, 2)".to_owned(), ..Composed::default() };
         statement.push(COUNTS);
         if let Some(space) = &self.filter.space {
             statement.text(" AND agents.space = $?", space.as_str());

@@ -3,6 +3,7 @@
 use muster_core::id::AgentId;
 
 use super::counted::Counted;
+use super::looked_up::selects_few;
 use super::{Composed, range_of};
 use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Page, SortValue};
 
@@ -47,7 +48,11 @@ pub(crate) fn host_page(filter: &AgentFilter, rows: &HostRows) -> Composed {
             Page { offset: 0, limit: *limit }
         }
     };
-    statement.push(" ORDER BY lower(hosts.hostname), hosts.id");
+    statement.push(match filter.conditions.iter().any(selects_few) {
+        // Sorted by a column of an index, SQLite would read the whole index to find them.
+        true => " ORDER BY coalesce(lower(hosts.hostname), ''), hosts.id",
+        false => " ORDER BY lower(hosts.hostname), hosts.id",
+    });
     statement.page(page);
     statement
 }
@@ -112,14 +117,6 @@ fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'sta
     }
 }
 
-fn selects_few(condition: &AgentCondition) -> bool {
-    match condition {
-        AgentCondition::Ids(_) | AgentCondition::IdsBetween(..) => true,
-        AgentCondition::Any(parts) => parts.iter().all(selects_few),
-        _ => false,
-    }
-}
-
 /// The same order. No index has these expressions.
 fn order_of_few(sort: AgentSort, descending: bool) -> &'static str {
     match (sort, descending) {
@@ -145,14 +142,14 @@ pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
         return counted.sums("SELECT ", "");
     }
     if let Some((text, hidden)) = text_but_hidden(filter) {
-        let mut statement = Composed { text: "SELECT (SELECT count(*)".to_owned(), values: Vec::new() };
+        let mut statement = Composed { text: "SELECT (SELECT count(*)".to_owned(), ..Composed::default() };
         statement.alone(filter.space.as_ref(), text);
         statement.push(")");
         // The status is not in the table that has the texts: those that are hidden, usually few, are counted by theirs.
         if let Some(hidden) = hidden {
             statement.push(" - (SELECT count(*) FROM agents WHERE 1 = 1");
             let conditions = vec![hidden.clone(), text.clone()];
-            statement.agents(&AgentFilter { space: filter.space.clone(), conditions });
+            statement.agents(&AgentFilter { space: filter.space.clone(), conditions, ..AgentFilter::default() });
             statement.push(")");
         }
         return statement;
@@ -188,7 +185,7 @@ pub(crate) fn agent_probe(filter: &AgentFilter, limit: u32) -> Option<(usize, Co
             |condition: &AgentCondition| matches!(condition, AgentCondition::Text(_) | AgentCondition::Os(..));
         place(is_text)
     })?;
-    let mut statement = Composed { text: "SELECT agents.id".to_owned(), values: Vec::new() };
+    let mut statement = Composed { text: "SELECT agents.id".to_owned(), ..Composed::default() };
     statement.alone(filter.space.as_ref(), &filter.conditions[at]);
     statement.integer(" LIMIT $?", limit.into());
     Some((at, statement))

@@ -10,6 +10,7 @@ use crate::sql::placeholders;
 fn full() -> AgentFilter {
     AgentFilter {
         space: Some(SpaceId::trusted("s")),
+        written: None,
         conditions: vec![
             AgentCondition::Ids(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
             AgentCondition::IdsBetween(AgentId::trusted("a"), AgentId::trusted("z")),
@@ -69,10 +70,12 @@ fn composed_statements_bind_in_ascending_order() {
                 AgentCondition::Statuses(vec![Status::Error]),
             ]),
         ],
+        ..AgentFilter::default()
     };
     let searched = AgentFilter {
         space: Some(SpaceId::trusted("s")),
         conditions: vec![AgentCondition::HostnameLike("web*".into())],
+        ..AgentFilter::default()
     };
     let shown = AgentFilter {
         conditions: vec![!AgentCondition::Statuses(vec![Status::Error]), AgentCondition::Text("web".into())],
@@ -85,7 +88,11 @@ fn composed_statements_bind_in_ascending_order() {
         agent_total(&counted),
         agent_total(&shown),
         agent_counts(&counted),
-        agent_tags(&AgentFilter { space: Some(SpaceId::trusted("s")), conditions: Vec::new() }),
+        agent_tags(&AgentFilter {
+            space: Some(SpaceId::trusted("s")),
+            conditions: Vec::new(),
+            ..AgentFilter::default()
+        }),
         agent_probe(&searched, 5).unwrap().1,
         agent_ids(&full(), Some("a"), 5),
         agent_versions(&[AgentId::trusted("a")]),

@@ -5,7 +5,9 @@ use muster_core::status::Status;
 use rusqlite::Connection;
 
 use crate::engine::migration::MIGRATIONS;
-use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
+use crate::query::{
+    ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Identifier, Page, SortValue,
+};
 use crate::search::Fact;
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, host_runs,
@@ -106,9 +108,9 @@ fn reads_of_a_check_in_search_an_index() {
         files::UPLOAD_FOR,
         files::UPLOADS_BEGUN_BEFORE,
         files::DELETE_CLOSED_UPLOAD,
-        files::DELETE_CHUNKS_OF_CLOSED,
+        files::REMOVE_CLOSED_LATER,
         files::CHUNKS,
-        files::DELETE_CHUNKS_OF_AGENT,
+        files::REMOVE_THOSE_OF_AGENT_LATER,
         files::DELETE_FILE_AGENT,
         idempotency::FORGET_OLD_OF,
         idempotency::COUNT_OF,
@@ -201,14 +203,47 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
 #[test]
 fn host_names_and_cloned_hosts_are_found_by_their_own_index() {
     let connection = schema();
-    let of = |condition| AgentFilter { space: Some(SpaceId::default()), conditions: vec![condition] };
+    let of = |condition| AgentFilter {
+        space: Some(SpaceId::default()),
+        conditions: vec![condition],
+        ..AgentFilter::default()
+    };
     for (condition, index) in [
         (AgentCondition::Hostnames(vec!["Web-1".into()]), "agents_by_hostname"),
+        (AgentCondition::Hardware(Identifier::Serial, vec!["S".into()]), "agents_by_serial"),
+        (AgentCondition::Hardware(Identifier::Uuid, vec!["U".into()]), "agents_by_hardware_uuid"),
         (AgentCondition::HasDuplicateHosts, "agents_by_duplicate_hosts"),
         (AgentCondition::Hosts(vec![HostId::trusted("h")]), "agents_by_host"),
     ] {
         let steps = plan(&connection, &filter::agent_total(&of(condition)).text);
         assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(index)), "{steps:?}");
+    }
+    // Whatever a host is called by, each alternative reads its index.
+    let called = AgentCondition::Any(vec![
+        AgentCondition::Hostnames(vec!["S".into()]),
+        AgentCondition::Hardware(Identifier::Serial, vec!["S".into()]),
+        AgentCondition::Any(vec![AgentCondition::Hardware(Identifier::Uuid, vec!["S".into()])]),
+    ]);
+    let osquery = AgentCondition::Families(vec![muster_core::agent::Family::Osquery]);
+    let wanted = AgentFilter { conditions: vec![osquery, called], ..of(AgentCondition::HasHost) };
+    for statement in [
+        filter::agent_ids(&wanted, None, 10),
+        filter::agent_page(&wanted, AgentSort::LastCheckin, true, PAGE),
+        filter::agent_page(&wanted, AgentSort::EnrolledAt, true, PAGE),
+        filter::agent_total(&wanted),
+        filter::host_page(&wanted, &HostRows::Page(PAGE)),
+        filter::host_total(&wanted),
+    ] {
+        let steps = plan(&connection, &statement.text);
+        for index in ["agents_by_hostname", "agents_by_serial", "agents_by_hardware_uuid"] {
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH c ") && step.contains(index)), "{steps:?}");
+        }
+        // Agents and hosts are looked up by their ids.
+        let scanned = |step: &String| {
+            let outer = step.starts_with("SEARCH agents ") || step.starts_with("SEARCH hosts ");
+            step.starts_with("SCAN agents") || step.starts_with("SCAN hosts") || (outer && !step.contains("id=?"))
+        };
+        assert!(!steps.iter().any(scanned), "{steps:?}");
     }
     let changed = plan(&connection, agents::UPDATE_PLAIN);
     assert!(!agents::UPDATE_PLAIN.contains("hostname"), "a check-in must not touch the index: {changed:?}");
@@ -223,7 +258,8 @@ fn each_filter_searches_an_index() {
         AgentCondition::Statuses(vec![Status::Online]),
         AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("k")]),
     ] {
-        let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![condition] };
+        let wanted =
+            AgentFilter { space: Some(SpaceId::default()), conditions: vec![condition], ..AgentFilter::default() };
         let steps = plan(&connection, &filter::agent_total(&wanted).text);
         // The table of agents, or that of their numbers.
         assert!(steps.iter().any(|step| step.starts_with("SEARCH agent")), "{steps:?}");
@@ -255,8 +291,11 @@ fn a_range_of_ids_is_read_from_the_index_of_ids() {
     let range = AgentCondition::IdsBetween(AgentId::trusted("a"), AgentId::trusted("b"));
     let many = AgentCondition::Any(vec![range.clone(); 100]);
     let osquery = AgentCondition::Families(vec![muster_core::agent::Family::Osquery]);
-    let wanted = [range, many]
-        .map(|ids| AgentFilter { space: Some(SpaceId::default()), conditions: vec![ids, osquery.clone()] });
+    let wanted = [range, many].map(|ids| AgentFilter {
+        space: Some(SpaceId::default()),
+        conditions: vec![ids, osquery.clone()],
+        ..AgentFilter::default()
+    });
     let statements =
         |wanted| [filter::agent_page(wanted, AgentSort::LastCheckin, true, PAGE), filter::agent_total(wanted)];
     for statement in wanted.iter().flat_map(statements) {
@@ -277,7 +316,11 @@ fn parts_of_texts_are_searched_in_a_table_of_their_own() {
         (AgentCondition::HostnameLike("Web-*".into()), "INDEX agents_by_hostname (space=? AND <expr>>? AND <expr><?)"),
     ] {
         let hidden = !AgentCondition::Statuses(vec![Status::Unenrolled]);
-        let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![hidden, condition] };
+        let wanted = AgentFilter {
+            space: Some(SpaceId::default()),
+            conditions: vec![hidden, condition],
+            ..AgentFilter::default()
+        };
         let (at, probe) = filter::agent_probe(&wanted, 10).unwrap();
         assert_eq!(at, 1);
         let total = filter::agent_total(&wanted);
@@ -297,7 +340,8 @@ fn agents_that_are_selected_by_ids_are_looked_up_in_every_order() {
     let connection = schema();
     let hidden = !AgentCondition::Statuses(vec![Status::Unenrolled]);
     let ids = AgentCondition::Ids(vec![AgentId::trusted("a")]);
-    let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![hidden, ids] };
+    let wanted =
+        AgentFilter { space: Some(SpaceId::default()), conditions: vec![hidden, ids], ..AgentFilter::default() };
     for sort in [AgentSort::EnrolledAt, AgentSort::Hostname, AgentSort::Status, AgentSort::Version] {
         let steps = plan(&connection, &filter::agent_page(&wanted, sort, true, PAGE).text);
         assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains("id=?")), "{steps:?}");
