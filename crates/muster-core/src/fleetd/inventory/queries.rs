@@ -92,6 +92,7 @@ pub const QUERIES: [DetailQuery; 10] = [
         sql: "SELECT u.uid, u.username, u.type, u.shell, g.groupname FROM users AS u LEFT JOIN groups AS g ON g.gid = u.gid \
               WHERE COALESCE(u.type, '') <> 'special' AND u.shell NOT LIKE '%/nologin' AND u.shell NOT LIKE '%/false' \
               AND u.shell NOT LIKE '%/sync' AND u.shell NOT LIKE '%/halt' AND u.shell NOT LIKE '%/shutdown' \
+              AND u.username NOT LIKE '%$' \
               ORDER BY u.uid, u.username LIMIT 501;",
         discovery: has_table!("users"),
     },
