@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use muster_core::carve::Announced;
 use muster_core::fleetd::checks::{self, Check};
 use muster_core::fleetd::details::Details;
+use muster_core::fleetd::inventory::{self, Inventory, Kind, MAX_DOCUMENT_BYTES};
 use muster_core::fleetd::log_lines::{self, LogType, Sender};
 use muster_core::fleetd::options::Options;
 use muster_core::fleetd::platform::Platform;
@@ -163,12 +164,29 @@ pub fn fleetd_results(data: &[u8]) {
                     && software::unpacked(&list).eq(report.software.into_keys())
             );
         }
+        inventory_is_bounded(queries, statuses);
         let check = check();
         let answers = checks::answers(&[&check], queries, statuses, messages);
         assert!(answers.len() <= 1 && (answers.is_empty() || checks::has_answers(queries, statuses)));
         let changes = checks::decide(&[&check], &[], answers.clone(), Timestamp::default());
         assert!(checks::decide(&[&check], &changes.put, answers, Timestamp::default()).is_empty(), "idempotent");
     }
+}
+
+/// The inventory in results: it is bounded, read back, and a second report of the same changes nothing.
+fn inventory_is_bounded(queries: &str, statuses: &str) {
+    let now = Timestamp::from_micros(1_000_000_000_000_000);
+    let Some(report) = inventory::report(queries, statuses, now) else { return };
+    let stored = Inventory::default().updated(report.clone());
+    let mut read = Inventory::default();
+    for kind in Kind::ALL {
+        let document = stored.document(kind);
+        assert!(document.len() <= MAX_DOCUMENT_BYTES, "{kind:?}");
+        read.read(kind, &document);
+    }
+    assert!(read == stored && stored.updated(report) == stored);
+    let _ = inventory::fleetdm::system_form(&stored, now);
+    stored.certificates.items.iter().for_each(|one| drop(inventory::fleetdm::certificate_form(one)));
 }
 
 /// The check whose answers are in the seeds.

@@ -6,6 +6,7 @@ pub mod desktop;
 pub mod details;
 pub mod device_token;
 pub mod identifier;
+pub mod inventory;
 pub mod labels;
 pub mod live;
 pub mod log_lines;

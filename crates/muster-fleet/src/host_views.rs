@@ -6,6 +6,7 @@ use muster_core::Error;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{AgentsPurge, AgentsRead, DiagnosticsRequest, Grant, OpContext};
 use muster_core::change::Change;
+use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::schedule::QueryFailure;
 use muster_core::host::{self, Host};
@@ -45,6 +46,8 @@ pub struct HostView {
     pub labels: Vec<String>,
     /// Its software; empty in lists.
     pub software: Installed,
+    /// Its disks, its last boot, its users and certificates; empty in lists.
+    pub inventory: Inventory,
     /// Number of host checks that it fails; `None` without osquery.
     pub failing: Option<u64>,
     /// Scheduled queries that do not work on it, by name.
@@ -148,7 +151,7 @@ impl Agents {
             let failing = osquery.map(|id| failing.get(id).copied().unwrap_or_default());
             let failures = osquery.and_then(|id| failures.remove(id)).unwrap_or_default();
             let (checks, labels, software) = (Vec::new(), Vec::new(), Installed::default());
-            HostView { host, agents, checks, labels, software, failing, failures }
+            HostView { host, agents, checks, labels, software, inventory: Inventory::default(), failing, failures }
         };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
     }
@@ -205,6 +208,7 @@ impl Agents {
             let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record), &view.labels)?;
             view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
             view.software = seen.software_of(record).await?;
+            view.inventory = seen.inventory_of(record).await?;
         }
         Ok(view)
     }

@@ -51,6 +51,7 @@ pub mod identity;
 mod inactivity;
 mod inline_seals;
 pub mod installs;
+pub mod inventory;
 pub mod keys;
 pub mod labels;
 pub mod live_queries;
@@ -161,6 +162,7 @@ use self::identity::sign_in::SignIn;
 use self::identity::spaces::Spaces;
 use self::identity::tokens::Tokens;
 use self::identity::users::Users;
+use self::inventory::HostInventory;
 use self::keys::EnrollmentKeys;
 use self::labels::Labels;
 use self::live_queries::LiveQueries;
@@ -222,6 +224,7 @@ pub struct Fleet {
     labels: Arc<Labels>,
     host_logs: HostLogs,
     software: Arc<SoftwareInventory>,
+    inventory: HostInventory,
     query_failures: Arc<QueryFailures>,
     saved_queries: SavedQueries,
     packs: Packs,
@@ -328,6 +331,7 @@ impl Fleet {
             labels: Arc::clone(&wiring.labels),
             host_logs: wiring.host_logs(),
             software: Arc::new(wiring.software()),
+            inventory: wiring.inventory(),
             query_failures: Arc::clone(&wiring.query_failures),
             saved_queries: wiring.saved_queries(),
             packs: wiring.packs(),

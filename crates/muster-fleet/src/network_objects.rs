@@ -12,7 +12,7 @@ use muster_core::authorization::{
 };
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::NetworkObjectId;
+use muster_core::id::{NetworkObjectId, PolicyId};
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared, check_network_object};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
@@ -169,6 +169,16 @@ impl<F: NetworkFamily> NetworkObjects<F> {
             self.objects.save(By { grant: object.grant(), turn: &turn, verb: "update" }, edit).await
         };
         self.objects.policies.in_turn(update).await
+    }
+
+    /// Returns the policies that would get a new revision with a change: id and name.
+    pub async fn revised_by(
+        &self,
+        object: &Authorized<NetworkObject, F::Write>,
+        draft: NetworkObjectDraft,
+    ) -> Result<Vec<(PolicyId, String)>, Error> {
+        let edit = self.edit(self.current(object).await?, draft).await?;
+        self.objects.revised_by(object.grant(), edit).await
     }
 
     pub(super) async fn edit(

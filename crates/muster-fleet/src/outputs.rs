@@ -8,7 +8,7 @@ use std::sync::Arc;
 use muster_core::authorization::{Grant, OpContext, OutputsRead, OutputsWrite, Privilege};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::OutputId;
+use muster_core::id::{OutputId, PolicyId};
 use muster_core::network_object::Shared;
 use muster_core::output::Output;
 use muster_core::policy::check::check_record;
@@ -132,6 +132,16 @@ impl Outputs {
             self.objects.save(By { grant: output.grant(), turn: &turn, verb: "update" }, edit).await
         };
         self.objects.policies.in_turn(update).await
+    }
+
+    /// Returns the policies that would get a new revision with a change: id and name.
+    pub async fn revised_by(
+        &self,
+        output: &Authorized<Output, OutputsWrite>,
+        draft: OutputDraft,
+    ) -> Result<Vec<(PolicyId, String)>, Error> {
+        let edit = self.edit(self.current(output).await?, draft).await?;
+        self.objects.revised_by(output.grant(), edit).await
     }
 
     /// Deletes an output. Policies that name it in `data_output_id` or `monitoring_output_id` use the default instead; a

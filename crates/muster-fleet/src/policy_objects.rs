@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::authorization::{Grant, Origin, Privilege};
-use muster_core::id::SecretId;
+use muster_core::id::{PolicyId, SecretId};
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::policy::inline_secrets;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
-use muster_store::{Precondition, SecretWrite, StoreError, Write};
+use muster_store::{PolicyWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value};
 
 use super::audit::{audit_line, with_changes};
@@ -111,6 +111,25 @@ impl PolicyObjects {
         writes.extend(deletions(before.secret_ids().into_iter().filter(|id| !kept.contains(id))));
         self.store.commit(grant, writes).await.map_err(|error| refused(&after, error))?;
         Ok(after)
+    }
+
+    /// Returns the policies that would get a new revision with a change of an object: id and name. Nothing is written.
+    pub(crate) async fn revised_by<T: PolicyObject, P: Privilege>(
+        &self,
+        grant: &Grant<P>,
+        edit: Edit<T>,
+    ) -> Result<Vec<(PolicyId, String)>, Error> {
+        if edit.after == edit.before {
+            return Ok(Vec::new());
+        }
+        let seen = self.store.seen_by(grant);
+        let shared = edit.after.placed_in(seen.shared().await?);
+        let writes = self.policies.revise_all(grant.origin(), seen, shared, None, self.clock.now()).await?;
+        let revised = writes.into_iter().filter_map(|write| match write {
+            Write::Policy(PolicyWrite::Update { policy, .. }) => Some((policy.id, policy.name)),
+            _ => None,
+        });
+        Ok(revised.collect())
     }
 
     /// Deletes an object, with the writes `revised` of whatever referred to it. `detail` goes to the audit log.

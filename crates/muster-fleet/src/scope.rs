@@ -54,6 +54,7 @@ mod carves;
 mod disk_keys;
 mod host_runs;
 mod installers;
+mod inventory;
 mod live_queries;
 mod objects;
 mod policies;

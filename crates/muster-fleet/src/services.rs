@@ -38,6 +38,7 @@ use crate::identity::spaces::Spaces;
 use crate::identity::tokens::Tokens;
 use crate::identity::users::Users;
 use crate::installs::Installs;
+use crate::inventory::HostInventory;
 use crate::keys::EnrollmentKeys;
 use crate::labels::Labels;
 use crate::live_queries::LiveQueries;
@@ -184,6 +185,11 @@ impl Fleet {
     /// Software of hosts.
     pub fn software(&self) -> &SoftwareInventory {
         &self.software
+    }
+
+    /// Inventory of hosts besides their software.
+    pub fn inventory(&self) -> &HostInventory {
+        &self.inventory
     }
 
     /// Logs of osquery.

@@ -45,6 +45,7 @@ use super::identity::spaces::Spaces;
 use super::identity::tokens::Tokens;
 use super::identity::users::Users;
 use super::installs::Installs;
+use super::inventory::HostInventory;
 use super::keys::EnrollmentKeys;
 use super::labels::Labels;
 use super::live_queries::LiveQueries;
@@ -452,6 +453,10 @@ impl Wiring {
 
     pub(crate) fn software(&self) -> SoftwareInventory {
         SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
+    }
+
+    pub(crate) fn inventory(&self) -> HostInventory {
+        HostInventory::new(self.store(), self.clock())
     }
 
     pub(crate) fn orbit_work(&self) -> OrbitWork {

@@ -15,6 +15,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use muster_core::ErrorKind;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::fleetd::desktop::DesktopOptions;
+use muster_core::fleetd::inventory::Inventory;
+use muster_core::fleetd::inventory::fleetdm::system_form;
 use muster_core::fleetd::{ONLINE, device_token, numbers};
 use muster_core::raw_json;
 use muster_core::time::Timestamp;
@@ -29,7 +31,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::failure::Failure;
 use super::route::{self, Route};
-use super::{Inner, Nothing, device_checks, device_software, json as json_reply};
+use super::{Inner, Nothing, device_checks, device_inventory, device_software, json as json_reply};
 
 /// Name of the cookie with the token.
 const COOKIE_NAME: &str = "muster_device";
@@ -78,7 +80,8 @@ impl Inner {
                             json_reply(&desktop(device_checks::failing(&known.checks), &known.contact))
                         }
                         Route::DevicePolicies => json_reply(&json!({"policies": device_checks::data(&known.checks)})),
-                        _ => json_reply(&data(&known)),
+                        Route::DeviceCertificates => json_reply(&device_inventory::certificates(&known.inventory)),
+                        _ => json_reply(&data(&known, self.fleet.now())),
                     }
                 };
                 reply.map(not_stored)
@@ -91,8 +94,9 @@ impl Inner {
         let agents = self.fleet.agents().of_device(entry).await?;
         let checks = self.fleet.host_checks().of_device(entry, &agents).await?;
         let software = self.fleet.software().of_device(entry, &agents).await?;
+        let inventory = self.fleet.inventory().of_device(entry, &agents).await?;
         let contact = self.fleet.fleetd_options().desktop(entry).await?;
-        Ok(Known { facts: Facts::of(&agents), agents, checks, software, contact })
+        Ok(Known { facts: Facts::of(&agents), agents, checks, software, inventory, contact })
     }
 
     async fn device_of(&self, token: &str, peer: &Client) -> Result<Arc<AgentEntry>, Failure> {
@@ -250,6 +254,7 @@ struct Known {
     agents: Vec<AgentView>,
     checks: Vec<AnsweredCheck>,
     software: Installed,
+    inventory: Inventory,
     contact: DesktopOptions,
 }
 
@@ -263,11 +268,11 @@ fn osquery(agents: &[AgentView]) -> Option<&AgentRecord> {
 }
 
 /// Returns the data of the page for programs (FL §3.1). It contains what the page shows.
-fn data(known: &Known) -> Value {
-    let Known { facts, agents, checks, software, contact } = known;
+fn data(known: &Known, now: Timestamp) -> Value {
+    let Known { facts, agents, checks, software, inventory, contact } = known;
     let osquery = osquery(agents);
     let is_online = osquery.is_some_and(|record| ONLINE.contains(&record.status));
-    json!({
+    let mut data = json!({
         "host": {
             "id": osquery.and_then(|record| numbers::of_host(&record.id)),
             "status": if is_online { "online" } else { "offline" },
@@ -295,7 +300,11 @@ fn data(known: &Known) -> Value {
             "mdm": {"enabled_and_configured": false, "require_all_software": false},
             "features": {"enable_software_inventory": true},
         },
-    })
+    });
+    if let (Some(host), Value::Object(system)) = (data["host"].as_object_mut(), system_form(inventory, now)) {
+        host.extend(system);
+    }
+    data
 }
 
 /// Returns the data of the tray icon (FL §3.1).
@@ -314,11 +323,12 @@ fn desktop(failing: usize, options: &DesktopOptions) -> Value {
 }
 
 fn page(known: &Known) -> String {
-    let Known { facts, agents, checks, software, contact } = known;
+    let Known { facts, agents, checks, software, inventory, contact } = known;
     let mut body = introduction(contact);
     body.push_str("<table>");
     let os = format!("{} {}", facts.os, facts.os_version);
     let seen = seen(agents).map(Timestamp::to_rfc3339_seconds).unwrap_or_default();
+    let (disks, booted) = (device_inventory::disks(inventory), device_inventory::booted(inventory));
     for (name, value) in [
         ("Name", facts.name.as_str()),
         ("Host name", &facts.hostname),
@@ -327,6 +337,8 @@ fn page(known: &Known) -> String {
         ("Serial number", &facts.serial),
         ("Hardware UUID", &facts.uuid),
         ("IP address", &facts.address),
+        ("Disks", &disks),
+        ("Last restart", &booted),
         ("osquery", &facts.osquery),
         ("orbit", &facts.orbit),
         ("Last seen", &seen),
@@ -339,6 +351,7 @@ fn page(known: &Known) -> String {
     body.push_str("The device reports again within a minute; then reload this page.</form>");
     body.push_str(&device_checks::section(checks));
     body.push_str(&device_software::section(software));
+    body.push_str(&device_inventory::section(inventory));
     document(&body)
 }
 

@@ -9,6 +9,7 @@ mod certificate;
 mod client;
 mod device;
 mod device_checks;
+mod device_inventory;
 mod device_software;
 mod downloads;
 pub mod failure;

@@ -12,7 +12,7 @@ use muster_core::fleetd::details::{self, Details};
 use muster_core::fleetd::identifier::EnrolledDetails;
 use muster_core::fleetd::log_lines::LogType;
 use muster_core::fleetd::schedule::denylisted_names;
-use muster_core::fleetd::{live, rows, software};
+use muster_core::fleetd::{inventory, live, rows, software};
 use muster_core::live_query::HostAnswer;
 use muster_core::one_time::Hardware;
 use muster_core::{host, raw_json};
@@ -118,7 +118,7 @@ impl Inner {
             read.discovery.insert(name, live::DISCOVERY);
         }
         if details::are_due(entry.id(), entry.facts_reported_at(), self.fleet.now()) {
-            for query in details::QUERIES.iter().chain(&software::QUERIES) {
+            for query in details::QUERIES.iter().chain(&software::QUERIES).chain(&inventory::QUERIES) {
                 read.queries.insert(query.name, query.sql);
                 read.discovery.insert(query.name, query.discovery);
             }
@@ -179,6 +179,7 @@ impl Inner {
         self.fleet.host_checks().answered(entry, queries, statuses, messages).await?;
         self.fleet.labels().answered(entry, queries, statuses, messages).await?;
         self.fleet.software().reported(entry, queries, statuses).await?;
+        self.fleet.inventory().reported(entry, queries, statuses).await?;
         if let Some(names) = &reported.denylisted {
             self.fleet.query_failures().denylisted(entry, names).await?;
         }
@@ -292,9 +293,6 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
         osquery_info: first(details::OSQUERY_INFO),
         orbit_info: first(details::ORBIT_INFO),
         addresses: rows(details::ADDRESSES_OF_INTERFACES),
-        users: rows(details::USERS),
-        disks: details::DISKS.into_iter().flat_map(rows).collect(),
-        certificates: details::CERTIFICATES.into_iter().flat_map(rows).collect(),
     };
     let denylisted = succeeded(details::SCHEDULE).map(|_| {
         let names = rows(details::SCHEDULE);

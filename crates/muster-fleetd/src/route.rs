@@ -68,6 +68,8 @@ pub enum Route {
     DeviceData,
     /// `/api/{version}/fleet/device/{token}/policies`
     DevicePolicies,
+    /// `/api/{version}/fleet/device/{token}/certificates`
+    DeviceCertificates,
     /// `/api/{version}/fleet/device/{token}/transparency`
     DeviceTransparency,
     /// `/device/{token}`
@@ -140,7 +142,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -164,6 +166,7 @@ impl Route {
         Self::DeviceDesktop,
         Self::DeviceData,
         Self::DevicePolicies,
+        Self::DeviceCertificates,
         Self::DeviceTransparency,
         Self::DevicePage,
         Self::DeviceHome,
@@ -204,6 +207,7 @@ impl Route {
                 "ping" => Some(Self::DevicePing),
                 "desktop" => Some(Self::DeviceDesktop),
                 "policies" => Some(Self::DevicePolicies),
+                "certificates" => Some(Self::DeviceCertificates),
                 "transparency" => Some(Self::DeviceTransparency),
                 "refetch" => Some(Self::DeviceRefetch),
                 _ => None,
@@ -254,6 +258,7 @@ impl Route {
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",
             Self::DevicePolicies => "device_policies",
+            Self::DeviceCertificates => "device_certificates",
             Self::DeviceTransparency => "device_transparency",
             Self::DevicePage | Self::DeviceHome => "device_page",
             Self::DeviceRefetch | Self::DevicePageRefetch => "device_refetch",
@@ -292,6 +297,7 @@ impl Route {
                 | Self::DeviceDesktop
                 | Self::DeviceData
                 | Self::DevicePolicies
+                | Self::DeviceCertificates
                 | Self::DeviceTransparency
                 | Self::DevicePage
                 | Self::DeviceHome

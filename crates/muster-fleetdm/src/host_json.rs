@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use muster_core::agent::Family;
+use muster_core::fleetd::inventory::Inventory;
+use muster_core::fleetd::inventory::fleetdm::system_form;
 use muster_core::fleetd::numbers;
 use muster_core::fleetd::software::{Software, SoftwareId};
 use muster_core::id::SpaceId;
@@ -16,6 +18,7 @@ use muster_fleet::labels::LabelView;
 use serde_json::{Value, json};
 
 use crate::entry::team_id;
+use crate::host_inventory;
 use crate::host_query::{number, status_of};
 use crate::labels;
 
@@ -40,7 +43,7 @@ pub fn time(at: Timestamp) -> String {
 }
 
 /// Returns a host as in lists.
-pub fn summary(agent: &AgentView, teams: &TeamNames) -> Value {
+pub fn summary(agent: &AgentView, teams: &TeamNames, inventory: &Inventory, now: Timestamp) -> Value {
     let record = &agent.details.record;
     let metadata = agent.details.documents.local_metadata.as_deref().unwrap_or("{}");
     let display = raw_json::text(metadata, &["host", "name"]).filter(|name| !name.is_empty());
@@ -70,7 +73,7 @@ pub fn summary(agent: &AgentView, teams: &TeamNames) -> Value {
         "fleet_name": team_name,
         "status": status_of(agent),
     });
-    with(with(host, facts(metadata)), unknown())
+    with(with(with(host, facts(metadata)), unknown()), system_form(inventory, now))
 }
 
 /// Returns what osquery reports about a host.
@@ -78,11 +81,7 @@ fn facts(metadata: &str) -> Value {
     let fact = |part, key| raw_json::text(metadata, &[part, key]).unwrap_or_default();
     let addresses: Vec<String> =
         raw_json::at(metadata, &["host", "ip"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
-    // FleetDM tells of the disk of the system only.
-    let system_disk = ["/", "C:"].into_iter().find_map(|path| raw_json::at(metadata, &["disks", path]));
-    let number = |key| system_disk.and_then(|disk| raw_json::at(disk, &[key])?.parse::<u64>().ok()).unwrap_or_default();
     let count = |name| fact("hardware", name).parse::<u32>().unwrap_or_default();
-    let (size, free) = (number("size"), number("available_percent").min(100));
     json!({
         "uuid": fact("host", "id"),
         "platform": fact("os", "platform"),
@@ -103,26 +102,12 @@ fn facts(metadata: &str) -> Value {
         "hardware_version": fact("hardware", "version"),
         "hardware_serial": fact("hardware", "serial"),
         "primary_ip": addresses.first().map_or("", String::as_str),
-        "gigs_disk_space_available": size / 100 * free / 1_000_000_000,
-        "percent_disk_space_available": free,
-        "disk_encryption_enabled": system_disk.and_then(|disk| raw_json::flag(disk, &["encrypted"])),
     })
-}
-
-/// Returns the users of a host.
-fn users(metadata: &str) -> Vec<Value> {
-    let names: Vec<String> =
-        raw_json::at(metadata, &["host", "users"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
-    names
-        .into_iter()
-        .map(|name| json!({"username": name, "uid": 0, "type": "", "groupname": "", "shell": ""}))
-        .collect()
 }
 
 /// Returns what clients expect and Muster does not record.
 fn unknown() -> Value {
     json!({
-        "uptime": 0,
         "primary_mac": "",
         "pack_stats": null,
         "mdm": {"enrollment_status": null, "server_url": null, "name": "", "encryption_key_available": false},
@@ -142,9 +127,9 @@ fn some(text: &str) -> Option<&str> {
 }
 
 /// Returns a host with its software, its answers to policies, and its labels among those of its team; `None` if no osquery is on it.
-pub fn detail(view: &HostView, teams: &TeamNames, labels: &[LabelView]) -> Option<Value> {
+pub fn detail(view: &HostView, teams: &TeamNames, labels: &[LabelView], now: Timestamp) -> Option<Value> {
     let agent = view.agents.iter().find(|agent| agent.details.record.family == Family::Osquery)?;
-    let host = summary(agent, teams);
+    let host = summary(agent, teams, &view.inventory, now);
     let failing = view.checks.iter().filter(|one| response(one) == "fail").count();
     let record = &agent.details.record;
     let members = json!({
@@ -154,7 +139,7 @@ pub fn detail(view: &HostView, teams: &TeamNames, labels: &[LabelView]) -> Optio
         "labels": labels.iter().filter(|one| view.labels.contains(&one.label.name)).map(labels::json).collect::<Vec<_>>(),
         "issues": {"failing_policies_count": failing, "total_issues_count": failing},
         "packs": [],
-        "users": users(agent.details.documents.local_metadata.as_deref().unwrap_or("{}")),
+        "users": view.inventory.users.items.iter().map(host_inventory::user).collect::<Vec<_>>(),
         "batteries": null,
         "additional": {},
     });

@@ -1,12 +1,17 @@
 //! A page of hosts, sent host by host: with their software, the JSON values of a page need many times the memory of its text.
 
+use std::collections::HashMap;
+
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::try_unfold;
 use muster_core::authorization::AgentsRead;
 use muster_core::error_chain::chain;
+use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::software::{Software, SoftwareId};
+use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::agent_views::AgentView;
 use serde::{Serialize, Serializer};
@@ -23,6 +28,8 @@ pub struct HostPage {
     caller: Caller,
     teams: TeamNames,
     hosts: std::vec::IntoIter<AgentView>,
+    systems: HashMap<AgentId, Inventory>,
+    now: Timestamp,
     with_software: bool,
 }
 
@@ -41,9 +48,16 @@ fn one_by_one<S: Serializer>(software: &[(SoftwareId, Software)], serializer: S)
 }
 
 impl HostPage {
-    /// Creates a page.
-    pub fn new(caller: Caller, teams: TeamNames, hosts: Vec<AgentView>, with_software: bool) -> Self {
-        Self { caller, teams, hosts: hosts.into_iter(), with_software }
+    /// Creates a page. `systems`: disks and the last boot of the hosts.
+    pub fn new(
+        caller: Caller,
+        teams: TeamNames,
+        hosts: Vec<AgentView>,
+        systems: HashMap<AgentId, Inventory>,
+        with_software: bool,
+    ) -> Self {
+        let now = caller.fleet.now();
+        Self { caller, teams, hosts: hosts.into_iter(), systems, now, with_software }
     }
 
     /// Returns the response of a list of `total` hosts. An error after its beginning ends the connection, so that the client does not
@@ -67,7 +81,8 @@ impl HostPage {
     /// Appends hosts until a piece is long enough. Returns whether more may follow.
     async fn write(&mut self, text: &mut String) -> Result<bool, Error> {
         while let Some(agent) = self.hosts.next() {
-            let host = summary(&agent, &self.teams);
+            let system = self.systems.remove(&agent.details.record.id).unwrap_or_default();
+            let host = summary(&agent, &self.teams, &system, self.now);
             let json = if self.with_software {
                 let software = self.software_of(&agent).await?;
                 serde_json::to_string(&WithSoftware { host: &host, software: &software })

@@ -3,12 +3,15 @@
 use axum::Json;
 use axum::response::Response;
 use muster_core::authorization::{AgentsRead, OsqueryRead};
+use muster_core::fleetd::inventory::Inventory;
+use muster_core::fleetd::inventory::fleetdm::certificate_form;
 use muster_core::fleetd::platform::Platform;
 use muster_fleet::host_views::HostView;
 use serde_json::{Value, json};
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
+use crate::host_inventory::systems;
 use crate::host_json::{TeamNames, detail, installed};
 use crate::host_query::{FoundHost, HostQuery, number, numbered, reject_unsupported, shown, status};
 use crate::host_stream::HostPage;
@@ -25,9 +28,10 @@ pub fn routes() -> Vec<Route> {
         Route::get("/hosts", list, "List hosts"),
         Route::get("/hosts/count", count, "Count hosts"),
         Route::get("/host_summary", summarize, "Count hosts by status and platform"),
-        Route::get("/hosts/{id}", get, "A host with its software and its answers to policies"),
+        Route::get("/hosts/{id}", get, "A host with its software, its users and its answers to policies"),
         Route::get("/hosts/identifier/{identifier}", get_identified, "A host by name, serial number or UUID"),
         Route::get("/hosts/{id}/software", software, "Software of a host"),
+        Route::get("/hosts/{id}/certificates", certificates, "Certificates on a host"),
     ]
 }
 
@@ -53,8 +57,9 @@ pub async fn list_of(
         return Err(Failure::invalid("per_page", reason));
     }
     let (found, total) = query.page(caller, paging).await?;
-    let (teams, meta) = (TeamNames::of(&caller.spaces().await?), paging.meta(total)?);
-    Ok(HostPage::new(caller.clone(), teams, found, with_software).response(total, &meta))
+    let (teams, systems) = (TeamNames::of(&caller.spaces().await?), systems(caller, &found).await?);
+    let meta = paging.meta(total)?;
+    Ok(HostPage::new(caller.clone(), teams, found, systems, with_software).response(total, &meta))
 }
 
 async fn count(caller: Caller, params: Params) -> Answer {
@@ -93,7 +98,7 @@ async fn summarize(caller: Caller, params: Params) -> Answer {
         "missing_30_days_count": missing,
         "new_count": of(status("new", now)?).await?,
         "all_linux_count": of(labels::of_platform("linux")).await?,
-        // Null means unknown: Muster does not store the disks of hosts.
+        // Null means unknown: hosts cannot be counted by their free space.
         "low_disk_space_count": null,
         "builtin_labels": labels::built_in(),
         "platforms": platforms,
@@ -114,7 +119,8 @@ async fn show(caller: &Caller, found: &FoundHost) -> Answer {
         Ok(grant) => caller.fleet.labels().list(&grant).await?,
         Err(_) => Vec::new(),
     };
-    let host = detail(&view, &teams, &labels).ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
+    let host = detail(&view, &teams, &labels, caller.fleet.now())
+        .ok_or_else(|| Failure::not_found("host", number(&found.agent)))?;
     Ok(Json(json!({"host": host})))
 }
 
@@ -133,4 +139,13 @@ async fn software(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer
     let total = view.software.software.len() as u64;
     let page: Vec<Value> = paging.cut(view.software.software).iter().map(installed).collect();
     Ok(Json(json!({"software": page, "count": total, "meta": paging.meta(total)?})))
+}
+
+async fn certificates(caller: Caller, params: Params, Path(id): Path<u64>) -> Answer {
+    let paging = params.paging()?;
+    let view = view(&caller, &numbered(&caller, id).await?).await?;
+    // A host has at most 500.
+    let all: Vec<Value> = view.inventory.certificates.items.iter().map(certificate_form).collect();
+    let total = all.len() as u64;
+    Ok(Json(json!({"certificates": paging.cut(all), "count": total, "meta": paging.meta(total)?})))
 }

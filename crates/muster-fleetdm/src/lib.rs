@@ -9,6 +9,7 @@ mod campaigns;
 pub mod entry;
 pub mod failure;
 mod host_acts;
+mod host_inventory;
 mod host_json;
 mod host_query;
 mod host_stream;

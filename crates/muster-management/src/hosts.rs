@@ -21,11 +21,13 @@ use super::cursor;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::host_checks::answered;
+use super::inventory;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use super::software::installed;
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
+use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::schedule::QueryFailure;
 use muster_store::query::{HostRows, Listed};
 
@@ -37,7 +39,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/hosts", list).about("List hosts with their agents").needs(&[Name::AgentsRead]),
         Endpoint::get("/hosts/{id}", get)
-            .about("Get a host, with what its agents report and its software")
+            .about("Get a host, with what its agents report, its software, disks, users and certificates")
             .needs(&[Name::AgentsRead]),
         Endpoint::post("/hosts/{id}/refetch", refetch)
             .about("Make osquery on a host report its details and answer the host checks now")
@@ -135,7 +137,8 @@ fn host(view: HostView, with_metadata: bool) -> Host {
     let (hostname, os, last_seen, denylisted_queries) =
         (view.hostname(), view.os(), view.last_seen(), view.denylisted());
     let (hardware_uuid, serial) = (view.hardware_uuid(), view.serial());
-    let HostView { host, agents, checks, labels, software, failing, failures } = view;
+    let HostView { host, agents, checks, labels, software, inventory, failing, failures } = view;
+    let Inventory { system, users, certificates } = inventory;
     Host {
         hostname,
         os,
@@ -152,6 +155,12 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         labels,
         software: software.software.into_iter().map(installed).collect(),
         software_left_out: (software.left_out > 0).then_some(software.left_out),
+        booted_at: times(system.booted_at),
+        disks: system.disks.into_iter().map(inventory::disk).collect(),
+        users: users.items.into_iter().map(inventory::user).collect(),
+        has_more_users: users.is_cut,
+        certificates: certificates.items.into_iter().map(inventory::certificate).collect(),
+        has_more_certificates: certificates.is_cut,
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
     }
 }

@@ -38,6 +38,7 @@ mod idempotency;
 pub mod identity;
 mod installers;
 mod installs;
+mod inventory;
 pub mod kql;
 mod labels;
 mod live_queries;

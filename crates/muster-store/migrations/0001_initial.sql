@@ -358,6 +358,14 @@ CREATE TABLE host_software (
 CREATE UNIQUE INDEX host_software_by_number ON host_software (number) WHERE number IS NOT NULL;
 CREATE INDEX host_software_pending ON host_software (agent_id) WHERE pending > 0;
 
+-- What else osquery reports of each host: disks, users, certificates. One compressed document of each kind, written when it changes.
+CREATE TABLE host_inventory (
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    document BLOB NOT NULL,
+    PRIMARY KEY (agent_id, kind)
+) STRICT;
+
 -- The software of each space, with the number of hosts, by name.
 CREATE TABLE space_software (
     space TEXT NOT NULL,

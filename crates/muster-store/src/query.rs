@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, AuditReason, Family};
+use muster_core::fleetd::inventory::Kind;
 use muster_core::fleetd::software::{Software, SoftwareId, Source};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
@@ -63,6 +64,17 @@ pub struct FailureCount {
     pub failing: u64,
     /// Number of hosts on which osqueryd does not run it any more.
     pub denylisted: u64,
+}
+
+/// A document of the inventory of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryDocument {
+    /// Its osqueryd.
+    pub agent: AgentId,
+    /// The kind.
+    pub kind: Kind,
+    /// The document, compressed.
+    pub document: Vec<u8>,
 }
 
 /// The software of a host.

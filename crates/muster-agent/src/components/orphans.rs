@@ -7,6 +7,8 @@
 
 use muster_core::error_chain::chain;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,10 +17,14 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
+use crate::regular_file;
+
 /// Variable that every process of a program inherits. Its value is the working directory of the program.
 pub const MARK: &str = "MUSTER_COMPONENT_DIR";
 /// Delay between SIGTERM and SIGKILL for processes that survived a previous agent.
 const GRACE: Duration = Duration::from_secs(5);
+/// Maximum size of a record of a running program.
+const NOTE_MAX: u64 = 8 << 10;
 /// Maximum time for the kernel to remove killed processes.
 const KILLED: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(50);
@@ -154,7 +160,8 @@ pub async fn gone(processes: &BTreeSet<Process>, deadline: Instant) {
 /// Records `leader` as the first process of the program in `directory`.
 pub fn remember(directory: &Utf8Path, leader: Process) {
     // A failure must not prevent the program from running.
-    if let Err(error) = fs_err::write(note(directory), format!("{} {}\n", leader.pid, leader.started)) {
+    let text = format!("{} {} {} {directory}\n", leader.pid, leader.started, boot_id());
+    if let Err(error) = fs_err::write(note(directory), text) {
         tracing::warn!(error = %chain(&error), "failed to record a running program; it may keep running if the agent is killed");
     }
 }
@@ -196,7 +203,8 @@ impl Leftovers {
 }
 
 fn note(directory: &Utf8Path) -> Utf8PathBuf {
-    directory.with_extension("pid")
+    // Not in place of an extension: the names of directories can contain dots.
+    format!("{directory}.pid").into()
 }
 
 /// The records of running programs.
@@ -213,16 +221,31 @@ impl Notes {
     }
 }
 
-/// Reads all records in `directory`. The files include malformed ones.
+/// Reads all records in `directory`. The files include malformed ones, and those that are not about a process of this agent.
 fn notes(directory: &Utf8Path) -> Notes {
     let entries = directory.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path());
     let files: Vec<_> = entries.filter(|path| path.extension() == Some("pid")).collect();
+    let boot = boot_id();
     let read = |path: &Utf8PathBuf| {
-        let text = fs_err::read_to_string(path).unwrap_or_default();
-        let (pid, started) = text.trim().split_once(' ')?;
-        Some(Process { pid: pid.parse().ok()?, started: started.parse().ok()? })
+        let file = regular_file::open(path).ok()?;
+        // Another user could have the agent end any process.
+        if file.metadata().ok()?.uid() != nix::unistd::geteuid().as_raw() {
+            return None;
+        }
+        let mut text = String::new();
+        file.take(NOTE_MAX).read_to_string(&mut text).ok()?;
+        let mut fields = text.trim_end().splitn(4, ' ');
+        let process = Process { pid: fields.next()?.parse().ok()?, started: fields.next()?.parse().ok()? };
+        // After a reboot, and in the copy of a base path, the numbers mean other processes.
+        let is_own = fields.next()? == boot && note(Utf8Path::new(fields.next()?)) == *path;
+        is_own.then_some(process)
     };
     Notes { processes: files.iter().filter_map(read).collect(), files }
+}
+
+/// Returns the id of the current boot of the kernel.
+fn boot_id() -> String {
+    fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Returns all recorded processes, all processes that are marked with a directory below this one, and the descendants
@@ -335,6 +358,11 @@ mod tests {
         let reused = Process { pid: stranger.id().unwrap(), started: 1 };
         remember(&base.join("b"), reused);
         fs_err::write(base.join("c.pid"), "nonsense").unwrap();
+        // As in a copy of another base path.
+        let other = tempfile::tempdir().unwrap();
+        let original = Utf8Path::from_path(other.path()).unwrap().join("d.1");
+        remember(&original, process(stranger.id().unwrap()).unwrap());
+        fs_err::copy(note(&original), base.join("d.1.pid")).unwrap();
         leftovers(base).unwrap().stop().await;
         let ended = tokio::time::timeout(Duration::from_secs(5), program.wait()).await.unwrap().unwrap();
         assert!(!ended.success());

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Coordinator, Slot};
 use crate::backoff;
 use crate::fleet::CallError;
-use crate::net::TransportError;
+use crate::net::{TlsFault, TransportError};
 
 /// Minimum and maximum time between two probes.
 const EVERY: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(6)];
@@ -34,7 +34,11 @@ impl Coordinator {
         let is_silent = matches!(
             error,
             CallError::Transport(
-                TransportError::Connect { .. } | TransportError::Timeout(_) | TransportError::Broken(_)
+                TransportError::Connect { .. }
+                    | TransportError::Timeout(_)
+                    | TransportError::Broken(_)
+                    // Ends when the clock of this host is set, or the certificate is renewed.
+                    | TransportError::Tls { fault: TlsFault::Clock, .. }
             )
         );
         // A check-in that fails after a successful probe waits for its back-off: something breaks only check-ins. Nothing does so

@@ -291,7 +291,7 @@ mod tests {
         };
         let mut made = policy::compile::compile(&sources).unwrap().policy;
         let secrets = [(muster_core::id::SecretId::trusted("s"), "secret".to_owned().into())].into();
-        muster_core::secret_refs::resolve(made.as_object_mut().unwrap(), &secrets);
+        secret_refs::resolve(made.as_object_mut().unwrap(), &secrets);
         made
     }
 

@@ -50,6 +50,7 @@ impl DiskStore {
         if sealed.len() > DOCUMENT_MAX {
             return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", sealed.len()).into()));
         }
+        Seal::check(&sealed).map_err(|error| damaged(error.into()))?;
         // The key is not created here: a new one could not open the document.
         let bytes = self.seal(path, Seal::load)?.open(name(path), &sealed).map_err(|error| damaged(error.into()))?;
         #[derive(serde::Deserialize)]

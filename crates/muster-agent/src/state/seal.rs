@@ -209,6 +209,11 @@ impl Seal {
         Ok([MAGIC, &nonce, &body].concat())
     }
 
+    /// Checks that a file begins as a sealed one: otherwise, no key can open it.
+    pub fn check(sealed: &[u8]) -> Result<(), SealError> {
+        if sealed.starts_with(MAGIC) { Ok(()) } else { Err(SealError::NotSealed) }
+    }
+
     /// Returns the contents of the sealed file `name`.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         // Without the beginning, the file is not one of ours, or was written by another version.

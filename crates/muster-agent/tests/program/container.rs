@@ -138,7 +138,7 @@ fn a_container_without_the_variables_is_a_usage_error() {
     let agent = Agent::new();
     let mut command = agent.command("container");
     let (code, text) = output(command.env("FLEET_ENROLL", "true").env_remove("FLEET_URL"));
-    assert_eq!((code, text.contains("--url")), (2, true), "{text}");
+    assert_eq!((code, text.contains("FLEET_URL: ")), (2, true), "{text}");
     let mut command = agent.command("container");
     let (code, text) = output(command.env("FLEET_SERVER_ENABLE", "1").env("FLEET_SERVER_CLIENT_AUTH", "required"));
     assert_eq!((code, text.contains("FLEET_SERVER_CLIENT_AUTH")), (2, true), "{text}");

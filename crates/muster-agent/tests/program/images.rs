@@ -45,7 +45,8 @@ fn ag91_a_copy_whose_key_cannot_be_decrypted_says_so_and_can_enroll() {
     assert_eq!(server.lock().enrolled.len(), 1, "no agent that exists only at the server");
     let (code, text) = agent.enroll(&server, &["-a", ca, "--force"]);
     assert!(code == 0 && text.contains("a new one replaces it"), "{code} {text}");
-    assert_eq!((server.lock().enrolled.len(), server.lock().audits.len()), (2, 0), "the original is still there");
+    assert_eq!(server.lock().enrolled.len(), 2);
+    assert_eq!(server.lock().audits.len(), 0, "the original is still there");
     let _daemon = agent.run();
     agent.until_healthy();
 }

@@ -254,7 +254,7 @@ fn ag22_ag24_ag150_ag165_logs_and_diagnostics_are_available_without_a_daemon_and
 /// The program alone has a version, too: only a command that names a base path asks for the agent there.
 #[test]
 fn version_requires_an_agent_only_where_one_is_named() {
-    let agent = crate::Agent::new();
+    let agent = Agent::new();
     let (code, text) = output(&mut agent.command("version"));
     assert!(code == 13 && text.starts_with("Binary: "), "{code} {text}");
     // Its base path is that of the installed program.
@@ -262,7 +262,7 @@ fn version_requires_an_agent_only_where_one_is_named() {
     std::fs::create_dir_all(&home).unwrap();
     std::fs::write(agent.path("install.json"), "{}").unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_muster-agent"), home.join("muster-agent")).unwrap();
-    let mut command = std::process::Command::new(home.join("muster-agent"));
+    let mut command = Command::new(home.join("muster-agent"));
     let (code, text) = output(command.arg("version").env_remove("MUSTER_AGENT_BASE_PATH"));
     assert!(code == 0 && text.contains("Daemon: no agent is enrolled under"), "{code} {text}");
 }

@@ -111,7 +111,8 @@ async fn ag93_an_agent_without_a_policy_stays_enrolled_and_keeps_checking_in() {
 async fn ag176_a_server_that_has_recovered_is_found_within_ten_seconds() {
     for seed in 0..50 {
         let mut agent = Agent::new(850 + seed);
-        agent.server.change(|server| server.always = Some(("", Fault::LoseRequest)));
+        let fault = if seed % 2 == 0 { Fault::LoseRequest } else { Fault::WrongClock };
+        agent.server.change(|server| server.always = Some(("", fault)));
         agent.start();
         agent.pass(SECOND).await;
         let fleet = agent.snapshot().await.fleet;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderMap;
-use muster_agent::net::{Request, Response, Server, Transport, TransportError, gzip};
+use muster_agent::net::{Request, Response, Server, TlsFault, Transport, TransportError, gzip};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ pub enum Fault {
     LoseRequest,
     /// Nobody listens.
     Refuse,
+    /// By the clock of the host, the certificate of the server has expired.
+    WrongClock,
     /// The request has its effect, and the response is lost.
     LoseReply,
     /// Something else responds, and the server does not see the request.
@@ -289,6 +291,11 @@ impl Transport for FakeServer {
                 tokio::time::sleep(timeout).await;
                 Err(TransportError::Timeout(timeout))
             }
+            Some(Fault::WrongClock) => Err(TransportError::Tls {
+                server: server.to_string(),
+                fault: TlsFault::Clock,
+                reason: "a certificate expired; the request is lost".into(),
+            }),
             Some(Fault::Refuse) => {
                 Err(TransportError::Connect { server: server.to_string(), source: "connection refused".into() })
             }

@@ -1,5 +1,6 @@
 //! What people do with agents from the pages: each act with its privilege, its service and the same act elsewhere.
 
+use jiff::civil;
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
@@ -9,6 +10,7 @@ use muster_core::authorization::{
 };
 use muster_core::id::{ActionId, AgentId};
 use muster_core::shell;
+use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::actions::{Submitted, Surveyed, UpgradeRequest};
 use muster_fleet::force::Force;
@@ -18,6 +20,7 @@ use muster_fleet::tags::TagChange;
 use serde_json::{Value, json};
 
 use super::bulk::Order;
+use crate::preferences::Preferences;
 
 /// Choice of no policy, which no policy has as its id.
 pub const NO_POLICY: &str = "/none";
@@ -270,7 +273,7 @@ impl Act {
             Self::Upgrade => {
                 let version = shell::option("--version", &order.version);
                 let over = if order.over.is_empty() { String::new() } else { format!("{}m", order.over) };
-                let (over, start) = (optional("--rollout", &over), optional("--start", &order.start));
+                let (over, start) = (optional("--rollout", &over), optional("--start", &start_text(order)));
                 format!("agent upgrade {agents} {version}{over}{start}{force}")
             }
             // The command has no rollback.
@@ -303,7 +306,7 @@ impl Act {
                     body["rollout_duration_seconds"] = seconds.into();
                 }
                 if !order.start.is_empty() {
-                    body["start_time"] = order.start.as_str().into();
+                    body["start_time"] = start_text(order).into();
                 }
                 ("upgrade", body)
             }
@@ -354,14 +357,31 @@ fn window(order: &Order) -> Result<Option<i64>, Error> {
     minutes.map(|minutes| Some(minutes * 60)).ok_or_else(|| Error::invalid("over", "must be a number of minutes"))
 }
 
+/// Returns the start time. What browsers send for a field of a time is without a time zone: the person's is meant.
+fn start(order: &Order) -> Result<Option<Timestamp>, Error> {
+    let text = order.start.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse_time("start", text).map(Some).or_else(|error| {
+        let local = text.parse::<civil::DateTime>().ok();
+        let zoned = local.and_then(|local| local.to_zoned(Preferences::current().zone).ok());
+        zoned.map(|at| Some(Timestamp::from_micros(at.timestamp().as_microsecond()))).ok_or(error)
+    })
+}
+
+/// Returns the start time for commands and requests; what was typed if it is invalid.
+fn start_text(order: &Order) -> String {
+    start(order).ok().flatten().map_or_else(|| order.start.clone(), Timestamp::to_rfc3339_seconds)
+}
+
 fn upgrade(order: &Order, force: Force) -> Result<UpgradeRequest, Error> {
-    let start = Some(order.start.trim()).filter(|start| !start.is_empty());
     Ok(UpgradeRequest {
         version: order.version.trim().to_owned(),
         source_uri: None,
         force,
         skip_rate_limit: false,
-        start_time: start.map(|start| parse_time("start", start)).transpose()?,
+        start_time: start(order)?,
         rollout_seconds: window(order)?,
     })
 }
@@ -385,6 +405,11 @@ mod tests {
         let commands = |act: Act| act.commands("--filter='tags:x y'", &order);
         assert_eq!(commands(Act::Upgrade), ["agent upgrade --filter='tags:x y' --version=9.5.3 --rollout=90m"]);
         assert_eq!(commands(Act::Tag), ["agent tag --filter='tags:x y' --tag='a b,c'"]);
+        for typed in ["2026-12-01T20:00", "2026-12-01T20:00:00Z", "2026-12-01T21:00:00+01:00"] {
+            let order = Order { start: typed.into(), ..order.clone() };
+            assert!(Act::Upgrade.commands("x", &order)[0].ends_with(" --start=2026-12-01T20:00:00Z"), "{typed}");
+        }
+        assert!(start(&Order { start: "tomorrow".into(), ..Order::default() }).is_err());
         let (path, body) = Act::Upgrade.request(&json!(["x"]), &order);
         assert_eq!(
             (path.as_str(), &body["rollout_duration_seconds"]),

@@ -23,7 +23,7 @@ pub const TAB: &str = "/agents";
 pub struct Asked {
     /// KQL.
     pub q: String,
-    /// Name of a status; empty for all that are not hidden.
+    /// Names of statuses, separated by commas; empty for all that are not hidden.
     pub status: String,
     /// Column that the list is sorted by.
     pub sort: String,
@@ -43,20 +43,37 @@ impl Asked {
         if self.status.is_empty() {
             return kql::visible(&self.q, false, fleet.now());
         }
-        let status = Status::parse(&self.status)
-            .ok_or_else(|| Error::invalid("status", format!("unknown status {:?}", self.status)))?;
+        let parsed = |name: &str| {
+            Status::parse(name).ok_or_else(|| Error::invalid("status", format!("unknown status {name:?}")))
+        };
+        let statuses: Vec<Status> = self.statuses().map(parsed).collect::<Result<_, _>>()?;
         let mut filter = kql::compile(&self.q, fleet.now())?.filter;
-        filter.conditions.push(AgentCondition::Statuses(vec![status]));
+        filter.conditions.push(AgentCondition::Statuses(statuses));
         Ok(filter)
+    }
+
+    /// The names of the chosen statuses.
+    pub fn statuses(&self) -> impl Iterator<Item = &str> {
+        self.status.split(',').filter(|name| !name.is_empty())
+    }
+
+    /// Returns the chosen statuses with another one, or without it if it is chosen.
+    pub fn toggled_status(&self, status: Status) -> String {
+        let others: Vec<&str> = self.statuses().filter(|name| *name != status.as_str()).collect();
+        let is_chosen = others.len() < self.statuses().count();
+        let more = if is_chosen { None } else { Some(status.as_str()) };
+        others.into_iter().chain(more).collect::<Vec<_>>().join(",")
     }
 
     /// Returns the query and the status as one query, which the command and the API accept.
     pub fn kuery(&self) -> String {
-        match (self.q.as_str(), self.status.as_str()) {
-            (query, "") => query.to_owned(),
-            ("", status) => format!("status:{status}"),
-            (query, status) => format!("({query}) and status:{status}"),
-        }
+        let statuses: Vec<&str> = self.statuses().collect();
+        let condition = match statuses.as_slice() {
+            [] => return self.q.clone(),
+            [one] => format!("status:{one}"),
+            several => format!("status:({})", several.join(" or ")),
+        };
+        if self.q.is_empty() { condition } else { format!("({}) and {condition}", self.q) }
     }
 
     /// Checks the order, the columns and the position. What is wrong with them is not typed by people: the link was cut or is of
@@ -243,6 +260,17 @@ mod tests {
         let columns = Asked { columns: vec!["os,id".into(), "nonsense".into()], ..Asked::default() };
         assert_eq!(columns.link(&Base::root(), &[]), "/agents?columns=os%2Cid%2Cnonsense");
         assert_eq!(columns.columns().iter().map(|column| column.key).collect::<Vec<_>>(), ["os", "id"]);
+    }
+
+    #[test]
+    fn several_statuses_are_chosen_one_by_one() {
+        let with = |status: &str| Asked { q: "tags:a or tags:b".into(), status: status.into(), ..Asked::default() };
+        assert_eq!(with("").toggled_status(Status::Online), "online");
+        assert_eq!(with("online").toggled_status(Status::Error), "online,error");
+        assert_eq!(with("online,error").toggled_status(Status::Online), "error");
+        assert_eq!(with("online,error").kuery(), "(tags:a or tags:b) and status:(online or error)");
+        let query = Asked { q: String::new(), ..with("online,error") }.kuery();
+        assert!(kql::compile(&query, muster_core::time::Timestamp::from_micros(0)).is_ok(), "{query}");
     }
 
     #[test]

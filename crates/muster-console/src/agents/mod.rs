@@ -305,8 +305,8 @@ fn choices(chosen: &[&'static Column]) -> Vec<Choice> {
 fn chips(asked: &Asked, counts: &[(Status, u64)], base: &Base) -> Vec<Chip> {
     let chip = |status: Status| {
         let count = counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);
-        let is_chosen = asked.status == status.as_str();
-        let link = asked.link(base, &[("status", if is_chosen { "" } else { status.as_str() })]);
+        let is_chosen = asked.statuses().any(|chosen| chosen == status.as_str());
+        let link = asked.link(base, &[("status", &asked.toggled_status(status))]);
         Chip { badge: Badge(status), count, link, is_chosen }
     };
     Status::ALL.into_iter().rev().map(chip).filter(|chip| chip.count > 0 || chip.is_chosen).collect()

@@ -10,7 +10,7 @@ const LONGEST: usize = 300;
 const ADDRESSES: usize = 32;
 
 /// The facts: their names, and where they are in the metadata.
-const FACTS: [(&str, &[&str]); 19] = [
+const FACTS: [(&str, &[&str]); 16] = [
     ("Computer name", &["host", "name"]),
     ("Distribution or platform", &["os", "platform"]),
     ("Build", &["os", "build"]),
@@ -21,9 +21,6 @@ const FACTS: [(&str, &[&str]); 19] = [
     ("Serial number", &["hardware", "serial"]),
     ("Processor", &["hardware", "cpu"]),
     ("Memory", MEMORY),
-    ("Disks", DISKS),
-    ("Users", &["host", "users"]),
-    ("Certificates", CERTIFICATES),
     ("Addresses", ADDRESS),
     ("Hardware addresses", &["host", "mac"]),
     ("osquery", &["osquery", "version"]),
@@ -33,8 +30,6 @@ const FACTS: [(&str, &[&str]); 19] = [
 ];
 const MEMORY: &[&str] = &["hardware", "memory"];
 const ADDRESS: &[&str] = &["host", "ip"];
-const DISKS: &[&str] = &["disks"];
-const CERTIFICATES: &[&str] = &["certificates"];
 
 /// Cuts a text that a host chose.
 pub fn cut(text: &str) -> String {
@@ -50,14 +45,7 @@ pub fn facts(view: &HostView) -> Vec<(&'static str, String)> {
         .collect();
     reports.sort_by_key(|(seen, _)| std::cmp::Reverse(*seen));
     let known = |(name, path): &(&'static str, &[&str])| {
-        let found = reports.iter().find_map(|(_, report)| match *path {
-            DISKS => members(report, path, disk),
-            CERTIFICATES => members(report, path, |name, expires| {
-                let day = raw_json::as_text(expires)?.chars().take(10).collect::<String>();
-                Some(format!("{name} until {day}"))
-            }),
-            _ => fact(report, path),
-        })?;
+        let found = reports.iter().find_map(|(_, report)| fact(report, path))?;
         Some((*name, if *path == MEMORY { memory(&found) } else { found }))
     };
     FACTS.iter().filter_map(known).collect()
@@ -80,35 +68,13 @@ fn fact(report: &str, path: &[&str]) -> Option<String> {
     Some(shortened_to(&text, LONGEST * 4).into_owned()).filter(|text| !text.trim().is_empty())
 }
 
-/// Returns the members of an object of the metadata as one text.
-fn members(report: &str, path: &[&str], format: impl Fn(&str, &str) -> Option<String>) -> Option<String> {
-    let mut all = Vec::new();
-    raw_json::each_member(raw_json::at(report, path)?, |name, raw| all.extend(format(&cut(&name), raw)));
-    Some(shortened_to(&all.join(", "), LONGEST * 4).into_owned()).filter(|text| !text.is_empty())
-}
-
-/// Formats a disk: `/ 465.6 GiB · 41 % free · encrypted`.
-fn disk(path: &str, raw: &str) -> Option<String> {
-    let [size, available] =
-        ["size", "available_percent"].map(|key| raw_json::at(raw, &[key]).and_then(|text| text.parse::<u64>().ok()));
-    let encrypted = raw_json::flag(raw, &["encrypted"]);
-    let parts = [
-        size.map(gibibytes),
-        available.map(|percent| format!("{percent} % free")),
-        encrypted.map(|is| if is { "encrypted" } else { "not encrypted" }.to_owned()),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| format!("{path} {}", parts.join(" · ")))
-}
-
 /// Formats a number of bytes. Other text is returned unchanged.
 fn memory(bytes: &str) -> String {
-    bytes.parse().map_or_else(|_| cut(bytes), gibibytes)
-}
-
-fn gibibytes(bytes: u64) -> String {
     const GIB: u64 = 1 << 30;
-    format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB)
+    match bytes.parse::<u64>() {
+        Ok(bytes) => format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB),
+        Err(_) => cut(bytes),
+    }
 }
 
 #[cfg(test)]
@@ -122,11 +88,6 @@ mod tests {
         assert_eq!(fact(report, &["host", "mac"]).as_deref(), Some("ab"));
         assert_eq!((fact(report, &["host", "name"]), fact(report, &["os", "x"])), (None, None));
         assert_eq!((memory("17179869184").as_str(), memory("much").as_str()), ("16.0 GiB", "much"));
-        let report = r#"{"disks":{"/":{"size":500000000000,"available_percent":41,"encrypted":true},"D:":{"encrypted":false},"E:":{}},
-            "certificates":{"vpn":"2027-01-01T00:00:00Z"}}"#;
-        let disks = "/ 465.6 GiB · 41 % free · encrypted, D: not encrypted";
-        assert_eq!(members(report, DISKS, disk).as_deref(), Some(disks));
-        assert_eq!(members("{}", DISKS, disk), None);
         let many = format!("{{\"host\":{{\"ip\":[{}]}}}}", vec![format!("\"{}\"", "x".repeat(9_000)); 99].join(","));
         assert!(fact(&many, ADDRESS).unwrap().len() < 2_000);
     }

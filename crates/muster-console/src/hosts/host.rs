@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::TAB;
 use super::facts::{cut, facts};
 use super::installs::on_host::OnHost;
+use super::inventory::InventoryRows;
 use super::label_hosts::OfHost;
 use super::runs::Runs;
 use crate::agents::agent::name_or_id;
@@ -58,6 +59,7 @@ struct HostPage {
     checks: Vec<CheckRow>,
     failing: usize,
     software: SoftwareRows,
+    inventory: InventoryRows,
     /// Scheduled queries that osqueryd does not run any more.
     denylisted: Vec<String>,
     failing_queries: Vec<FailingQuery>,
@@ -159,6 +161,7 @@ fn content(visitor: &Visitor, view: &HostView, parts: Parts, now: Timestamp) -> 
         has_osquery: view.failing.is_some(),
         failing: view.checks.iter().filter(|one| passes(one) == Some(false)).count(),
         software: packages(&view.software, "", 0..FEW, now),
+        inventory: InventoryRows::of(&view.inventory, now),
         denylisted: view.denylisted().iter().map(|name| cut(name)).collect(),
         failing_queries: view.failures.iter().filter_map(|one| failing_query(one, now)).collect(),
         installs,

@@ -9,6 +9,7 @@ mod facts;
 mod fleetd;
 mod host;
 mod installs;
+mod inventory;
 pub mod label_hosts;
 mod labels;
 mod list;

@@ -4,6 +4,7 @@
 
 mod form;
 mod kinds;
+mod review;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub struct Record {
 }
 
 /// A new object, or a change of one.
+#[derive(Clone)]
 pub struct Draft {
     pub name: String,
     pub kind: Option<String>,
@@ -124,6 +126,11 @@ async fn ask_to_delete<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visito
         let delete = visitor.base.link(format_args!("{}/{id}/delete", K::LIST));
         Ok(Confirm {
             text: vec![format!("{} {:?} is deleted. {used} This cannot be undone.", K::THE, record.name)],
+            refused: if record.is_default || record.is_default_monitoring {
+                "It is the default. Make another one the default first.".to_owned()
+            } else {
+                String::new()
+            },
             button: "Delete",
             cli: cli(&visitor, &format!("{} delete {}", K::CLI, muster_core::shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{}/{id}", K::API), ""),

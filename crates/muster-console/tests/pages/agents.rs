@@ -433,3 +433,17 @@ async fn agents_that_are_offline_need_attention() {
     let overview = pages.page(&cookie, "/").await.html;
     assert!(overview.contains("href=\"/agents?q=status%3Aoffline\">1 agent</a> is offline"), "{overview}");
 }
+
+#[tokio::test]
+async fn several_statuses_and_values_of_menus_are_chosen_at_the_same_time() {
+    let pages = several().await;
+    pages.agent("f-1", |record| record.status = Status::Error).await;
+    pages.agent("g-1", |record| record.status = Status::Degraded).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let html = pages.page(&cookie, "/agents?status=error%2Cdegraded").await.html;
+    assert!(html.contains("host-f-1") && html.contains("host-g-1") && !html.contains("host-a-1"), "{html}");
+    assert!(html.contains("href=\"/agents?status=degraded\"") && html.contains("status:(error or degraded)"), "{html}");
+    let html = pages.page(&cookie, "/agents?q=policy_id%3A%22web%22%20and%20tags%3A%22x%22").await.html;
+    assert!(html.contains("Policy: web <span") && html.contains("Tag: x <span"), "{html}");
+    assert!(html.contains("href=\"/agents?q=tags%3A%22x%22\""), "without the policy: {html}");
+}

@@ -480,3 +480,36 @@ async fn a_host_is_transferred_to_another_space_after_a_page_that_says_what_happ
     let wrong = pages.post(&cookie, "/hosts/h-2/transfer", "to_space=nowhere").await;
     assert!(wrong.status == 404 && wrong.html.contains("Space nowhere not found"), "{}", wrong.html);
 }
+
+#[tokio::test]
+async fn the_page_of_a_host_shows_its_disks_users_and_certificates() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    pages.on_host("o-1", Family::Osquery, "h-1", "web-1", "ubuntu").await;
+    assert!(
+        pages
+            .page(&cookie, "/hosts/h-1")
+            .await
+            .html
+            .contains("<h2 id=\"disks\">Disks</h2>\n  <p>None reported yet.</p>")
+    );
+    let users: Vec<_> = (0..60).map(|uid| json!({"uid": uid.to_string(), "username": CANARY})).collect();
+    let results = json!({
+        "fleet_detail_query_uptime": [{"total_seconds": "7200"}],
+        "fleet_detail_query_disk_space_unix": [{"path": CANARY, "size": "1000000000", "free": "40000000"}],
+        "fleet_detail_query_disk_encryption_linux": [{"path": CANARY}],
+        "fleet_detail_query_users": users,
+        "fleet_detail_query_certificates_linux": [
+            {"common_name": CANARY, "issuer": CANARY, "sha1": "a", "not_valid_after": "10", "ca": "1"}],
+    });
+    let statuses: serde_json::Value =
+        results.as_object().unwrap().keys().map(|name| (name.clone(), json!(0))).collect();
+    let entry = pages.fleet.fleet.entry(&AgentId::trusted("o-1")).await.unwrap();
+    let inventory = pages.fleet.fleet.inventory();
+    inventory.reported(&entry, &results.to_string(), &statuses.to_string()).await.unwrap();
+    let html = pages.page(&cookie, "/hosts/h-1").await.html;
+    for part in ["40 MB (4 %)", "encrypted", "Last boot", "2 h ago", "expired", "(CA)", "muster host show --users"] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("<script>alert") && !html.contains("host show --certificates"), "{html}");
+}

@@ -489,3 +489,31 @@ async fn the_page_of_a_new_enrollment_key_has_an_address_without_the_token() {
     pages.post(&cookie, &format!("/keys/{key}/revoke"), "").await;
     assert!(pages.page(&cookie, &address).await.html.contains("Agents can no longer enroll with this key"));
 }
+
+#[tokio::test]
+async fn mg188_a_change_of_an_output_names_the_policies_and_the_agents_that_it_reaches_before_it_is_saved() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let new = "name=main&kind=logstash&is_default=1&yaml=hosts%3A%0A-%20one.example%3A5044";
+    let created = pages.post(&cookie, "/settings/outputs/new", new).await;
+    assert_eq!(created.status, 303, "{}", created.html);
+    let list = pages.page(&cookie, "/settings/outputs").await.html;
+    let row = list.split("<tr>").find(|row| row.contains(">main</a>")).unwrap();
+    let output = link(row, "/settings/outputs/").to_owned();
+    let delete = pages.page(&cookie, &format!("{output}/delete")).await.html;
+    assert!(delete.contains("Make another one the default first") && delete.contains("disabled"), "{delete}");
+    let seen = between(&pages.page(&cookie, &output).await.html, "name=\"seen\" value=\"", "\"").to_owned();
+    let change = format!("name=main&kind=logstash&is_default=1&yaml=hosts%3A%0A-%20two.example%3A5044&seen={seen}");
+    let review = pages.post(&cookie, &output, &change).await;
+    assert_eq!(review.status, 200, "{}", review.html);
+    assert!(review.html.contains("a new revision to 1 policy; 1 agent will apply it."), "{}", review.html);
+    assert!(review.html.contains("href=\"/policies/web\"") && review.html.contains("two.example"), "{}", review.html);
+    assert!(!pages.page(&cookie, "/policies/web").await.html.contains("Revision 3"), "nothing is saved");
+    let seal = between(&review.html, "name=\"confirmed\" value=\"", "\"");
+    // Confirmed, but with other fields than those that were reviewed.
+    let other = pages.post(&cookie, &output, &format!("{}&confirmed={seal}", change.replace("two", "three"))).await;
+    assert_eq!(other.status, 200, "{}", other.html);
+    let saved = pages.post(&cookie, &output, &format!("{change}&confirmed={seal}")).await;
+    assert_eq!(saved.status, 303, "{}", saved.html);
+}

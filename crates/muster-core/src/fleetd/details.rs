@@ -22,10 +22,6 @@ const JITTER_MINUTES: u8 = 6;
 /// Maximum length of a fact, bytes, and maximum number of addresses.
 const FACT_BYTES: usize = 256;
 const ADDRESSES: usize = 32;
-/// Maximum number of users, of disks and of certificates. The queries have the same limits.
-const USERS_KEPT: usize = 64;
-const DISKS_KEPT: usize = 16;
-const CERTIFICATES_KEPT: usize = 32;
 
 /// A detail query.
 #[derive(Clone, Copy, Debug)]
@@ -52,25 +48,19 @@ pub const ADDRESSES_OF_INTERFACES: &str = "fleet_detail_query_interface_addresse
 /// Name of the query for scheduled queries that osqueryd does not run any more, because one of its processes died with them.
 pub const SCHEDULE: &str = "fleet_detail_query_osquery_schedule";
 
-/// Name of the query for the users of the host.
-pub const USERS: &str = "fleet_detail_query_users";
-/// Names of the queries for disks, of which each platform answers one.
-pub const DISKS: [&str; 3] =
-    ["fleet_detail_query_disks_linux", "fleet_detail_query_disks_macos", "fleet_detail_query_disks_windows"];
-/// Names of the queries for the certificates of the host, of which each platform answers one at most.
-pub const CERTIFICATES: [&str; 2] =
-    ["fleet_detail_query_certificates_macos", "fleet_detail_query_certificates_windows"];
+/// A discovery that finds a table, which not every osquery has.
+macro_rules! has_table {
+    ($table:literal) => {
+        concat!("SELECT 1 FROM osquery_registry WHERE active = true AND registry = 'table' AND name = '", $table, "'")
+    };
+}
+pub(super) use has_table;
 
 /// Discovery of queries that every osquery can run.
 pub const ALWAYS: &str = "SELECT 1";
-/// Discovery of queries for a platform.
-const ON_LINUX: &str = "SELECT 1 FROM os_version WHERE platform NOT IN ('darwin', 'windows')";
-const ON_MACOS: &str = "SELECT 1 FROM os_version WHERE platform = 'darwin'";
-const ON_WINDOWS: &str = "SELECT 1 FROM os_version WHERE platform = 'windows'";
 
-/// All detail queries. Nothing that changes all the time, such as free memory, is asked: unchanged facts are not written. Free disk space is
-/// asked in percent for this reason.
-pub const QUERIES: [DetailQuery; 12] = [
+/// The detail queries for facts. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
+pub const QUERIES: [DetailQuery; 6] = [
     DetailQuery { name: SYSTEM_INFO, sql: "SELECT * FROM system_info LIMIT 1;", discovery: ALWAYS },
     DetailQuery { name: OS_VERSION, sql: "SELECT * FROM os_version LIMIT 1;", discovery: ALWAYS },
     DetailQuery {
@@ -82,7 +72,7 @@ pub const QUERIES: [DetailQuery; 12] = [
         name: ORBIT_INFO,
         sql: "SELECT * FROM orbit_info LIMIT 1;",
         // The table belongs to an extension, which only fleetd loads.
-        discovery: "SELECT 1 FROM osquery_registry WHERE active = true AND registry = 'table' AND name = 'orbit_info'",
+        discovery: has_table!("orbit_info"),
     },
     DetailQuery {
         name: ADDRESSES_OF_INTERFACES,
@@ -95,47 +85,6 @@ pub const QUERIES: [DetailQuery; 12] = [
         // Not how often and how long queries run, which changes all the time.
         sql: "SELECT name FROM osquery_schedule WHERE denylisted = 1 ORDER BY name LIMIT 50;",
         discovery: ALWAYS,
-    },
-    DetailQuery {
-        name: USERS,
-        // People, and not the accounts of services.
-        sql: "SELECT username FROM users WHERE shell NOT LIKE '%/nologin' AND shell NOT LIKE '%/false' AND shell NOT LIKE '%/sync' \
-              AND shell NOT LIKE '%/shutdown' AND shell NOT LIKE '%/halt' AND username NOT LIKE '\\_%' ESCAPE '\\' \
-              AND username NOT LIKE '%$' AND coalesce(type, '') <> 'special' ORDER BY username LIMIT 64;",
-        discovery: ALWAYS,
-    },
-    DetailQuery {
-        name: DISKS[0],
-        sql: "SELECT m.path, m.blocks * m.blocks_size AS size, m.blocks_available * 100 / m.blocks AS available, e.encrypted \
-              FROM mounts m LEFT JOIN disk_encryption e ON e.name = m.device_alias \
-              WHERE m.device LIKE '/dev/%' AND m.device NOT LIKE '/dev/loop%' AND m.blocks > 0 ORDER BY m.path LIMIT 16;",
-        discovery: ON_LINUX,
-    },
-    DetailQuery {
-        name: DISKS[1],
-        sql: "SELECT path, blocks * blocks_size AS size, blocks_available * 100 / blocks AS available, \
-              EXISTS (SELECT 1 FROM disk_encryption WHERE user_uuid <> '' AND filevault_status = 'on') AS encrypted \
-              FROM mounts WHERE path = '/' AND blocks > 0;",
-        discovery: ON_MACOS,
-    },
-    DetailQuery {
-        name: DISKS[2],
-        sql: "SELECT d.device_id AS path, d.size, d.free_space * 100 / d.size AS available, b.protection_status AS encrypted \
-              FROM logical_drives d LEFT JOIN bitlocker_info b ON b.drive_letter = d.device_id \
-              WHERE d.size > 0 ORDER BY d.device_id LIMIT 16;",
-        discovery: ON_WINDOWS,
-    },
-    DetailQuery {
-        name: CERTIFICATES[0],
-        sql: "SELECT common_name, max(not_valid_after) AS expires FROM certificates \
-              WHERE path = '/Library/Keychains/System.keychain' GROUP BY common_name ORDER BY common_name LIMIT 32;",
-        discovery: ON_MACOS,
-    },
-    DetailQuery {
-        name: CERTIFICATES[1],
-        sql: "SELECT common_name, max(not_valid_after) AS expires FROM certificates \
-              WHERE store = 'Personal' GROUP BY common_name ORDER BY common_name LIMIT 32;",
-        discovery: ON_WINDOWS,
     },
 ];
 
@@ -164,12 +113,6 @@ pub struct Details<'a> {
     pub orbit_info: Row<'a>,
     /// IP addresses.
     pub addresses: Vec<Row<'a>>,
-    /// Users.
-    pub users: Vec<Row<'a>>,
-    /// Disks.
-    pub disks: Vec<Row<'a>>,
-    /// Certificates.
-    pub certificates: Vec<Row<'a>>,
 }
 
 impl Details<'_> {
@@ -184,7 +127,6 @@ impl Details<'_> {
             ("id", first(&[(system, "uuid"), (&self.osquery_info, "uuid")])),
             ("architecture", arch),
             ("ip", list(&self.addresses, "address", ADDRESSES)),
-            ("users", list(&self.users, "username", USERS_KEPT)),
         ]);
         let os = object([
             ("platform", platform.clone()),
@@ -213,15 +155,7 @@ impl Details<'_> {
             ("version", first(&[(&self.orbit_info, "version")])),
             ("desktop_version", first(&[(&self.orbit_info, "desktop_version")])),
         ]);
-        let parts = [
-            ("host", host),
-            ("os", os),
-            ("hardware", hardware),
-            ("osquery", osquery),
-            ("orbit", orbit),
-            ("disks", disks(&self.disks)),
-            ("certificates", certificates(&self.certificates)),
-        ];
+        let parts = [("host", host), ("os", os), ("hardware", hardware), ("osquery", osquery), ("orbit", orbit)];
         let told = parts.into_iter().filter(|(_, part)| !part.is_empty());
         Value::Object(told.map(|(name, part)| (name.to_owned(), part.into())).collect()).to_string()
     }
@@ -245,8 +179,7 @@ impl Details<'_> {
     /// Returns whether there are no facts.
     pub fn are_empty(&self) -> bool {
         let rows = [&self.system_info, &self.os_version, &self.osquery_info, &self.orbit_info];
-        let lists = [&self.addresses, &self.users, &self.disks, &self.certificates];
-        rows.into_iter().all(Row::is_empty) && lists.into_iter().all(Vec::is_empty)
+        rows.into_iter().all(Row::is_empty) && self.addresses.is_empty()
     }
 }
 
@@ -333,42 +266,6 @@ fn list(rows: &[Row<'_>], column: &str, most: usize) -> Option<Value> {
     (!facts.is_empty()).then_some(Value::Array(facts))
 }
 
-/// Returns the disks by their paths: size in bytes, free space in percent, and whether they are encrypted.
-fn disks(rows: &[Row<'_>]) -> Map<String, Value> {
-    let number = |row: &Row<'_>, column| row.get(column).and_then(|text| text.parse::<u64>().ok()).map(Value::from);
-    let disk = |row: &Row<'_>| {
-        let path = shortened_to(row.get("path").filter(|path| !path.is_empty())?, FACT_BYTES).into_owned();
-        // Of BitLocker, 2 stands for unknown.
-        let is_encrypted = row.get("encrypted").and_then(|text| match &**text {
-            "1" => Some(Value::Bool(true)),
-            "0" => Some(Value::Bool(false)),
-            _ => None,
-        });
-        let facts = [
-            ("size", number(row, "size")),
-            ("available_percent", number(row, "available")),
-            ("encrypted", is_encrypted),
-        ];
-        Some((path, Value::Object(object(facts))))
-    };
-    rows.iter().filter_map(disk).take(DISKS_KEPT).collect()
-}
-
-/// Returns the time at which each certificate expires, by its common name.
-fn certificates(rows: &[Row<'_>]) -> Map<String, Value> {
-    let certificate = |row: &Row<'_>| {
-        let name = shortened_to(row.get("common_name").filter(|name| !name.is_empty())?, FACT_BYTES).into_owned();
-        let seconds = row
-            .get("expires")
-            .and_then(|text| text.parse::<f64>().ok())
-            .filter(|seconds| (0.0..4e10).contains(seconds))?;
-        #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-        let at = Timestamp::from_micros(seconds as i64 * 1_000_000);
-        Some((name, at.to_rfc3339_seconds().into()))
-    };
-    rows.iter().filter_map(certificate).take(CERTIFICATES_KEPT).collect()
-}
-
 fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Map<String, Value> {
     members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
@@ -411,32 +308,6 @@ mod tests {
         assert!(metadata::os(&raw).contains("ubuntu"));
         assert_eq!(Details::default().metadata(), "{}");
         assert!(!details().are_empty() && Details::default().are_empty());
-    }
-
-    #[test]
-    fn users_disks_and_certificates_are_part_of_the_inventory() {
-        let rows = |all: &[&'static str]| all.iter().map(|raw| row(raw)).collect::<Vec<_>>();
-        let details = Details {
-            users: rows(&[r#"{"username":"ann"}"#, r#"{"username":""}"#, r#"{"username":"root"}"#]),
-            disks: rows(&[
-                r#"{"path":"/","size":"500000000000","available":"41","encrypted":"1"}"#,
-                r#"{"path":"D:","size":"-1","available":"x","encrypted":"2"}"#,
-                r#"{"size":"1"}"#,
-            ]),
-            certificates: rows(&[
-                r#"{"common_name":"vpn","expires":"1798761600.0"}"#,
-                r#"{"common_name":"odd","expires":"1e99"}"#,
-            ]),
-            ..Details::default()
-        };
-        let value: Value = serde_json::from_str(&details.metadata()).unwrap();
-        let expected = json!({
-            "host": {"users": ["ann", "root"]},
-            "disks": {"/": {"size": 500_000_000_000_u64, "available_percent": 41, "encrypted": true}, "D:": {}},
-            "certificates": {"vpn": "2027-01-01T00:00:00Z"},
-        });
-        assert_eq!(value, expected);
-        assert!(!details.are_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::details::DetailQuery;
+use super::details::{DetailQuery, has_table};
 use super::rows;
 use crate::hex::{number_of, sha256};
 use crate::raw_json;
@@ -109,9 +109,7 @@ macro_rules! queries {
         pub const QUERIES: [DetailQuery; 8] = [$(DetailQuery {
             name: concat!("fleet_detail_query_software_", $table),
             sql: concat!($sql, " LIMIT 10000;"),
-            discovery: concat!(
-                "SELECT 1 FROM osquery_registry WHERE active = true AND registry = 'table' AND name = '", $table, "'"
-            ),
+            discovery: has_table!($table),
         }),+];
     };
 }

@@ -120,15 +120,15 @@ async fn fl24_fl26_fl161_a_host_is_asked_for_its_details_until_it_reports_them_a
         assert!(queries.values().chain(discovery.values()).all(|sql| sql.as_str().is_some_and(|sql| !sql.is_empty())));
         queries.len()
     };
-    // Six for facts, eight for software, and the one in place of host checks (FL29).
-    assert_eq!((read().await, read().await), (15, 15));
+    // Six for facts, eight for software, ten for the inventory, and the one in place of host checks (FL29).
+    assert_eq!((read().await, read().await), (25, 25));
     let got = server.osquery("distributed/write", &details(&key, "web-8")).await;
     assert_eq!((got.status, got.text.as_str()), (200, "{}"));
     assert_eq!(read().await, 0);
     let record = server.record(Family::Osquery, UUID).await.unwrap();
     assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("web-8", "5.22.0"));
     server.clock.advance(Duration::from_secs(3600 + 360));
-    assert_eq!(read().await, 15);
+    assert_eq!(read().await, 25);
 }
 
 #[tokio::test]
@@ -358,30 +358,4 @@ async fn denylisted_scheduled_queries_are_told_as_such_until_osqueryd_runs_them_
     assert_eq!(server.commits(), commits, "an equal report writes nothing");
     assert!(reported(json!([]), 0).await.is_empty());
     assert!(reported(json!([]), 1).await.is_empty(), "an osquery without the column");
-}
-
-#[tokio::test]
-async fn users_disks_and_certificates_are_part_of_the_details() {
-    let server = Server::start().await;
-    let key = server.osquery_key(&server.secret().await, UUID).await;
-    let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
-    for name in ["users", "disks_linux", "disks_macos", "disks_windows", "certificates_macos", "certificates_windows"] {
-        let name = format!("fleet_detail_query_{name}");
-        assert!(read["queries"][&name].is_string() && read["discovery"][&name].is_string(), "{name}");
-    }
-    let mut report = details(&key, "web-7");
-    for (name, rows) in [
-        ("users", json!([{"username": "ann"}])),
-        ("disks_linux", json!([{"path": "/", "size": "1000000000", "available": "40", "encrypted": "1"}])),
-        ("certificates_macos", json!([])),
-    ] {
-        let name = format!("fleet_detail_query_{name}");
-        (report["queries"][&name], report["statuses"][&name]) = (rows, json!(0));
-    }
-    assert_eq!(server.osquery("distributed/write", &report).await.status, 200);
-    let agent = server.record(Family::Osquery, UUID).await.expect("enrolled").id;
-    let stored = server.store().agent_documents(&agent).await.expect("a store").expect("documents").local_metadata;
-    let stored: Value = serde_json::from_str(&stored.expect("metadata")).expect("JSON");
-    assert_eq!(stored["host"]["users"], json!(["ann"]));
-    assert_eq!(stored["disks"], json!({"/": {"size": 1_000_000_000, "available_percent": 40, "encrypted": true}}));
 }

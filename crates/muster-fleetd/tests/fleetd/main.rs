@@ -11,6 +11,7 @@ mod failing_queries;
 mod golden;
 mod hosts;
 mod installs;
+mod inventory;
 mod keys;
 mod labels;
 mod live_queries;

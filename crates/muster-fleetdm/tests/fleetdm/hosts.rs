@@ -8,7 +8,7 @@ use muster_core::status::Status;
 use muster_core::testing::online_agent;
 use serde_json::{Value, json};
 
-use crate::setting::{Api, column, in_space};
+use crate::setting::{Api, agent_id, column, in_space};
 
 #[tokio::test]
 async fn hosts_are_listed_in_pages_over_all_teams() {
@@ -270,4 +270,41 @@ async fn a_host_that_is_not_online_is_offline() {
     assert_eq!(api.get(&format!("/hosts/{id}")).await.ok()["host"]["status"], "online");
     let online: Vec<_> = Status::ALL.into_iter().filter(|status| status.as_str() == "online").collect();
     assert_eq!(online, [Status::Online]);
+}
+
+#[tokio::test]
+async fn disks_the_last_boot_users_and_certificates_are_in_the_format_of_fleetdm() {
+    let api = Api::new().await;
+    let id = api.host("m-1", |_| {}).await;
+    let other = api.host("m-2", |_| {}).await;
+    let results = json!({
+        "fleet_detail_query_uptime": [{"total_seconds": "60"}],
+        "fleet_detail_query_disk_space_unix": [{"path": "/", "size": "500107862016", "free": "250000000000"}],
+        "fleet_detail_query_users": [{"uid": "1000", "username": "ada", "groupname": "staff", "shell": "/bin/sh"}],
+        "fleet_detail_query_certificates_linux": [
+            {"sha1": "b", "common_name": "B", "issuer": "/O=Example/CN=Root"}, {"sha1": "a", "common_name": "A"}],
+    });
+    let statuses: Value = results.as_object().unwrap().keys().map(|name| (name.clone(), json!(0))).collect();
+    let entry = api.fleet.entry(&agent_id("m-1")).await.unwrap();
+    api.fleet.inventory().reported(&entry, &results.to_string(), &statuses.to_string()).await.unwrap();
+    let listed = api.get("/hosts?order_key=hostname").await.ok()["hosts"].clone();
+    let host = api.get(&format!("/hosts/{id}")).await.ok()["host"].clone();
+    for host in [&listed[0], &host] {
+        assert_eq!(
+            (&host["gigs_disk_space_available"], &host["gigs_total_disk_space"]),
+            (&json!(250.0), &json!(500.1))
+        );
+        assert_eq!(
+            (&host["percent_disk_space_available"], &host["disk_encryption_enabled"]),
+            (&json!(49), &Value::Null)
+        );
+        assert!(host["uptime"].as_u64().unwrap() >= 60_000_000_000 && host["last_restarted_at"].is_string());
+    }
+    assert_eq!((&listed[1]["gigs_total_disk_space"], &listed[1]["uptime"]), (&json!(0.0), &json!(0)));
+    let ada = json!({"uid": 1000, "username": "ada", "type": "", "groupname": "staff", "shell": "/bin/sh"});
+    assert_eq!(host["users"], json!([ada]));
+    let found = api.get(&format!("/hosts/{id}/certificates?per_page=1&page=1")).await.ok();
+    assert_eq!((column(&found["certificates"], "common_name"), &found["count"]), (vec![json!("B")], &json!(2)));
+    assert_eq!(found["certificates"][0]["issuer"]["organization"], "Example");
+    assert_eq!(api.get(&format!("/hosts/{other}/certificates")).await.ok()["certificates"], json!([]));
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::host_check::AnsweredCheck;
+use super::inventory::{HostCertificate, HostDisk, HostUser};
 use super::list_query::list_query;
 use super::software::Software;
 
@@ -57,6 +58,24 @@ pub struct Host {
     /// Number of packages that are missing from `software` because a host can have at most 8,192.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software_left_out: Option<u64>,
+    /// Time of its last boot; absent if unknown, and in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_at: Option<String>,
+    /// Disks by path; only for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<HostDisk>,
+    /// Users that can log in, by number, at most 500; only for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<HostUser>,
+    /// Whether the host has more users.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_more_users: bool,
+    /// Certificates by name, at most 500; only for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<HostCertificate>,
+    /// Whether the host has more certificates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_more_certificates: bool,
 }
 
 /// Scheduled query that fails on a host.

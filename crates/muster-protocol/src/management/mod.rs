@@ -24,6 +24,7 @@ pub mod host_check;
 pub mod host_run;
 pub mod identity;
 pub mod install;
+pub mod inventory;
 pub mod json;
 pub mod label;
 mod list_query;

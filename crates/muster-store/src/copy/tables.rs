@@ -23,6 +23,7 @@ const COPIED: &[&str] = &[
     "disk_keys",
     "software",
     "host_software",
+    "host_inventory",
     "space_software",
     "software_postings",
     "agent_checkins",

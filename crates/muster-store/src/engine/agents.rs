@@ -19,7 +19,9 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, count, first, readable_page, send};
 use super::words::Word;
-use super::{actions, carves, disk_keys, host_checks, host_runs, live_queries, output_keys, query_failures, software};
+use super::{
+    actions, carves, disk_keys, host_checks, host_runs, inventory, live_queries, output_keys, query_failures, software,
+};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -123,6 +125,7 @@ fn change_space(connection: &Connection, after: &AgentRecord) -> Result<()> {
     disk_keys::leave(connection, id, &after.space)?;
     // People of the new space must not read what the host has reported to the former one.
     host_checks::delete_of(connection, id)?;
+    inventory::delete_of(connection, id)?;
     live_queries::forget_agent(connection, id, after.updated_at)?;
     query_failures::delete_of(connection, id)?;
     host_runs::forget_agent::<ScriptWork>(connection, id, after.updated_at)?;

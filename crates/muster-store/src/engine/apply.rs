@@ -6,8 +6,8 @@ use super::error::Failure;
 use super::transaction::Pending;
 use super::{
     actions, agents, alerts, carves, disk_keys, enrollment_keys, files, host_checks, host_runs, idempotency, identity,
-    installers, labels, live_queries, network_objects, nodes, output_keys, policies, query_failures, rollouts, scripts,
-    settings, software, uninstall_tokens,
+    installers, inventory, labels, live_queries, network_objects, nodes, output_keys, policies, query_failures,
+    rollouts, scripts, settings, software, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, LiveQueryWrite, OutputWrite,
@@ -88,6 +88,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::QueryFailure(write) => query_failures::apply(c, write)?,
         Write::Label(write) => labels::apply(c, write)?,
         Write::Software(write) => software::apply(c, write)?,
+        Write::Inventory(write) => inventory::apply(c, write)?,
         Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,
         Write::Setting(SettingWrite::Swap { name, before, value }) => {
             settings::swap_setting(c, name, before.as_deref(), value)?;

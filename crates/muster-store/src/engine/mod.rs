@@ -26,6 +26,7 @@ mod host_runs;
 mod idempotency;
 mod identity;
 mod installers;
+mod inventory;
 mod labels;
 mod live_queries;
 pub(crate) mod log;

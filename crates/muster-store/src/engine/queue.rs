@@ -94,6 +94,7 @@ fn payload(write: &Write) -> usize {
         Write::ScriptRun(write) => host_runs::weight(write),
         Write::InstallRun(write) => host_runs::weight(write),
         Write::Software(SoftwareWrite::List { list, new, .. }) => list.len() + new.len() * 128,
+        Write::Inventory(write) => write.document.len() + 128,
         Write::Event(_) => 1024,
         _ => 256,
     }

@@ -15,6 +15,7 @@ mod host_runs;
 mod idempotency;
 mod identity;
 mod installers;
+mod inventory;
 mod labels;
 mod live_queries;
 mod network_objects;

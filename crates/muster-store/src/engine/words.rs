@@ -6,6 +6,7 @@ use muster_core::carve::CarveState;
 use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
+use muster_core::fleetd::inventory::Kind;
 use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software::Source;
 use muster_core::host_run::OnHostState;
@@ -102,6 +103,16 @@ words!(LeaseName {
 });
 
 impl Word for Source {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for Kind {
     fn word(self) -> &'static str {
         self.as_str()
     }

@@ -33,6 +33,7 @@ mod host_runs;
 mod idempotency;
 mod identity;
 mod installers;
+mod inventory;
 mod labels;
 mod live_queries;
 mod network_objects;
@@ -74,6 +75,7 @@ pub use self::host_runs::{HostRunStore, HostRunWrite, StoredWork};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
 pub use self::installers::{InstallerStore, InstallerWrite};
+pub use self::inventory::{InventoryStore, InventoryWrite};
 pub use self::labels::{LabelStore, LabelWrite};
 pub use self::live_queries::{LiveQueryStore, LiveQueryWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
@@ -277,6 +279,8 @@ pub enum Write {
     Label(LabelWrite),
     /// Of the software of hosts.
     Software(SoftwareWrite),
+    /// Of the inventory of hosts besides their software.
+    Inventory(InventoryWrite),
     /// Of settings.
     Setting(SettingWrite),
     /// Of users, roles, bindings, tokens, sessions and spaces.
@@ -329,6 +333,7 @@ pub trait Resources:
     + HostRunStore<ScriptWork>
     + HostRunStore<InstallWork>
     + InstallerStore
+    + InventoryStore
     + LabelStore
     + LeaseStore
     + LiveQueryStore
@@ -363,6 +368,7 @@ impl<T> Resources for T where
         + HostRunStore<ScriptWork>
         + HostRunStore<InstallWork>
         + InstallerStore
+        + InventoryStore
         + LabelStore
         + LeaseStore
         + LiveQueryStore

@@ -21,6 +21,7 @@ pub(crate) mod host_runs;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
 pub(crate) mod installers;
+pub(crate) mod inventory;
 pub(crate) mod labels;
 pub(crate) mod live_queries;
 pub(crate) mod log;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         query_failures::ALL,
         rollouts::ALL,
         installers::ALL,
+        inventory::ALL,
         scripts::ALL,
         settings::ALL,
         software::ALL,

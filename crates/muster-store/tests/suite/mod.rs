@@ -22,6 +22,7 @@ pub mod host_checks;
 pub mod idempotency;
 pub mod identity;
 pub mod installs;
+pub mod inventory;
 pub mod labels;
 pub mod lists;
 pub mod live_queries;
@@ -299,6 +300,10 @@ macro_rules! run_for {
         suite::run_for!(@module $make, query_failures: [
             failures_are_put_replaced_removed_and_counted,
             failures_end_with_their_time_their_agent_and_its_stay_in_the_space,
+        ]);
+        suite::run_for!(@module $make, inventory: [
+            documents_are_put_replaced_and_found_by_agent_and_kind,
+            documents_end_with_their_agent_and_its_stay_in_the_space,
         ]);
         suite::run_for!(@module $make, software: [
             software_is_found_by_name_in_its_space_after_it_was_indexed,

@@ -4,14 +4,13 @@ use clap::{ArgGroup, Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::disk_key::{DiskKey, DiskKeyStatus};
-use muster_protocol::management::host::{FailingQuery, Host, HostAgent, ListHosts, TransferHosts, TransferredHost};
-use muster_protocol::management::host_check::AnsweredCheck;
-use muster_protocol::management::software::Software;
+use muster_protocol::management::host::{Host, ListHosts, TransferHosts, TransferredHost};
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::{all_rows, if_there, only, quoted};
-use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table, wide};
+use super::host_show::ShowArgs;
+use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::selection::labelled;
 use super::text::print_line;
 
@@ -23,12 +22,12 @@ pub enum HostCommand {
         after_help = "Examples:\n  muster host list\n  muster host list --filter 'family:osquery and status:offline'\n  muster host list --filter serial:5JX82\n  muster host list --label 'docker hosts'"
     )]
     List(ListArgs),
-    /// Show a host and its agents
+    /// Show a host, its agents and its disks
     ///
     /// With --output json, also shows what each agent reports.
     #[command(
         visible_alias = "get",
-        after_help = "Examples:\n  muster host show web-7\n  muster host show 5JX82\n  muster host show web-7 --software\n  muster host show web-7 --output json"
+        after_help = "Examples:\n  muster host show web-7\n  muster host show 5JX82\n  muster host show web-7 --software\n  muster host show web-7 --users --certificates\n  muster host show web-7 --output json"
     )]
     Show(ShowArgs),
     /// Make osquery on a host report its details and answer the host checks now
@@ -85,18 +84,6 @@ pub struct DiskKeyArgs {
     output: OutputArg,
 }
 
-/// Flags of `show`.
-#[derive(Args, Debug)]
-pub struct ShowArgs {
-    /// Host, by id, hardware UUID, serial number or name
-    host: String,
-    /// Also list its software
-    #[arg(long)]
-    software: bool,
-    #[command(flatten)]
-    output: OutputArg,
-}
-
 /// Flags of `refetch`.
 #[derive(Args, Debug)]
 pub struct RefetchArgs {
@@ -143,51 +130,6 @@ const COLUMNS: &[Column<Host>] = &[
     wide("CREATED", |host| host.created_at.clone()),
 ];
 
-const DETAILS: &[Column<Host>] = &[
-    column("ID", |host| host.id.clone()),
-    column("NAME", |host| or_dash(Some(&host.hostname))),
-    column("MACHINE ID", |host| or_dash(host.machine_id.as_deref())),
-    column("HARDWARE UUID", |host| or_dash(host.hardware_uuid.as_deref())),
-    column("SERIAL", |host| or_dash(host.serial.as_deref())),
-    column("OS", |host| or_dash(Some(&host.os))),
-    column("CREATED", |host| host.created_at.clone()),
-    column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
-    column("LABELS", |host| or_dash(Some(&host.labels.join(", ")))),
-    column("SOFTWARE", software),
-    column("DENYLISTED", |host| or_dash(Some(&host.denylisted_queries.join(", ")))),
-];
-
-const AGENTS: &[Column<HostAgent>] = &[
-    column("AGENT", |agent| agent.id.clone()),
-    column("FAMILY", |agent| agent.family.clone()),
-    column("STATUS", |agent| agent.status.clone()),
-    column("VERSION", |agent| or_dash(Some(&agent.version))),
-    column("LAST SEEN", |agent| or_dash(agent.last_checkin.as_deref())),
-];
-
-const FAILING: &[Column<FailingQuery>] = &[
-    column("FAILING QUERY", |query| query.name.clone()),
-    column("SINCE", |query| query.since.clone()),
-    column("ERROR", |query| query.error.clone()),
-];
-
-const CHECKS: &[Column<AnsweredCheck>] = &[
-    column("CHECK", |check| check.name.clone()),
-    column("RESULT", |check| match check.passes {
-        Some(true) => "passes".into(),
-        Some(false) => "fails".into(),
-        None => "-".into(),
-    }),
-    column("SINCE", |check| or_dash(check.since.as_deref())),
-    column("ERROR", |check| or_dash(check.error.as_deref())),
-];
-
-const SOFTWARE: &[Column<Software>] = &[
-    column("SOFTWARE", |software| software.name.clone()),
-    column("VERSION", |software| or_dash(Some(&software.version))),
-    column("SOURCE", |software| software.source.clone()),
-];
-
 const TRANSFERRED: &[Column<TransferredHost>] = &transferred(
     |host| if host.moved { "moved" } else { "not moved" }.into(),
     |host| if host.disk_key { "moved" } else { "-" }.into(),
@@ -212,15 +154,6 @@ const fn transferred(
         wide("DISK KEY", disk_key),
         wide("REMEDY", |host| or_dash(host.refusal.as_ref().map(|refusal| refusal.remedy.as_str()))),
     ]
-}
-
-/// Formats the number of packages on a host.
-fn software(host: &Host) -> String {
-    let kept = counted(host.software.len() as u64, "package");
-    match host.software_left_out {
-        Some(left_out) => format!("{kept}, {left_out} more are not stored"),
-        None => kept,
-    }
 }
 
 /// Formats the agents of a host: `orbit online, osquery offline`.
@@ -297,31 +230,6 @@ impl RefetchArgs {
         let host = find(client, &self.host).await?;
         client.refetch_host(&host.id).await?;
         print_line(format!("the host {:?} reports with its next requests", host.hostname))
-    }
-}
-
-impl ShowArgs {
-    async fn run(self, client: &Client) -> Result<(), Failed> {
-        let host = find(client, &self.host).await?;
-        let format = self.output.output;
-        print_one(&host, format, DETAILS, |host| host.id.clone())?;
-        if matches!(format, Format::Table | Format::Wide) {
-            print_line("")?;
-            print_table(&host.agents, false, AGENTS)?;
-            if !host.checks.is_empty() {
-                print_line("")?;
-                print_table(&host.checks, false, CHECKS)?;
-            }
-            if !host.failing_queries.is_empty() {
-                print_line("")?;
-                print_table(&host.failing_queries, false, FAILING)?;
-            }
-            if self.software {
-                print_line("")?;
-                print_table(&host.software, false, SOFTWARE)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ mod fleetd;
 mod fleetd_options;
 mod host;
 mod host_check;
+mod host_inventory;
+mod host_show;
 mod label;
 mod listing;
 mod login;

@@ -194,3 +194,29 @@ fn software_of_hosts_is_listed_and_shown() {
     assert_eq!(json(&["host", "show", "host-with-software"])["software"].as_array().unwrap().len(), 2);
     assert_eq!(json(&["software", "show", "cli-tool", "--version", "=1.9-1"])["id"], found["id"]);
 }
+
+#[test]
+fn fl12_disks_users_and_certificates_of_a_host_are_shown() {
+    let key = host("host-with-disks");
+    let results = json!({
+        "fleet_detail_query_uptime": [{"total_seconds": "3600"}],
+        "fleet_detail_query_disk_space_unix": [{"path": "/", "file_system": "ext4", "size": "2147483648",
+            "free": "1073741824", "is_system": "1"}],
+        "fleet_detail_query_disk_encryption_linux": [{"path": "/"}],
+        "fleet_detail_query_users": [{"uid": "1000", "username": "ada", "groupname": "staff", "shell": "/bin/bash"}],
+        "fleet_detail_query_certificates_linux": [{"common_name": "Example Root", "sha1": "AB", "ca": "1"}],
+    });
+    let statuses: Value = results.as_object().unwrap().keys().map(|name| (name.clone(), json!(0))).collect();
+    osquery("distributed/write", &json!({"node_key": key, "queries": results, "statuses": statuses}));
+    let shown = ok(&["host", "show", "host-with-disks"]);
+    for text in ["1.0 GiB (50 %)", "yes", "1 user", "1 certificate", "BOOTED"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    assert!(!shown.contains("ada") && !shown.contains("Example Root"), "{shown}");
+    let shown = ok(&["host", "show", "host-with-disks", "--users", "--certificates"]);
+    assert!(shown.contains("ada") && shown.contains("Example Root"), "{shown}");
+    let all = json(&["host", "show", "host-with-disks"]);
+    assert_eq!((&all["disks"][0]["encrypted"], &all["disks"][0]["percent_free"]), (&json!(true), &json!(50)));
+    assert_eq!((&all["users"][0]["uid"], &all["certificates"][0]["is_ca"]), (&json!(1000), &json!(true)));
+    assert!(all["booted_at"].is_string() && all.get("has_more_users").is_none());
+}

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::TAB;
 use super::super::side::Side;
+use super::review::Review;
 use super::{Draft, Kind, Record};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
@@ -30,7 +31,7 @@ const TEST: &str = "test";
 const MAX_FORM: usize = 512 << 10;
 
 /// What was typed.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Fields {
     name: String,
@@ -42,6 +43,28 @@ pub struct Fields {
     seen: String,
     /// `test` connects to it instead of saving it.
     step: String,
+    /// What was confirmed: the seal of a [`Review`].
+    confirmed: String,
+}
+
+impl Fields {
+    /// Returns what decides about the object.
+    pub fn typed(&self) -> (&str, &str, bool, bool, &str) {
+        let is_set = |flag: &Option<String>| flag.is_some();
+        (&self.name, &self.kind, is_set(&self.is_default), is_set(&self.is_default_monitoring), &self.yaml)
+    }
+}
+
+/// What the form shows besides the fields.
+enum Outcome {
+    /// Nothing.
+    Nothing,
+    /// The result of a connection test.
+    Tested(Vec<Tested>),
+    /// What saving would change.
+    Review(Review),
+    /// Why it was not saved.
+    Failed(Error),
 }
 
 #[derive(Template)]
@@ -62,6 +85,7 @@ struct ObjectPage {
     current: String,
     health: Option<(String, String)>,
     tested: Option<Vec<Tested>>,
+    review: Option<Review>,
     cli: String,
     api: String,
     terraform: String,
@@ -84,13 +108,13 @@ pub async fn ask<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         yaml: K::SAMPLE.to_owned(),
         ..Fields::default()
     };
-    render::<K>(&fleet, &visitor, String::new(), fields, Ok(None)).await
+    render::<K>(&fleet, &visitor, String::new(), fields, Outcome::Nothing).await
 }
 
 /// Shows an object with its form.
 pub async fn show<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     match K::find(&fleet, &visitor.context, &id).await {
-        Ok(record) => render::<K>(&fleet, &visitor, record.id.clone(), fields_of(&record), Ok(None)).await,
+        Ok(record) => render::<K>(&fleet, &visitor, record.id.clone(), fields_of(&record), Outcome::Nothing).await,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
@@ -105,6 +129,7 @@ fn fields_of(record: &Record) -> Fields {
         yaml: yaml(&record.fields),
         seen: record.updated_at.as_micros().to_string(),
         step: String::new(),
+        confirmed: String::new(),
     }
 }
 
@@ -115,17 +140,14 @@ fn yaml(fields: &Map<String, Value>) -> String {
     serde_saphyr::to_string(fields).unwrap_or_else(|_| Value::Object(fields.clone()).to_string())
 }
 
-async fn render<K: Kind>(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    id: String,
-    fields: Fields,
-    outcome: Result<Option<Vec<Tested>>, Error>,
-) -> Response {
-    let (tested, error) = match outcome {
-        Ok(tested) => (tested, None),
-        Err(error) => (None, Some(error)),
-    };
+async fn render<K: Kind>(fleet: &Fleet, visitor: &Visitor, id: String, fields: Fields, outcome: Outcome) -> Response {
+    let (mut tested, mut review, mut error) = (None, None, None);
+    match outcome {
+        Outcome::Nothing => {}
+        Outcome::Tested(found) => tested = Some(found),
+        Outcome::Review(found) => review = Some(found),
+        Outcome::Failed(found) => error = Some(found),
+    }
     let is_new = id.is_empty();
     let health = if is_new { Ok(None) } else { K::health(fleet, &visitor.context, &id).await };
     let current = match &error {
@@ -146,6 +168,7 @@ async fn render<K: Kind>(
         current: current.unwrap_or_default(),
         health: health.ok().flatten(),
         tested,
+        review,
         fields,
         cli,
         api,
@@ -226,7 +249,7 @@ fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Err
 async fn tested<K: Kind>(fleet: &Fleet, visitor: &Visitor, record: Option<&Record>, fields: Fields) -> Response {
     let id = record.map(|record| record.id.clone()).unwrap_or_default();
     let made = async { K::test(fleet, &visitor.context, &id, draft::<K>(&fields, record)?).await };
-    let outcome = made.await.map(Some);
+    let outcome = made.await.map_or_else(Outcome::Failed, Outcome::Tested);
     render::<K>(fleet, visitor, id, fields, outcome).await
 }
 
@@ -241,7 +264,7 @@ pub async fn create<K: Kind>(
     let made = async { K::create(&fleet, &visitor.context, draft::<K>(&fields, None)?).await };
     match made.await {
         Ok(record) => saved::<K>(&visitor, &record, "is created"),
-        Err(error) => render::<K>(&fleet, &visitor, String::new(), fields, Err(error)).await,
+        Err(error) => render::<K>(&fleet, &visitor, String::new(), fields, Outcome::Failed(error)).await,
     }
 }
 
@@ -305,12 +328,21 @@ impl<K: Kind> Edit for OfKind<K> {
     }
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, before: &Record) -> Result<Response, Error> {
-        let record = K::update(fleet, &visitor.context, &before.id, draft::<K>(&self.0, Some(before))?).await?;
+        let draft = draft::<K>(&self.0, Some(before))?;
+        let revised = K::revised(fleet, &visitor.context, &before.id, draft.clone()).await?;
+        // One object can cut off every agent, so the person sees first whom the change reaches.
+        if let Some(review) = Review::of(fleet, visitor, &self.0, revised).await?
+            && review.seal != self.0.confirmed
+        {
+            let (id, fields) = (before.id.clone(), self.0.clone());
+            return Ok(render::<K>(fleet, visitor, id, fields, Outcome::Review(review)).await);
+        }
+        let record = K::update(fleet, &visitor.context, &before.id, draft).await?;
         Ok(saved::<K>(visitor, &record, "is saved"))
     }
 
     async fn again(self, fleet: &Fleet, visitor: &Visitor, before: &Record, error: Error) -> Response {
-        render::<K>(fleet, visitor, before.id.clone(), self.0, Err(error)).await
+        render::<K>(fleet, visitor, before.id.clone(), self.0, Outcome::Failed(error)).await
     }
 }
 

@@ -3,6 +3,7 @@
 use muster_core::Error;
 use muster_core::authorization::{OpContext, OutputsRead, PrivilegeName};
 use muster_core::connection_test::{Failure, Step, StepName, Tested, origin_of};
+use muster_core::id::PolicyId;
 use muster_core::network_object::NetworkObject;
 use muster_core::output::Output;
 use muster_core::policy::check::OUTPUT_TYPES;
@@ -65,6 +66,13 @@ pub trait Kind: 'static {
         id: &str,
         draft: Draft,
     ) -> impl Future<Output = Result<Record, Error>> + Send;
+    /// Returns the policies to which a change would give a new revision: id and name.
+    fn revised(
+        fleet: &Fleet,
+        context: &OpContext,
+        id: &str,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Vec<(PolicyId, String)>, Error>> + Send;
     /// Deletes an object; returns its name.
     fn delete(fleet: &Fleet, context: &OpContext, id: &str) -> impl Future<Output = Result<String, Error>> + Send;
     /// Returns the health of an object, if it has one.
@@ -125,6 +133,16 @@ impl Kind for Outputs {
     async fn update(fleet: &Fleet, context: &OpContext, id: &str, draft: Draft) -> Result<Record, Error> {
         let found = fleet.outputs().find(context, id).await?;
         Ok(of_output(fleet.outputs().update(&found, output_draft(draft)).await?))
+    }
+
+    async fn revised(
+        fleet: &Fleet,
+        context: &OpContext,
+        id: &str,
+        draft: Draft,
+    ) -> Result<Vec<(PolicyId, String)>, Error> {
+        let found = fleet.outputs().find(context, id).await?;
+        fleet.outputs().revised_by(&found, output_draft(draft)).await
     }
 
     async fn delete(fleet: &Fleet, context: &OpContext, id: &str) -> Result<String, Error> {
@@ -245,6 +263,16 @@ macro_rules! network_kinds {
             async fn update(fleet: &Fleet, context: &OpContext, id: &str, draft: Draft) -> Result<Record, Error> {
                 let found = fleet.$service().find_to_change(context, id).await?;
                 Ok(of_network(fleet.$service().update(&found, network_draft(draft, $has_default)).await?))
+            }
+
+            async fn revised(
+                fleet: &Fleet,
+                context: &OpContext,
+                id: &str,
+                draft: Draft,
+            ) -> Result<Vec<(PolicyId, String)>, Error> {
+                let found = fleet.$service().find_to_change(context, id).await?;
+                fleet.$service().revised_by(&found, network_draft(draft, $has_default)).await
             }
 
             async fn delete(fleet: &Fleet, context: &OpContext, id: &str) -> Result<String, Error> {

@@ -10,6 +10,7 @@ use crate::sql::placeholders;
 fn full() -> AgentFilter {
     AgentFilter {
         space: Some(SpaceId::trusted("s")),
+        written: None,
         conditions: vec![
             AgentCondition::Ids(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
             AgentCondition::IdsBetween(AgentId::trusted("a"), AgentId::trusted("z")),

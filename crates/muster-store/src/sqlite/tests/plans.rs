@@ -11,7 +11,7 @@ use crate::query::{
 use crate::search::Fact;
 use crate::sql::{
     actions, agent_counts, agents, alerts, audit, carves, disk_keys, enrollment_keys, files, filter, host_runs,
-    idempotency, installers, live_queries, log, output_keys, policies, query_failures, scripts, software,
+    idempotency, installers, inventory, live_queries, log, output_keys, policies, query_failures, scripts, software,
 };
 use crate::sqlite::migrate::migrate;
 
@@ -80,6 +80,8 @@ fn reads_of_a_check_in_search_an_index() {
         carves::STORED,
         carves::EXPIRED,
         disk_keys::ESCROW_DUE,
+        inventory::OF_AGENTS,
+        inventory::DELETE_OF,
         query_failures::OF_AGENTS,
         query_failures::COUNTS,
         query_failures::PRUNE,
