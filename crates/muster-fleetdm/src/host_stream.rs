@@ -11,6 +11,7 @@ use muster_core::error_chain::chain;
 use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::software::{Software, SoftwareId};
 use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::agent_views::AgentView;
 use serde::{Serialize, Serializer};
@@ -26,8 +27,9 @@ const PIECE: usize = 64 * 1024;
 pub struct HostPage {
     caller: Caller,
     teams: TeamNames,
-    systems: HashMap<AgentId, Inventory>,
     hosts: std::vec::IntoIter<AgentView>,
+    systems: HashMap<AgentId, Inventory>,
+    now: Timestamp,
     with_software: bool,
 }
 
@@ -46,15 +48,16 @@ fn one_by_one<S: Serializer>(software: &[(SoftwareId, Software)], serializer: S)
 }
 
 impl HostPage {
-    /// Creates a page of hosts, of which `systems` has the disks and the last boot.
+    /// Creates a page. `systems`: disks and the last boot of the hosts.
     pub fn new(
         caller: Caller,
         teams: TeamNames,
-        systems: HashMap<AgentId, Inventory>,
         hosts: Vec<AgentView>,
+        systems: HashMap<AgentId, Inventory>,
         with_software: bool,
     ) -> Self {
-        Self { caller, teams, systems, hosts: hosts.into_iter(), with_software }
+        let now = caller.fleet.now();
+        Self { caller, teams, hosts: hosts.into_iter(), systems, now, with_software }
     }
 
     /// Returns the response of a list of `total` hosts. An error after its beginning ends the connection, so that the client does not
@@ -77,10 +80,9 @@ impl HostPage {
 
     /// Appends hosts until a piece is long enough. Returns whether more may follow.
     async fn write(&mut self, text: &mut String) -> Result<bool, Error> {
-        let now = self.caller.fleet.now();
         while let Some(agent) = self.hosts.next() {
             let system = self.systems.remove(&agent.details.record.id).unwrap_or_default();
-            let host = summary(&agent, &self.teams, &system, now);
+            let host = summary(&agent, &self.teams, &system, self.now);
             let json = if self.with_software {
                 let software = self.software_of(&agent).await?;
                 serde_json::to_string(&WithSoftware { host: &host, software: &software })

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::response::Response;
 use muster_core::authorization::{AgentsRead, OsqueryRead};
+use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::inventory::fleetdm::certificate_form;
 use muster_core::fleetd::platform::Platform;
 use muster_fleet::host_views::HostView;
@@ -56,9 +57,9 @@ pub async fn list_of(
         return Err(Failure::invalid("per_page", reason));
     }
     let (found, total) = query.page(caller, paging).await?;
-    let (teams, meta) = (TeamNames::of(&caller.spaces().await?), paging.meta(total)?);
-    let systems = systems(caller, &found).await?;
-    Ok(HostPage::new(caller.clone(), teams, systems, found, with_software).response(total, &meta))
+    let (teams, systems) = (TeamNames::of(&caller.spaces().await?), systems(caller, &found).await?);
+    let meta = paging.meta(total)?;
+    Ok(HostPage::new(caller.clone(), teams, found, systems, with_software).response(total, &meta))
 }
 
 async fn count(caller: Caller, params: Params) -> Answer {

@@ -28,14 +28,13 @@ pub struct Report {
 /// Returns what a host reports in the results of a request, which are JSON objects by query name; `None` if it was not asked.
 pub fn report(queries: &str, statuses: &str, now: Timestamp) -> Option<Report> {
     let names = QUERIES.map(|query| query.name);
-    let statuses = raw_json::members(statuses, names);
-    if statuses.iter().all(Option::is_none) {
+    let [statuses, results] = [statuses, queries].map(|part| raw_json::members(part, names));
+    if statuses.iter().chain(&results).all(Option::is_none) {
         return None;
     }
-    let results = raw_json::members(queries, names);
     // Each operating system answers one of the queries of a part.
     let rows = |wanted: &[&str]| {
-        let succeeded = |at: &usize| statuses[*at].and_then(rows::status) == Some(0);
+        let succeeded = |at: &usize| rows::outcome(statuses[*at], results[*at]) == Some(0);
         let at = (0..names.len()).filter(|at| wanted.contains(&names[*at])).find(succeeded)?;
         Some(results[at].unwrap_or("[]"))
     };
