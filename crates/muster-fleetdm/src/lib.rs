@@ -13,6 +13,8 @@ mod host_json;
 mod host_query;
 mod hosts;
 mod labels;
+mod pack_specs;
+mod packs;
 pub mod params;
 mod policies;
 mod queries;
