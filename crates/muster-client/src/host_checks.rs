@@ -1,6 +1,6 @@
 //! Host checks.
 
-use muster_protocol::management::host_check::{CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck};
+use muster_protocol::management::host_check::{CheckDay, CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck};
 use muster_protocol::management::{Empty, Item, Items};
 
 use crate::transport::DRY_RUN;
@@ -28,6 +28,11 @@ impl Client {
     pub async fn delete_host_check(&self, id: &str, dry_run: bool) -> Result<()> {
         let query: &[(&str, &str)] = if dry_run { &DRY_RUN } else { &[] };
         self.delete::<Empty>(&[CHECKS, id], &query).await.map(drop)
+    }
+
+    /// Returns how many hosts passed and failed a host check on each of the last 90 days.
+    pub async fn host_check_days(&self, id: &str) -> Result<Items<CheckDay>> {
+        self.get(&[CHECKS, id, "days"]).await
     }
 
     /// Returns a page of the hosts that fail or pass a host check.

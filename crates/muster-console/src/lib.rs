@@ -7,6 +7,7 @@
 mod actions;
 mod agents;
 mod assets;
+mod chart;
 mod compress;
 mod confirm;
 mod download;

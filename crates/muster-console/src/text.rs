@@ -41,14 +41,21 @@ fn local(at: Timestamp) -> String {
 fn relative(at: Timestamp, now: Timestamp) -> String {
     let is_future = at > now;
     let seconds = if is_future { at.since(now) } else { now.since(at) }.as_secs();
-    let length = match seconds {
-        0..5 => return "now".into(),
-        5..60 => format!("{seconds} s"),
+    match seconds {
+        0..5 => "now".into(),
+        _ if is_future => format!("in {}", length(seconds)),
+        _ => format!("{} ago", length(seconds)),
+    }
+}
+
+/// Returns a duration as people read it, such as `5 min`.
+pub fn length(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
         3_600..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
-    };
-    if is_future { format!("in {length}") } else { format!("{length} ago") }
+    }
 }
 
 /// What a host reports about its operating system, as far as pages show it.

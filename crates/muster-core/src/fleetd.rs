@@ -1,6 +1,7 @@
 //! Decisions that concern only fleetd: which queries a host must answer, and what their results say about it
 //! (FL §1.7, §1.8).
 
+pub mod check_history;
 pub mod checks;
 pub mod desktop;
 pub mod details;

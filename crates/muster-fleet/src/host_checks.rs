@@ -1,5 +1,6 @@
 //! Host checks of spaces, and what hosts answer to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use muster_core::agent::Family;
@@ -8,6 +9,7 @@ use muster_core::change::Change;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
+use muster_core::fleetd::check_history::{CheckChange, CheckDay, KEPT_DAYS, day_of, until_now};
 use muster_core::fleetd::checks::{self, Check, CheckResult};
 use muster_core::fleetd::details;
 use muster_core::fleetd::labels::{is_among, name_key};
@@ -56,6 +58,8 @@ pub struct AnsweredCheck {
     pub check: Check,
     /// The answer; `None` if the host was not asked yet.
     pub result: Option<CheckResult>,
+    /// The latest changes of the answer, the newest first; empty where only the present one is shown.
+    pub history: Vec<CheckChange>,
 }
 
 /// The fields of a check that people set. Absent ones stay as they are.
@@ -221,7 +225,7 @@ impl HostChecks {
         let space = self.of_space(orbit, &record.space).await?;
         let own = self.for_host(orbit, &space, Platform::of(record)).await?;
         let known = self.store.everywhere(orbit).check_results(&record.id).await?;
-        Ok(answered(own.into_iter().map(|at| space.checks[at].1.clone()), known))
+        Ok(answered(own.into_iter().map(|at| space.checks[at].1.clone()), known, Vec::new()))
     }
 
     /// Handles a change of a setting.
@@ -267,6 +271,15 @@ impl HostChecks {
         let check = self.find(grant, id).await?;
         let hosts = self.store.seen_by(grant).checked_hosts(&check.check.id, passes, page).await?;
         Ok((check, hosts))
+    }
+
+    /// Returns how many hosts passed and failed a check at the end of each of the last [`KEPT_DAYS`] days, the oldest first; the last
+    /// one is today with the present numbers. Days on which no server ran, or nothing was answered, are missing.
+    pub async fn days(&self, grant: &Grant<OsqueryRead>, id: &str) -> Result<(CountedCheck, Vec<CheckDay>), Error> {
+        let found = self.find(grant, id).await?;
+        let today = CheckDay { day: day_of(self.clock.now()), passing: found.passing, failing: found.failing };
+        let recorded = self.store.seen_by(grant).check_days(&found.check.id, today.day - KEPT_DAYS).await?;
+        Ok((found, until_now(recorded, today)))
     }
 
     /// Creates a check.
@@ -366,10 +379,19 @@ impl HostChecks {
 }
 
 /// Pairs checks with what is known of them.
-pub(crate) fn answered(checks: impl Iterator<Item = Check>, mut known: Vec<CheckResult>) -> Vec<AnsweredCheck> {
+pub(crate) fn answered(
+    checks: impl Iterator<Item = Check>,
+    mut known: Vec<CheckResult>,
+    changes: Vec<CheckChange>,
+) -> Vec<AnsweredCheck> {
+    let mut histories: HashMap<HostCheckId, Vec<CheckChange>> = HashMap::new();
+    for change in changes {
+        histories.entry(change.check.clone()).or_default().push(change);
+    }
     let mut answered = |check: Check| {
         let at = known.iter().position(|result| result.check == check.id);
-        AnsweredCheck { result: at.map(|at| known.swap_remove(at)), check }
+        let history = histories.remove(&check.id).unwrap_or_default();
+        AnsweredCheck { result: at.map(|at| known.swap_remove(at)), check, history }
     };
     checks.map(&mut answered).collect()
 }

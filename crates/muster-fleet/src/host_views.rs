@@ -206,7 +206,8 @@ impl Agents {
         view.labels = labels::names_of(seen, &view.host, &systems).await?;
         if let Some(record) = asked(&view.agents) {
             let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record), &view.labels)?;
-            view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
+            let (results, changes) = (seen.check_results(record).await?, seen.check_changes(record).await?);
+            view.checks = answered(checks.into_iter(), results, changes);
             view.software = seen.software_of(record).await?;
             view.inventory = seen.inventory_of(record).await?;
         }

@@ -18,6 +18,7 @@ use muster_core::Error;
 use muster_core::carve;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
+use muster_core::fleetd::check_history;
 use muster_core::install::InstallWork;
 use muster_core::installer;
 use muster_core::live_query;
@@ -79,6 +80,8 @@ const SOFTWARE_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const SOFTWARE_BATCH: u32 = 1_000;
 /// Failures of scheduled queries deleted by one commit.
 const QUERY_FAILURE_BATCH: u32 = 1_000;
+/// Changes of answers to host checks deleted by one commit.
+const CHECK_CHANGE_BATCH: u32 = 1_000;
 /// Number of newest changes that are kept regardless of age.
 const CHANGES_KEPT: i64 = 100_000;
 /// Maximum time that a request for an upload may still run after the upload has expired.
@@ -98,6 +101,7 @@ enum Step {
     Installers,
     Software,
     QueryFailures,
+    CheckChanges,
     Identities,
     EnrollmentKeys,
     Sightings,
@@ -106,11 +110,12 @@ enum Step {
     Unenrolled,
     Counts,
     History,
+    CheckDays,
 }
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 21] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
@@ -122,6 +127,7 @@ impl Step {
         Self::Installers,
         Self::Software,
         Self::QueryFailures,
+        Self::CheckChanges,
         Self::Identities,
         Self::EnrollmentKeys,
         Self::Sightings,
@@ -130,6 +136,7 @@ impl Step {
         Self::Unenrolled,
         Self::Counts,
         Self::History,
+        Self::CheckDays,
     ];
 }
 
@@ -201,6 +208,7 @@ impl Housekeeping {
             Step::QueryFailures => {
                 log_outcome("failures of scheduled queries removed", self.prune_query_failures().await);
             }
+            Step::CheckChanges => log_outcome("old answers to host checks removed", self.prune_check_changes().await),
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
             Step::Sightings => {
@@ -217,6 +225,11 @@ impl Housekeeping {
             Step::History => {
                 if let Err(error) = self.record_history().await {
                     tracing::warn!(error = %chain(&error), "housekeeping failed: numbers of agents of the hour; retrying later");
+                }
+            }
+            Step::CheckDays => {
+                if let Err(error) = self.record_check_days().await {
+                    tracing::warn!(error = %chain(&error), "housekeeping failed: numbers of hosts by host check; retrying later");
                 }
             }
         }
@@ -247,6 +260,20 @@ impl Housekeeping {
         let hour = hour_of(self.clock.now());
         self.store.everywhere(&System).agent_history_record(hour, hour - HISTORY_KEPT).await?;
         Ok(())
+    }
+
+    /// Records once a day how many hosts passed and failed each host check at the end of the day before.
+    async fn record_check_days(&self) -> Result<(), Error> {
+        let today = check_history::day_of(self.clock.now());
+        self.store.everywhere(&System).check_day_record(today - 1, today - check_history::KEPT_DAYS).await?;
+        Ok(())
+    }
+
+    async fn prune_check_changes(&self) -> Result<u64, Error> {
+        let today = check_history::day_of(self.clock.now());
+        let before = check_history::start_of(today - check_history::KEPT_DAYS);
+        let prune = || self.store.everywhere(&System).check_changes_prune(before, CHECK_CHANGE_BATCH);
+        self.in_batches(CHECK_CHANGE_BATCH, prune).await
     }
 
     async fn prune_events(&self) -> Result<u64, Error> {

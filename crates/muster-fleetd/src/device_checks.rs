@@ -84,7 +84,7 @@ mod tests {
             labels: Vec::new(),
         };
         let result = CheckResult { check: check.id.clone(), passes, since: at(0), error: String::new() };
-        AnsweredCheck { check, result: Some(result) }
+        AnsweredCheck { check, result: Some(result), history: Vec::new() }
     }
 
     #[test]

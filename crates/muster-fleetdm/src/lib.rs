@@ -15,6 +15,8 @@ mod host_query;
 mod host_stream;
 mod hosts;
 mod labels;
+mod pack_specs;
+mod packs;
 pub mod params;
 mod policies;
 mod queries;

@@ -8,7 +8,8 @@ use axum::routing::{self, MethodRouter};
 use muster_fleet::Fleet;
 
 use crate::{
-    campaigns, host_acts, hosts, labels, policies, queries, secrets, session, software, specs, teams, websocket,
+    campaigns, host_acts, hosts, labels, pack_specs, packs, policies, queries, secrets, session, software, specs,
+    teams, websocket,
 };
 
 /// A route.
@@ -51,10 +52,12 @@ pub fn all() -> Vec<Route> {
         campaigns::routes(),
         websocket::routes(),
         policies::routes(),
+        packs::routes(),
         software::routes(),
         teams::routes(),
         secrets::routes(),
         specs::routes(),
+        pack_specs::routes(),
     ];
     families.into_iter().flatten().collect()
 }

@@ -29,9 +29,11 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// The body of a request that applies specifications.
 #[derive(Deserialize)]
-struct Specs<T> {
-    specs: Vec<T>,
+pub struct Specs<T> {
+    /// The specifications.
+    pub specs: Vec<T>,
 }
 
 async fn get_queries(caller: Caller, params: Params) -> Answer {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::authorization::PrivilegeName as Name;
+use muster_core::fleetd::check_history;
 use muster_core::fleetd::checks::Check;
 use muster_fleet::Fleet;
 use muster_fleet::host_checks::{self as records, CheckDraft, CountedCheck};
 use muster_protocol::management::host_check::{
-    AnsweredCheck, CheckResponse, CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck,
+    AnsweredCheck, CheckChange, CheckDay, CheckResponse, CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck,
 };
 use muster_protocol::management::{Empty, Item, Items};
 
@@ -31,6 +32,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/host_checks/{id}/hosts", hosts)
             .about("List the hosts that fail or pass a host check")
             .needs(&[Name::OsqueryRead]),
+        Endpoint::get("/host_checks/{id}/days", days)
+            .about("List how many hosts passed and failed a host check on each of the last 90 days")
+            .needs(&[Name::OsqueryRead]),
     ]
 }
 
@@ -47,7 +51,8 @@ fn of(check: Check) -> HostCheck {
 
 /// Converts a check with the answer of a host.
 pub fn answered(one: records::AnsweredCheck) -> AnsweredCheck {
-    let records::AnsweredCheck { check, result } = one;
+    let records::AnsweredCheck { check, result, history } = one;
+    let change = |one: check_history::CheckChange| CheckChange { passes: one.passes, since: time(one.since) };
     AnsweredCheck {
         id: check.id.to_string(),
         name: check.name,
@@ -55,6 +60,7 @@ pub fn answered(one: records::AnsweredCheck) -> AnsweredCheck {
         passes: result.as_ref().and_then(|result| result.passes),
         since: result.as_ref().map(|result| time(result.since)),
         error: result.map(|result| result.error).filter(|error| !error.is_empty()),
+        history: history.into_iter().map(change).collect(),
     }
 }
 
@@ -118,4 +124,14 @@ async fn hosts(
     };
     let total = if passes { check.passing } else { check.failing };
     Ok(page(found.into_iter().map(host).collect(), total, &paging))
+}
+
+async fn days(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<Items<CheckDay>> {
+    let (_, days) = fleet.host_checks().days(&context.grant()?, &id).await?;
+    let day = |one: check_history::CheckDay| CheckDay { day: one.date(), passing: one.passing, failing: one.failing };
+    Ok(every(days.into_iter().map(day).collect()))
 }

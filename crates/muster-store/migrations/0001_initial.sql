@@ -130,6 +130,27 @@ CREATE TABLE host_check_results (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
 
+-- The latest changes of the answers of hosts. The newest one of a host and check is the present answer, as long as it is kept.
+CREATE TABLE host_check_changes (
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    check_id TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    passes INTEGER NOT NULL,
+    PRIMARY KEY (agent_id, check_id, since)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_check_changes_by_check ON host_check_changes (check_id);
+CREATE INDEX host_check_changes_by_time ON host_check_changes (since);
+
+-- Numbers of hosts that passed and failed at the end of a day (days since the epoch, UTC).
+CREATE TABLE host_check_days (
+    check_id TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    passing INTEGER NOT NULL,
+    failing INTEGER NOT NULL,
+    PRIMARY KEY (check_id, day)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_check_days_by_day ON host_check_days (day);
+
 -- Scheduled queries that do not work on hosts. error is NULL if osqueryd has denylisted the query; until is NULL if the host tells when that ends.
 CREATE TABLE query_failures (
     agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,

@@ -21,6 +21,7 @@ use muster_store::query::{AgentFilter, Page};
 use super::agent::name_or_id;
 use super::asked::encoded;
 use super::menu::{Known, versions};
+use crate::chart;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
@@ -104,7 +105,7 @@ struct Attention {
     link: String,
 }
 
-/// The numbers of the last days, as lines of a chart of 100 by 100.
+/// The numbers of the last days, as lines of a chart of 1,000 by 1,000.
 struct Trend {
     online: String,
     all: String,
@@ -213,13 +214,9 @@ fn trend(history: &[CountsAt]) -> Option<Trend> {
     };
     let points: Vec<Point> = history.iter().map(point).collect();
     let most = points.iter().map(|point| point.all).max().unwrap_or(0).max(1);
-    let length = last.since(first).as_secs().max(1);
+    let length = last.since(first).as_secs();
     let line = |number: fn(&Point) -> u64| {
-        let place = |point: &Point| {
-            let (x, y) = (point.at.since(first).as_secs() * 1_000 / length, 1_000 - number(point) * 1_000 / most);
-            format!("{x} {y}")
-        };
-        format!("M{}", points.iter().map(place).collect::<Vec<_>>().join("L"))
+        chart::line(points.iter().map(|point| (point.at.since(first).as_secs(), number(point))), length, most)
     };
     // The table has a row for every sixth hour, and the last one.
     let is_shown = |index: usize| index.is_multiple_of(6) || index + 1 == points.len();

@@ -19,6 +19,7 @@ use muster_store::query::{CheckedHost, Page};
 use serde::Deserialize;
 
 use super::TAB;
+use super::check_history::Days;
 use super::facts::cut;
 use super::label_hosts::names;
 use super::packs::choices;
@@ -145,6 +146,7 @@ struct CheckPage {
     /// The stored version, if somebody else has changed it since the form was made.
     current: Option<Fields>,
     hosts: Option<Hosts>,
+    days: Option<Days>,
     platforms: [&'static str; 3],
     /// The labels to choose from: name, and whether it is chosen.
     labels: Vec<(String, bool)>,
@@ -242,6 +244,7 @@ async fn form_page(
         frame: Frame::new(visitor, title, TAB),
         current: None,
         hosts: None,
+        days: None,
         platforms: Platform::NAMES,
         labels: choices(names(fleet, visitor).await?, &fields.labels),
         lacks: visitor.lacks(PrivilegeName::OsqueryWrite),
@@ -300,8 +303,9 @@ pub async fn show(
             previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
             next: if is_last { String::new() } else { link(asked.page + 1) },
         };
+        let (found, days) = fleet.host_checks().days(&grant, &id).await?;
         let form = form_page(&fleet, &visitor, Some(Row::new(found)), fields, None).await?;
-        Ok(CheckPage { hosts: Some(hosts), ..form })
+        Ok(CheckPage { hosts: Some(hosts), days: Days::of(&days), ..form })
     };
     shown(&visitor, TAB, made.await)
 }

@@ -18,6 +18,7 @@ use muster_fleet::software::Installed;
 use serde::Deserialize;
 
 use super::TAB;
+use super::check_history::former_answer;
 use super::facts::{cut, facts};
 use super::installs::on_host::OnHost;
 use super::inventory::InventoryRows;
@@ -100,6 +101,8 @@ struct CheckRow {
     name: String,
     state: (&'static str, &'static str, &'static str),
     since: Option<Moment>,
+    /// What it answered before, and for how long; empty if that is not known.
+    former: String,
     error: String,
     /// The remedy, if the host fails.
     resolution: String,
@@ -205,7 +208,7 @@ fn failing_query(one: &QueryFailure, now: Timestamp) -> Option<FailingQuery> {
 }
 
 fn check_row(one: &AnsweredCheck, now: Timestamp) -> CheckRow {
-    let AnsweredCheck { check, result } = one;
+    let AnsweredCheck { check, result, .. } = one;
     let passes = passes(one);
     CheckRow {
         id: check.id.to_string(),
@@ -217,6 +220,7 @@ fn check_row(one: &AnsweredCheck, now: Timestamp) -> CheckRow {
             None => ("quiet", "○", "no answer yet"),
         },
         since: result.as_ref().map(|result| Moment::new(result.since, now)),
+        former: former_answer(one),
         error: result.as_ref().map(|result| cut(&result.error)).unwrap_or_default(),
         resolution: if passes == Some(false) { check.resolution.clone() } else { String::new() },
     }

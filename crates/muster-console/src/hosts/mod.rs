@@ -2,6 +2,7 @@
 
 mod asked;
 mod carves;
+mod check_history;
 mod checks;
 mod disk_key;
 mod export;

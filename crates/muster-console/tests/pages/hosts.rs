@@ -325,6 +325,16 @@ async fn a_check_is_created_changed_and_deleted_and_shows_the_hosts_that_fail() 
     assert!(host.contains("fails 1 of 1 checks") && host.contains("Remedy: Ask IT"), "{host}");
     assert_eq!(host.matches("orbit, which").count(), 1, "the host has no orbit, which is said once: {host}");
     assert!(!host.contains("osquery, which") && !host.contains("id=\"disk-key\""), "{host}");
+    assert!(!check.contains("id=\"days\"") && !host.contains(" before</span>"), "nothing is known of former days");
+    // Sessions do not last so long.
+    pages.fleet.clock.advance(std::time::Duration::from_secs(26 * 3_600));
+    let cookie = pages.log_in("bob", "administrator").await;
+    pages.fleet.fleet.housekeeping().run().await;
+    pages.answered("o-1", &id, true).await;
+    let check = pages.page(&cookie, &path).await.html;
+    assert!(check.contains("The last 90 days") && check.contains("As a table"), "{check}");
+    let host = pages.page(&cookie, "/hosts/h-1").await.html;
+    assert!(host.contains("failed for 26 h before"), "{host}");
 
     assert_eq!(pages.post(&cookie, &path, "version=1&name=disks&query=SELECT+2").await.goes_to(), path);
     let conflict = pages.post(&cookie, &path, "version=1&name=disks&query=SELECT+3").await;

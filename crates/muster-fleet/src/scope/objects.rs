@@ -7,6 +7,7 @@ use muster_core::alert::{Progress, Receiver};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::event::Event;
 use muster_core::file::{DeliverableFile, Upload};
+use muster_core::fleetd::check_history::{CheckChange, CheckDay};
 use muster_core::fleetd::checks::CheckResult;
 use muster_core::fleetd::labels::Label;
 use muster_core::fleetd::schedule::QueryFailure;
@@ -151,6 +152,16 @@ impl Scoped<'_> {
     /// Returns the stored host checks of the space.
     pub async fn host_checks(&self) -> Result<Option<String>, StoreError> {
         self.store.setting(&host_checks::setting_name(self.space)).await
+    }
+
+    /// Returns the latest changes of what an agent's host answered to host checks, by check, the newest first.
+    pub async fn check_changes(&self, agent: &AgentRecord) -> Result<Vec<CheckChange>, StoreError> {
+        if self.holds(&agent.space) { self.store.check_changes(&agent.id).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns the recorded numbers of one of the space's host checks from a day on.
+    pub async fn check_days(&self, check: &HostCheckId, since: i64) -> Result<Vec<CheckDay>, StoreError> {
+        self.store.check_days(check, since).await
     }
 
     /// Counts the hosts that pass and that fail each of the space's host checks.

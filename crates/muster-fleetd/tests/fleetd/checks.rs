@@ -5,8 +5,10 @@ use std::time::Duration;
 use http::Method;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::fleetd::check_history::{day_of, former};
 use muster_core::fleetd::{details, software};
 use muster_core::id::SpaceId;
+use muster_core::time::Clock;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
 use serde_json::{Value, json};
 
@@ -75,6 +77,46 @@ async fn fl26_fl31_fl34_checks_are_asked_every_hour_and_count_those_that_pass_an
     passing(0, 1).await;
     server.clock.advance(Duration::from_secs(3600 + 360));
     assert_eq!(asked(&server, &key).await, [name]);
+}
+
+#[tokio::test]
+async fn changes_of_answers_and_the_numbers_of_each_day_are_the_history_of_a_check() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    let name = check_in(&server, "default", "disk", "linux").await;
+    let answered = async |passes: bool| {
+        let rows = if passes { json!([{"1": "1"}]) } else { json!([]) };
+        answer(&server, &key, &name, rows, json!(0)).await;
+    };
+    let passed_at = server.clock.now();
+    answered(true).await;
+    server.fleet.housekeeping().run().await;
+    let day = Duration::from_secs(24 * 60 * 60);
+    server.clock.advance(day);
+    server.fleet.housekeeping().run().await;
+    let commits = server.commits();
+    answered(true).await;
+    assert_eq!(server.commits(), commits, "an equal answer writes nothing");
+    server.clock.advance(day);
+    answered(false).await;
+    server.fleet.housekeeping().run().await;
+    let context = administrator("default");
+    let host = server.record(Family::Osquery, UUID).await.and_then(|record| record.host_id).expect("on a host");
+    let view = server.fleet.agents().host(&context.grant().expect("a grant"), host.as_str()).await.expect("a host");
+    let history: Vec<_> = view.checks[0].history.iter().map(|change| (change.passes, change.since)).collect();
+    assert_eq!(history, [(false, server.clock.now()), (true, passed_at)]);
+    assert_eq!(former(&view.checks[0].history), Some((true, day * 2)));
+    let id = &name["fleet_policy_query_".len()..];
+    let grant = context.grant().expect("a grant");
+    let (_, days) = server.fleet.host_checks().days(&grant, id).await.expect("days");
+    let today = day_of(server.clock.now());
+    let numbers: Vec<_> = days.iter().map(|one| (one.day, one.passing, one.failing)).collect();
+    // The answer of the day before yesterday was still the same at its end; that of yesterday changed before it was recorded.
+    assert_eq!(numbers, [(today - 2, 1, 0), (today, 0, 1)]);
+    server.clock.advance(day * 91);
+    server.fleet.housekeeping().run().await;
+    let view = server.fleet.agents().host(&context.grant().expect("a grant"), host.as_str()).await.expect("a host");
+    assert!(view.checks[0].history.is_empty() && view.checks[0].result.is_some(), "the present answer stays");
 }
 
 #[tokio::test]

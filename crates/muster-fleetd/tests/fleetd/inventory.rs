@@ -7,6 +7,7 @@ use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::inventory::Inventory;
 use muster_core::id::SpaceId;
+use muster_core::time::Clock as _;
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID};

@@ -32,6 +32,7 @@ async fn no_change_is_made_for_a_reader() {
     let label = api.post("/labels", json!({"name": "l", "query": "SELECT 1"})).await.ok()["label"]["id"].clone();
     let policy = api.post("/global/policies", json!({"name": "p", "query": "SELECT 1"})).await.ok();
     let (policy, team) = (policy["policy"]["id"].clone(), api.team("blue").await);
+    let pack = api.post("/packs", json!({"name": "p", "label_ids": [label]})).await.ok()["pack"]["id"].clone();
     let reader = api.user("rob", "auditor", None).await;
     let before = api.audit().await.len();
     for (method, path, body) in [
@@ -56,6 +57,11 @@ async fn no_change_is_made_for_a_reader() {
         (Method::PATCH, format!("/policies/{policy}"), json!({"name": "r"})),
         (Method::POST, "/policies/delete".into(), json!({"ids": [policy]})),
         (Method::POST, format!("/teams/{team}/policies"), json!({"name": "r", "query": "SELECT 1"})),
+        (Method::POST, "/packs".into(), json!({"name": "r", "label_ids": [label]})),
+        (Method::PATCH, format!("/packs/{pack}"), json!({"description": "r"})),
+        (Method::DELETE, "/packs/p".into(), Value::Null),
+        (Method::DELETE, format!("/packs/id/{pack}"), Value::Null),
+        (Method::POST, "/spec/packs".into(), json!({"specs": [{"name": "r", "targets": {"labels": ["l"]}}]})),
         (Method::POST, "/teams".into(), json!({"name": "red"})),
         (Method::PATCH, format!("/teams/{team}"), json!({"name": "red"})),
         (Method::DELETE, format!("/teams/{team}"), Value::Null),

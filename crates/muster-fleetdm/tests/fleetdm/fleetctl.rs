@@ -32,6 +32,9 @@ async fn fleetctl_logs_in_applies_gets_and_queries() {
     )
     .await;
     post("/spec/policies", json!({"specs": [{"name": "disk", "query": "SELECT 1", "team": "Workstations"}]})).await;
+    let scheduled = json!([{"query": "users", "name": "", "description": "", "interval": 60, "snapshot": true}]);
+    let pack = json!({"name": "it", "targets": {"labels": ["All Hosts"]}, "queries": scheduled});
+    post("/spec/packs", json!({"specs": [pack]})).await;
     post("/spec/enroll_secret", json!({"spec": {"secrets": [{"secret": "s".repeat(32)}]}})).await;
     // Again, as fleetctl does whenever a file changes.
     post("/spec/policies", json!({"specs": [{"name": "disk", "query": "SELECT 2", "team": "Workstations"}]})).await;
@@ -48,6 +51,7 @@ async fn fleetctl_logs_in_applies_gets_and_queries() {
     );
     assert_eq!(get("/spec/labels/mine").await["spec"]["description"], "one");
     assert_eq!(get("/fleets").await["teams"][0]["id"], team);
+    assert_eq!(get("/spec/packs").await["specs"][0]["queries"][0]["query"], "users");
     let policies = get(&format!("/teams/{team}/policies")).await["policies"].clone();
     assert_eq!((policies.as_array().unwrap().len(), &policies[0]["query"]), (1, &json!("SELECT 2")));
     assert_eq!(get(&format!("/fleets/{team}/secrets")).await["secrets"][0]["secret"], "w".repeat(32));

@@ -7,4 +7,5 @@ mod golden;
 mod hosts;
 mod live;
 mod objects;
+mod packs;
 mod setting;

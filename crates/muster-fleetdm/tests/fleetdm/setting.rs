@@ -15,6 +15,7 @@ use muster_core::id::{AgentId, HostId, SpaceId};
 use muster_core::live_query::HostAnswer;
 use muster_core::status;
 use muster_core::testing::online_agent;
+use muster_fleet::packs::PackDraft;
 use muster_fleet::testing::TestFleet;
 use muster_fleetdm::fleetdm_router;
 use muster_listen::reply::{ListenerKind, Peer};
@@ -187,6 +188,12 @@ impl Api {
         let context = OpContext::administrator(Actor::System);
         let found = self.fleet.spaces().find::<SpacesWrite>(&context, space).await.expect("as expected");
         self.fleet.spaces().update(&found, name, "").await.expect("as expected");
+    }
+
+    /// Saves a pack of the default space as Muster's own API does.
+    pub async fn pack(&self, name: &str, document: &str) {
+        let draft = PackDraft { name: name.into(), document: document.into(), ..PackDraft::default() };
+        self.fleet.packs().save(&OpContext::administrator(Actor::System), draft).await.expect("as expected");
     }
 
     /// Answers a live query for a host.

@@ -58,6 +58,9 @@ async fn checks_are_created_changed_listed_and_deleted() {
     assert_eq!(api.put(&path, json!({"resolution": "ask IT"})).await.ok()["item"], changed, "nothing changed");
     assert_eq!(column(&api.get("/host_checks").await.ok(), "/name"), ["disk"]);
     assert_eq!(api.get(&format!("{path}/hosts?response=passing")).await.ok()["items"], json!([]));
+    let days = api.get(&format!("{path}/days")).await.ok();
+    assert_eq!((&days["total"], &days["items"][0]["passing"]), (&json!(1), &json!(0)), "only today: {days}");
+    api.get("/host_checks/none/days").await.refused(404);
     api.get(&format!("{path}/hosts?response=other")).await.refused(400);
     api.delete(&format!("{path}?dryRun=true")).await.ok();
     api.delete(&path).await.ok();

@@ -96,6 +96,29 @@ pub struct AnsweredCheck {
     /// Why the query did not run the last time; absent if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The latest changes of the answer, at most 20 in the last 90 days, the newest first. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<CheckChange>,
+}
+
+/// Change of the answer of a host to a check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct CheckChange {
+    /// Whether the host passed from then on.
+    pub passes: bool,
+    /// Time of the change.
+    pub since: String,
+}
+
+/// Numbers of hosts of a check at the end of a day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct CheckDay {
+    /// The day in UTC, such as `2026-01-02`.
+    pub day: String,
+    /// Number of hosts that passed.
+    pub passing: u64,
+    /// Number of hosts that failed.
+    pub failing: u64,
 }
 
 /// Hosts of a check.

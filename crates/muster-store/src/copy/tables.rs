@@ -16,6 +16,8 @@ const COPIED: &[&str] = &[
     "agent_documents",
     "agent_tags",
     "host_check_results",
+    "host_check_changes",
+    "host_check_days",
     "query_failures",
     "labels",
     "label_hosts",

@@ -1,10 +1,12 @@
 //! Results of host checks.
 
+use muster_core::fleetd::check_history::{CheckChange, CheckDay, MAX_CHANGES, start_of};
 use muster_core::fleetd::checks::CheckResult;
 use muster_core::id::{AgentId, HostCheckId, SpaceId};
+use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, send};
+use super::row::{Columns, Result, all, any, run, send};
 use super::session::{Connection, params};
 use crate::port::HostCheckWrite;
 use crate::query::{CheckedHost, Page};
@@ -14,7 +16,10 @@ use crate::sql::host_checks as sql;
 pub(super) fn apply(connection: &Connection, write: &HostCheckWrite) -> std::result::Result<(), Failure> {
     let (agent, changes) = match write {
         HostCheckWrite::Results { agent, changes } => (agent, changes),
-        HostCheckWrite::Forget { check } => return Ok(send(connection, sql::FORGET, [check.as_str()])?),
+        HostCheckWrite::Forget { check } => {
+            send(connection, sql::FORGET, [check.as_str()])?;
+            return Ok(send(connection, sql::FORGET_CHANGES, [check.as_str()])?);
+        }
     };
     for result in &changes.put {
         let values = params![
@@ -25,16 +30,58 @@ pub(super) fn apply(connection: &Connection, write: &HostCheckWrite) -> std::res
             result.error,
         ];
         send(connection, sql::PUT, values)?;
+        put_change(connection, agent, result)?;
     }
     for check in &changes.remove {
         send(connection, sql::DELETE, [agent.as_str(), check.as_str()])?;
+        send(connection, sql::DELETE_CHANGES, [agent.as_str(), check.as_str()])?;
     }
     Ok(())
 }
 
-/// Deletes the results of an agent, which are of the checks of its space.
+/// Adds the answer to its history, unless it is there already. A query that never ran has no answer.
+fn put_change(connection: &Connection, agent: &AgentId, result: &CheckResult) -> Result<()> {
+    let Some(passes) = result.passes else { return Ok(()) };
+    let (agent, check) = (agent.as_str(), result.check.as_str());
+    send(connection, sql::PUT_CHANGE, params![agent, check, result.since.as_micros(), i64::from(passes)])?;
+    send(connection, sql::TRIM_CHANGES, params![agent, check, i64::from(MAX_CHANGES)])
+}
+
+/// Deletes the results of an agent, which are of the checks of its space, with their history.
 pub(super) fn delete_of(connection: &Connection, agent: &AgentId) -> Result<()> {
-    send(connection, sql::DELETE_OF, [agent.as_str()])
+    send(connection, sql::DELETE_OF, [agent.as_str()])?;
+    send(connection, sql::DELETE_CHANGES_OF, [agent.as_str()])
+}
+
+/// Selects the changes of the answers of an agent, by check, the newest first.
+pub(super) fn changes_of(connection: &Connection, agent: &AgentId) -> Result<Vec<CheckChange>> {
+    all(connection, sql::CHANGES_OF, [agent.as_str()], |row| {
+        let mut c = Columns::of(row);
+        Ok(CheckChange { check: c.id()?, passes: c.flag()?, since: c.time()? })
+    })
+}
+
+/// Deletes changes before a time. Returns their number.
+pub(super) fn prune_changes(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
+    run(connection, sql::PRUNE_CHANGES, [before.as_micros(), i64::from(limit)]).map(|rows| rows as u64)
+}
+
+/// Records the numbers of a day, unless they are recorded, and deletes old ones. Returns the number of new rows.
+pub(super) fn record_day(connection: &Connection, day: i64, keep_from: i64) -> Result<u64> {
+    // Counting reads the results of all hosts.
+    if any(connection, sql::HAS_DAY, [day])? {
+        return Ok(0);
+    }
+    run(connection, sql::FORGET_DAYS, [keep_from])?;
+    run(connection, sql::RECORD_DAY, [day, start_of(day + 1).as_micros()]).map(|rows| rows as u64)
+}
+
+/// Selects the recorded numbers of a check from a day on, by day.
+pub(super) fn days(connection: &Connection, check: &HostCheckId, since: i64) -> Result<Vec<CheckDay>> {
+    all(connection, sql::DAYS, params![check.as_str(), since], |row| {
+        let mut c = Columns::of(row);
+        Ok(CheckDay { day: c.take()?, passing: c.count()?, failing: c.count()? })
+    })
 }
 
 /// Selects the results of an agent.

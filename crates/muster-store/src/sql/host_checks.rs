@@ -11,6 +11,33 @@ statements! {
     DELETE = "DELETE FROM host_check_results WHERE agent_id = $1 AND check_id = $2";
     /// Deletes the results of a check.
     FORGET = "DELETE FROM host_check_results WHERE check_id = $1";
+    /// Inserts a change of an answer. One that only has another error has been inserted before.
+    PUT_CHANGE = "INSERT INTO host_check_changes (agent_id, check_id, since, passes) VALUES ($1, $2, $3, $4) \
+        ON CONFLICT DO NOTHING";
+    /// Deletes the oldest changes of an answer, except for a number of the newest.
+    TRIM_CHANGES = "DELETE FROM host_check_changes WHERE agent_id = $1 AND check_id = $2 AND since <= \
+        (SELECT since FROM host_check_changes WHERE agent_id = $1 AND check_id = $2 ORDER BY since DESC LIMIT 1 OFFSET $3)";
+    /// Deletes the changes of an answer.
+    DELETE_CHANGES = "DELETE FROM host_check_changes WHERE agent_id = $1 AND check_id = $2";
+    /// Deletes the changes of the answers to a check.
+    FORGET_CHANGES = "DELETE FROM host_check_changes WHERE check_id = $1";
+    /// Deletes the changes of the answers of an agent.
+    DELETE_CHANGES_OF = "DELETE FROM host_check_changes WHERE agent_id = $1";
+    /// Selects the changes of the answers of an agent.
+    CHANGES_OF = "SELECT check_id, passes, since FROM host_check_changes WHERE agent_id = $1 ORDER BY check_id, since DESC";
+    /// Deletes changes before a time.
+    PRUNE_CHANGES = "DELETE FROM host_check_changes WHERE (agent_id, check_id, since) IN \
+        (SELECT agent_id, check_id, since FROM host_check_changes WHERE since < $1 LIMIT $2)";
+    /// Selects whether the numbers of a day are recorded.
+    HAS_DAY = "SELECT 1 FROM host_check_days WHERE day = $1 LIMIT 1";
+    /// Records the numbers of a day, from the answers that were given before its end.
+    RECORD_DAY = "INSERT INTO host_check_days (check_id, day, passing, failing) \
+        SELECT check_id, $1, count(*) FILTER (WHERE passes = 1), count(*) FILTER (WHERE passes = 0) \
+        FROM host_check_results WHERE passes IS NOT NULL AND since < $2 GROUP BY check_id ON CONFLICT DO NOTHING";
+    /// Deletes the numbers of the days before one.
+    FORGET_DAYS = "DELETE FROM host_check_days WHERE day < $1";
+    /// Selects the numbers of a check from a day on.
+    DAYS = "SELECT day, passing, failing FROM host_check_days WHERE check_id = $1 AND day >= $2 ORDER BY day";
     /// Deletes the results of an agent.
     DELETE_OF = "DELETE FROM host_check_results WHERE agent_id = $1";
     /// Selects the results of an agent.

@@ -1,8 +1,10 @@
 //! Results of host checks.
 
 use muster_core::agent::AgentRecord;
+use muster_core::fleetd::check_history::{CheckDay, MAX_CHANGES, start_of};
 use muster_core::fleetd::checks::{CheckChanges, CheckResult};
 use muster_core::id::{HostCheckId, SpaceId};
+use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter, Page};
 use muster_store::{AgentWrite, HostCheckWrite, Store, Write};
 
@@ -77,4 +79,70 @@ pub async fn results_stay_behind_when_their_agent_moves_to_another_space(store: 
     commit(store, vec![update(&before, &moved)]).await;
     assert_eq!(store.check_counts(&[id("one")]).await.unwrap(), [(0, 0)]);
     assert!(store.check_results(&agent_id("a")).await.unwrap().is_empty());
+}
+
+/// Returns the changes of the answer of an agent to the check `one`, in the form `(passes, since)`, the newest first.
+async fn history(store: &impl Store, agent: &str) -> Vec<(bool, Timestamp)> {
+    let found = store.check_changes(&agent_id(agent)).await.unwrap();
+    found.into_iter().filter(|change| change.check == id("one")).map(|change| (change.passes, change.since)).collect()
+}
+
+pub async fn changes_of_answers_are_kept_up_to_a_number_and_an_age(store: &impl Store) {
+    commit(store, vec![insert(&bare_agent("a")), insert(&bare_agent("b"))]).await;
+    commit(store, vec![put("a", &[result("one", None, 1), result("two", Some(true), 1)], &[])]).await;
+    assert!(history(store, "a").await.is_empty(), "a query that never ran has no answer");
+    commit(store, vec![put("a", &[result("one", Some(true), 5)], &[])]).await;
+    let failed = CheckResult { error: "no such table".into(), ..result("one", Some(true), 5) };
+    commit(store, vec![put("a", &[failed], &[])]).await;
+    commit(store, vec![put("a", &[result("one", Some(false), 9)], &[])]).await;
+    assert_eq!(history(store, "a").await, [(false, at(9)), (true, at(5))], "another error is no change");
+    for since in 10..10 + i64::from(MAX_CHANGES) {
+        commit(store, vec![put("a", &[result("one", Some(since % 2 == 0), since)], &[])]).await;
+    }
+    let changes = history(store, "a").await;
+    assert_eq!((changes.len(), changes.last()), (MAX_CHANGES as usize, Some(&(true, at(10)))), "the newest stay");
+    assert_eq!(store.check_changes(&agent_id("a")).await.unwrap().len(), MAX_CHANGES as usize + 1, "others, too");
+    commit(store, vec![put("b", &[result("one", Some(true), 12)], &[])]).await;
+    assert_eq!(store.check_changes_prune(at(12), 2).await.unwrap(), 2);
+    assert_eq!(store.check_changes_prune(at(12), 2).await.unwrap(), 1);
+    assert_eq!(store.check_changes_prune(at(12), 2).await.unwrap(), 0);
+    assert_eq!(history(store, "b").await, [(true, at(12))]);
+    commit(store, vec![put("b", &[], &["one"])]).await;
+    assert!(history(store, "b").await.is_empty(), "removed with the result");
+    commit(store, vec![HostCheckWrite::Forget { check: id("one") }.into()]).await;
+    assert!(history(store, "a").await.is_empty(), "answers to the former query");
+    commit(store, vec![put("a", &[result("one", Some(true), 90)], &[])]).await;
+    let (before, mut moved) = (bare_agent("a"), bare_agent("a"));
+    (moved.version, moved.space) = (before.version + 1, SpaceId::trusted("other"));
+    commit(store, vec![update(&before, &moved)]).await;
+    assert!(store.check_changes(&agent_id("a")).await.unwrap().is_empty(), "people of another space do not see them");
+}
+
+pub async fn numbers_of_hosts_are_recorded_once_a_day_and_old_ones_deleted(store: &impl Store) {
+    let result = |check: &str, passes: bool, since| CheckResult {
+        check: id(check),
+        passes: Some(passes),
+        since,
+        error: String::new(),
+    };
+    let (yesterday, today) = (start_of(6), start_of(7));
+    commit(store, ["a", "b", "c", "d"].map(|agent| insert(&bare_agent(agent))).to_vec()).await;
+    assert_eq!(store.check_day_record(6, 0).await.unwrap(), 0, "without answers");
+    let writes = vec![
+        put("a", &[result("one", true, yesterday), result("two", false, yesterday)], &[]),
+        put("b", &[result("one", false, yesterday)], &[]),
+        put("c", &[result("one", false, yesterday)], &[]),
+        put("d", &[result("one", true, today), result("new", true, today)], &[]),
+    ];
+    commit(store, writes).await;
+    assert_eq!(store.check_day_record(6, 0).await.unwrap(), 2);
+    assert_eq!(store.check_day_record(6, 0).await.unwrap(), 0, "once");
+    let days = async |check: &str, since| store.check_days(&id(check), since).await.unwrap();
+    assert_eq!(days("one", 0).await, [CheckDay { day: 6, passing: 1, failing: 2 }], "not the answer of the next day");
+    assert!(days("new", 0).await.is_empty());
+    assert_eq!(store.check_day_record(7, 0).await.unwrap(), 3);
+    assert_eq!(days("one", 0).await.len(), 2);
+    assert_eq!(days("one", 7).await, [CheckDay { day: 7, passing: 2, failing: 2 }]);
+    store.check_day_record(8, 7).await.unwrap();
+    assert_eq!(days("two", 0).await.iter().map(|one| one.day).collect::<Vec<_>>(), [7, 8]);
 }

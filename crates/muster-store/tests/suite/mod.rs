@@ -296,6 +296,8 @@ macro_rules! run_for {
             results_are_put_replaced_removed_and_counted,
             results_are_deleted_with_their_agent,
             results_stay_behind_when_their_agent_moves_to_another_space,
+            changes_of_answers_are_kept_up_to_a_number_and_an_age,
+            numbers_of_hosts_are_recorded_once_a_day_and_old_ones_deleted,
         ]);
         suite::run_for!(@module $make, query_failures: [
             failures_are_put_replaced_removed_and_counted,

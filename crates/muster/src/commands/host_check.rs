@@ -2,13 +2,19 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use muster_client::Client;
-use muster_protocol::management::host_check::{CheckResponse, CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck};
+use muster_protocol::management::host_check::{
+    CheckChange, CheckDay, CheckResponse, CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck,
+};
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::{all_pages, only};
+use super::host::find as find_host;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table, wide};
 use super::text::print_line;
+
+/// Number of days that `show` shows.
+const DAYS_SHOWN: usize = 8;
 
 /// Verbs of `host-check`.
 #[derive(Debug, Subcommand)]
@@ -16,12 +22,20 @@ pub enum HostCheckCommand {
     /// List host checks with the numbers of hosts that pass and fail
     #[command(after_help = "Examples:\n  muster host-check list\n  muster host-check list --output wide")]
     List(ListArgs),
-    /// Show a host check and the hosts that fail it
+    /// Show a host check, the numbers of hosts of the last week, and the hosts that fail it
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster host-check show 'disk encrypted'\n  muster host-check show 'disk encrypted' --hosts passing\n  muster host-check show 'disk encrypted' --output json"
     )]
     Show(ShowArgs),
+    /// Show how the answers to a host check changed
+    ///
+    /// Shows how many hosts passed and failed at the end of each of the last 90 days (UTC), and now.
+    /// With --host, shows the latest changes of the answer of a host, at most 20.
+    #[command(
+        after_help = "Examples:\n  muster host-check history 'disk encrypted'\n  muster host-check history 'disk encrypted' --output json\n  muster host-check history 'disk encrypted' --host web-7"
+    )]
+    History(HistoryArgs),
     /// Create a host check: SQL that returns a row on a host that passes
     ///
     /// Hosts with osquery answer it within seconds, and then every hour.
@@ -54,6 +68,18 @@ pub struct ShowArgs {
     /// Hosts to list
     #[arg(long, value_enum, default_value_t)]
     hosts: Hosts,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `history`.
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    /// Host check, by id or name
+    check: String,
+    /// Host whose answers to show, by id, name, serial number or hardware UUID [default: numbers of all hosts]
+    #[arg(long)]
+    host: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -152,6 +178,17 @@ const DETAILS: &[Column<HostCheck>] = &[
     column("FAILING", |check| check.failing.to_string()),
 ];
 
+const DAYS: &[Column<CheckDay>] = &[
+    column("DAY", |day| day.day.clone()),
+    column("PASSING", |day| day.passing.to_string()),
+    column("FAILING", |day| day.failing.to_string()),
+];
+
+const CHANGES: &[Column<CheckChange>] = &[
+    column("SINCE", |change| change.since.clone()),
+    column("RESULT", |change| if change.passes { "passes".into() } else { "fails".into() }),
+];
+
 const HOSTS: &[Column<CheckedHost>] = &[
     column("HOST", |host| or_dash(Some(&host.hostname))),
     column("SINCE", |host| host.since.clone()),
@@ -173,6 +210,7 @@ impl HostCheckCommand {
         match self {
             Self::List(args) => print_list(&client.host_checks().await?.items, args.output.output, COLUMNS, id),
             Self::Show(args) => args.run(client).await,
+            Self::History(args) => args.run(client).await,
             Self::Create(args) => args.run(client).await,
             Self::Update(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
@@ -188,6 +226,11 @@ impl ShowArgs {
         if !matches!(format, Format::Table | Format::Wide) {
             return Ok(());
         }
+        let days = client.host_check_days(&check.id).await?.items;
+        if days.len() > 1 {
+            print_line("")?;
+            print_table(&days[days.len().saturating_sub(DAYS_SHOWN)..], false, DAYS)?;
+        }
         let response = Some(match self.hosts {
             Hosts::Failing => CheckResponse::Failing,
             Hosts::Passing => CheckResponse::Passing,
@@ -199,6 +242,23 @@ impl ShowArgs {
         let hosts = all_pages(read).await?;
         print_line("")?;
         print_table(&hosts, format == Format::Wide, HOSTS)
+    }
+}
+
+impl HistoryArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let check = find(client, &self.check).await?;
+        let format = self.output.output;
+        let Some(named) = self.host else {
+            let days = client.host_check_days(&check.id).await?.items;
+            return print_list(&days, format, DAYS, |day| day.day.clone());
+        };
+        let host = find_host(client, &named).await?;
+        let Some(answer) = host.checks.into_iter().find(|one| one.id == check.id) else {
+            let message = format!("the host check {:?} does not apply to the host {named:?}", check.name);
+            return Err(Failed::not_found(message));
+        };
+        print_list(&answer.history, format, CHANGES, |change| change.since.clone())
     }
 }
 

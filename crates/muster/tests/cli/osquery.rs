@@ -75,6 +75,12 @@ fn fl31_a_host_check_is_answered_and_shown() {
     let shown = ok(&["host-check", "show", "disk"]);
     assert!(shown.contains("checked-host") && shown.contains("ask IT"), "{shown}");
     assert!(!ok(&["host-check", "show", "disk", "--hosts", "passing"]).contains("checked-host"));
+    let days = json(&["host-check", "history", "disk"]);
+    assert_eq!((&days[0]["passing"], &days[0]["failing"]), (&json!(0), &json!(1)), "{days}");
+    let history = json(&["host-check", "history", "disk", "--host", "checked-host"]);
+    assert_eq!((history.as_array().unwrap().len(), &history[0]["passes"]), (1, &json!(false)), "{history}");
+    assert!(ok(&["host-check", "history", "disk", "--host", "checked-host"]).contains("fails"));
+    fails(3, &["host-check", "history", "disk", "--host", "no-such-host"]);
     let host = ok(&["host", "show", "checked-host"]);
     assert!(host.contains("disk") && host.contains("fails"), "{host}");
     assert_eq!(json(&["host", "show", "checked-host"])["checks"][0]["resolution"], "ask IT");
