@@ -196,7 +196,7 @@ fn software_of_hosts_is_listed_and_shown() {
 }
 
 #[test]
-fn fl12_disks_users_and_certificates_of_a_host_are_shown() {
+fn disks_users_and_certificates_of_a_host_are_shown() {
     let key = host("host-with-disks");
     let results = json!({
         "fleet_detail_query_uptime": [{"total_seconds": "3600"}],
