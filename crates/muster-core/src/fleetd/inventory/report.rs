@@ -204,6 +204,8 @@ mod tests {
         assert_eq!(found, Report { disks: Some(Vec::new()), ..Report::default() });
         let none = reported(&[(UPTIME, json!([{"total_seconds": "0"}])), (USERS, json!(""))]);
         assert_eq!((none.booted_at, none.users), (None, Some(Listing::default())));
+        let without_statuses = json!({USERS: [{"uid": "1", "username": "ada"}]}).to_string();
+        assert_eq!(report(&without_statuses, "{}", at(0)).unwrap().users.unwrap().items.len(), 1);
     }
 
     #[test]
