@@ -82,10 +82,10 @@ mod tests {
             ..Inventory::default()
         };
         assert_eq!(disks(&inventory), "/: 20 of 500 GB free (4 %), encrypted; /data: 20 of 500 GB free (4 %)");
-        assert_eq!(booted(&inventory), "1970-01-01T00:01:00Z");
+        assert_eq!(booted(&inventory), "2026-01-02T03:01:00Z");
         let section = section(&inventory);
         assert!(
-            section.contains("&lt;b&gt;") && section.contains("until 1970-01-01") && section.contains("1 certificate")
+            section.contains("&lt;b&gt;") && section.contains("until 2026-01-02") && section.contains("1 certificate")
         );
         assert_eq!(certificates(&inventory)["certificates"][0]["common_name"], "<b>");
         assert_eq!(

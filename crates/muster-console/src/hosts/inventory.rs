@@ -11,12 +11,17 @@ const FEW: usize = 50;
 
 /// Disks, users and certificates of a host, as far as its page shows them.
 pub struct InventoryRows {
+    /// The last boot.
     pub booted: Option<Moment>,
+    /// Disks.
     pub disks: Vec<DiskRow>,
+    /// The first users.
     pub users: Vec<UserRow>,
+    /// The first certificates.
     pub certificates: Vec<CertificateRow>,
-    /// Whether there are more than are shown.
+    /// Whether there are more users.
     pub has_more_users: bool,
+    /// Whether there are more certificates.
     pub has_more_certificates: bool,
 }
 

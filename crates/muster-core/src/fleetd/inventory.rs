@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn fl12_values_that_hardly_changed_are_kept() {
+    fn values_that_hardly_changed_are_kept() {
         let report = |booted, free| Report { booted_at: Some(at(booted)), ..with_disks(vec![disk("/", free)]) };
         let first = Inventory::default().updated(report(1_000, 500_000));
         assert_eq!(first.updated(report(1_300, 490_000)), first, "2 % and five minutes");

@@ -202,14 +202,14 @@ fn software_of_hosts_is_listed_and_shown() {
 }
 
 #[test]
-fn fl12_disks_users_and_certificates_of_a_host_are_shown() {
+fn disks_users_and_certificates_of_a_host_are_shown() {
     let key = host("host-with-disks");
     let results = json!({
         "fleet_detail_query_uptime": [{"total_seconds": "3600"}],
         "fleet_detail_query_disk_space_unix": [{"path": "/", "file_system": "ext4", "size": "2147483648",
             "free": "1073741824", "is_system": "1"}],
         "fleet_detail_query_disk_encryption_linux": [{"path": "/"}],
-        "fleet_detail_query_users": [{"uid": "1000", "username": "ada", "groupname": "staff", "shell": "/bin/bash"}],
+        "fleet_detail_query_users": [{"uid": "1000", "username": "lovelace", "groupname": "staff", "shell": "/bin/bash"}],
         "fleet_detail_query_certificates_linux": [{"common_name": "Example Root", "sha1": "AB", "ca": "1"}],
     });
     let statuses: Value = results.as_object().unwrap().keys().map(|name| (name.clone(), json!(0))).collect();
@@ -218,9 +218,9 @@ fn fl12_disks_users_and_certificates_of_a_host_are_shown() {
     for text in ["1.0 GiB (50 %)", "yes", "1 user", "1 certificate", "BOOTED"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
-    assert!(!shown.contains("ada") && !shown.contains("Example Root"), "{shown}");
+    assert!(!shown.contains("lovelace") && !shown.contains("Example Root"), "{shown}");
     let shown = ok(&["host", "show", "host-with-disks", "--users", "--certificates"]);
-    assert!(shown.contains("ada") && shown.contains("Example Root"), "{shown}");
+    assert!(shown.contains("lovelace") && shown.contains("Example Root"), "{shown}");
     let all = json(&["host", "show", "host-with-disks"]);
     assert_eq!((&all["disks"][0]["encrypted"], &all["disks"][0]["percent_free"]), (&json!(true), &json!(50)));
     assert_eq!((&all["users"][0]["uid"], &all["certificates"][0]["is_ca"]), (&json!(1000), &json!(true)));

@@ -79,7 +79,7 @@ mod tests {
         let told = system_form(&Inventory { system, ..Inventory::default() }, at(160));
         assert_eq!((&told["gigs_total_disk_space"], &told["gigs_disk_space_available"]), (&json!(500.1), &json!(1.23)));
         assert_eq!((&told["uptime"], &told["disk_encryption_enabled"]), (&json!(60_000_000_000_u64), &json!(true)));
-        assert_eq!(told["last_restarted_at"], "1970-01-01T00:01:40Z");
+        assert_eq!(told["last_restarted_at"], "2026-01-02T03:01:40Z");
         let unknown = system_form(&Inventory::default(), at(0));
         assert_eq!((&unknown["uptime"], &unknown["disk_encryption_enabled"]), (&json!(0), &Value::Null));
     }
@@ -102,7 +102,7 @@ mod tests {
         assert!(form["id"].as_u64().is_some_and(|id| id < 1 << 52));
         assert_eq!(
             (&form["not_valid_after"], &form["not_valid_before"]),
-            (&json!("1970-01-01T00:00:00Z"), &Value::Null)
+            (&json!("2026-01-02T03:00:00Z"), &Value::Null)
         );
         assert_eq!(form["key_strength"], 2048);
         let of_user = Certificate { username: "ada".into(), key_strength: "prime256v1".into(), ..one };

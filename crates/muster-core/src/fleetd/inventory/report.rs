@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn fl12_disks_users_and_certificates_are_read_from_rows_of_strings() {
+    fn disks_users_and_certificates_are_read_from_rows_of_strings() {
         let disks = json!([
             {"path": "/data", "file_system": "xfs", "size": "1000", "free": "-4", "is_system": "0"},
             {"path": "/", "file_system": "ext4", "size": "2000", "free": "3000", "is_system": "1"},
@@ -191,7 +191,8 @@ mod tests {
         let names: Vec<_> = certificates.items.iter().map(|one| (&*one.common_name, &*one.source, one.is_ca)).collect();
         assert_eq!(names, [("Own", "user", false), ("Root", "system", true)]);
         let root = &certificates.items[1];
-        assert_eq!((&*root.sha1, root.not_before, root.not_after), ("ab", Some(at(10)), Some(at(20))));
+        let since_1970 = |seconds: i64| Some(Timestamp::from_micros(seconds * 1_000_000));
+        assert_eq!((&*root.sha1, root.not_before, root.not_after), ("ab", since_1970(10), since_1970(20)));
         assert_eq!((certificates.items[0].not_after, certificates.is_cut), (None, false));
     }
 
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!(found, Report { disks: Some(Vec::new()), ..Report::default() });
         let none = reported(&[(UPTIME, json!([{"total_seconds": "0"}])), (USERS, json!(""))]);
         assert_eq!((none.booted_at, none.users), (None, Some(Listing::default())));
+        let without_statuses = json!({USERS: [{"uid": "1", "username": "ada"}]}).to_string();
+        assert_eq!(report(&without_statuses, "{}", at(0)).unwrap().users.unwrap().items.len(), 1);
     }
 
     #[test]
