@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::response::Response;
 use muster_core::authorization::{AgentsRead, OsqueryRead};
-use muster_core::fleetd::inventory::Inventory;
 use muster_core::fleetd::inventory::fleetdm::certificate_form;
 use muster_core::fleetd::platform::Platform;
 use muster_fleet::host_views::HostView;
