@@ -21,6 +21,11 @@
     if (!button) return;
     const number = rows().filter((box) => box.checked).length;
     button.disabled = number === 0;
+    const head = document.querySelector("[data-rows] [data-all] input");
+    if (head) {
+      head.checked = number > 0 && number === rows().length;
+      head.indeterminate = number > 0 && !head.checked;
+    }
     button.innerText = number === 0 ? "Act on the selected agents" : `Act on ${number} selected ${number === 1 ? "agent" : "agents"}`;
   };
   document.addEventListener("change", (event) => {
@@ -44,12 +49,17 @@
     }, 150);
   });
 
-  // j and k move between rows, x selects, / goes to the filter.
+  // j and k move between rows, x selects, Enter opens the agent, / goes to the filter.
   let row = -1;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, select")) return;
     const rows = boxes().filter((box) => box.name);
-    if (event.key === "/" && q) {
+    const chosen = event.target.closest("[data-rows] tbody input[type=checkbox]");
+    if (event.key === "Enter" && chosen) {
+      // Otherwise, it would send the form.
+      event.preventDefault();
+      chosen.closest("tr").querySelector("a[href]")?.click();
+    } else if (event.key === "/" && q) {
       event.preventDefault();
       q.focus();
     } else if (rows.length && (event.key === "j" || event.key === "k")) {

@@ -1,3 +1,36 @@
+// A text that is too long is refused before it is sent, at its field: the page of the server's refusal has no form.
+{
+  const LARGEST = 900_000;
+  const bytes = (text) => new TextEncoder().encode(text).length;
+  const refuse = (field, most) => {
+    field.setCustomValidity(`This is too long: at most ${Math.floor(most / 1000)} kB are possible.`);
+    field.addEventListener("input", () => field.setCustomValidity(""), { once: true });
+    field.reportValidity();
+  };
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || form.enctype !== "application/x-www-form-urlencoded") return;
+    const fields = [...form.elements].filter(({ type }) => ["text", "textarea", "search", "url"].includes(type));
+    const limited = fields.find(({ dataset, value }) => dataset.bytes && bytes(value) > dataset.bytes);
+    const isLarge = new URLSearchParams(new FormData(form)).toString().length > LARGEST;
+    if (!limited && !isLarge) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (limited) refuse(limited, limited.dataset.bytes);
+    else refuse(fields.reduce((one, other) => (other.value.length > one.value.length ? other : one)), LARGEST);
+  }, true);
+}
+
+// Buttons that choose among the privileges of a form. Without scripts, they are hidden.
+for (const button of document.querySelectorAll("[data-tick]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    for (const box of button.form.querySelectorAll("input[name=privileges]:enabled")) {
+      box.checked = button.dataset.tick !== "none" && (box.checked || box.value.endsWith(".read"));
+    }
+  });
+}
+
 // Forms: what was typed is kept when a form is sent, because the session may have ended. The page of the form fills it in again
 // after the login, for the same person and in the same tab. Passwords are not kept. Texts of policies have a script of their own.
 {

@@ -103,6 +103,26 @@ const ask = async () => {
 setInterval(ask, 10000);
 document.addEventListener("visibilitychange", ask);
 
+// A click on a time, or the key t, shows all times of the page in the person's time zone, and again as the time since then.
+{
+  let isAbsolute = false;
+  const swapTimes = (part) => {
+    for (const time of part.querySelectorAll("time[title]")) [time.title, time.textContent] = [time.textContent, time.title];
+  };
+  const toggle = () => { isAbsolute = !isAbsolute; swapTimes(document); };
+  document.addEventListener("click", ({ target }) => {
+    if (target.closest("main time[title]") && !target.closest("a, button, summary, label")) toggle();
+  });
+  document.addEventListener("keydown", (event) => {
+    const isTyping = event.target.closest("input:not([type=checkbox]), textarea, select");
+    if (event.key === "t" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) toggle();
+  });
+  document.addEventListener("htmx:afterSwap", ({ detail: { target } }) => {
+    // The part itself is replaced; what is there now has its id.
+    if (isAbsolute) swapTimes(document.getElementById(target.id) ?? target);
+  });
+}
+
 // A field with `data-zones` suggests the time zones that the browser knows.
 for (const field of document.querySelectorAll("[data-zones]")) {
   const list = document.getElementById(field.dataset.zones);

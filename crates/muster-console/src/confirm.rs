@@ -36,6 +36,8 @@ pub struct Confirm {
     pub reason: Option<String>,
     /// Text of the button.
     pub button: &'static str,
+    /// Text of the link that does nothing.
+    pub keep: &'static str,
     /// Whether the button warns: for what cannot be undone.
     pub is_dangerous: bool,
     /// Path of the page to which the person returns otherwise.
@@ -63,6 +65,7 @@ impl Confirm {
             force: None,
             reason: None,
             button: "",
+            keep: "Cancel",
             is_dangerous: true,
             back,
             error: None,

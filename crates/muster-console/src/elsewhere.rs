@@ -18,6 +18,14 @@ pub fn commands(visitor: &Visitor, all: &[String]) -> String {
     all.iter().map(|command| cli(visitor, command)).collect::<Vec<_>>().join("\n")
 }
 
+/// Returns what was typed; in its place, the name of a value that is to be filled in, such as `NAME`.
+pub fn or_placeholder<'t>(typed: &'t str, placeholder: &'t str) -> &'t str {
+    match typed.trim() {
+        "" => placeholder,
+        typed => typed,
+    }
+}
+
 /// Returns a request to the API in the space of a page; `$MUSTER_URL` contains the path under which the server is published. `path` begins with `/api`; an empty `body` sends none.
 pub fn curl(visitor: &Visitor, method: &str, path: &str, body: &str) -> String {
     let method = if method == "GET" { String::new() } else { format!(" -X {method}") };

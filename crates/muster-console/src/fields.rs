@@ -5,7 +5,7 @@ use muster_core::Error;
 use crate::text::sentence;
 
 /// What pages call fields whose names in the API do not say it.
-const LABELS: [(&str, &str); 18] = [
+const LABELS: [(&str, &str); 20] = [
     ("again", "Confirm the new password"),
     ("data_output_id", "Output for data"),
     ("download_source_id", "Download source"),
@@ -21,9 +21,11 @@ const LABELS: [(&str, &str); 18] = [
     ("monitoring_enabled", "Agents send about themselves"),
     ("monitoring_output_id", "Output for monitoring"),
     ("namespace", "Data namespace"),
+    ("timeout_seconds", "Ends after (seconds)"),
     ("to_space", "Space"),
     ("unenroll_timeout", "Seconds until an inactive agent is unenrolled"),
     ("yaml", "Other fields"),
+    ("zone", "Time zone"),
 ];
 
 /// Returns whether an error is about a field of a form. An item of a list, `tags[2]`, is a part of its field.

@@ -26,6 +26,7 @@ mod request;
 mod rollouts;
 mod set_up;
 mod settings;
+mod subjects;
 mod terraform;
 mod text;
 mod unknown;

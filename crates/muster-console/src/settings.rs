@@ -9,6 +9,7 @@ pub mod keys;
 mod kit;
 mod objects;
 mod one_time;
+mod privileges;
 mod providers;
 mod roles;
 mod servers;
@@ -85,7 +86,7 @@ fn people() -> Vec<Route> {
         ("/settings/users/new", get(users::ask).post(users::create)),
         ("/settings/users/{id}", get(users::show).post(users::bind)),
         ("/settings/users/{id}/setup-link", post(users::set_up_link)),
-        ("/settings/users/{id}/sign-out", post(users::sign_out)),
+        ("/settings/users/{id}/sign-out", get(users::ask_to_sign_out).post(users::sign_out)),
         ("/settings/users/{id}/lock", get(users::ask_to_lock).post(users::lock)),
         ("/settings/users/{id}/unlock", post(users::unlock)),
         ("/settings/users/{id}/delete", get(users::ask_to_delete).post(users::delete)),
@@ -94,7 +95,7 @@ fn people() -> Vec<Route> {
         ("/settings/providers/new", get(providers::ask).post(providers::create)),
         ("/settings/providers/{id}", get(providers::show).post(update::<providers::Fields>)),
         ("/settings/providers/{id}/delete", get(providers::ask_to_delete).post(providers::delete)),
-        ("/settings/bindings/{id}/delete", get(users::ask_to_unbind).post(users::unbind)),
+        ("/settings/bindings/{id}/delete", get(bindings::ask_to_unbind).post(bindings::unbind)),
         ("/settings/roles", get(roles::list)),
         ("/settings/roles/new", get(roles::ask).post(roles::create)),
         ("/settings/roles/{id}", get(roles::show).post(update::<roles::Fields>)),

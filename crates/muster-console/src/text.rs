@@ -4,11 +4,16 @@ use std::fmt::{self, Write as _};
 
 use askama::filters::{Html, Safe, escape};
 use muster_core::event::EventKind;
+use muster_core::raw_json;
+use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use serde::Deserialize;
 
 use crate::preferences::Preferences;
+
+/// Maximum length of a log level, bytes.
+const MAX_LEVEL: usize = 40;
 
 /// A time as people read it, relative to now, with the absolute time as its title.
 pub struct Moment {
@@ -71,6 +76,12 @@ struct Os {
     full: String,
     name: String,
     version: String,
+}
+
+/// Returns the level at which an agent logs; empty if it does not report one.
+pub fn log_level(metadata: Option<&str>) -> String {
+    let level = metadata.and_then(|document| raw_json::text(document, &["elastic", "agent", "log_level"]));
+    shortened_to(&level.unwrap_or_default(), MAX_LEVEL).into_owned()
 }
 
 /// Returns the name of the operating system in a host's metadata; empty if there is none.
@@ -221,6 +232,8 @@ mod tests {
             ["now", "59 s ago", "1 min ago", "1 h ago", "2 days ago"]
         );
         assert_eq!(os_name(Some(r#"{"os":{"name":"Debian","version":"12"}}"#)), "Debian 12");
+        assert_eq!(log_level(Some(r#"{"elastic":{"agent":{"log_level":"debug"}}}"#)), "debug");
+        assert_eq!((log_level(Some(r#"{"elastic":[]}"#)), log_level(None)), (String::new(), String::new()));
         assert_eq!((os_name(Some(r#"{"os":[]}"#)), os_name(None)), (String::new(), String::new()));
         assert_eq!(relative(now.plus(Duration::from_secs(120)), now), "in 2 min");
     }

@@ -70,6 +70,11 @@ pub async fn update<E: Edit + DeserializeOwned + 'static>(
 pub async fn update_to<E: Edit>(fleet: &Fleet, visitor: &Visitor, id: &str, mut form: E) -> Response {
     let record = match E::find(fleet, visitor, id).await {
         Ok(record) => record,
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            let gone =
+                error.remedy("it was deleted while you edited it; go back in your browser to copy what you typed");
+            return failure::inside(visitor, &gone, visitor.tab);
+        }
         Err(error) => return failure::inside(visitor, &error, visitor.tab),
     };
     if *form.version() != E::version_of(&record) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use muster_core::action::{Action, ActionCounts, ActionResult, Outcome, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, Outcome, Target, TargetState};
 use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, Grant, OpContext};
@@ -190,27 +190,45 @@ impl Actions {
         after: i64,
         limit: u32,
     ) -> Result<Vec<TargetView>, Error> {
+        self.results_in(listed, None, after, limit).await
+    }
+
+    /// Returns an action's targets in a state, or all, with their results, after position `after`. Reads the targets in between.
+    pub async fn results_in(
+        &self,
+        listed: &Authorized<ListedAction, AgentsRead>,
+        wanted: Option<TargetState>,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<TargetView>, Error> {
         let seen = self.store.seen_by(listed.grant());
-        let action = match &**listed {
-            ListedAction::PolicyChange { policy, revision, .. } => {
-                return agents_of_change(seen, policy.clone(), *revision, after, limit).await;
+        let mut results = match &**listed {
+            ListedAction::PolicyChange { .. } => HashMap::new(),
+            // Results have no position of their own, so all of them are read and matched with the targets.
+            ListedAction::Action(action) => {
+                let results = seen.action_results(action, false, u32::MAX).await?.into_iter();
+                results.map(|result| (result.agent_id.clone(), result)).collect()
             }
-            ListedAction::Action(action) => action,
         };
-        let targets = seen.action_targets(action, after, limit).await?;
-        // Results have no position of their own, so all of them are read and matched with the page's targets.
-        let results = seen.action_results(action, false, u32::MAX).await?;
-        let mut results: HashMap<AgentId, ActionResult> =
-            results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
-        let mut views = Vec::with_capacity(targets.len());
-        for (position, agent, target) in targets {
-            let result = results.remove(&agent);
-            let state = match target.state {
-                // A cancellation does not write each target.
-                TargetState::Queued if action.cancelled_at.is_some() => TargetState::Cancelled,
-                state => state,
+        let batch = if wanted.is_some() { READ_BATCH } else { limit };
+        let (mut views, mut place, most) = (Vec::new(), after, limit as usize);
+        loop {
+            let targets = match &**listed {
+                ListedAction::PolicyChange { policy, revision, .. } => {
+                    agents_of_change(seen, policy.clone(), *revision, place, batch).await?
+                }
+                ListedAction::Action(action) => targets_after(seen, action, place, batch, &mut results).await?,
             };
-            views.push(TargetView { position, hostname: hostname(seen, &agent).await?, agent, state, result });
+            let is_last = targets.len() < batch as usize;
+            place = targets.last().map_or(place, |last| last.position);
+            views.extend(targets.into_iter().filter(|view| wanted.is_none_or(|state| view.state == state)));
+            if is_last || views.len() >= most {
+                views.truncate(most);
+                break;
+            }
+        }
+        for view in views.iter_mut().filter(|view| view.hostname.is_none()) {
+            view.hostname = hostname(seen, &view.agent).await?;
         }
         Ok(views)
     }
@@ -299,6 +317,26 @@ async fn targets_of(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, E
         place = *last;
         agents.extend(targets.into_iter().map(|(_, agent, _)| agent));
     }
+}
+
+/// Returns targets of an action after a position, without the names of their hosts. Takes their results out of `results`.
+async fn targets_after(
+    seen: Scoped<'_>,
+    action: &Action,
+    after: i64,
+    limit: u32,
+    results: &mut HashMap<AgentId, ActionResult>,
+) -> Result<Vec<TargetView>, Error> {
+    let targets = seen.action_targets(action, after, limit).await?.into_iter();
+    let view = |(position, agent, target): (i64, AgentId, Target)| {
+        let state = match target.state {
+            // A cancellation does not write each target.
+            TargetState::Queued if action.cancelled_at.is_some() => TargetState::Cancelled,
+            state => state,
+        };
+        TargetView { position, hostname: None, result: results.remove(&agent), agent, state }
+    };
+    Ok(targets.map(view).collect())
 }
 
 async fn latest_errors(seen: Scoped<'_>, action: &Action, limit: u32) -> Result<Vec<AgentResult>, Error> {

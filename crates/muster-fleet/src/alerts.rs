@@ -41,7 +41,7 @@ pub struct Alerts {
 }
 
 /// Maximum number of events that are read to find the latest warnings.
-const MAX_SCANNED: u32 = 500;
+const MAX_SCANNED: u32 = 2_000;
 
 /// The dependencies of [`Alerts`].
 pub(crate) struct AlertParts {
@@ -78,17 +78,23 @@ impl Alerts {
         Ok(listed)
     }
 
-    /// Returns the newest events of the space, and those that concern every space, newest first.
-    pub async fn recent(&self, grant: &Grant<AlertsRead>, limit: u32) -> Result<Vec<Event>, Error> {
-        Ok(self.store.seen_by(grant).newest_events(limit).await?)
-    }
-
-    /// Returns the latest events of the space that are warnings or errors, newest first. Reads at most [`MAX_SCANNED`] events.
-    pub async fn recent_problems(&self, grant: &Grant<AlertsRead>, limit: usize) -> Result<Vec<Event>, Error> {
+    /// Returns the newest events of the space, and of those that concern every space, newest first, as far as they are `wanted`.
+    /// Reads at most [`MAX_SCANNED`] events.
+    pub async fn recent(
+        &self,
+        grant: &Grant<AlertsRead>,
+        limit: usize,
+        wanted: impl FnMut(&Event) -> bool,
+    ) -> Result<Vec<Event>, Error> {
         let mut found = self.store.seen_by(grant).newest_events(MAX_SCANNED).await?;
-        found.retain(|event| matches!(event.kind.severity(), Severity::Error | Severity::Warning));
+        found.retain(wanted);
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Returns the latest events of the space that are warnings or errors, newest first.
+    pub async fn recent_problems(&self, grant: &Grant<AlertsRead>, limit: usize) -> Result<Vec<Event>, Error> {
+        self.recent(grant, limit, |event| matches!(event.kind.severity(), Severity::Error | Severity::Warning)).await
     }
 
     /// Finds a receiver in the caller's space.

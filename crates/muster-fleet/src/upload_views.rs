@@ -142,6 +142,13 @@ impl Files {
     ) -> Result<Option<UploadView>, Error> {
         let now = self.clock.now();
         let state = match &upload {
+            // An agent that gives up while it uploads says so in its result.
+            Some(upload) if upload.status == FileStatus::AwaitingUpload => {
+                match state_without_file(seen, agent, &action, now).await? {
+                    failed @ UploadState::Failed(_) => failed,
+                    _ => UploadState::AwaitingUpload,
+                }
+            }
             Some(upload) => file_state(upload.status),
             None if now.since(action.created_at) > SHOWN_FOR => return Ok(None),
             None => state_without_file(seen, agent, &action, now).await?,

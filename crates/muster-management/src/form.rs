@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Uri};
-use muster_core::Error;
+use muster_core::{Error, ErrorKind};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
@@ -36,9 +36,14 @@ pub async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Resul
 pub async fn read_up_to<T: DeserializeOwned>(max: usize, headers: &HeaderMap, body: Body) -> Result<T, Error> {
     // A page of another site could otherwise act as its visitor, or log its visitor in as somebody else.
     credentials::check_same_origin(headers)?;
-    let malformed = || Error::invalid("form", format!("must be a form of at most {max} bytes"));
+    let malformed = || Error::invalid("form", "the form cannot be read");
+    let too_large = || {
+        let message = format!("what you sent is too large: at most {} kB are possible", max / 1_000);
+        Error::new(ErrorKind::Invalid, "form_too_large", message)
+            .remedy("go back in your browser to the form, where your text still is, and shorten it")
+    };
     // It may contain a password: nothing of it stays in memory.
-    let bytes = to_bytes(body, max).await.map(|bytes| with_plain_lines(&bytes)).map_err(|_| malformed())?;
+    let bytes = to_bytes(body, max).await.map(|bytes| with_plain_lines(&bytes)).map_err(|_| too_large())?;
     serde_html_form::from_bytes(&bytes).map_err(|_| malformed())
 }
 

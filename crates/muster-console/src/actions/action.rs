@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::action::{Action, ActionType};
+use muster_core::action::{Action, ActionType, TargetState};
 use muster_core::action_request::{ActionStatus, is_cancellable};
 use muster_core::authorization::{AgentsUpgrade, PrivilegeName};
 use muster_core::plural::counted;
@@ -15,11 +15,13 @@ use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::action_views::TargetView;
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::asked::kind_words;
 use super::{Bar, TAB, data_of, error_row, list_of, policy_names, state_text, text_of, title_of};
 use crate::agents::acts::Act;
 use crate::agents::agent::name_or_id;
-use crate::agents::asked::{encoded, with_query};
+use crate::agents::asked::encoded;
 use crate::confirm::{Confirm, shown};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
@@ -42,7 +44,17 @@ const ERRORS: u32 = 20;
 pub struct Asked {
     /// Position of the last agent of the previous page.
     after: Option<i64>,
+    /// State of the agents: a word of [`STATES`]; empty for all.
+    state: String,
 }
+
+/// States of agents: the word in the URL, the state, and the name.
+const STATES: [(&str, TargetState, &str); 4] = [
+    ("failed", TargetState::Failed, "Failed"),
+    ("waiting", TargetState::Queued, "Waiting"),
+    ("done", TargetState::Acked, "Done"),
+    ("cancelled", TargetState::Cancelled, "Cancelled"),
+];
 
 #[derive(Template)]
 #[template(path = "actions/action.html")]
@@ -53,6 +65,10 @@ struct ActionPage {
     facts: Vec<(&'static str, String)>,
     times: Vec<(&'static str, Option<Moment>)>,
     errors: Vec<(String, String, String)>,
+    /// The data that agents get, indented; empty if there is none.
+    data: String,
+    /// The states to choose from: link, name, and whether it is chosen.
+    states: Vec<(String, &'static str, bool)>,
     rows: Vec<Row>,
     next: String,
     /// Link that prepares the same act for the agents that failed; empty if there are none.
@@ -89,16 +105,25 @@ pub async fn show(
 async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Result<ActionPage, Error> {
     let listed = fleet.actions().find_listed(&visitor.context, id).await?;
     let view = fleet.actions().show(&listed, ERRORS).await?;
-    let targets = fleet.actions().results(&listed, asked.after.unwrap_or(-1), ROWS).await?;
+    let state = match asked.state.as_str() {
+        "" => None,
+        word => {
+            Some(STATES.iter().find(|state| state.0 == word).ok_or_else(|| Error::invalid("state", "unknown state"))?)
+        }
+    };
+    let state = state.map(|state| state.1);
+    let targets = fleet.actions().results_in(&listed, state, asked.after.unwrap_or(-1), ROWS).await?;
     let now = fleet.now();
     let path = format!("{}{TAB}/{}", visitor.base, encoded(id));
     let is_full = targets.len() == ROWS as usize;
-    let next = targets.last().filter(|_| is_full).map(|last| format!("{path}?after={}", last.position));
+    let own = format!("{path}?state={}", asked.state);
+    let next = targets.last().filter(|_| is_full).map(|last| format!("{own}&after={}", last.position));
     let (action, progress) = (&view.action, &view.progress);
     let names = policy_names(fleet, visitor, &[action]).await?;
     let is_open = progress.status == ActionStatus::InProgress;
     let may_cancel = is_open && is_cancellable(action.kind);
-    let after = asked.after.map(|after| format!("after={after}")).unwrap_or_default();
+    let after = asked.after.map(|after| format!("&after={after}")).unwrap_or_default();
+    let all = std::iter::once(("", "All")).chain(STATES.map(|(word, _, name)| (word, name)));
     Ok(ActionPage {
         frame: Frame::new(visitor, title_of(action, &names), TAB),
         id: id.to_owned(),
@@ -119,21 +144,29 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         api: curl(visitor, "GET", &format!("/api/fleet/agents/actions/{id}/results"), ""),
         cancel: may_cancel.then(|| visitor.needs(PrivilegeName::AgentsUpgrade)),
         is_open,
-        live: with_query(&path, &after),
+        live: format!("{own}{after}"),
+        states: all.map(|(word, name)| (format!("{path}?state={word}#results"), name, word == asked.state)).collect(),
+        data: data(action),
     })
 }
 
 fn facts(action: &Action, by: String) -> Vec<(&'static str, String)> {
     let window = action.rollout_seconds.map(|seconds| counted(u64::try_from(seconds / 60).unwrap_or(0), "minute"));
-    // Sealed secrets are references.
-    let data = action.data.as_deref().filter(|data| !matches!(*data, "null" | "{}")).unwrap_or_default();
     vec![
         ("Id", action.id.to_string()),
-        ("Type", action.kind.as_str().to_owned()),
+        ("Type", kind_words(action.kind).to_owned()),
         ("By", by),
         ("Spread over", window.unwrap_or_default()),
-        ("Data", data.to_owned()),
     ]
+}
+
+/// Returns the data of an action, indented. Sealed secrets in it are references.
+fn data(action: &Action) -> String {
+    match data_of(action) {
+        Value::Null => String::new(),
+        Value::Object(members) if members.is_empty() => String::new(),
+        data => serde_json::to_string_pretty(&data).unwrap_or_default(),
+    }
 }
 
 fn row(target: TargetView, now: Timestamp) -> Row {
@@ -193,9 +226,10 @@ async fn cancellation(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Conf
     Ok(Confirm {
         text: vec![
             title_of(&action, &policy_names(fleet, visitor, &[&action]).await?),
-            format!("{agents} have not answered yet. They get a cancellation.{begun} What was done is not undone."),
+            format!("Not answered yet: {agents}, which get a cancellation.{begun} What was done is not undone."),
         ],
         button: "Cancel the action",
+        keep: "Keep the action",
         cli: cli(visitor, &format!("action cancel {}", shell::argument(action.id.as_str()))),
         api: curl(visitor, "POST", &format!("/api/fleet/agents/actions/{}/cancel", action.id), ""),
         ..Confirm::new(visitor, "Cancel an action", TAB, link("/cancel"), link(""))

@@ -1,7 +1,7 @@
 //! Parameters of the list of actions, which are in its URL, and what they mean.
 
 use muster_core::Error;
-use muster_core::action::Action;
+use muster_core::action::{Action, ActionType};
 use muster_core::action_request::{ActionProgress, ActionStatus};
 use muster_core::authorization::PoliciesRead;
 use muster_fleet::Fleet;
@@ -47,6 +47,7 @@ pub struct Asked {
     /// State: a word of [`STATES`].
     pub state: String,
     /// Type: a word of [`KINDS`].
+    #[serde(alias = "type")]
     pub kind: String,
     /// Text in the title, or who created it.
     pub q: String,
@@ -54,6 +55,11 @@ pub struct Asked {
     pub after: String,
     /// The newest change that the browser has seen. Only in requests that renew the rows.
     pub seen: Option<i64>,
+}
+
+/// Returns what pages call a type of actions.
+pub fn kind_words(kind: ActionType) -> &'static str {
+    KINDS.iter().find(|(word, _)| *word == kind.as_str()).map_or(kind.as_str(), |(_, name)| name)
 }
 
 impl Asked {

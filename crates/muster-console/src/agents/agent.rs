@@ -23,13 +23,13 @@ use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use super::acts::Act;
 use super::asked::TAB;
 use super::report::{Component, Long, components};
-use crate::actions::state_text;
+use crate::actions::{policy_names, state_text, title_of};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::Id;
-use crate::text::{Badge, Moment, os_name};
+use crate::text::{Badge, Moment, log_level, os_name};
 use crate::visitor::Visitor;
 
 /// Number of actions on the page.
@@ -87,7 +87,7 @@ impl PolicyOfAgent {
 
 struct ActionRow {
     id: String,
-    kind: &'static str,
+    title: String,
     at: Moment,
     state: &'static str,
     by: String,
@@ -169,10 +169,12 @@ async fn actions(
     let now = fleet.now();
     let mut people = People::new(fleet, visitor);
     let mut rows = Vec::new();
-    for AgentAction { action, state } in fleet.actions().of_agent(agent, ACTIONS).await? {
+    let found = fleet.actions().of_agent(agent, ACTIONS).await?;
+    let names = policy_names(fleet, visitor, &found.iter().map(|one| &one.action).collect::<Vec<_>>()).await?;
+    for AgentAction { action, state } in found {
         rows.push(ActionRow {
             id: action.id.to_string(),
-            kind: action.kind.as_str(),
+            title: title_of(&action, &names),
             at: Moment::new(action.created_at, now),
             state: state_text(state),
             by: people.name(&action.created_by).await,
@@ -239,9 +241,9 @@ fn content(
         frame: Frame::new(visitor, name_of(&record), TAB),
         badge: Badge(record.status),
         since: Moment::new(record.status_since, now),
-        message: Long::of(&record.health.message),
+        message: if record.active { Long::of(&record.health.message) } else { Long::default() },
         connected: view.connected,
-        facts: facts(&record, os_name(documents.local_metadata.as_deref())),
+        facts: facts(&record, documents.local_metadata.as_deref()),
         times: vec![
             ("Enrolled", Some(Moment::new(record.enrolled_at, now))),
             ("Last check-in", Moment::of(view.last_checkin, now)),
@@ -277,13 +279,14 @@ fn limits(acts: &[(Act, Option<String>)]) -> Vec<(String, String)> {
     limits
 }
 
-fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {
+fn facts(record: &AgentRecord, metadata: Option<&str>) -> Vec<(&'static str, String)> {
     let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
     let upgrade = record.upgrade.open.as_ref().map(|open| format!("to {}, in progress", open.version));
     vec![
         ("Host name", record.hostname.clone()),
-        ("Operating system", os),
+        ("Operating system", os_name(metadata)),
         ("Agent version", record.agent_version.clone()),
+        ("Log level", log_level(metadata)),
         ("Upgrade", upgrade.unwrap_or_default()),
         ("Program", record.family.program().to_owned()),
         ("Address", record.last_address.clone()),

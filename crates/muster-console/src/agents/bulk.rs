@@ -318,10 +318,10 @@ async fn act(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response
     let agents = counted(done.agents, "agent");
     let base = &visitor.base;
     let (page, notice) = match done.actions.as_slice() {
-        [] => (base.link(TAB), format!("{}: {agents}.", act.title())),
-        [one] => (base.link(format_args!("/actions/{one}")), format!("{}: {agents}.", act.title())),
+        [] => (base.link(TAB), act.done(&agents)),
+        [one] => (base.link(format_args!("/actions/{one}")), act.done(&agents)),
         // A rollback is an action for each version.
-        several => (base.link("/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
+        several => (base.link("/actions"), format!("{} These are {} actions.", act.done(&agents), several.len())),
     };
     Ok(notice::redirect(page, &notice))
 }

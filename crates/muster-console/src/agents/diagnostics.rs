@@ -8,13 +8,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{AgentsRead, DiagnosticsDownload, PrivilegeName};
 use muster_core::time::Timestamp;
-use muster_core::{Error, ErrorKind};
+use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
 use serde::Deserialize;
 
 use super::agent::name_of;
 use super::asked::{TAB, encoded};
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
@@ -37,6 +38,8 @@ struct DiagnosticsPage {
     no_request: Option<String>,
     /// Whether a bundle is on its way, so that the page renews itself.
     is_waiting: bool,
+    cli: String,
+    api: String,
 }
 
 struct Row {
@@ -85,6 +88,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<DiagnosticsP
         rows: found.map(|found| found.into_iter().take(ROWS).map(row).collect()),
         no_request: visitor.needs(PrivilegeName::DiagnosticsRequest),
         is_waiting,
+        cli: cli(visitor, &format!("agent diagnostics {} --wait --download .", shell::argument(agent.id.as_str()))),
+        api: curl(visitor, "GET", &format!("/api/fleet/agents/{}/uploads", agent.id), ""),
     })
 }
 

@@ -14,7 +14,6 @@ use muster_core::compromise::{Exposure, ExposureKind};
 use muster_core::shell;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
-use muster_fleet::moment::parse_time;
 use muster_fleet::respond::{Response as Responded, ResponseRequest};
 use muster_management::error::status_of;
 use serde::Deserialize;
@@ -24,6 +23,7 @@ use super::asked::{TAB, encoded};
 use crate::elsewhere::cli;
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::preferences::{in_field, parse_time};
 use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -42,7 +42,7 @@ const PRIVILEGES: [PrivilegeName; 4] = [
 pub struct Asked {
     /// Reason for the audit log.
     reason: String,
-    /// Puts the agents under review that enrolled with the same key since then, RFC 3339.
+    /// Puts the agents under review that enrolled with the same key since then.
     since: String,
     /// Set to respond although the policy is managed.
     force: String,
@@ -52,20 +52,28 @@ pub struct Asked {
 
 impl Asked {
     fn request(&self) -> Result<ResponseRequest, Error> {
-        let since = Some(self.since.trim()).filter(|since| !since.is_empty());
+        let invalid = || Error::invalid("since", "must be a time, such as 2026-01-31T08:00");
+        let since = match self.since.trim() {
+            "" => None,
+            typed => Some(parse_time(typed).ok_or_else(invalid)?),
+        };
         Ok(ResponseRequest {
             reason: Some(self.reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
-            review_since: since.map(|since| parse_time("since", since)).transpose()?,
+            review_since: since,
             force: (!self.force.is_empty()).into(),
         })
+    }
+
+    /// Returns the time since when agents are reviewed in RFC 3339; what was typed if it is invalid.
+    fn since_text(&self) -> String {
+        parse_time(&self.since).map_or_else(|| self.since.trim().to_owned(), Timestamp::to_rfc3339_seconds)
     }
 
     /// Returns the details that decide what a response does, as one text. The reason is not among them: it can be entered
     /// after the preview.
     fn previewable(&self) -> String {
-        let force = if self.force.is_empty() { "" } else { "1" };
-        let details =
-            [("since", self.since.trim()), ("force", force)].into_iter().filter(|(_, value)| !value.is_empty());
+        let (force, since) = (if self.force.is_empty() { "" } else { "1" }, self.since_text());
+        let details = [("since", since.as_str()), ("force", force)].into_iter().filter(|(_, value)| !value.is_empty());
         details.map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
     }
 
@@ -76,7 +84,8 @@ impl Asked {
             value => format!(" {}", shell::option(name, value)),
         };
         let force = if self.force.is_empty() { "" } else { " --force" };
-        let (reason, since) = (option("--reason", &self.reason), option("--review-since", &self.since));
+        let since = self.since_text();
+        let (reason, since) = (option("--reason", &self.reason), option("--review-since", &since));
         format!("agent respond {}{reason}{since}{force}", shell::argument(id))
     }
 }
@@ -102,8 +111,8 @@ struct RespondPage<'a> {
     /// Whether the fields were changed after the preview, so that nothing was done.
     is_changed: bool,
     is_active: bool,
-    /// Some time before now, as an example.
-    example: String,
+    /// The time since when agents are reviewed, as its field shows it.
+    since: String,
     error: Option<Error>,
     /// Link that replaces the enrollment key of the agent.
     replace_key: String,
@@ -178,7 +187,7 @@ async fn respond(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked, step
         is_changed,
         replace_key: key.map(|key| format!("{}/keys/{key}/replace", visitor.base)).unwrap_or_default(),
         is_active: agent.active,
-        example: now.minus(std::time::Duration::from_secs(7 * 86_400)).to_rfc3339_seconds(),
+        since: parse_time(&asked.since).map_or_else(|| asked.since.clone(), in_field),
         error,
         response,
         is_done,

@@ -1,9 +1,26 @@
-//! The texts of the buttons that carry out an act: what it does, and to how many agents.
+//! The texts of the buttons that carry out an act, and of the notices after it: what it does, and to how many agents.
 
 use super::acts::{Act, NO_POLICY, listed};
 use super::bulk::Order;
 
 impl Act {
+    /// Says that it was done to a number of agents, or is requested of them.
+    pub fn done(self, agents: &str) -> String {
+        match self {
+            Self::Tag => format!("The tags of {agents} were changed."),
+            Self::Assign => format!("The policy of {agents} was changed."),
+            Self::Upgrade => format!("The upgrade of {agents} was requested."),
+            Self::Rollback => format!("The rollback of {agents} was requested."),
+            Self::Diagnostics => format!("Diagnostics were requested from {agents}."),
+            Self::LogLevel => {
+                format!("The log level of {agents} was changed. Agents apply it with their next check-in.")
+            }
+            Self::Unenroll => format!("The unenrollment of {agents} was requested."),
+            Self::Revoke => format!("The access of {agents} was revoked."),
+            Self::Delete => format!("The records of {agents} were deleted."),
+        }
+    }
+
     /// What it does to a number of agents, such as `Upgrade 60 agents to 9.6.0`.
     pub fn sentence(self, agents: &str, policy: &str, order: &Order) -> String {
         match self {

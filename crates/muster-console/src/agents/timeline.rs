@@ -7,28 +7,30 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::event::Event;
 use muster_core::id::PolicyId;
 use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
+use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditQuery, AuditView};
 use muster_fleet::authority::Authorized;
 use serde::Deserialize;
 
 use super::agent::name_of;
-use super::asked::TAB;
+use super::asked::{TAB, encoded};
 use super::report::SHORT;
 use super::words;
 use crate::actions::{policy_names, state_text, title_of};
+use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
 use crate::people::People;
 use crate::request::Id;
+use crate::subjects::Subjects;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -52,6 +54,9 @@ struct TimelinePage {
     entries: Vec<Entry>,
     /// Why the audit events are missing.
     no_audit: bool,
+    /// The lines of the audit log, as a command and as a request; empty if the person may not read them.
+    cli: String,
+    api: String,
 }
 
 /// An entry: kind, time, text and link.
@@ -64,6 +69,13 @@ struct Entry {
     code: String,
     detail: String,
     link: String,
+}
+
+impl Entry {
+    /// Returns the text and the second, which are equal for an event and the line of the audit log about it.
+    fn key(&self) -> (String, String) {
+        (self.text.clone(), self.at.to_rfc3339_seconds())
+    }
 }
 
 /// Kinds of entries, by which the page can be filtered.
@@ -86,7 +98,7 @@ pub async fn show(
 async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, kind: &str) -> Result<TimelinePage, Error> {
     let agent = fleet.agents().find::<AgentsRead>(&visitor.context, id).await?;
     let is_wanted = |one: &str| kind.is_empty() || kind == one;
-    let mut people = People::new(fleet, visitor);
+    let (mut people, mut subjects) = (People::new(fleet, visitor), Subjects::new(fleet, visitor));
     let mut entries = Vec::new();
     if is_wanted("event") {
         entries.extend(events(fleet, &agent).await?);
@@ -100,16 +112,38 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, kind: &str) -> Result<
     let log = AuditView::of(&visitor.context).ok();
     let no_audit = log.is_none();
     if let Some(log) = log.filter(|_| is_wanted("audit")) {
-        entries.extend(audit(fleet, &visitor.base, &mut people, &log, &agent).await?);
+        entries.extend(audit(fleet, &visitor.base, &mut subjects, &log, &agent).await?);
     }
+    let mut entries = merged(entries);
+    let subject = format!("agent:{}", agent.id);
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
     Ok(TimelinePage {
         frame: Frame::new(visitor, format!("{}: timeline", name_of(&agent)), TAB),
         id: agent.id.to_string(),
         kinds: KINDS.map(|(key, name)| (key, name, key == kind)).into(),
         entries,
+        cli: cli(visitor, &format!("audit list {}", shell::option("--subject", &subject))),
+        api: if no_audit {
+            String::new()
+        } else {
+            curl(visitor, "GET", &format!("/api/fleet/audit?subject={}", encoded(&subject)), "")
+        },
         no_audit,
     })
+}
+
+/// Merges events with the lines of the audit log about them, which tell who has caused them.
+fn merged(entries: Vec<Entry>) -> Vec<Entry> {
+    let (mut lines, mut merged): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| entry.kind == "audit");
+    for event in merged.iter_mut().filter(|entry| entry.kind == "event") {
+        if let Some(position) = lines.iter().position(|line| line.key() == event.key()) {
+            let line = lines.remove(position);
+            (event.link, event.detail) = (line.link, [&event.detail, &line.detail].map(String::as_str).join(" "));
+        }
+    }
+    merged.extend(lines);
+    merged
 }
 
 async fn events(fleet: &Fleet, agent: &Authorized<AgentRecord, AgentsRead>) -> Result<Vec<Entry>, Error> {
@@ -141,7 +175,10 @@ async fn revisions(
     let Ok(policy) = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await else { return Ok(entries) };
     let link = format!("{}/policies/{id}", visitor.base);
     let revisions = fleet.policies().revisions(&policy).await?.into_iter();
-    let since_then = revisions.filter(|(_, at, _)| *at >= agent.enrolled_at).take(ENTRIES as usize);
+    // A revision with which a rollout has not reached the agent is not for it yet.
+    let is_due = |revision: i64| agent.target_revision.is_none_or(|target| revision <= target);
+    let since_then =
+        revisions.filter(|(revision, at, _)| *at >= agent.enrolled_at && is_due(*revision)).take(ENTRIES as usize);
     for (revision, at, by) in since_then {
         let text = format!("Policy {} changed to revision {revision}", policy.name);
         entries.push(entry("policy", at, now, text, format!("by {}", people.name(&by).await), link.clone()));
@@ -173,13 +210,13 @@ async fn actions(
 async fn audit(
     fleet: &Fleet,
     base: &Base,
-    people: &mut People<'_>,
+    subjects: &mut Subjects<'_>,
     log: &AuditView,
     agent: &AgentRecord,
 ) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let subject = format!("agent:{}", agent.id);
-    let link = format!("{base}/audit?subject={}", super::asked::encoded(&subject));
+    let link = format!("{base}/audit?subject={}", encoded(&subject));
     let question =
         AuditQuery { subject: Some(subject), since: Some(agent.enrolled_at), limit: ENTRIES, ..AuditQuery::default() };
     let mut entries = Vec::new();
@@ -187,7 +224,7 @@ async fn audit(
         let event = line.event;
         let text = shortened_to(&words::of_audit(&event), SHORT).into_owned();
         let reason = event.reason.map(|reason| format!("{reason} ")).unwrap_or_default();
-        let by = format!("{reason}by {}", people.name(&event.actor).await);
+        let by = format!("{reason}by {}", subjects.actor(&event.actor).await);
         let entry = entry("audit", event.at, now, text, by, link.clone());
         entries.push(Entry { code: event.action, ..entry });
     }

@@ -25,7 +25,7 @@ use super::label_hosts::names;
 use super::packs::choices;
 use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
@@ -218,9 +218,9 @@ async fn form_page(
     fields: Fields,
     error: Option<Error>,
 ) -> Result<CheckPage, Error> {
-    let name = if fields.name.trim().is_empty() { "NAME" } else { fields.name.trim() };
+    let (name, query) = (or_placeholder(&fields.name, "NAME"), or_placeholder(&fields.query, "QUERY"));
     let body = serde_json::json!({
-        "name": name, "query": fields.query, "description": fields.description, "resolution": fields.resolution,
+        "name": name, "query": query, "description": fields.description, "resolution": fields.resolution,
         "platforms": fields.platforms, "labels": fields.labels,
     });
     let (title, verb, method, path) = match &check {
@@ -229,7 +229,7 @@ async fn form_page(
     };
     let subject = check.as_ref().map_or(name, |check| check.name.as_str());
     let mut command = format!("host-check {verb} {}", shell::argument(subject));
-    for (flag, value) in [("--query", &fields.query), ("--resolution", &fields.resolution)] {
+    for (flag, value) in [("--query", query), ("--resolution", fields.resolution.as_str())] {
         if !value.trim().is_empty() {
             command += &format!(" {}", shell::option(flag, value.trim()));
         }

@@ -19,7 +19,7 @@ use super::TAB;
 use super::facts::cut;
 use super::label_hosts::{Asked, Members};
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, commands, curl};
+use crate::elsewhere::{cli, commands, curl, or_placeholder};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::{given, lines, shown};
@@ -234,7 +234,7 @@ fn command(verb: &str, named: &str, fields: &Fields) -> String {
 }
 
 fn body(fields: &Fields) -> serde_json::Value {
-    let mut body = serde_json::json!({"name": fields.name.trim(), "description": fields.description});
+    let mut body = serde_json::json!({"name": or_placeholder(&fields.name, "NAME"), "description": fields.description});
     if !fields.query.trim().is_empty() {
         body["query"] = fields.query.trim().into();
         body["platforms"] = fields.platforms.clone().into();

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::TAB;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
 use crate::request::Posted;
 use crate::visitor::{May, Visitor};
@@ -78,7 +78,7 @@ pub async fn show(May { visitor, .. }: May<PoliciesCreate>) -> Response {
 }
 
 fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Response {
-    let name = if fields.name.is_empty() { "web" } else { &fields.name };
+    let name = or_placeholder(&fields.name, "NAME");
     let body = json!({"name": name, "namespace": "default"});
     let attributes = vec![("namespace", json!("default")), ("description", json!(fields.description))];
     let shown = NewPage {

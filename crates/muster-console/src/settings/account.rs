@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
+use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use muster_core::Error;
@@ -200,7 +201,11 @@ pub async fn set_zone(
     Posted(visitor, Shown { zone, .. }): Posted<Shown>,
 ) -> Response {
     match preferences::zone_cookie(zone.trim()) {
-        Ok(cookie) => back(&headers, &visitor, cookie),
+        Ok(cookie) => {
+            let mut response = notice::redirect(visitor.base.link(PATH), "The time zone is saved.");
+            response.headers_mut().append(SET_COOKIE, cookie);
+            response
+        }
         Err(error) => render(&fleet, &visitor, &headers, Some(zone), Some(error)).await,
     }
 }

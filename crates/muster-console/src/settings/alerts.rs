@@ -1,5 +1,6 @@
 //! `/alerts`: receivers of alerts with what they are sent, and recent events.
 
+mod events;
 mod form;
 
 use std::sync::Arc;
@@ -12,35 +13,33 @@ use muster_core::Error;
 use muster_core::alert::{Progress, Receiver, Target};
 use muster_core::authorization::{AlertsRead, AlertsWrite, PrivilegeName};
 use muster_core::error_chain::chain;
-use muster_core::event::{Event, Severity};
 use muster_core::shell;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 
+use self::events::{Asked, Happened};
 pub use self::form::{Fields, ask, create, show};
 use super::shown;
-use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
 use crate::request::{Id, Pressed};
-use crate::text::Moment;
-use crate::visitor::Visitor;
+use crate::text::{Moment, event_words};
+use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
 /// Path of the page.
 pub const TAB: &str = "/alerts";
 const API: &str = "/api/fleet/alerts";
-/// Number of recent events on the page.
-const EVENTS: u32 = 50;
 /// Time for which the button mutes a receiver.
 const MUTED_FOR: Duration = Duration::from_secs(3600);
 
 #[derive(Template)]
 #[template(path = "settings/alerts.html")]
-struct AlertsPage {
+struct AlertsPage<'a> {
     frame: Frame,
     receivers: Vec<Row>,
+    asked: &'a Asked,
     events: Vec<Happened>,
     lacks: &'static str,
     cli: String,
@@ -66,7 +65,7 @@ struct Row {
 impl Row {
     fn new(receiver: &Receiver, progress: Progress, now: Timestamp) -> Self {
         let is_muted = receiver.muted_until.is_some_and(|until| until > now);
-        let events: Vec<&str> = receiver.filter.events.iter().map(|kind| kind.as_str()).collect();
+        let events: Vec<String> = receiver.filter.events.iter().map(|kind| event_words(*kind)).collect();
         Self {
             id: receiver.id.to_string(),
             name: receiver.name.clone(),
@@ -101,54 +100,18 @@ fn target(target: &Target) -> String {
     }
 }
 
-/// What pages show of an event.
-struct Happened {
-    at: Moment,
-    kind: &'static str,
-    state: (&'static str, &'static str, &'static str),
-    subject: String,
-    /// Path of the subject below the space; empty if it has no page.
-    link: String,
-    change: String,
-}
-
-fn happened(event: Event, now: Timestamp) -> Happened {
-    let subject = event.subject;
-    Happened {
-        at: Moment::new(event.at, now),
-        kind: event.kind.as_str(),
-        state: match event.kind.severity() {
-            Severity::Error => ("bad", "✕", "error"),
-            Severity::Warning => ("warn", "▲", "warning"),
-            Severity::Notice => ("busy", "●", "notice"),
-            Severity::Info => ("quiet", "–", "info"),
-        },
-        link: match subject.kind.as_str() {
-            "agent" => format!("/agents/{}", subject.id),
-            "policy" => format!("/policies/{}", subject.id),
-            "enrollment_key" => format!("/keys/{}", subject.id),
-            _ => String::new(),
-        },
-        subject: name_or_id(&subject.name, &subject.id).to_owned(),
-        change: match (event.before, event.after) {
-            (Some(before), Some(after)) => format!("{before} → {after}"),
-            (None, Some(after)) => after,
-            _ => String::new(),
-        },
-    }
-}
-
 /// Shows the page.
-pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
     let made = async {
         let grant = visitor.context.grant::<AlertsRead>()?;
         let now = fleet.now();
         let receivers = fleet.alerts().list(&grant).await?;
-        let events = fleet.alerts().recent(&grant, EVENTS).await?;
+        let events = events::read(&fleet, &visitor, &grant, &asked).await?;
         Ok(AlertsPage {
             frame: Frame::new(&visitor, "Alerts", TAB),
             receivers: receivers.into_iter().map(|(one, progress)| Row::new(&one, progress, now)).collect(),
-            events: events.into_iter().map(|event| happened(event, now)).collect(),
+            events,
+            asked: &asked,
             lacks: visitor.lacks(PrivilegeName::AlertsWrite),
             cli: cli(&visitor, "alert list"),
             api: curl(&visitor, "GET", API, ""),

@@ -1,5 +1,7 @@
 //! `/audit`: the audit log, newest first.
 
+mod details;
+
 use std::sync::Arc;
 
 use askama::Template;
@@ -14,12 +16,15 @@ use muster_management::error::status_of;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+use self::details::Details;
 use super::{given, shown};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
-use crate::people::{self, People};
+use crate::people;
+use crate::preferences::{in_field, parse_time, zone_name};
+use crate::subjects::{Shown, Subjects};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -27,8 +32,6 @@ use crate::visitor::{Params, Visitor};
 const TAB: &str = "/audit";
 /// Number of lines on the page.
 const ROWS: u32 = 100;
-/// Maximum length of the details of a line, characters.
-const DETAIL: usize = 400;
 
 /// Parameters of the page.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +40,7 @@ pub struct Asked {
     actor: String,
     action: String,
     subject: String,
-    /// Times in RFC 3339, or days such as `2026-01-31`.
+    /// Times in RFC 3339, or, as browsers send them, days and times in the time zone of the person.
     since: String,
     until: String,
     before: Option<i64>,
@@ -48,6 +51,10 @@ pub struct Asked {
 struct AuditPage<'a> {
     frame: Frame,
     asked: &'a Asked,
+    /// The period, as the form shows it.
+    since: String,
+    until: String,
+    zone: String,
     rows: Vec<Row>,
     next: String,
     /// Path of the signed export of the period.
@@ -64,11 +71,12 @@ struct Row {
     actor: String,
     actor_name: String,
     action: String,
+    /// As filters take it.
     subject: String,
-    subject_name: String,
+    shown: Shown,
     address: String,
     reason: String,
-    detail: String,
+    details: Details,
 }
 
 /// Shows the page.
@@ -93,9 +101,9 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
         Err(error) => return Err(error),
     };
     let now = fleet.now();
-    let (mut people, mut rows) = (People::new(fleet, visitor), Vec::new());
+    let (mut subjects, mut rows) = (Subjects::new(fleet, visitor), Vec::new());
     for line in found.lines {
-        rows.push(row(line, &mut people, now).await);
+        rows.push(row(line, &mut subjects, now).await);
     }
     let frame = Frame::new(visitor, "Audit log", TAB);
     let (command, path) = elsewhere(&actor, asked);
@@ -103,6 +111,9 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
         next: found.next.map(|before| format!("{}&before={before}", link(&frame.base, asked))).unwrap_or_default(),
         export: export(&frame.base, asked),
         may_verify: AuditView::whole(&visitor.context).is_ok(),
+        since: in_form(&asked.since),
+        until: in_form(&asked.until),
+        zone: zone_name(),
         rows,
         cli: cli(visitor, &command),
         api: curl(visitor, "GET", &path, ""),
@@ -146,12 +157,15 @@ async fn query(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<AuditQ
     })
 }
 
-/// Parses a time, or a day in UTC.
 fn moment(field: &str, text: &str) -> Result<Option<Timestamp>, Error> {
     let Some(text) = given(text) else { return Ok(None) };
-    let full = if text.contains('T') { text } else { format!("{text}T00:00:00Z") };
-    let parsed = Timestamp::parse_rfc3339(&full);
-    parsed.map(Some).map_err(|_| Error::invalid(field, "must be a day, such as 2026-01-31, or a time in RFC 3339"))
+    let parsed = parse_time(&text).map(Some);
+    parsed.ok_or_else(|| Error::invalid(field, "must be a day, such as 2026-01-31, or a time in RFC 3339"))
+}
+
+/// Returns a time as its field shows it; what was typed if it is invalid.
+fn in_form(text: &str) -> String {
+    parse_time(text).map_or_else(|| text.to_owned(), in_field)
 }
 
 /// Returns the link to the page with these filters.
@@ -209,20 +223,23 @@ pub async fn verify(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Respon
     shown(&visitor, TAB, made.await)
 }
 
-async fn row(line: AuditLine, people: &mut People<'_>, now: Timestamp) -> Row {
+async fn row(line: AuditLine, subjects: &mut Subjects<'_>, now: Timestamp) -> Row {
     let event = line.event;
+    let sides = [&event.detail, &event.detail["after"], &event.detail["before"]];
+    let told = sides.into_iter().find_map(|side| side["name"].as_str()).unwrap_or_default();
+    let mut shown = subjects.shown(&event.subject, told).await;
+    if event.action.ends_with(".delete") {
+        shown.link.clear();
+    }
     Row {
         at: Moment::new(event.at, now),
-        actor_name: people.name(&event.actor).await,
-        subject_name: people.name(&event.subject).await,
+        actor_name: subjects.actor(&event.actor).await,
+        shown,
+        details: Details::of(&event.detail),
         actor: event.actor,
         action: event.action,
         subject: event.subject,
         address: event.address.unwrap_or_default(),
         reason: event.reason.unwrap_or_default(),
-        detail: match event.detail.as_object() {
-            Some(members) if members.is_empty() => String::new(),
-            _ => event.detail.to_string().chars().take(DETAIL).collect(),
-        },
     }
 }

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::authorization::{PrivilegeName, Role, RolesRead};
+use muster_core::authorization::{PrivilegeName, Role, RolesRead, UsersWrite};
 use muster_core::identity::{Binding, Subject};
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
@@ -19,12 +19,14 @@ use serde::Deserialize;
 use super::side::Side;
 use super::users::{PATH as USERS, at_field, given_text, scope_of};
 use super::{TAB, given, lines};
+use crate::confirm::{self, Confirm};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Link;
 use crate::notice;
 use crate::people::People;
-use crate::request::Posted;
+use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -172,5 +174,60 @@ pub async fn bind(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Post
     match fleet.bindings().create(&visitor.context, &new).await {
         Ok((binding, ineffective)) => notice::redirect(visitor.base.link(PATH), &given_text(&binding, &ineffective)),
         Err(error) => render(&fleet, &visitor, 0, fields, Some(at_field(error))).await,
+    }
+}
+
+/// Returns the page that shows a binding: that of its user, or the list of bindings.
+fn page_of(visitor: &Visitor, subject: &Subject) -> Link {
+    match subject {
+        Subject::User(user) => visitor.base.link(format_args!("{USERS}/{user}")),
+        Subject::Group(_) => visitor.base.link(PATH),
+    }
+}
+
+/// Asks before a role is taken from a user or a group.
+pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    confirm::shown(&visitor, TAB, unbinding(&fleet, &visitor, &id, None).await)
+}
+
+async fn unbinding(fleet: &Fleet, visitor: &Visitor, id: &str, error: Option<Error>) -> Result<Confirm, Error> {
+    let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, id).await?.into_inner();
+    let found = fleet.roles().find::<RolesRead>(&visitor.context, binding.role.as_str()).await;
+    let role = found.map_or_else(|_| binding.role.to_string(), |role| role.name.clone());
+    let own = match &binding.subject {
+        Subject::User(user) if visitor.context.actor().user() == Some(user) => " This is your own role.",
+        Subject::User(_) | Subject::Group(_) => "",
+    };
+    let who = match &binding.subject {
+        Subject::User(user) => People::new(fleet, visitor).name(&format!("user:{user}")).await,
+        Subject::Group(name) => format!("the group {name}"),
+    };
+    let back = page_of(visitor, &binding.subject);
+    let action = visitor.base.link(format_args!("{PATH}/{id}/delete"));
+    Ok(Confirm {
+        text: vec![format!(
+            "The role {role} ({}) is removed from {who}, effective immediately.{own}",
+            scope_of(&binding)
+        )],
+        button: "Remove the role",
+        error,
+        cli: cli(visitor, &format!("role unbind {}", shell::argument(id))),
+        api: curl(visitor, "DELETE", &format!("{API}/{id}"), ""),
+        ..Confirm::new(visitor, format!("Remove the role {role} from {who}?"), TAB, action, back)
+    })
+}
+
+/// Takes a role from a user or a group.
+pub async fn unbind(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
+    let removed = async {
+        let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?;
+        fleet.bindings().delete(&visitor.context, &binding).await?;
+        let text = format!("The role {} is removed.", binding.role);
+        Ok::<_, Error>(notice::redirect(page_of(&visitor, &binding.subject), &text))
+    };
+    match removed.await {
+        Ok(response) => response,
+        // Somebody must stay an administrator, for example: the page says so, and leads back.
+        Err(error) => confirm::shown(&visitor, TAB, unbinding(&fleet, &visitor, &id, Some(error)).await),
     }
 }

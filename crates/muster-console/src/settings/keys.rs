@@ -25,7 +25,7 @@ use serde::Deserialize;
 use super::one_time::{OneTimeFacts, state_of};
 use super::{PolicyName, given, lines, policy_names, shown};
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::{Id, Posted, Pressed};
@@ -256,9 +256,8 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked
 async fn form_page(fleet: &Fleet, visitor: &Visitor, fields: Fields, error: Option<Error>) -> Response {
     let made = async {
         visitor.context.grant::<EnrollmentCreate>()?;
-        let body =
-            serde_json::json!({"name": fields.name, "policy_id": fields.policy, "expiration": fields.expiration});
-        let name = if fields.name.is_empty() { "NAME" } else { &fields.name };
+        let (name, policy) = (or_placeholder(&fields.name, "NAME"), or_placeholder(&fields.policy, "POLICY"));
+        let body = serde_json::json!({"name": name, "policy_id": policy, "expiration": fields.expiration});
         let command = format!("enrollment-key create {} --expires 7d", shell::option("--name", name));
         Ok(NewKeyPage {
             frame: Frame::new(visitor, "Create an enrollment key", TAB),

@@ -15,10 +15,11 @@ use muster_fleet::identity::roles::RoleDraft;
 use muster_management::error::status_of;
 use serde::Deserialize;
 
+use super::privileges::{Choice, Group, grouped, is_among};
 use super::side::Side;
 use super::{TAB, shown};
 use crate::confirm::Confirm;
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted, Pressed};
 use crate::versioned::{Edit, Field};
@@ -86,21 +87,11 @@ struct RolePage {
     id: String,
     is_built_in: bool,
     fields: Fields,
-    choices: Vec<Choice>,
+    choices: Vec<Group>,
     error: Option<Error>,
     lacks: &'static str,
     cli: String,
     api: String,
-}
-
-/// A privilege that a role can have.
-struct Choice {
-    name: &'static str,
-    about: &'static str,
-    scope: &'static str,
-    is_chosen: bool,
-    /// Whether the person has it, and may therefore give it to others.
-    is_own: bool,
 }
 
 /// Shows the form of a new role.
@@ -130,10 +121,11 @@ fn render(visitor: &Visitor, role: Option<&Role>, fields: Fields, error: Option<
         name: name.as_str(),
         about: name.about(),
         scope: name.reach().narrowest(),
-        is_chosen: fields.privileges.iter().any(|chosen| chosen == name.as_str()),
+        is_chosen: is_among(&fields.privileges, *name),
         is_own: visitor.context.check_everywhere(*name).is_ok(),
     };
-    let body = serde_json::json!({"name": fields.name, "privileges": fields.privileges});
+    let name = or_placeholder(&fields.name, "NAME");
+    let body = serde_json::json!({"name": name, "privileges": fields.privileges});
     let id = role.map(|role| role.id.to_string()).unwrap_or_default();
     let (command, method, path) = match role {
         None => ("role create NAME --privilege agents.read".to_owned(), "POST", API.to_owned()),
@@ -146,7 +138,7 @@ fn render(visitor: &Visitor, role: Option<&Role>, fields: Fields, error: Option<
             TAB,
         ),
         side: Side::new(visitor, PATH),
-        choices: PrivilegeName::ALL.iter().map(choice).collect(),
+        choices: grouped(PrivilegeName::ALL.iter().map(choice)),
         is_built_in: role.is_some_and(|role| role.is_built_in),
         lacks: visitor.lacks(PrivilegeName::RolesWrite),
         cli: cli(visitor, &command),

@@ -19,6 +19,7 @@ use muster_management::error::status_of;
 use muster_store::query::Page;
 use serde::Deserialize;
 
+use super::privileges::{Choice, Group, grouped, is_among};
 use super::side::Side;
 use super::{TAB, given, shown};
 use crate::confirm::Confirm;
@@ -147,8 +148,8 @@ struct NewPage {
     frame: Frame,
     side: Side,
     fields: Fields,
-    /// The privileges of the person, and whether each is chosen.
-    choices: Vec<(&'static str, &'static str, bool)>,
+    /// The privileges of the person.
+    choices: Vec<Group>,
     /// The token that was just created. It is shown only now.
     token: String,
     error: Option<Error>,
@@ -164,15 +165,19 @@ pub async fn ask(visitor: Visitor) -> Response {
 
 fn render(visitor: &Visitor, fields: Fields, token: String, error: Option<Error>) -> Response {
     let own = visitor.context.privileges();
-    let choice = |name: PrivilegeName| {
-        (name.as_str(), name.about(), fields.privileges.iter().any(|chosen| chosen == name.as_str()))
+    let choice = |name: PrivilegeName| Choice {
+        name: name.as_str(),
+        about: name.about(),
+        scope: "",
+        is_chosen: is_among(&fields.privileges, name),
+        is_own: true,
     };
     let name = if fields.name.is_empty() { "NAME" } else { &fields.name };
     let body = serde_json::json!({"name": name, "expiration": fields.expiration});
     let shown = NewPage {
         frame: Frame::new(visitor, "Create an API token", TAB),
         side: Side::new(visitor, PATH),
-        choices: own.iter().map(choice).collect(),
+        choices: grouped(own.iter().map(choice)),
         token,
         cli: cli(visitor, &format!("token create {}", shell::option("--name", name))),
         api: curl(visitor, "POST", API, &body.to_string()),

@@ -49,10 +49,21 @@ struct TokensPage {
     total: usize,
     previous: String,
     next: String,
-    /// The token that was just revealed: the name of its policy, its text, and the command that uses it.
-    revealed: Option<(String, String, String)>,
+    /// The token that was just revealed.
+    revealed: Option<Revealed>,
+    cli: String,
+    api: String,
     lacks_reveal: &'static str,
     lacks_rotate: &'static str,
+}
+
+/// A token that was just revealed.
+struct Revealed {
+    /// Name of its policy.
+    policy: String,
+    token: String,
+    /// The commands that use it: id on the page, where to run it, and the command.
+    commands: Vec<(&'static str, &'static str, String)>,
 }
 
 struct Row {
@@ -69,12 +80,7 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
     shown(&visitor, TAB, read(&fleet, &visitor, asked, None).await)
 }
 
-async fn read(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    asked: Asked,
-    revealed: Option<(String, String, String)>,
-) -> Result<TokensPage, Error> {
+async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked, revealed: Option<Revealed>) -> Result<TokensPage, Error> {
     let grant = visitor.context.grant::<UninstallRead>()?;
     let search = match asked.search.trim() {
         "" => TokenSearch::All,
@@ -99,6 +105,8 @@ async fn read(
         previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
         next: if is_last { String::new() } else { link(asked.page + 1) },
         revealed,
+        cli: cli(visitor, "uninstall-token list"),
+        api: curl(visitor, "GET", API, ""),
         lacks_reveal: visitor.lacks(PrivilegeName::UninstallReveal),
         lacks_rotate: visitor.lacks(PrivilegeName::UninstallRotate),
         search: asked.search,
@@ -158,9 +166,21 @@ pub async fn reveal(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, 
     let made = async {
         let token = fleet.uninstall_tokens().find(&visitor.context, &id).await?;
         let (text, policy) = fleet.uninstall_tokens().reveal(&token).await?;
-        let command = format!("muster-agent uninstall {}", shell::option("--uninstall-token", &text));
-        let name = policy.unwrap_or_else(|| token.policy_id.to_string());
-        read(&fleet, &visitor, Asked::default(), Some((name, text, command))).await
+        let option = shell::option("--uninstall-token", &text);
+        let revealed = Revealed {
+            policy: policy.unwrap_or_else(|| token.policy_id.to_string()),
+            commands: vec![
+                ("elastic", "Elastic Agent on Linux and macOS", format!("sudo elastic-agent uninstall {option}")),
+                (
+                    "windows",
+                    "Elastic Agent on Windows, as an administrator",
+                    format!("& \"C:\\Program Files\\Elastic\\Agent\\elastic-agent.exe\" uninstall {option}"),
+                ),
+                ("muster", "muster-agent", format!("sudo muster-agent uninstall {option}")),
+            ],
+            token: text,
+        };
+        read(&fleet, &visitor, Asked::default(), Some(revealed)).await
     };
     shown(&visitor, TAB, made.await)
 }

@@ -1,28 +1,30 @@
 //! `/settings/users`: people and service accounts: list, create, lock, set-up links, sessions, roles.
 
+mod acts;
+
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use muster_core::authorization::{BindingScope, PrivilegeName, RolesRead, Selector, UsersRead, UsersWrite};
-use muster_core::identity::{Binding, Session, Subject, User, UserKind};
+use muster_core::authorization::{BindingScope, PrivilegeName, Role, RolesRead, Selector, UsersRead, UsersWrite};
+use muster_core::identity::{Binding, Session, User, UserKind};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::identity::bindings::NewBinding;
-use muster_fleet::identity::users::{NewUser, UserChange};
+use muster_fleet::identity::users::NewUser;
 use muster_management::entry::Connection;
 use muster_management::error::status_of;
 use muster_store::query::Page;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+pub use self::acts::{ask_to_delete, ask_to_lock, ask_to_sign_out, delete, lock, sign_out, unlock};
 use super::side::Side;
 use super::{TAB, given, lines, shown};
-use crate::confirm::Confirm;
-use crate::elsewhere::{cli, commands, curl};
+use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::links::Link;
 use crate::request::{Id, Posted, Pressed};
@@ -190,6 +192,8 @@ struct UserPage {
     lacks: &'static str,
     cli: String,
     api: String,
+    /// The form that gives a role, as a command and as a request.
+    bind: (String, String),
 }
 
 /// A session of a user.
@@ -223,10 +227,11 @@ pub fn scope_of(binding: &Binding) -> String {
     }
 }
 
-fn bound(binding: &Binding, now: Timestamp) -> Bound {
+fn bound(binding: &Binding, roles: &[Role], now: Timestamp) -> Bound {
+    let role = roles.iter().find(|role| role.id == binding.role);
     Bound {
         id: binding.id.to_string(),
-        role: binding.role.to_string(),
+        role: role.map_or_else(|| binding.role.to_string(), |role| role.name.clone()),
         scope: scope_of(binding),
         since: Moment::new(binding.created_at, now),
     }
@@ -277,17 +282,25 @@ async fn user_page(
         is_locked: user.is_locked(),
         is_service: user.kind == UserKind::ServiceAccount,
         is_self: visitor.context.actor().user() == Some(&user.id),
-        bindings: bindings.items.iter().map(|one| bound(one, now)).collect(),
+        bindings: bindings.items.iter().map(|one| bound(one, &roles, now)).collect(),
         sessions: sessions.into_iter().map(logged_in).collect(),
         roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
         link,
-        binding,
         error,
         lacks: visitor.lacks(PrivilegeName::UsersWrite),
-        cli: commands(visitor, &[format!("user show {name}"), format!("role bind ROLE --user {name}")]),
+        cli: cli(visitor, &format!("user show {name}")),
+        bind: bind_elsewhere(visitor, &user.name, &binding.role),
+        binding,
         api: curl(visitor, "GET", &format!("{API}/{}", user.id), ""),
         user: Row::new(&user, now),
     })
+}
+
+fn bind_elsewhere(visitor: &Visitor, user: &str, role: &str) -> (String, String) {
+    let role = if role.is_empty() { "ROLE" } else { role };
+    let command = format!("role bind {} {}", shell::argument(role), shell::option("--user", user));
+    let body = serde_json::json!({"user": user, "role": role});
+    (cli(visitor, &command), curl(visitor, "POST", "/api/v1/bindings", &body.to_string()))
 }
 
 /// Gives a role to a user.
@@ -339,50 +352,6 @@ pub fn given_text(binding: &Binding, ineffective: &[PrivilegeName]) -> String {
     }
 }
 
-/// Returns the page that shows a binding: that of its user, or the list of bindings.
-fn page_of(visitor: &Visitor, subject: &Subject) -> Link {
-    match subject {
-        Subject::User(user) => visitor.base.link(format_args!("{PATH}/{user}")),
-        Subject::Group(_) => visitor.base.link(super::bindings::PATH),
-    }
-}
-
-/// Asks before a role is taken from a user or a group.
-pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
-    let made = async {
-        let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?.into_inner();
-        let back = page_of(&visitor, &binding.subject);
-        let shown = bound(&binding, fleet.now());
-        Ok(Confirm {
-            text: vec![format!("The role {} ({}) is removed, effective immediately.", shown.role, shown.scope)],
-            button: "Remove the role",
-            cli: cli(&visitor, &format!("role unbind {}", shell::argument(&id))),
-            api: curl(&visitor, "DELETE", &format!("/api/v1/bindings/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Remove the role {}?", shown.role),
-                TAB,
-                visitor.base.link(format_args!("/settings/bindings/{id}/delete")),
-                back,
-            )
-        })
-    };
-    shown(&visitor, TAB, made.await)
-}
-
-/// Takes a role from a user or a group.
-pub async fn unbind(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
-    let made = async {
-        let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?;
-        fleet.bindings().delete(&visitor.context, &binding).await?;
-        Ok::<_, Error>(notice::redirect(
-            page_of(&visitor, &binding.subject),
-            &format!("The role {} is removed.", binding.role),
-        ))
-    };
-    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
-}
-
 /// Creates a set-up link, and shows it once.
 pub async fn set_up_link(
     State(fleet): State<Arc<Fleet>>,
@@ -401,96 +370,4 @@ pub async fn set_up_link(
         user_page(&fleet, &visitor, &id, link, BindingFields::default(), None).await
     };
     shown(&visitor, TAB, made.await)
-}
-
-/// Ends all sessions of a user.
-pub async fn sign_out(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
-    let made = async {
-        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
-        fleet.sessions().end_all(&user).await?;
-        let text = format!("{} is logged out everywhere.", user.name);
-        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text))
-    };
-    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
-}
-
-/// Asks before a user is locked.
-pub async fn ask_to_lock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
-    let made = async {
-        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
-        let text = "All sessions end, and the password and all API tokens are rejected until the user is unlocked.";
-        Ok(Confirm {
-            text: vec![text.to_owned()],
-            button: "Lock the user",
-            cli: cli(&visitor, &format!("user lock {}", shell::argument(&user.name))),
-            api: curl(&visitor, "PUT", &format!("{API}/{id}"), r#"{"locked":true}"#),
-            ..Confirm::new(
-                &visitor,
-                format!("Lock {}?", user.name),
-                TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/lock")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
-            )
-        })
-    };
-    shown(&visitor, TAB, made.await)
-}
-
-/// Locks a user.
-pub async fn lock(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
-    set_locked(&fleet, &visitor, &id, true).await
-}
-
-/// Unlocks a user.
-pub async fn unlock(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
-    set_locked(&fleet, &visitor, &id, false).await
-}
-
-async fn set_locked(fleet: &Fleet, visitor: &Visitor, id: &str, locked: bool) -> Response {
-    let made = async {
-        let user = fleet.users().find_to_change(&visitor.context, id).await?;
-        let change = UserChange { locked: Some(locked), ..UserChange::default() };
-        let user = fleet.users().update(&user, &change).await?;
-        let text = format!("{} is {}.", user.name, if locked { "locked" } else { "unlocked" });
-        Ok::<_, Error>(notice::redirect(visitor.base.link(format_args!("{PATH}/{id}")), &text))
-    };
-    made.await.unwrap_or_else(|error| failure::inside(visitor, &error, TAB))
-}
-
-/// Asks before a user is deleted.
-pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
-    let made = async {
-        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
-        let tokens =
-            fleet.tokens().list(&visitor.context.grant()?, Some(&user.id), Page { offset: 0, limit: 0 }).await?;
-        Ok(Confirm {
-            text: vec![format!(
-                "The user is deleted with its roles, its sessions and its {} API tokens. This cannot be undone; to keep the \
-                 name in the audit log readable, lock the user instead.",
-                tokens.total
-            )],
-            button: "Delete the user",
-            cli: cli(&visitor, &format!("user delete {}", shell::argument(&user.name))),
-            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Delete {}?", user.name),
-                TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/delete")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
-            )
-        })
-    };
-    shown(&visitor, TAB, made.await)
-}
-
-/// Deletes a user.
-pub async fn delete(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed, Id(id): Id) -> Response {
-    let made = async {
-        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
-        fleet.users().delete(&user).await?;
-        let text = format!("{} is deleted.", user.name);
-        Ok::<_, Error>(notice::redirect(visitor.base.link(PATH), &text))
-    };
-    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

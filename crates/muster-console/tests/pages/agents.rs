@@ -447,3 +447,31 @@ async fn several_statuses_and_values_of_menus_are_chosen_at_the_same_time() {
     assert!(html.contains("Policy: web <span") && html.contains("Tag: x <span"), "{html}");
     assert!(html.contains("href=\"/agents?q=tags%3A%22x%22\""), "without the policy: {html}");
 }
+
+#[tokio::test]
+async fn an_agent_shows_its_log_level_its_actions_in_words_and_no_health_after_it_has_left() {
+    let pages = Pages::new().await;
+    let mut record = online_agent("a-1", Some("web"), pages.fleet.now());
+    record.health.message = "Running".to_owned();
+    let metadata = serde_json::json!({"elastic": {"agent": {"log_level": "debug"}}}).to_string();
+    let documents = AgentDocuments { local_metadata: Some(metadata.into()), ..AgentDocuments::default() };
+    pages.fleet.add_agent(record, documents).await;
+    pages.fleet.add_action("x-1", ActionType::RequestDiagnostics, "a-1", |_| {}).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let html = pages.page(&cookie, "/agents/a-1").await.html;
+    assert!(html.contains("<dt>Log level</dt><dd>debug</dd>") && html.contains("Running"), "{html}");
+    assert!(html.contains(">Request diagnostics</a>") && !html.contains("REQUEST_DIAGNOSTICS"), "{html}");
+    pages
+        .agent("a-2", |record| {
+            (record.active, record.status) = (false, Status::Unenrolled);
+            record.health.message = "Running".to_owned();
+        })
+        .await;
+    assert!(!pages.page(&cookie, "/agents/a-2").await.html.contains("Running<"), "it does not run any more");
+
+    let action = pages.page(&cookie, "/actions/x-1?state=failed").await.html;
+    assert!(action.contains("No agent in this state") && action.contains("<dd>Request diagnostics</dd>"), "{action}");
+    let waiting = pages.page(&cookie, "/actions/x-1?state=waiting").await.html;
+    assert!(waiting.contains("href=\"/agents/a-1\""), "{waiting}");
+    assert_eq!(pages.page(&cookie, "/actions/x-1?state=odd").await.status, 400);
+}

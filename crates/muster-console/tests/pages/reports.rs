@@ -74,3 +74,33 @@ async fn a_damaged_link_to_the_list_is_not_taken_for_its_first_page() {
         assert_eq!(pages.page(&cookie, &format!("/agents.csv?{part}")).await.status, 400, "{part}");
     }
 }
+
+#[tokio::test]
+async fn the_audit_log_says_what_was_done_to_what_and_folds_the_rest() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let privileges = r#"["agents.read","alerts.read","audit.read","policies.read"]"#;
+    pages.prepare("/v1/roles", &format!(r#"{{"name":"Looker","description":"","privileges":{privileges}}}"#)).await;
+    let role = pages.page(&cookie, "/audit?action=role.create").await.html;
+    assert!(role.contains(">Looker</a>") && role.contains("privileges: 4 entries"), "{role}");
+    assert!(role.contains("<summary>All details</summary>"), "{role}");
+    pages.post(&cookie, "/keys/new", "name=spare&policy=web").await;
+    let html = pages.page(&cookie, "/audit?action=enrollment_key.create").await.html;
+    assert!(html.contains(">spare</a>") && html.contains("href=\"/keys/"), "{html}");
+    let local = pages.page(&format!("{cookie}; muster_zone=Europe%2FBerlin"), "/audit?since=2026-01-31").await.html;
+    assert!(local.contains("type=\"datetime-local\" value=\"2026-01-31T00:00\""), "{local}");
+    assert!(local.contains("--since=2026-01-30T23:00:00Z"), "{local}");
+}
+
+#[tokio::test]
+async fn events_are_filtered_and_lead_to_what_they_are_about() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    pages.post(&cookie, "/keys/new", "name=spare&policy=web").await;
+    let all = pages.page(&cookie, "/alerts").await.html;
+    assert!(all.contains("Enrollment key created") && all.contains(">spare</a>"), "{all}");
+    let problems = pages.page(&cookie, "/alerts?urgency=problems").await.html;
+    assert!(problems.contains("None of the newest events matches."), "{problems}");
+    let named = pages.page(&cookie, "/alerts?event=token.created&q=SPARE").await.html;
+    assert!(named.contains("value=\"token.created\" selected") && named.contains(">spare</a>"), "{named}");
+}

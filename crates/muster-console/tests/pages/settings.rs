@@ -517,3 +517,35 @@ async fn mg188_a_change_of_an_output_names_the_policies_and_the_agents_that_it_r
     let saved = pages.post(&cookie, &output, &format!("{change}&confirmed={seal}")).await;
     assert_eq!(saved.status, 303, "{}", saved.html);
 }
+
+#[tokio::test]
+async fn what_ends_sessions_or_takes_a_role_is_asked_for_and_a_refusal_stays_on_the_page() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let users = pages.page(&cookie, "/settings/users").await.html;
+    let user = format!("/settings/users/{}", between(between(&users, "<tbody>", "</tbody>"), "/settings/users/", "\""));
+    let question = pages.page(&cookie, &format!("{user}/sign-out")).await.html;
+    assert!(question.contains("Log out ") && question.contains("API tokens still work"), "{question}");
+    let own = pages.page(&cookie, &user).await.html;
+    assert!(own.contains("muster role bind ROLE --user=ann") && own.contains(">Administrator</td>"), "{own}");
+    let list = pages.page(&cookie, "/settings/bindings").await.html;
+    let id = between(&list, "/settings/bindings/", "/delete");
+    let path = format!("/settings/bindings/{id}/delete");
+    let question = pages.page(&cookie, &path).await.html;
+    assert!(question.contains("from ann, effective immediately. This is your own role."), "{question}");
+    let refused = pages.post(&cookie, &path, "").await;
+    assert!(refused.status == 303 || refused.html.contains("Remove the role"), "{}", refused.html);
+}
+
+#[tokio::test]
+async fn an_uninstall_token_is_shown_with_the_commands_of_each_program() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let list = pages.page(&cookie, "/uninstall-tokens").await.html;
+    let reveal = between(&list, "action=\"/uninstall-tokens/", "\"");
+    let html = pages.post(&cookie, &format!("/uninstall-tokens/{reveal}"), "").await.html;
+    for command in ["sudo elastic-agent uninstall", "elastic-agent.exe", "sudo muster-agent uninstall"] {
+        assert!(html.contains(command), "{command}: {html}");
+    }
+    assert!(html.contains("data-copy=\"uninstall-windows\"") && html.contains("muster uninstall-token list"), "{html}");
+}

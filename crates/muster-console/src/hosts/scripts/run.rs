@@ -253,7 +253,7 @@ pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Poste
     let made = async { fleet.scripts().create(&visitor.context.grant()?, new).await };
     match made.await {
         Ok(run) => {
-            let text = "The run has begun. Hosts fetch the script within 30 seconds.";
+            let text = "The script run has started. Hosts fetch the script within 30 seconds.";
             notice::redirect(visitor.base.link(format_args!("{PATH}/runs/{}", run.id)), text)
         }
         Err(error) => form_page(&fleet, &visitor, fields, None, Some(error)).await,

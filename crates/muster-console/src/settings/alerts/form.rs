@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::super::{given, lines, shown};
 use super::{API, Row, TAB};
-use crate::elsewhere::{cli, curl};
+use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::text::event_words;
@@ -175,7 +175,7 @@ fn render(
             format!("{API}/{}", one.id),
         ),
     };
-    let body = serde_json::json!({"name": fields.name, "events": fields.events});
+    let body = serde_json::json!({"name": or_placeholder(&fields.name, "NAME"), "events": fields.events});
     let page_of = ReceiverPage {
         frame: Frame::new(visitor, title, TAB),
         receiver: known.map(|(receiver, progress)| Row::new(receiver, progress, fleet.now())),
