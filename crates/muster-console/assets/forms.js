@@ -13,7 +13,7 @@
     const fields = [...form.elements].filter(({ type }) => ["text", "textarea", "search", "url"].includes(type));
     const limited = fields.find(({ dataset, value }) => dataset.bytes && bytes(value) > dataset.bytes);
     const isLarge = new URLSearchParams(new FormData(form)).toString().length > LARGEST;
-    if (!limited && !isLarge) return;
+    if (!limited && !(isLarge && fields.length)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (limited) refuse(limited, limited.dataset.bytes);

@@ -92,6 +92,16 @@ pub fn os_name(metadata: Option<&str>) -> String {
     if os.name.is_empty() { os.full } else { format!("{} {}", os.name, os.version).trim().to_owned() }
 }
 
+/// Returns what people call a platform.
+pub fn platform_name(code: &str) -> &str {
+    match code {
+        "darwin" => "macOS",
+        "linux" => "Linux",
+        "windows" => "Windows",
+        other => other,
+    }
+}
+
 /// Returns a number with its digits in groups of three: `1,002`.
 pub fn grouped(number: impl ToString + Copy) -> String {
     let digits = number.to_string();

@@ -260,7 +260,7 @@ async fn a_receiver_of_alerts_is_created_muted_and_deleted() {
     let created = pages.post(&cookie, "/alerts/new", form).await;
     let receiver = created.goes_to().to_owned();
     let list = pages.page(&cookie, "/alerts").await.html;
-    assert!(list.contains("siem.example:6514") && list.contains("agent.offline"), "{list}");
+    assert!(list.contains("siem.example:6514") && list.contains(">Agent offline</td>"), "{list}");
     assert_eq!(pages.post(&cookie, &format!("{receiver}/mute"), "").await.status, 303);
     let muted = pages.page(&cookie, &receiver).await.html;
     assert!(muted.contains("Unmute"), "{muted}");
@@ -541,6 +541,8 @@ async fn what_ends_sessions_or_takes_a_role_is_asked_for_and_a_refusal_stays_on_
 async fn an_uninstall_token_is_shown_with_the_commands_of_each_program() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
+    let created = pages.post(&cookie, "/policies/new", "name=own").await;
+    assert_eq!(created.status, 303, "{}", created.html);
     let list = pages.page(&cookie, "/uninstall-tokens").await.html;
     let reveal = between(&list, "action=\"/uninstall-tokens/", "\"");
     let html = pages.post(&cookie, &format!("/uninstall-tokens/{reveal}"), "").await.html;

@@ -10,7 +10,7 @@ use axum::response::Response;
 use muster_core::authorization::{PrivilegeName, QueriesRun};
 use muster_core::carve::query_of;
 use muster_core::live_query::DEFAULT_TIMEOUT;
-use muster_core::{Error, shell};
+use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
 use muster_management::error::status_of;
@@ -111,6 +111,12 @@ fn form_page(visitor: &Visitor, fields: Fields, review: Option<u64>, error: Opti
     page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
 }
 
+/// Names the field of an error about a host that does not exist, which has none.
+fn at_hosts(error: Error) -> Error {
+    let is_unknown = error.kind == ErrorKind::NotFound && error.field.is_none();
+    if is_unknown { Error { field: Some("hosts".to_owned()), ..error } } else { error }
+}
+
 /// Counts the hosts; with the confirmation of that number, runs the query.
 pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields, MAX_FORM>) -> Response {
     let trial = visitor.context.clone().trying(true);
@@ -122,7 +128,7 @@ pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Poste
     };
     let (new, hosts) = match counted.await {
         Ok(counted) => counted,
-        Err(error) => return form_page(&visitor, fields, None, Some(error)),
+        Err(error) => return form_page(&visitor, fields, None, Some(at_hosts(error))),
     };
     if fields.confirmed != fields.seal(hosts) {
         return form_page(&visitor, fields, Some(hosts), None);
