@@ -73,7 +73,7 @@ async fn fl71_the_token_of_a_deleted_host_is_gone() {
     let secret = server.secret().await;
     host(&server, &secret).await;
     let context = OpContext::administrator(Actor::System);
-    let record = server.record(muster_core::agent::Family::Orbit, UUID).await.expect("there");
+    let record = server.record(Family::Orbit, UUID).await.expect("there");
     let id = record.host_id.expect("on a host");
     assert_eq!(server.fleet.agents().delete_host(&context, id.as_str()).await.expect("deleted"), 2);
     assert_eq!(get(&server, &format!("/api/latest/fleet/device/{TOKEN}/ping"), "").await.status, 401);
