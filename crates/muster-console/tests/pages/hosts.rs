@@ -336,11 +336,12 @@ async fn a_check_is_created_changed_and_deleted_and_shows_the_hosts_that_fail() 
     let host = pages.page(&cookie, "/hosts/h-1").await.html;
     assert!(host.contains("failed for 26 h before"), "{host}");
 
+    assert!(pages.page(&cookie, &format!("{path}/delete")).await.html.contains("answers of 1 host"));
+
     assert_eq!(pages.post(&cookie, &path, "version=1&name=disks&query=SELECT+2").await.goes_to(), path);
     let conflict = pages.post(&cookie, &path, "version=1&name=disks&query=SELECT+3").await;
     assert!(conflict.status == 409 && conflict.html.contains("SELECT 2</pre>"), "{}", conflict.html);
     assert!(conflict.html.contains("SELECT 3</textarea>") && conflict.html.contains("name=\"version\" value=\"2\""));
-    assert!(pages.page(&cookie, &format!("{path}/delete")).await.html.contains("answers of 1 host"));
     assert_eq!(pages.post(&cookie, &format!("{path}/delete"), "").await.goes_to(), "/checks");
 }
 

@@ -6,7 +6,7 @@ use http::Method;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::check_history::{day_of, former};
-use muster_core::fleetd::{details, software};
+use muster_core::fleetd::{details, inventory, software};
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
@@ -196,7 +196,7 @@ async fn fl27_a_refetch_asks_for_everything_until_the_host_has_reported() {
     server.fleet.agents().refetch_host(&context.clone().trying(true), host.as_str()).await.expect("a host");
     assert_eq!(all().await, 0, "a dry run");
     server.fleet.agents().refetch_host(&context, host.as_str()).await.expect("a host");
-    let everything = details::QUERIES.len() + software::QUERIES.len() + 1;
+    let everything = details::QUERIES.len() + inventory::QUERIES.len() + software::QUERIES.len() + 1;
     assert_eq!((all().await, all().await), (everything, everything));
     report().await;
     assert_eq!(all().await, 0);
