@@ -302,9 +302,7 @@ impl Fleet {
         let wiring = Wiring::new(parts);
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let (actions, live_queries) = (Arc::new(wiring.actions()), Arc::new(wiring.live_queries()));
-        let orbit_work = wiring.orbit_work();
-        let hints = Arc::new(wiring.hints(&live_queries, &orbit_work));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &orbit_work, &hints));
+        let (orbit_work, hints, feed) = wiring.followers_of_changes(&statuses, &live_queries);
         let (output_keys, passwords) = (Arc::new(wiring.output_keys()), Arc::new(wiring.passwords()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));

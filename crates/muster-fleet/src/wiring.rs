@@ -459,7 +459,7 @@ impl Wiring {
         HostInventory::new(self.store(), self.clock())
     }
 
-    pub(crate) fn orbit_work(&self) -> OrbitWork {
+    fn orbit_work(&self) -> OrbitWork {
         OrbitWork {
             scripts: Arc::new(self.scripts()),
             installs: Arc::new(self.installs()),
@@ -467,7 +467,19 @@ impl Wiring {
         }
     }
 
-    pub(crate) fn hints(&self, live_queries: &Arc<LiveQueries>, orbit_work: &OrbitWork) -> Hints {
+    /// Builds what follows changes, in the order in which they depend on each other.
+    pub(crate) fn followers_of_changes(
+        &self,
+        statuses: &Arc<Statuses>,
+        live_queries: &Arc<LiveQueries>,
+    ) -> (OrbitWork, Arc<Hints>, Arc<ChangeFeed>) {
+        let orbit_work = self.orbit_work();
+        let hints = Arc::new(self.hints(live_queries, &orbit_work));
+        let feed = Arc::new(self.feed(statuses, live_queries, &orbit_work, &hints));
+        (orbit_work, hints, feed)
+    }
+
+    fn hints(&self, live_queries: &Arc<LiveQueries>, orbit_work: &OrbitWork) -> Hints {
         Hints::new(HintParts {
             clock: self.clock(),
             registry: self.registry(),
@@ -482,7 +494,7 @@ impl Wiring {
         })
     }
 
-    pub(crate) fn feed(
+    fn feed(
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,

@@ -108,11 +108,14 @@ fn service(path: &Path) -> Option<&str> {
     path.to_str()?.strip_prefix(SERVICES)
 }
 
+/// Other things with the name of the authority.
+const OTHERS: [&str; 3] = ["Actor::System", "BindingScope::System", "Kind::System"];
+
 fn uses_system(text: &str) -> bool {
     let lines: Vec<&str> = text.lines().collect();
     let product = &lines[..test_module(&lines)];
     product.iter().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
-        let code = line.replace("Actor::System", "").replace("BindingScope::System", "");
+        let code = OTHERS.iter().fold((*line).to_owned(), |code, other| code.replace(other, ""));
         code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "System")
     })
 }

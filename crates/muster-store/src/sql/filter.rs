@@ -26,6 +26,8 @@ pub(crate) use self::pages::{
 const IN_ROLLOUT: &str = "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)";
 /// Whether an agent has a tag of the list that follows.
 const TAGGED: &str = "EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ";
+/// Beginning of the condition that an agent came in with an enrollment key of the list that follows.
+const ENROLLED_WITH: &str = "(agents.enrollment_key_id IS NOT NULL AND agents.enrollment_key_id ";
 /// Beginning of the condition that an agent's host has a label whose name is in the list that follows. Labels of other spaces with the same
 /// names have no hosts of the agent's space.
 const LABELLED: &str = "(agents.host_id IS NOT NULL AND agents.host_id IN (SELECT m.host_id FROM labels l \
@@ -169,14 +171,7 @@ impl Composed {
             AgentCondition::Hostnames(names) => {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
-            AgentCondition::Hardware(identifier, values) => {
-                // The indexes have only what is known.
-                let head = match identifier {
-                    Identifier::Uuid => "(agents.hardware_uuid <> '' AND agents.hardware_uuid ",
-                    Identifier::Serial => "(agents.serial <> '' AND agents.serial ",
-                };
-                self.set(head, identifiers(values));
-            }
+            AgentCondition::Hardware(identifier, values) => self.hardware(*identifier, values),
             AgentCondition::HasHardware(Identifier::Uuid) => self.push("(agents.hardware_uuid <> '')"),
             AgentCondition::HasHardware(Identifier::Serial) => self.push("(agents.serial <> '')"),
             AgentCondition::Policies(ids) => {
@@ -217,12 +212,7 @@ impl Composed {
             }
             AgentCondition::HasLabels => self.push(HAS_LABELS),
             AgentCondition::HasTags => self.push("(agents.tags <> '[]')"),
-            AgentCondition::EnrollmentKeys(ids) => {
-                self.set(
-                    "(agents.enrollment_key_id IS NOT NULL AND agents.enrollment_key_id ",
-                    ids.iter().map(EnrollmentKeyId::as_str),
-                );
-            }
+            AgentCondition::EnrollmentKeys(ids) => self.set(ENROLLED_WITH, ids.iter().map(EnrollmentKeyId::as_str)),
             AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
             AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
             AgentCondition::Families(families) => self.set("(agents.family ", families.iter().map(|it| it.as_str())),
@@ -231,11 +221,7 @@ impl Composed {
             }
             AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
             AgentCondition::FailsChecks(ids) => self.set(FAILS_CHECK, ids.iter().map(HostCheckId::as_str)),
-            AgentCondition::FailsQueries(names, now) => {
-                self.integer(FAILS_QUERY, now.as_micros());
-                self.set(" AND f.name ", names);
-                self.push(")");
-            }
+            AgentCondition::FailsQueries(names, now) => self.fails_queries(names, now.as_micros()),
             AgentCondition::UnseenSince(time) => self.integer(SEEN_BEFORE, time.as_micros()),
             AgentCondition::SeenAfter(time) => self.integer(SEEN_AFTER, time.as_micros()),
             AgentCondition::HasCheckedIn => self.push("(agents.last_checkin IS NOT NULL)"),
@@ -244,6 +230,21 @@ impl Composed {
             AgentCondition::EnrolledBy(time) => self.integer("(agents.enrolled_at <= $?)", time.as_micros()),
             AgentCondition::InactivityTimeout(timeout) => self.inactivity_timeout(*timeout),
         }
+    }
+
+    fn hardware(&mut self, identifier: Identifier, values: &[String]) {
+        // The indexes have only what is known.
+        let head = match identifier {
+            Identifier::Uuid => "(agents.hardware_uuid <> '' AND agents.hardware_uuid ",
+            Identifier::Serial => "(agents.serial <> '' AND agents.serial ",
+        };
+        self.set(head, identifiers(values));
+    }
+
+    fn fails_queries(&mut self, names: &[String], now: i64) {
+        self.integer(FAILS_QUERY, now);
+        self.set(" AND f.name ", names);
+        self.push(")");
     }
 
     fn ids_between<'a>(&mut self, ranges: impl IntoIterator<Item = (&'a AgentId, &'a AgentId)>) {
