@@ -7,6 +7,7 @@ use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::inventory::Inventory;
 use muster_core::id::SpaceId;
+use muster_core::time::Clock as _;
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID};
@@ -40,7 +41,7 @@ async fn seen(server: &Server, space: &str) -> Inventory {
 }
 
 #[tokio::test]
-async fn fl12_a_host_is_asked_for_disks_users_and_certificates_and_reports_them() {
+async fn a_host_is_asked_for_disks_users_and_certificates_and_reports_them() {
     let server = Server::start().await;
     let key = server.osquery_key(&server.secret().await, UUID).await;
     let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();

@@ -169,7 +169,7 @@ async fn a_host_is_being_refetched_until_it_reports() {
     let host = api.host("m-1", |_| {}).await;
     let path = format!("/hosts/{host}");
     let refetching = async || api.get(&path).await.ok()["host"]["refetch_requested"].clone();
-    let entry = api.fleet.entry(&crate::setting::agent_id("m-1")).await.unwrap();
+    let entry = api.fleet.entry(&agent_id("m-1")).await.unwrap();
     entry.remember_facts(api.now());
     assert_eq!(refetching().await, false);
     api.post(&format!("{path}/refetch"), Value::Null).await.ok();
