@@ -123,6 +123,17 @@ pub async fn generate(caller: &Caller, context: &OpContext) -> Result<(), Failur
     Ok(())
 }
 
+/// Deletes the shared secrets of a space, also those that are revoked.
+pub async fn delete_all(caller: &Caller, context: &OpContext) -> Result<(), Failure> {
+    let (grant, keys) = (context.grant()?, caller.fleet.enrollment_keys());
+    let page = keys.list(&grant, None, Page { offset: 0, limit: BATCH }).await?.items;
+    for key in page.iter().filter(|key| key.family == KeyFamily::Fleetd && key.one_time.is_none()) {
+        let found = keys.find(context, key.id.as_str()).await?;
+        keys.delete(&found).await?;
+    }
+    Ok(())
+}
+
 async fn get_global(caller: Caller) -> Answer {
     Ok(Json(json!({"spec": {"secrets": read(&caller, &caller.context).await?}})))
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use muster_core::authorization::{AgentsRead, EnrollmentCreate, SpacesWrite};
 use muster_core::id::SpaceId;
 use muster_core::identity::Space;
+use muster_store::query::AgentFilter;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -27,7 +28,7 @@ pub fn routes() -> Vec<Route> {
         Route::post("/teams", create, "Create a team with an enroll secret; its name gives the id of the space"),
         Route::get("/teams/{team}", get, "A team"),
         Route::patch("/teams/{team}", update, "Change the name and the description of a team"),
-        Route::delete("/teams/{team}", delete, "Delete a team without hosts"),
+        Route::delete("/teams/{team}", delete, "Delete a team without hosts, with its enroll secrets"),
     ]
 }
 
@@ -192,6 +193,12 @@ async fn update(caller: Caller, Path(team): Path<u64>, Input(body): Input<TeamBo
 async fn delete(caller: Caller, Path(team): Path<u64>) -> Answer {
     let id = caller.team(team).await?.id;
     let space = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, id.as_str()).await?;
+    let context = caller.within(&space.id);
+    let agents = caller.fleet.agents().count(&context.grant::<AgentsRead>()?, &AgentFilter::default()).await?;
+    // As in FleetDM, secrets are deleted with their team. One with agents is not deleted, and keeps them.
+    if agents.iter().all(|(_, count)| *count == 0) && !context.is_dry_run() {
+        secrets::delete_all(&caller, &context).await?;
+    }
     caller.fleet.spaces().delete(&space).await?;
     Ok(Json(json!({})))
 }
