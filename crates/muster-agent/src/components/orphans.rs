@@ -223,7 +223,7 @@ impl Notes {
 
 /// Reads all records in `directory`. The files include malformed ones, and those that are not about a process of this agent.
 fn notes(directory: &Utf8Path) -> Notes {
-    let entries = directory.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path());
+    let entries = directory.read_dir_utf8().into_iter().flatten().flatten().map(camino::Utf8DirEntry::into_path);
     let files: Vec<_> = entries.filter(|path| path.extension() == Some("pid")).collect();
     let boot = boot_id();
     let read = |path: &Utf8PathBuf| {

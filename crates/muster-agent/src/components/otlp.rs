@@ -132,13 +132,13 @@ impl Points {
         let paging = |value: &Value, state: &str| self.point(value, &[("system.paging.state", state)]);
         let swap = &memory["swap"];
         vec![
-            self.sum("system.memory.limit", false, vec![self.point(&memory["total"], &[])]),
-            self.sum("system.memory.usage", false, vec![state(&memory["used"], "used")]),
-            self.sum("system.linux.memory.available", false, vec![self.point(&memory["available"], &[])]),
+            self.sum("system.memory.limit", false, &[self.point(&memory["total"], &[])]),
+            self.sum("system.memory.usage", false, &[state(&memory["used"], "used")]),
+            self.sum("system.linux.memory.available", false, &[self.point(&memory["available"], &[])]),
             self.sum(
                 "system.paging.usage",
                 false,
-                vec![paging(&swap["used"], "used"), paging(&rest(&swap["total"], &swap["used"]), "free")],
+                &[paging(&swap["used"], "used"), paging(&rest(&swap["total"], &swap["used"]), "free")],
             ),
         ]
     }
@@ -152,7 +152,7 @@ impl Points {
             [state(&rest(total, available), "used"), state(available, "free")]
         };
         let points: Vec<_> = disks.as_object().into_iter().flatten().flat_map(of_disk).collect();
-        vec![self.sum("system.filesystem.usage", false, points)]
+        vec![self.sum("system.filesystem.usage", false, &points)]
     }
 
     fn network(&self, networks: &Value) -> Vec<Value> {
@@ -163,7 +163,7 @@ impl Points {
             [direction(&data["received"], "receive"), direction(&data["sent"], "transmit")]
         };
         let points: Vec<_> = networks.as_object().into_iter().flatten().flat_map(of_network).collect();
-        vec![self.sum("system.network.io", true, points)]
+        vec![self.sum("system.network.io", true, &points)]
     }
 
     fn gauge(&self, name: &str, unit: &str, value: &Value) -> Value {
@@ -171,7 +171,7 @@ impl Points {
     }
 
     /// A sum of bytes: one that only grows is a rate for its readers.
-    fn sum(&self, name: &str, is_monotonic: bool, points: Vec<Value>) -> Value {
+    fn sum(&self, name: &str, is_monotonic: bool, points: &[Value]) -> Value {
         json!({"name": name, "unit": "By",
             "sum": {"dataPoints": points, "isMonotonic": is_monotonic, "aggregationTemporality": CUMULATIVE}})
     }

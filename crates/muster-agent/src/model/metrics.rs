@@ -34,7 +34,7 @@ pub enum Sink {
     /// A file on the host.
     File,
     /// A receiver of OTLP/HTTP.
-    Otlp(OtlpSpec),
+    Otlp(Box<OtlpSpec>),
 }
 
 /// Reads an input, and the type and the configuration of its output.
@@ -49,7 +49,7 @@ pub(super) fn read(input: &Value, output: Option<(&str, &Value)>) -> Result<Metr
     }
     let sink = match output {
         Some((FILE_OUTPUT, _)) => Sink::File,
-        Some((OTLP, config)) => Sink::Otlp(otlp::read(config)?),
+        Some((OTLP, config)) => Sink::Otlp(Box::new(otlp::read(config)?)),
         _ => Sink::None,
     };
     Ok(MetricsSpec { period, sink })

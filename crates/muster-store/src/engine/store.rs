@@ -147,8 +147,8 @@ impl SqlStore {
 
     /// Frees what the connections keep only to make later statements faster. The start reads every table.
     pub async fn release_memory(&self) -> Result<(), StoreError> {
-        self.points.read(|connection| connection.release_memory()).await?;
-        self.lists.read(|connection| connection.release_memory()).await?;
+        self.points.read(Session::release_memory).await?;
+        self.lists.read(Session::release_memory).await?;
         let release = |connection: &Connection| {
             connection.release_memory()?;
             Ok(Done::default())

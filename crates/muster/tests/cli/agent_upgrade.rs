@@ -158,7 +158,7 @@ fn a_file_that_is_no_package_is_rejected_before_anything_is_uploaded() {
 #[test]
 fn packages_are_deleted_only_after_confirmation() {
     let directory = tempfile::tempdir().unwrap();
-    let name = "muster-agent-0.2.0-linux-x86_64.tar.gz";
+    let name = "muster-agent-0.9.0-linux-x86_64.tar.gz";
     let file = directory.path().join(name);
     std::fs::write(&file, b"cut").unwrap();
     ok(&["package", "upload", file.to_str().unwrap()]);

@@ -215,7 +215,7 @@ fn disks_users_and_certificates_of_a_host_are_shown() {
     let statuses: Value = results.as_object().unwrap().keys().map(|name| (name.clone(), json!(0))).collect();
     osquery("distributed/write", &json!({"node_key": key, "queries": results, "statuses": statuses}));
     let shown = ok(&["host", "show", "host-with-disks"]);
-    for text in ["1.0 GiB (50 %)", "yes", "1 user", "1 certificate", "BOOTED"] {
+    for text in ["1.0 GiB (50 %)", "yes", "1 user", "1 certificate", "booted"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
     assert!(!shown.contains("lovelace") && !shown.contains("Example Root"), "{shown}");

@@ -71,7 +71,8 @@ fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
     browser
         .wait(SOON, "return document.querySelector('.notice')?.innerText === 'Saved revision 2. It reaches 1 agent.'");
     assert_eq!(muster(&["policy", "show", "web edited"])["revision"], 2);
-    let event = &muster(&["audit", "list", "--action", "policy.update"])[0];
+    let events = muster(&["audit", "list", "--action", "policy.update"]);
+    let event = events.as_array().unwrap().iter().find(|event| event["detail"]["name"] == "web edited").unwrap();
     assert_eq!(event["reason"], "tidied", "{event}");
 }
 
