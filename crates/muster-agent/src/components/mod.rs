@@ -65,6 +65,8 @@ pub trait Components: Send + Sync {
     async fn diagnostics(&self) -> Vec<Diagnostics> {
         Vec::new()
     }
+    /// Returns when nothing that an earlier agent left running runs any more.
+    async fn cleared(&self) {}
     /// Stops all components because the agent exits. Keeps their working directories.
     async fn halt(&self);
 }

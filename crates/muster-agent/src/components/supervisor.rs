@@ -207,6 +207,10 @@ impl Components for Supervisor {
         diagnostics::collect(self.lines()).await
     }
 
+    async fn cleared(&self) {
+        self.0.launcher.ready().await;
+    }
+
     async fn halt(&self) {
         // All of them at once, so that the slowest one determines the time.
         for handle in self.lock().values() {

@@ -37,7 +37,7 @@ impl Coordinator {
         }
         self.deps.components.settled().await;
         // Nothing may be left running, not even programs of an earlier agent: there will be no later one.
-        self.deps.components.halt().await;
+        self.deps.components.cleared().await;
         self.deps.variables.stop().await;
         let mut fault = None;
         // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.

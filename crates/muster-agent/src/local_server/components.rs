@@ -66,6 +66,10 @@ impl Components for WithServer {
         self.components.diagnostics().await
     }
 
+    async fn cleared(&self) {
+        self.components.cleared().await;
+    }
+
     async fn halt(&self) {
         self.components.halt().await;
     }
