@@ -168,7 +168,7 @@ async fn an_action_is_retried_for_the_agents_that_failed() {
     assert!(forced.contains(">Upgrade 1 agent to 9.9.0</button>"), "{forced}");
 
     let asked = pages.page(&cookie, &format!("{}/cancel", done.goes_to())).await.html;
-    assert!(asked.contains("2 agents have not answered yet"), "{asked}");
+    assert!(asked.contains("Not answered yet: 2 agents, which get a cancellation."), "{asked}");
     let cancelled = pages.post(&cookie, &format!("{}/cancel", done.goes_to()), "").await;
     assert_eq!((cancelled.status.as_u16(), cancelled.goes_to()), (303, done.goes_to()), "{}", cancelled.html);
     assert!(pages.page(&cookie, done.goes_to()).await.html.contains("<strong>cancelled</strong>"));

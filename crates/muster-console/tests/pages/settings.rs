@@ -158,9 +158,9 @@ async fn a_user_gets_a_link_a_role_and_is_locked() {
     assert!(between(&linked, "<code id=\"link\">", "</code>").contains("/setup?token="), "{linked}");
     assert_eq!(pages.post(&cookie, &user, "role=helpdesk&space=default").await.status, 303);
     let shown = pages.page(&cookie, &user).await.html;
-    assert!(shown.contains("space default") && shown.contains("muster role bind ROLE --user bob"), "{shown}");
+    assert!(shown.contains("space default") && shown.contains("muster role bind ROLE --user=bob"), "{shown}");
     let unbind = link(&shown, "/settings/bindings/").to_owned();
-    assert!(pages.page(&cookie, &unbind).await.html.contains("Remove the role helpdesk?"));
+    assert!(pages.page(&cookie, &unbind).await.html.contains("Remove the role Helpdesk from bob?"));
     assert_eq!(pages.post(&cookie, &unbind, "").await.goes_to(), user);
     assert_eq!(pages.post(&cookie, &format!("{user}/lock"), "").await.status, 303);
     assert!(pages.page(&cookie, &user).await.html.contains("locked"));
