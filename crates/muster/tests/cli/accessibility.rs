@@ -41,7 +41,7 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
     for page in ["outputs", "tokens"] {
         browser.open(&format!("{site}/settings/{page}/new"));
         browser.fill("[name=name]", "furnished");
-        browser.click("main form button");
+        browser.click("main form button:not([type=button])");
         // Leaving before the form has arrived would stop it.
         browser.wait(Duration::from_secs(10), "return !document.querySelector('main form [name=name]')");
         browser.open(&format!("{site}/settings/{page}"));

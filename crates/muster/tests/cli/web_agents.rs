@@ -82,7 +82,7 @@ fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_rev
     browser.wait(SOON, "return document.querySelectorAll('[data-rows] tbody tr').length === 1");
     browser.press("jx");
     assert_eq!(browser.run("return document.querySelector('[data-rows] input:checked') !== null"), json!(true));
-    let id = browser.run("return document.querySelector('[data-rows] input:checked').value");
+    let id = browser.run("return document.querySelector('[data-rows] tbody input:checked').value");
     let id = id.as_str().unwrap().to_owned();
 
     browser.click("button[name=of][value=chosen]");
