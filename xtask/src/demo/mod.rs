@@ -48,8 +48,8 @@ pub struct Demo {
 
 impl Demo {
     /// Starts a server with an agent and simulated ones.
-    pub fn with_drones(drones: u32) -> anyhow::Result<Self> {
-        set_up(&DemoArgs { drones, check: false, built: false }, &mut Steps::begin())
+    pub fn with_drones(drones: u32, built: bool) -> anyhow::Result<Self> {
+        set_up(&DemoArgs { drones, check: false, built }, &mut Steps::begin())
     }
 }
 

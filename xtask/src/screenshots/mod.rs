@@ -44,11 +44,14 @@ pub struct ScreenshotsArgs {
     /// Replace the pictures of the README in docs/screenshots.
     #[arg(long)]
     write: bool,
+    /// Use the programs of the last build, of which `cargo xtask test` is one.
+    #[arg(long)]
+    built: bool,
 }
 
 /// Takes the screenshots.
 pub fn run(args: &ScreenshotsArgs) -> anyhow::Result<()> {
-    let demo = Demo::with_drones(args.drones)?;
+    let demo = Demo::with_drones(args.drones, args.built)?;
     let site = demo.muster.pages_url()?;
     furnish(&demo.muster)?;
     let browser = Browser::start(&shell::root().join("target/demo/chromedriver.log"))?;
