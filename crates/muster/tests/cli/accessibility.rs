@@ -299,6 +299,7 @@ const CONTROLS: &str = "
     window.reached = new Set();
     document.addEventListener('focusin', event => window.reached.add(event.target));
     if (document.activeElement) window.reached.add(document.activeElement);
-    return window.controls.length;";
+    // Tab also stops at the parts of a time, and at its calendar.
+    return window.controls.length + 7 * window.controls.filter(element => element.type === 'datetime-local').length;";
 const UNREACHED: &str = "
     return window.controls.filter(element => !window.reached.has(element)).map(element => element.outerHTML.slice(0, 120));";

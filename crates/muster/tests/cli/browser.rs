@@ -151,6 +151,9 @@ impl Browser {
                 let key = if steps < 0 { UP } else { DOWN };
                 self.press(&key.repeat(usize::try_from(steps.unsigned_abs()).unwrap()));
             }
+            None if self.run("return document.activeElement.type === 'datetime-local'") == json!(true) => {
+                self.press(&date_keys(value));
+            }
             None => {
                 self.send_keys(&[("keyDown", CONTROL), ("keyDown", "a"), ("keyUp", "a"), ("keyUp", CONTROL)]);
                 self.press(&if value.is_empty() { DELETE.to_owned() } else { value.replace('\n', ENTER) });
@@ -193,6 +196,17 @@ impl Browser {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Returns the keys that type a time, such as `2020-01-31T14:05`, into the parts of its field: the order is that of an American browser.
+fn date_keys(time: &str) -> String {
+    let (date, clock) = time.split_once('T').unwrap();
+    let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().unwrap();
+    let (hour, minute) = clock.split_once(':').unwrap();
+    let hour: u32 = hour.parse().unwrap();
+    let half = if hour < 12 { "a" } else { "p" };
+    // A year can have more digits.
+    format!("{month}{day}{year}{TAB}{:02}{minute}{half}", (hour + 11) % 12 + 1)
 }
 
 /// Null until an element has the focus; then why people would not see it.
