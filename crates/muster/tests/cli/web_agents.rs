@@ -79,7 +79,8 @@ fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_rev
     browser.open(&format!("{site}/agents"));
     browser.fill("#q", &format!("policy_id:\"{policy}\""));
     browser.click("#search button");
-    browser.wait(SOON, "return document.querySelectorAll('[data-rows] tbody tr').length === 1");
+    let found = "return location.search.includes('policy_id') && document.querySelectorAll('[data-rows] tbody tr').length === 1";
+    browser.wait(SOON, found);
     browser.press("jx");
     assert_eq!(browser.run("return document.querySelector('[data-rows] input:checked') !== null"), json!(true));
     let id = browser.run("return document.querySelector('[data-rows] tbody input:checked').value");
