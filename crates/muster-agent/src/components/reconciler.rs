@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -116,7 +117,7 @@ impl Reconciler {
     async fn may_start(&mut self, component: &Arc<Component>) -> bool {
         let ready = self.launcher.ready();
         tokio::pin!(ready);
-        if futures_util::poll!(&mut ready).is_ready() {
+        if (&mut ready).now_or_never().is_some() {
             return true;
         }
         // Nobody else waits for this, as for a component that is being stopped.
