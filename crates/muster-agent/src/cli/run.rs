@@ -33,7 +33,7 @@ use crate::local_server::components::WithServer;
 use crate::logging;
 use crate::model::Catalog;
 use crate::model::process::Restart;
-use crate::net::Transport;
+use crate::net::{Request, Response, Server, TlsFault, Transport, TransportError};
 use crate::notice::Spool;
 use crate::paths::Layout;
 use crate::protocol::messages::AgentInfo;
@@ -240,7 +240,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
         let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
             store: parts.store.clone(),
-            transport: transport_in_effect(&enrollment)?,
+            transport: transport_in_effect(&enrollment, policy_file.is_some())?,
             components: parts.components.clone(),
             variables: Arc::new(variables),
             catalog: parts.catalog.clone(),
@@ -273,9 +273,23 @@ fn member(parts: &Parts<'_>) -> Result<Option<(Enrollment, Option<PolicyFile>)>,
     Ok(enrollment(&parts.store)?.map(|enrollment| (enrollment, None)))
 }
 
+/// A network client that could not be created, for this reason.
+struct NoTransport(String);
+
+#[async_trait::async_trait]
+impl Transport for NoTransport {
+    async fn send(&self, server: &Server, _: Request) -> Result<Response, TransportError> {
+        Err(TransportError::Tls { server: server.to_string(), fault: TlsFault::Trust, reason: self.0.clone() })
+    }
+}
+
 /// Creates the network client. A file or a setting of the policy that has become unusable must not cut off the agent: it then
 /// connects as it did when it enrolled.
-fn transport_in_effect(enrollment: &Enrollment) -> Result<Arc<dyn Transport>, Failure> {
+fn transport_in_effect(enrollment: &Enrollment, is_standalone: bool) -> Result<Arc<dyn Transport>, Failure> {
+    if is_standalone {
+        // It needs no server, and also runs on a host without certificate authorities.
+        return Ok(transport(&enrollment.trust).unwrap_or_else(|failure| Arc::new(NoTransport(failure.message))));
+    }
     transport(&enrollment.trust_in_effect()).or_else(|failure| {
         tracing::error!(error = failure.message, "the policy's connection settings are unusable; ignoring them");
         transport(&enrollment.trust)
