@@ -214,7 +214,7 @@ impl Host {
     }
 }
 
-fn until<T>(mut look: impl FnMut() -> Option<T>, last: impl Fn() -> String) -> T {
+pub fn until<T>(mut look: impl FnMut() -> Option<T>, last: impl Fn() -> String) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {

@@ -1,7 +1,7 @@
 //! MIGRATE with the real programs on all sides: an agent leaves the fleet of one server for that of another.
 
 use crate::a_remote_agent_joins;
-use crate::host::{Daemon, Host};
+use crate::host::{Daemon, Host, until};
 
 fn fleet() -> (Host, Daemon) {
     let host = Host::new();
@@ -26,11 +26,14 @@ fn ag119_ea84_an_agent_migrates_with_the_enrollment_token_of_the_action() {
     let words =
         ["agent", "migrate", &before.agent_id, "--to", &to, "--enrollment-token", &token, "--setting", &authority];
     old.muster(&[&words[..], &["--wait", "--timeout", "60", "--yes"]].concat());
-    let after = remote.enrollment();
+    // The former server has the acknowledgement before the agent stores its new enrollment.
+    let after = until(
+        || Some(remote.enrollment()).filter(|now| now.agent_id != before.agent_id),
+        || "the agent has acknowledged the action, and stays where it was".into(),
+    );
     // The policy of the new server may already have named it by its host name.
     let port = format!(":{}", new.port);
     assert!(after.servers.iter().all(|server| server.ends_with(&port)), "{:?}", after.servers);
-    assert_ne!(after.agent_id, before.agent_id);
     remote.until_healthy();
     let agents = new.muster_json(&["agent", "list"]);
     assert!(agents.as_array().unwrap().iter().any(|agent| agent["id"] == after.agent_id.as_str()), "{agents}");
