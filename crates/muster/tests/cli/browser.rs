@@ -25,18 +25,32 @@ const CONTROL: &str = "\u{e009}";
 /// Maximum number of presses of Tab until an element has the focus.
 const TABS: usize = 200;
 
+/// Maximum number of attempts to start the driver.
+const DRIVERS: u32 = 5;
+
+/// Starts the driver; returns its port. `None` if it ended at once.
+fn start_driver() -> Option<(Child, String)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("chromedriver is missing: `./check` installs it (Debian package chromium-driver)");
+    let output = BufReader::new(driver.stdout.take().unwrap());
+    let port = |line: String| line.split_once("successfully on port ").map(|(_, port)| port.to_owned());
+    match output.lines().map_while(Result::ok).find_map(port) {
+        Some(port) => Some((driver, port.trim_end_matches('.').to_owned())),
+        None => {
+            driver.wait().unwrap();
+            None
+        }
+    }
+}
+
 impl Browser {
     /// Starts it.
     pub fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("chromedriver is missing: `./check` installs it (Debian package chromium-driver)");
-        let output = BufReader::new(driver.stdout.take().unwrap());
-        let port = |line: String| line.split_once("successfully on port ").map(|(_, port)| port.to_owned());
-        let port = output.lines().map_while(Result::ok).find_map(port).expect("chromedriver prints its port");
-        let port = port.trim_end_matches('.').to_owned();
+        // It listens on the same port of both families of addresses, and ends if another program has one of them.
+        let (driver, port) = (0..DRIVERS).find_map(|_| start_driver()).expect("chromedriver prints its port");
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
