@@ -1,6 +1,5 @@
 //! What people do with agents from the pages: each act with its privilege, its service and the same act elsewhere.
 
-use jiff::civil;
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
@@ -20,7 +19,7 @@ use muster_fleet::tags::TagChange;
 use serde_json::{Value, json};
 
 use super::bulk::Order;
-use crate::preferences::Preferences;
+use crate::preferences;
 
 /// Choice of no policy, which no policy has as its id.
 pub const NO_POLICY: &str = "/none";
@@ -363,11 +362,7 @@ fn start(order: &Order) -> Result<Option<Timestamp>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    parse_time("start", text).map(Some).or_else(|error| {
-        let local = text.parse::<civil::DateTime>().ok();
-        let zoned = local.and_then(|local| local.to_zoned(Preferences::current().zone).ok());
-        zoned.map(|at| Some(Timestamp::from_micros(at.timestamp().as_microsecond()))).ok_or(error)
-    })
+    parse_time("start", text).or_else(|error| preferences::parse_time(text).ok_or(error)).map(Some)
 }
 
 /// Returns the start time for commands and requests; what was typed if it is invalid.
