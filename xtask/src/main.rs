@@ -2,6 +2,7 @@
 
 mod admin;
 mod bench;
+mod browser;
 mod conformance;
 mod debian;
 mod demo;

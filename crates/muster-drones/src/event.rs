@@ -38,6 +38,13 @@ pub enum Event {
         /// The agent's id.
         agent_id: String,
     },
+    /// A host of fleetd has announced the token of its page My device.
+    DeviceToken {
+        /// The host's name.
+        host: String,
+        /// The token, valid for an hour.
+        token: String,
+    },
     /// Every agent has acknowledged a policy revision.
     Revision {
         /// `policy:<id>:<revision>`.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
-use crate::event::now_us;
+use crate::event::{Event, now_us};
 use crate::fault::{Fault, accepted};
 use crate::fleetd_push::{Hinted, Push};
 use crate::session::{Answer, Ask, Session, Shared};
@@ -274,6 +274,7 @@ impl FleetdHost {
         let body = json!({"orbit_node_key": self.orbit_key, "device_auth_token": token});
         post(&self.orbit, "/api/fleet/orbit/device_token", &body).await?;
         self.shared.tally.requested("device_token", due.elapsed());
+        self.shared.tally.tell(Event::DeviceToken { host: format!("drone-{}", self.number), token });
         Ok(())
     }
 

@@ -60,7 +60,10 @@ impl Report {
                 self.summary.add(&summary);
             }
             // Only programs use single actions and rejections.
-            event @ (Event::Action { .. } | Event::Rejected { .. } | Event::Began { .. }) => self.write(&event)?,
+            event @ (Event::Action { .. }
+            | Event::Rejected { .. }
+            | Event::DeviceToken { .. }
+            | Event::Began { .. }) => self.write(&event)?,
         }
         Ok(false)
     }

@@ -1,4 +1,4 @@
-//! The part of `./demo --check` for hosts of fleetd: one enrolls, answers a live query, and is deleted.
+//! The part of `./demo --check` for hosts of fleetd: one enrolls, answers a live query, shows its page, and is deleted.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::muster::{Muster, items};
 use super::steps::Steps;
 use super::{STOP, text};
 use crate::bench::now_us;
+use crate::browser::Browser;
 
 /// Name of the simulated host.
 const HOST: &str = "drone-7";
@@ -24,6 +25,8 @@ pub fn check(muster: &Muster, steps: &mut Steps) -> anyhow::Result<()> {
     steps.wait("orbit and osquery are online as one host", || online(muster))?;
     answers(muster)?;
     steps.done("the host answered a live query");
+    my_device(muster, steps)?;
+    steps.done("My device opened in Chromium, and its address has no token");
     muster.run(&["enrollment-key", "revoke", &key, "--yes"])?;
     answers(muster)?;
     steps.done("enroll secret revoked; the host still answers");
@@ -52,10 +55,29 @@ fn answers(muster: &Muster) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens the page of the host in a browser, as Fleet Desktop does.
+fn my_device(muster: &Muster, steps: &mut Steps) -> anyhow::Result<()> {
+    let announced = |event: &Value| event["event"] == "device_token" && event["host"] == HOST;
+    let event = steps.wait("the host announced a device token", || Ok(events(muster)?.into_iter().find(announced)))?;
+    let browser = Browser::start(&muster.directory().join("chromedriver.log"))?;
+    let page = format!("{}/device", muster.url()?);
+    browser.open(&format!("{page}/{}", text(&event, "token")?))?;
+    let address = browser.run("return location.href")?;
+    anyhow::ensure!(address == page.as_str(), "the address of the page is {address}");
+    let shown = browser.run("return document.body.innerText")?;
+    let is_of_host = shown.as_str().is_some_and(|shown| shown.contains("My device") && shown.contains(HOST));
+    anyhow::ensure!(is_of_host, "the page does not show the host: {shown}");
+    Ok(())
+}
+
 /// Returns the time at which the second of the two keys was rejected, in microseconds since 1970.
 fn rejected(muster: &Muster) -> anyhow::Result<Option<u64>> {
+    let rejected = events(muster)?.into_iter().filter(|event| event["event"] == "rejected");
+    Ok(rejected.filter_map(|event| event["at_us"].as_u64()).nth(1))
+}
+
+/// Returns what the simulated host has reported so far.
+fn events(muster: &Muster) -> anyhow::Result<Vec<Value>> {
     let log = std::fs::read_to_string(muster.fleetd_log()).context("no log of the simulated host")?;
-    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut times = events.filter(|event| event["event"] == "rejected").filter_map(|event| event["at_us"].as_u64());
-    Ok(times.nth(1))
+    Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }

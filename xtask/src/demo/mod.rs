@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::process::Process;
 use crate::shell;
-pub use muster::Muster;
-use steps::Steps;
+pub use muster::{Muster, items};
+pub use steps::Steps;
 
 /// Maximum time for a program to stop.
 const STOP: Duration = Duration::from_secs(15);
@@ -47,9 +47,9 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts a server with an agent and simulated ones.
-    pub fn with_drones(drones: u32, built: bool) -> anyhow::Result<Self> {
-        set_up(&DemoArgs { drones, check: false, built }, &mut Steps::begin())
+    /// Starts a server with an agent.
+    pub fn start(built: bool, steps: &mut Steps) -> anyhow::Result<Self> {
+        set_up(&DemoArgs { drones: 0, check: false, built }, steps)
     }
 }
 
@@ -78,7 +78,8 @@ fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
     let token = text(&token, "api_key")?;
     steps.done("enrollment key created");
 
-    let drones = (args.drones > 0).then(|| muster.start_drones(args.drones, &token)).transpose()?;
+    let drones =
+        (args.drones > 0).then(|| muster.start_drones(&["--count", &args.drones.to_string()], &token)).transpose()?;
     let agent = muster.start_agent(&token)?;
     steps.done("agent enrolled and started");
     let agent_id = steps.wait(&format!("agent is online on revision {revision}"), || muster.online_agent(revision))?;

@@ -91,20 +91,21 @@ impl Muster {
         Process::start(installed.arg("run"), &self.directory.join("agent.log"))
     }
 
-    /// Starts simulated agents.
-    pub fn start_drones(&self, count: u32, token: &str) -> anyhow::Result<Process> {
-        let mut command = self.command("muster");
-        command.args(["drones", "--count", &count.to_string(), "--url", &self.url()?]).arg("--ca").arg(self.ca());
-        command.args(["--back-off", "1"]).env("MUSTER_ENROLLMENT_TOKEN", token);
-        Process::start(&mut command, &self.directory.join("drones.log"))
+    /// Starts simulated agents with these arguments of `muster drones`.
+    pub fn start_drones(&self, arguments: &[&str], token: &str) -> anyhow::Result<Process> {
+        self.start(arguments, token, &self.directory.join("drones.log"))
     }
 
     /// Starts a simulated host with orbit and osqueryd, which asks for queries several times a second.
     pub fn start_fleetd_host(&self, secret: &str) -> anyhow::Result<Process> {
+        let arguments = ["--json", "--family", "fleetd", "--count", "1", "--first", "7", "--interval", "0.2"];
+        self.start(&arguments, secret, &self.fleetd_log())
+    }
+
+    fn start(&self, arguments: &[&str], token: &str, log: &Path) -> anyhow::Result<Process> {
         let mut command = self.command("muster");
-        command.args(["drones", "--json", "--family", "fleetd", "--count", "1", "--first", "7", "--interval", "0.2"]);
-        command.args(["--url", &self.url()?, "--back-off", "1"]).arg("--ca").arg(self.ca());
-        Process::start(command.env("MUSTER_ENROLLMENT_TOKEN", secret), &self.fleetd_log())
+        command.arg("drones").args(arguments).args(["--url", &self.url()?, "--back-off", "1"]);
+        Process::start(command.arg("--ca").arg(self.ca()).env("MUSTER_ENROLLMENT_TOKEN", token), log)
     }
 
     /// Returns the path of the events of the simulated host.

@@ -2,18 +2,18 @@
 //!
 //! The pictures are in `target/screenshots`, to be looked at. With `--write`, those of the README are replaced.
 
-mod browser;
+mod fleet;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::demo::{Demo, Muster};
+use crate::browser::Browser;
+use crate::demo::{Demo, Muster, Steps};
 use crate::shell;
-use browser::Browser;
 
 /// Screens: the name, the width, the height, and whether it is a phone.
 const SCREENS: [(&str, u32, u32, bool); 2] = [("desktop", 1280, 800, false), ("phone", 390, 844, true)];
@@ -51,9 +51,10 @@ pub struct ScreenshotsArgs {
 
 /// Takes the screenshots.
 pub fn run(args: &ScreenshotsArgs) -> anyhow::Result<()> {
-    let demo = Demo::with_drones(args.drones, args.built)?;
+    let mut steps = Steps::begin();
+    let demo = Demo::start(args.built, &mut steps)?;
     let site = demo.muster.pages_url()?;
-    furnish(&demo.muster)?;
+    let _fleet = fleet::furnish(&demo.muster, &mut steps, args.drones)?;
     let browser = Browser::start(&shell::root().join("target/demo/chromedriver.log"))?;
     log_in(&demo.muster, &browser)?;
     let script = std::fs::read_to_string(shell::root().join("crates/muster/tests/axe/pages.js"))?;
@@ -69,18 +70,6 @@ pub fn run(args: &ScreenshotsArgs) -> anyhow::Result<()> {
     if args.write {
         write_readme(&browser, &site, &pages)?;
     }
-    Ok(())
-}
-
-/// Creates what pages show, beside the agents.
-fn furnish(muster: &Muster) -> anyhow::Result<()> {
-    muster.run(&["space", "create", "shop", "--name", "Shop"])?;
-    muster.run(&["enrollment-key", "create", "--name", "Berlin office", "--tag", "berlin", "--expires", "30d"])?;
-    muster.run(&["proxy", "create", "Head office", "--address", "http://proxy.example.com:3128"])?;
-    muster.run(&["alert", "create", "On call", "--webhook", "https://hooks.example.com/muster"])?;
-    muster.run(&["user", "create", "ann@example.com", "--full-name", "Ann Lee"])?;
-    muster.run(&["role", "bind", "helpdesk", "--user", "ann@example.com"])?;
-    muster.run(&["role", "create", "Tagger", "--privilege", "agents.read", "--privilege", "agents.tag"])?;
     Ok(())
 }
 
@@ -158,11 +147,6 @@ fn write_readme(browser: &Browser, site: &str, pages: &[String]) -> anyhow::Resu
         write(&shell::root().join("docs/screenshots").join(format!("{name}.webp")), &picture)?;
     }
     Ok(())
-}
-
-/// Returns the value of a response of the browser's driver.
-fn value(response: &Value) -> Value {
-    response["value"].clone()
 }
 
 #[cfg(test)]

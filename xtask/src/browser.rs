@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::value;
 use crate::admin::exchange;
 use crate::process::Process;
 
@@ -33,7 +32,9 @@ impl Browser {
         driver.wait_until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
         let arguments =
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
-        let options = json!({"goog:chromeOptions": {"args": arguments}, "timeouts": {"script": 120_000}});
+        // The listener for agents has a certificate of the fleet's own CA.
+        let options = json!({"goog:chromeOptions": {"args": arguments}, "timeouts": {"script": 120_000},
+            "acceptInsecureCerts": true});
         let mut browser = Self { _driver: driver, port, session: "/session".to_owned() };
         let session = browser.post("", &json!({"capabilities": {"alwaysMatch": options}}))?;
         browser.session += &format!("/{}", session["sessionId"].as_str().context("no session")?);
@@ -43,7 +44,8 @@ impl Browser {
     fn send(&self, method: &str, command: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         let host = format!("127.0.0.1:{}", self.port);
-        Ok(value(&exchange(stream, method, &host, &format!("{}{command}", self.session), body)?))
+        let answer = exchange(stream, method, &host, &format!("{}{command}", self.session), body)?;
+        Ok(answer["value"].clone())
     }
 
     fn post(&self, command: &str, body: &Value) -> anyhow::Result<Value> {
