@@ -9,6 +9,7 @@ use muster_core::fleetd::details::Details;
 use muster_core::fleetd::inventory::{self, Inventory, Kind, MAX_DOCUMENT_BYTES};
 use muster_core::fleetd::log_lines::{self, LogType, Sender};
 use muster_core::fleetd::options::Options;
+use muster_core::fleetd::packs;
 use muster_core::fleetd::platform::Platform;
 use muster_core::fleetd::software;
 use muster_core::fleetd::software::version::{self, Conditions};
@@ -278,9 +279,13 @@ fn fleetd_software(text: &str) {
     assert!(condition.chars().count() <= install::MAX_CONDITION_OUTPUT && !condition.contains('\0'));
 }
 
-/// fleetd options.
+/// fleetd options and packs.
 pub fn fleetd_options(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(pack) = packs::parse(text) {
+        let queries = pack["queries"].as_object().into_iter().flatten();
+        assert!(queries.into_iter().all(|(_, query)| query["interval"].is_u64() && query["query"].is_string()));
+    }
     let Ok(options) = Options::parse(text) else { return };
     for platform in Platform::ALL {
         let config = options.render(Some(platform), []);
