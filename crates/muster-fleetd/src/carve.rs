@@ -20,7 +20,7 @@ use muster_protocol::fleetd::{BlockTaken, CarveBegin, CarveBegun, CarveBlock};
 use super::carve_block::{Beginning, BlockHead, beginning, closed};
 use super::client::Client;
 use super::failure::Failure;
-use super::{BODY_TIMEOUT, Call, Inner, header_key, json, parse};
+use super::{BODY_TIMEOUT, Call, Inner, headers, json, parse};
 
 impl Inner {
     pub(super) async fn carve_begin(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -52,7 +52,7 @@ impl Inner {
         let ids: BlockHead<'_> = serde_json::from_slice(&ids).map_err(|_| unknown_session())?;
         let found = self.fleet.carves().of_session(&ids.session_id, &ids.request_id).await?;
         let carve = found.ok_or_else(unknown_session)?;
-        if let Some(key) = header_key(&head.headers) {
+        if let Some(key) = headers::osquery_key(&head.headers) {
             let call = Call { head, peer, text: "" };
             if !carve.is_of(&*self.node(&call, key, Family::Osquery).await?) {
                 return Err(unknown_session());

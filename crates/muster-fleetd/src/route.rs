@@ -106,12 +106,19 @@ pub fn device_token(path: &str) -> Option<&str> {
     rest.split('/').next().filter(|token| !token.is_empty())
 }
 
-/// Returns a path as logs show it, without a device token (FL80).
+/// Returns a path as logs show it, without a device token (FL80). In unknown paths, too, such as those of another version of the API or of a
+/// server behind a prefix, the token comes after `device`.
 pub fn shown(path: &str) -> Cow<'_, str> {
-    let Some(token) = device_token(path) else { return path.into() };
-    // By its place: the token may be a word that also occurs before.
-    let start = token.as_ptr().addr() - path.as_ptr().addr();
-    format!("{}(token){}", &path[..start], &path[start + token.len()..]).into()
+    if !path.contains("/device/") || Route::of(path) == Some(Route::DeviceServerPing) {
+        return path.into();
+    }
+    let mut is_token = false;
+    let shown = path.split('/').map(|segment| {
+        let shown = if is_token && !segment.is_empty() { "(token)" } else { segment };
+        is_token = segment == "device" || (is_token && segment.is_empty());
+        shown
+    });
+    shown.collect::<Vec<_>>().join("/").into()
 }
 
 /// Returns whether a request for this path comes from an agent that can have a client certificate (FL148): not from a
@@ -377,6 +384,11 @@ mod tests {
         }
         assert_eq!(shown("/device/t/x"), "/device/(token)/x");
         assert_eq!(shown("/device/device"), "/device/(token)");
+        assert_eq!(shown("/device/device/t"), "/device/(token)/(token)");
+        assert_eq!(shown("/device//t"), "/device//(token)");
+        assert_eq!(shown("/api/v3/fleet/device/t/ping"), "/api/v3/fleet/device/(token)/ping");
+        assert_eq!(shown("/fleet/api/latest/fleet/device/t"), "/fleet/api/latest/fleet/device/(token)");
+        assert_eq!(shown("/devices/t"), "/devices/t");
     }
 
     #[test]
