@@ -2,6 +2,7 @@
 
 mod account;
 mod container;
+mod elastic_options;
 mod elasticsearch_options;
 mod enroll;
 mod enroll_options;
@@ -23,6 +24,7 @@ mod unenroll;
 mod uninstall;
 mod uninstall_services;
 mod upgrade;
+mod verify_unprotected;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +97,14 @@ enum Command {
     Status(status::Args),
     /// Show the stored configuration, without secrets
     Inspect(inspect::Args),
+    /// Show what protects the agent against its removal, and what does not
+    ///
+    /// The exit code is 0 if every check protects the agent, and 10 if
+    /// one does not.
+    #[command(
+        after_help = "Examples:\n  muster-agent verify-unprotected\n  muster-agent verify-unprotected --output json"
+    )]
+    VerifyUnprotected(verify_unprotected::Args),
     /// Upgrade the agent, or return to the previous version
     ///
     /// The daemon carries out the upgrade, even if this command is
@@ -167,6 +177,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Container(args) => container::run(&layout, &args).await,
         Command::Status(args) => status::run(&layout, &args).await,
         Command::Inspect(args) => inspect::run(&layout, &args),
+        Command::VerifyUnprotected(args) => verify_unprotected::run(&layout, &args),
         Command::Upgrade(args) => upgrade::run(&layout, &args).await,
         Command::Watch(args) => upgrade::watch(&layout, &args).await,
         Command::Guard => upgrade::guard(&layout),
