@@ -5,13 +5,18 @@ use muster_core::Error;
 use crate::text::sentence;
 
 /// What pages call fields whose names in the API do not say it.
-const LABELS: [(&str, &str); 20] = [
+const LABELS: [(&str, &str); 31] = [
+    ("auth.api_key", "API key"),
+    ("auth.password", "Password"),
+    ("auth.username", "User name"),
+    ("ca_trusted_fingerprint", "Fingerprint of the certificate authority"),
     ("again", "Confirm the new password"),
     ("data_output_id", "Output for data"),
     ("download_source_id", "Download source"),
     ("duplicate_hosts", "Clones of a host"),
     ("expiration", "Expires"),
     ("fleet_server_host_id", "Fleet Server host"),
+    ("host_urls", "URLs"),
     ("inactivity_timeout", "Seconds until an agent is inactive"),
     ("is_default", "Default"),
     ("is_managed", "Managed"),
@@ -21,10 +26,16 @@ const LABELS: [(&str, &str); 20] = [
     ("monitoring_enabled", "Agents send about themselves"),
     ("monitoring_output_id", "Output for monitoring"),
     ("namespace", "Data namespace"),
+    ("proxy_id", "Proxy"),
+    ("ssl.agent_certificate_authorities", "Certificate authorities"),
+    ("ssl.certificate_authorities", "Certificate authorities"),
     ("timeout_seconds", "Ends after (seconds)"),
     ("to_space", "Space"),
     ("unenroll_timeout", "Seconds until an inactive agent is unenrolled"),
-    ("yaml", "Other fields"),
+    ("url", "URL"),
+    ("username", "User name"),
+    ("webhook.url", "URL"),
+    ("yaml", "More settings"),
     ("zone", "Time zone"),
 ];
 

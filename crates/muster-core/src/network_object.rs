@@ -10,7 +10,7 @@ use crate::id::{NetworkObjectId, SpaceId};
 use crate::output::Output;
 use crate::time::Timestamp;
 
-pub use self::check::check_network_object;
+pub use self::check::{check_network_object, field_names};
 
 /// Kind of a network object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

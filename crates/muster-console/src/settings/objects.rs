@@ -1,9 +1,11 @@
 //! `/settings/outputs`, `/settings/hosts`, `/settings/proxies` and `/settings/downloads`: what policies refer to.
 //!
-//! The fields that all objects have are inputs of the form; all others are a YAML document, as in the API.
+//! The fields that everybody needs are inputs of the form; all others are a YAML document, as in the API.
 
 mod form;
+mod inputs;
 mod kinds;
+mod known;
 mod review;
 
 use std::sync::Arc;

@@ -94,10 +94,10 @@ pub fn check_network_object(object: &NetworkObject) -> Problems {
     if object.is_default && !object.kind.has_default() {
         problems.add("is_default", format!("a {} cannot be the default", object.kind));
     }
-    let (known, required) = match object.kind {
-        NetworkObjectKind::ServerHost => (SERVER_HOST, "host_urls"),
-        NetworkObjectKind::Proxy => (PROXY, "url"),
-        NetworkObjectKind::DownloadSource => (DOWNLOAD_SOURCE, "host"),
+    let required = match object.kind {
+        NetworkObjectKind::ServerHost => "host_urls",
+        NetworkObjectKind::Proxy => "url",
+        NetworkObjectKind::DownloadSource => "host",
     };
     match &object.fields {
         Value::Object(fields) => {
@@ -105,11 +105,24 @@ pub fn check_network_object(object: &NetworkObject) -> Problems {
                 // The required field is checked apart from the shapes, because an absent field has no shape.
                 problems.add(required, "is missing");
             }
-            check_fields(fields, known, "", &mut problems);
+            check_fields(fields, fields_of(object.kind), "", &mut problems);
         }
         other => problems.add("fields", format!("must be an object, not {}", kind_of(other))),
     }
     problems
+}
+
+const fn fields_of(kind: NetworkObjectKind) -> &'static [Field] {
+    match kind {
+        NetworkObjectKind::ServerHost => SERVER_HOST,
+        NetworkObjectKind::Proxy => PROXY,
+        NetworkObjectKind::DownloadSource => DOWNLOAD_SOURCE,
+    }
+}
+
+/// Returns the names of the fields that objects of a kind can have, besides the name.
+pub fn field_names(kind: NetworkObjectKind) -> Vec<&'static str> {
+    fields_of(kind).iter().map(|(name, _)| *name).collect()
 }
 
 fn check_fields(fields: &Map<String, Value>, known: &'static [Field], path: &str, problems: &mut Problems) {

@@ -16,9 +16,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::TAB;
 use super::super::side::Side;
+use super::inputs::{self, AGAIN, Input, SECRET, Shape, Typed, is_stored, join, located, split};
+use super::known::Hints;
 use super::review::Review;
-use super::{Draft, Kind, Record};
-use crate::elsewhere::{cli, curl};
+use super::{Draft, Kind, Proxies, Record, address};
+use crate::elsewhere::{cli, curl, or_placeholder};
+use crate::fields::{concerns, reason};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::versioned::{Edit, Field, update_to};
@@ -38,6 +41,7 @@ pub struct Fields {
     kind: String,
     is_default: Option<String>,
     is_default_monitoring: Option<String>,
+    /// All fields without an input.
     yaml: String,
     /// The time of the last change that the form was made from; empty for a new object.
     seen: String,
@@ -45,14 +49,42 @@ pub struct Fields {
     step: String,
     /// What was confirmed: the seal of a [`Review`].
     confirmed: String,
+    /// What was typed into the inputs of the kind, by their names.
+    #[serde(flatten)]
+    inputs: Typed,
 }
 
+/// What decides about an object: name, type, defaults, document and inputs.
+type Decisive<'f> = (&'f str, &'f str, bool, bool, &'f str, Vec<(&'f str, &'f str)>);
+
 impl Fields {
-    /// Returns what decides about the object.
-    pub fn typed(&self) -> (&str, &str, bool, bool, &str) {
+    /// Returns what decides about the object. Of a secret, only that it is set, because it is entered again.
+    pub fn typed(&self) -> Decisive<'_> {
         let is_set = |flag: &Option<String>| flag.is_some();
-        (&self.name, &self.kind, is_set(&self.is_default), is_set(&self.is_default_monitoring), &self.yaml)
+        let inputs = self.inputs.iter().filter(|(_, text)| !text.trim().is_empty()).map(|(name, text)| {
+            let secret = name.strip_prefix(SECRET).or_else(|| name.strip_prefix(AGAIN));
+            secret.map_or((name.as_str(), text.trim()), |secret| (secret, "set"))
+        });
+        let mut inputs: Vec<_> = inputs.collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        (&self.name, &self.kind, is_set(&self.is_default), is_set(&self.is_default_monitoring), &self.yaml, inputs)
     }
+}
+
+/// An input as the page shows it.
+struct Shown {
+    input: &'static Input,
+    value: String,
+    /// Whether a value of a secret is stored.
+    is_stored: bool,
+    /// Whether a secret was typed, which has to be entered again.
+    is_lost: bool,
+    error: Option<Error>,
+    /// Classes that tell for which types it is: `typed of-kafka`.
+    class: String,
+    /// Proxies to choose from: id and name.
+    choices: Vec<(String, String)>,
 }
 
 /// What the form shows besides the fields.
@@ -77,10 +109,14 @@ struct ObjectPage {
     what: String,
     id: String,
     fields: Fields,
+    inputs: Vec<Shown>,
+    hints: Hints,
     types: &'static [&'static str],
     has_default: bool,
     lacks: &'static str,
     error: Option<Error>,
+    /// The error about the document.
+    of_yaml: Option<Error>,
     /// The object as somebody else has changed it in the meantime.
     current: String,
     health: Option<(String, String)>,
@@ -105,28 +141,29 @@ pub async fn ask<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
     }
     let fields = Fields {
         kind: K::TYPES.first().copied().unwrap_or_default().to_owned(),
-        yaml: K::SAMPLE.to_owned(),
         ..Fields::default()
     };
-    render::<K>(&fleet, &visitor, String::new(), fields, Outcome::Nothing).await
+    render::<K>(&fleet, &visitor, None, fields, Outcome::Nothing).await
 }
 
 /// Shows an object with its form.
 pub async fn show<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     match K::find(&fleet, &visitor.context, &id).await {
-        Ok(record) => render::<K>(&fleet, &visitor, record.id.clone(), fields_of(&record), Outcome::Nothing).await,
+        Ok(record) => render::<K>(&fleet, &visitor, Some(&record), fields_of::<K>(&record), Outcome::Nothing).await,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
 
-fn fields_of(record: &Record) -> Fields {
+fn fields_of<K: Kind>(record: &Record) -> Fields {
+    let (inputs, rest) = split(K::INPUTS, &record.kind, &record.fields);
     let flag = |is_set: bool| is_set.then(|| "1".to_owned());
     Fields {
         name: record.name.clone(),
         kind: record.kind.clone(),
         is_default: flag(record.is_default),
         is_default_monitoring: flag(record.is_default_monitoring),
-        yaml: yaml(&record.fields),
+        yaml: yaml(&rest),
+        inputs,
         seen: record.updated_at.as_micros().to_string(),
         step: String::new(),
         confirmed: String::new(),
@@ -140,28 +177,36 @@ fn yaml(fields: &Map<String, Value>) -> String {
     serde_saphyr::to_string(fields).unwrap_or_else(|_| Value::Object(fields.clone()).to_string())
 }
 
-async fn render<K: Kind>(fleet: &Fleet, visitor: &Visitor, id: String, fields: Fields, outcome: Outcome) -> Response {
-    let (mut tested, mut review, mut error) = (None, None, None);
+async fn render<K: Kind>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    record: Option<&Record>,
+    fields: Fields,
+    outcome: Outcome,
+) -> Response {
+    let (mut tested, mut review, mut errors) = (None, None, Vec::new());
     match outcome {
         Outcome::Nothing => {}
         Outcome::Tested(found) => tested = Some(found),
         Outcome::Review(found) => review = Some(found),
-        Outcome::Failed(found) => error = Some(found),
+        Outcome::Failed(found) => errors = located(K::INPUTS, &found, &OWN),
     }
-    let is_new = id.is_empty();
-    let health = if is_new { Ok(None) } else { K::health(fleet, &visitor.context, &id).await };
-    let current = match &error {
-        Some(error) if error.code == CHANGED => K::find(fleet, &visitor.context, &id).await.map(|one| shown(&one)),
-        _ => Ok(String::new()),
+    let id = record.map(|record| record.id.clone()).unwrap_or_default();
+    let health = match record {
+        Some(record) => K::health(fleet, &visitor.context, &record.id).await,
+        None => Ok(None),
     };
-    let title = if is_new { K::NEW_TITLE.to_owned() } else { fields.name.clone() };
+    let current = record.filter(|_| errors.iter().any(|error| error.code == CHANGED)).map(stored);
+    let title = record.map_or_else(|| K::NEW_TITLE.to_owned(), |record| record.name.clone());
     let (cli, api, terraform) = copies::<K>(visitor, &id, &fields);
-    let shown = ObjectPage {
+    let page_of = ObjectPage {
         frame: Frame::new(visitor, title, TAB),
         side: Side::new(visitor, K::LIST),
         path: K::LIST,
         what: K::THE.replacen("The ", "this ", 1),
         id,
+        inputs: inputs::<K>(fleet, visitor, record, &fields, &errors).await,
+        hints: K::HINTS,
         types: K::TYPES,
         has_default: K::HAS_DEFAULT,
         lacks: visitor.lacks(K::WRITE),
@@ -169,31 +214,89 @@ async fn render<K: Kind>(fleet: &Fleet, visitor: &Visitor, id: String, fields: F
         health: health.ok().flatten(),
         tested,
         review,
+        of_yaml: of_document(&errors),
         fields,
         cli,
         api,
         terraform,
-        error,
+        error: errors.into_iter().next(),
     };
-    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+    page(page_of.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &page_of)
+}
+
+/// Fields that the form of every object has.
+const OWN: [&str; 4] = ["name", "type", "is_default", "is_default_monitoring"];
+
+/// Returns all errors about the document as one.
+fn of_document(errors: &[Error]) -> Option<Error> {
+    let mut all = errors.iter().filter(|error| concerns(error, "yaml"));
+    let first = all.next()?.clone();
+    let message = all.fold(first.message.clone(), |text, error| format!("{text}\n{}", reason(error)));
+    Some(Error { message, ..first })
+}
+
+/// Returns the inputs with what was typed into them, and their errors.
+async fn inputs<K: Kind>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    record: Option<&Record>,
+    fields: &Fields,
+    errors: &[Error],
+) -> Vec<Shown> {
+    let is_known = |prefix: &str, input: &Input| !inputs::typed(&fields.inputs, prefix, input.name).is_empty();
+    let mut all = Vec::new();
+    for input in K::INPUTS {
+        let value = inputs::typed(&fields.inputs, "", input.name).to_owned();
+        let choices = if input.shape == Shape::Proxy { proxies(fleet, visitor, &value).await } else { Vec::new() };
+        let classes = input.types.iter().map(|kind| format!(" of-{kind}")).collect::<String>();
+        all.push(Shown {
+            input,
+            value,
+            is_stored: record.is_some_and(|record| is_stored(&record.fields, input)),
+            is_lost: is_known(SECRET, input) || is_known(AGAIN, input),
+            error: errors.iter().find(|error| concerns(error, input.name)).cloned(),
+            class: if classes.is_empty() { classes } else { format!("typed{classes}") },
+            choices,
+        });
+    }
+    all
+}
+
+/// Returns the proxies that the person sees. One that was chosen is among them, even if the person may not see proxies.
+async fn proxies(fleet: &Fleet, visitor: &Visitor, chosen: &str) -> Vec<(String, String)> {
+    let found = Proxies::list(fleet, &visitor.context).await.unwrap_or_default();
+    let mut all: Vec<_> = found.into_iter().map(|proxy| (proxy.id, proxy.name)).collect();
+    if !chosen.is_empty() && all.iter().all(|(id, _)| id != chosen) {
+        all.push((chosen.to_owned(), chosen.to_owned()));
+    }
+    all
 }
 
 /// Code of the error for an object that somebody else has changed.
 const CHANGED: &str = "changed_meanwhile";
 
-fn shown(record: &Record) -> String {
+fn stored(record: &Record) -> String {
     format!("name: {}\n{}", record.name, yaml(&record.fields))
 }
 
 fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, String, String) {
+    // Requests are copied without secrets.
+    let mut open = fields.inputs.clone();
+    open.retain(|name, _| K::INPUTS.iter().any(|input| input.name == name));
     let parsed = members(&fields.yaml).unwrap_or_default();
+    let parsed = join(K::INPUTS, &fields.kind, &open, parsed.clone(), &Map::new()).unwrap_or(parsed);
     let mut body = parsed.clone();
-    body.insert("name".into(), json!(fields.name));
+    let name = or_placeholder(&fields.name, "NAME");
+    body.insert("name".into(), json!(name));
     if !K::TYPES.is_empty() {
         body.insert("type".into(), json!(fields.kind));
     }
+    let address = match address(&parsed) {
+        none if none.is_empty() => "ADDRESS".to_owned(),
+        address => shell::argument(&address),
+    };
     let (method, path, verb) = match id {
-        "" => ("POST", K::API.to_owned(), format!("create {} --address ADDRESS", shell::argument(&fields.name))),
+        "" => ("POST", K::API.to_owned(), format!("create {} --address {address}", shell::argument(name))),
         id => ("PUT", format!("{}/{id}", K::API), format!("show {}", shell::argument(id))),
     };
     let mut attributes: terraform::Attributes = Vec::new();
@@ -204,7 +307,7 @@ fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, Str
     attributes.extend(K::ATTRIBUTES.iter().map(|(attribute, name)| (*attribute, field(name))));
     let flags = [fields.is_default.is_some(), fields.is_default_monitoring.is_some()];
     attributes.extend(K::FLAGS.iter().copied().zip(flags.map(Value::from)));
-    let terraform = terraform::resource(visitor, K::TERRAFORM, &fields.name, attributes);
+    let terraform = terraform::resource(visitor, K::TERRAFORM, name, attributes);
     let api = curl(visitor, method, &path, &Value::Object(body).to_string());
     // The command line has no command that creates an output.
     let has_command = !id.is_empty() || K::TYPES.is_empty();
@@ -221,19 +324,21 @@ fn members(text: &str) -> Result<Map<String, Value>, Error> {
         serde_saphyr::from_str(text).map_err(|error| Error::invalid("yaml", format!("cannot be parsed: {error}")))?;
     match parsed {
         Value::Object(members) => Ok(members),
-        _ => Err(Error::invalid("yaml", "must consist of `name: value`")),
+        _ => Err(Error::invalid("yaml", "must consist of lines such as `name: value`")),
     }
 }
 
 /// Returns the draft of a form. Fields that are no longer in the document are removed.
 fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Error> {
-    let mut changed = members(&fields.yaml)?;
-    for own in ["id", "name", "type", "is_default", "is_default_monitoring"] {
-        if changed.contains_key(own) {
+    let changed = members(&fields.yaml)?;
+    for own in ["id"].iter().chain(&OWN) {
+        if changed.contains_key(*own) {
             return Err(Error::invalid("yaml", format!("`{own}` does not belong here: it is a field of the form")));
         }
     }
-    for known in before.iter().flat_map(|record| record.fields.keys()) {
+    let stored = before.map(|record| record.fields.clone()).unwrap_or_default();
+    let mut changed = join(K::INPUTS, &fields.kind, &fields.inputs, changed, &stored)?;
+    for known in stored.keys() {
         changed.entry(known.clone()).or_insert(Value::Null);
     }
     Ok(Draft {
@@ -247,10 +352,10 @@ fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Err
 
 /// Connects to what the form describes, and shows the form with the result. Nothing is saved.
 async fn tested<K: Kind>(fleet: &Fleet, visitor: &Visitor, record: Option<&Record>, fields: Fields) -> Response {
-    let id = record.map(|record| record.id.clone()).unwrap_or_default();
-    let made = async { K::test(fleet, &visitor.context, &id, draft::<K>(&fields, record)?).await };
+    let id = record.map(|record| record.id.as_str()).unwrap_or_default();
+    let made = async { K::test(fleet, &visitor.context, id, draft::<K>(&fields, record)?).await };
     let outcome = made.await.map_or_else(Outcome::Failed, Outcome::Tested);
-    render::<K>(fleet, visitor, id, fields, outcome).await
+    render::<K>(fleet, visitor, record, fields, outcome).await
 }
 
 /// Creates an object.
@@ -264,7 +369,7 @@ pub async fn create<K: Kind>(
     let made = async { K::create(&fleet, &visitor.context, draft::<K>(&fields, None)?).await };
     match made.await {
         Ok(record) => saved::<K>(&visitor, &record, "is created"),
-        Err(error) => render::<K>(&fleet, &visitor, String::new(), fields, Outcome::Failed(error)).await,
+        Err(error) => render::<K>(&fleet, &visitor, None, fields, Outcome::Failed(error)).await,
     }
 }
 
@@ -314,7 +419,7 @@ impl<K: Kind> Edit for OfKind<K> {
 
     fn fields(&self, record: &Record) -> Vec<Field> {
         let flag = |is_set: bool| if is_set { "yes" } else { "no" }.to_owned();
-        let (typed, stored) = (&self.0, fields_of(record));
+        let (typed, stored) = (&self.0, fields_of::<K>(record));
         vec![
             ("name", typed.name.clone(), stored.name),
             ("type", typed.kind.clone(), stored.kind),
@@ -334,15 +439,14 @@ impl<K: Kind> Edit for OfKind<K> {
         if let Some(review) = Review::of(fleet, visitor, &self.0, revised).await?
             && review.seal != self.0.confirmed
         {
-            let (id, fields) = (before.id.clone(), self.0.clone());
-            return Ok(render::<K>(fleet, visitor, id, fields, Outcome::Review(review)).await);
+            return Ok(render::<K>(fleet, visitor, Some(before), self.0.clone(), Outcome::Review(review)).await);
         }
         let record = K::update(fleet, &visitor.context, &before.id, draft).await?;
         Ok(saved::<K>(visitor, &record, "is saved"))
     }
 
     async fn again(self, fleet: &Fleet, visitor: &Visitor, before: &Record, error: Error) -> Response {
-        render::<K>(fleet, visitor, before.id.clone(), self.0, Outcome::Failed(error)).await
+        render::<K>(fleet, visitor, Some(before), self.0, Outcome::Failed(error)).await
     }
 }
 

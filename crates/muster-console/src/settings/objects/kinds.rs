@@ -14,6 +14,8 @@ use muster_fleet::network_objects::{
 use muster_fleet::outputs::OutputDraft;
 use serde_json::{Map, Value};
 
+use super::inputs::Input;
+use super::known::{self, Hints};
 use super::{Draft, Record};
 
 /// A kind of objects: its texts, and its service.
@@ -50,8 +52,10 @@ pub trait Kind: 'static {
     const TYPES: &'static [&'static str];
     /// Whether one of them is the default.
     const HAS_DEFAULT: bool;
-    /// A document with which a new object begins.
-    const SAMPLE: &'static str;
+    /// Fields with an input of their own.
+    const INPUTS: &'static [Input];
+    /// What the form says about all other fields.
+    const HINTS: Hints;
 
     /// Returns all objects.
     fn list(fleet: &Fleet, context: &OpContext) -> impl Future<Output = Result<Vec<Record>, Error>> + Send;
@@ -116,7 +120,8 @@ impl Kind for Outputs {
     const FLAGS: &'static [&'static str] = &["default_integrations", "default_monitoring"];
     const TYPES: &'static [&'static str] = &OUTPUT_TYPES;
     const HAS_DEFAULT: bool = true;
-    const SAMPLE: &'static str = "hosts:\n- https://elasticsearch.example:9200\n";
+    const INPUTS: &'static [Input] = known::OUTPUT;
+    const HINTS: Hints = known::OUTPUT_HINTS;
 
     async fn list(fleet: &Fleet, context: &OpContext) -> Result<Vec<Record>, Error> {
         Ok(fleet.outputs().list(&context.grant()?).await?.into_iter().map(of_output).collect())
@@ -222,7 +227,7 @@ fn network_draft(draft: Draft, has_default: bool) -> NetworkObjectDraft {
 macro_rules! network_kinds {
     ($($(#[$doc:meta])* $name:ident: $family:ty, $service:ident {
         $path:literal, $title:literal, $new:literal, $the:literal, $about:literal, $cli:literal, $api:literal,
-        $terraform:literal, [$($attribute:literal = $field:literal),*], [$($flag:literal),*], $has_default:literal, $sample:literal
+        $terraform:literal, [$($attribute:literal = $field:literal),*], [$($flag:literal),*], $has_default:literal, $inputs:path, $hints:path
     })+) => {$(
         $(#[$doc])*
         pub enum $name {}
@@ -244,7 +249,8 @@ macro_rules! network_kinds {
             const FLAGS: &'static [&'static str] = &[$($flag),*];
             const TYPES: &'static [&'static str] = &[];
             const HAS_DEFAULT: bool = $has_default;
-            const SAMPLE: &'static str = $sample;
+            const INPUTS: &'static [Input] = $inputs;
+            const HINTS: Hints = $hints;
 
             async fn list(fleet: &Fleet, context: &OpContext) -> Result<Vec<Record>, Error> {
                 let service: &NetworkObjects<$family> = fleet.$service();
@@ -298,19 +304,18 @@ network_kinds! {
     /// Fleet Server hosts.
     Hosts: ServerHosts, server_hosts {
         "hosts", "Fleet Server hosts", "Create a Fleet Server host", "The Fleet Server host", "URLs at which agents reach the fleet.",
-        "server-host", "fleet_server_hosts", "elasticstack_fleet_server_host", ["hosts" = "host_urls"], ["default"], true, "host_urls:\n- https://fleet.example:8220\n"
+        "server-host", "fleet_server_hosts", "elasticstack_fleet_server_host", ["hosts" = "host_urls"], ["default"], true, known::HOST, known::HOST_HINTS
     }
     /// Proxies.
     Proxies: ProxyFamily, proxies {
         "proxies", "Proxies", "Create a proxy", "The proxy", "What agents connect through.",
-        "proxy", "proxies", "elasticstack_fleet_proxy", ["url" = "url", "proxy_headers" = "proxy_headers"], [], false, "url: http://proxy.example:3128\n"
+        "proxy", "proxies", "elasticstack_fleet_proxy", ["url" = "url", "proxy_headers" = "proxy_headers"], [], false, known::PROXY_OBJECT, known::PROXY_HINTS
     }
     /// Download sources.
     Downloads: DownloadSources, download_sources {
         "downloads", "Download sources", "Create a download source", "The download source",
         "Where agents download their programs.",
         "download-source", "agent_download_sources", "elasticstack_fleet_agent_download_source", ["host" = "host", "proxy_id" = "proxy_id"],
-        ["default"], true,
-        "host: https://artifacts.example/downloads/\n"
+        ["default"], true, known::DOWNLOAD, known::DOWNLOAD_HINTS
     }
 }

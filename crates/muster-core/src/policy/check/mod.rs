@@ -22,7 +22,7 @@ use crate::secret_refs::{OTEL_COMPONENTS, join};
 
 pub use fields::check_fields;
 pub use inputs::PROCESS;
-pub use outputs::{OUTPUT_TYPES, check_record, is_elasticsearch};
+pub use outputs::{OUTPUT_FIELDS, OUTPUT_TYPES, check_record, is_elasticsearch};
 
 /// Maximum nesting of a configuration.
 pub const MAX_DEPTH: usize = 64;

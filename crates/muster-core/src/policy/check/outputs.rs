@@ -23,7 +23,7 @@ const FILE: &str = "file";
 const OTLP: &str = "otlp";
 
 /// Fields of an output object (MG §2.5). What else agents know belongs in `config_yaml`.
-const OBJECT_FIELDS: [&str; 45] = [
+pub const OUTPUT_FIELDS: [&str; 45] = [
     "agent_keys",
     "allow_edit",
     "api_key",
@@ -148,8 +148,8 @@ pub fn check_record(output: &Output) -> Problems {
         expand_object([(output.id.as_str().to_owned(), Value::Null)].into_iter().collect(), "id", &mut problems);
     }
     let mut fields = expand_object(fields.clone(), "", &mut problems);
-    for name in fields.keys().filter(|name| !OBJECT_FIELDS.contains(&name.as_str())) {
-        let near = nearest(name, &OBJECT_FIELDS).map(|near| format!("did you mean `{near}`?"));
+    for name in fields.keys().filter(|name| !OUTPUT_FIELDS.contains(&name.as_str())) {
+        let near = nearest(name, &OUTPUT_FIELDS).map(|near| format!("did you mean `{near}`?"));
         let remedy = near.unwrap_or_else(|| "settings that only agents know belong in `config_yaml`".into());
         problems.advise(name.as_str(), "unknown field of an output", remedy);
     }
