@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use muster_core::authorization::{Actor, PrivilegeName, UsersRead};
+use muster_core::authorization::{Actor, AgentsRead, PrivilegeName, UsersRead};
+use muster_core::id::UserId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 
@@ -25,8 +26,8 @@ impl<'a> People<'a> {
         Self { fleet, visitor, known: [own].into() }
     }
 
-    /// Returns the name of a user; the actor itself if it is not a user or is gone. If the visitor may not see users, the
-    /// beginning of the id tells them apart.
+    /// Returns the name of a user; the actor itself if it is not a user or is gone. Whoever may see agents may know who has acted
+    /// on them; for others, the beginning of the id tells people apart.
     pub async fn name(&mut self, actor: &str) -> String {
         if let Some(name) = self.known.get(actor) {
             return name.clone();
@@ -34,13 +35,13 @@ impl<'a> People<'a> {
         // `user:ID`, or `user:ID token:ID`.
         let (user, token) = actor.split_once(' ').map_or((actor, ""), |(user, _)| (user, " (API token)"));
         let found = match user.strip_prefix(USER) {
-            Some(id) => self.fleet.users().find::<UsersRead>(&self.visitor.context, id).await.ok(),
+            Some(id) => self.user(id).await,
             None => None,
         };
         // Nobody may pass for the server by the choice of a name.
-        let found = found.filter(|user| user.name != Actor::System.to_string());
+        let found = found.filter(|user| *user != Actor::System.to_string());
         let name = match (found, user.strip_prefix(USER)) {
-            (Some(user), _) => format!("{}{token}", user.name),
+            (Some(user), _) => format!("{user}{token}"),
             (None, Some(id)) if !self.visitor.lacks(PrivilegeName::UsersRead).is_empty() => {
                 format!("user {}{token}", id.split('-').next().unwrap_or(id))
             }
@@ -48,6 +49,15 @@ impl<'a> People<'a> {
         };
         self.known.insert(actor.to_owned(), name.clone());
         name
+    }
+
+    async fn user(&self, id: &str) -> Option<String> {
+        let (users, context) = (self.fleet.users(), &self.visitor.context);
+        if let Ok(user) = users.find::<UsersRead>(context, id).await {
+            return Some(user.name.clone());
+        }
+        let (grant, id) = (context.grant::<AgentsRead>().ok()?, UserId::parse(id).ok()?);
+        users.name(&grant, &id).await.ok().flatten()
     }
 }
 

@@ -9,6 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::actions::{policy_names, title_of};
 use crate::agents::agent::{name_of, name_or_id};
+use crate::names;
 use crate::people::People;
 use crate::rollouts;
 use crate::visitor::Visitor;
@@ -84,12 +85,11 @@ impl<'a> Subjects<'a> {
         if let Some(shown) = self.known.get(subject) {
             return shown.clone();
         }
-        let found = self.name(subject, kind, id).await;
-        // An object that is gone has no page any more. The others are not looked up.
-        let is_there = !matches!(found, Some(Err(_)));
-        let name = match found {
-            Some(Ok(name)) => name,
-            _ => name_or_id(told, id).to_owned(),
+        // An object that is gone, or that the person may not read, has no page. The others are not looked up.
+        let (name, is_there) = match self.name(subject, kind, id).await {
+            Some(Ok(name)) => (name, true),
+            Some(Err(_)) => (self.bare_name(kind, id).await.unwrap_or_else(|| name_or_id(told, id).to_owned()), false),
+            None => (name_or_id(told, id).to_owned(), true),
         };
         let link = if is_there { page_of(kind, id) } else { String::new() };
         let shown = Shown { name, kind: kind.replace('_', " "), link };
@@ -116,6 +116,15 @@ impl<'a> Subjects<'a> {
             _ => return None,
         };
         Some(name)
+    }
+
+    /// Returns the name of what agents have, for somebody who may not read it itself.
+    async fn bare_name(&self, kind: &str, id: &str) -> Option<String> {
+        match kind {
+            "policy" => names::policy(self.fleet, self.visitor, id).await,
+            "enrollment_key" => names::key(self.fleet, self.visitor, id).await,
+            _ => None,
+        }
     }
 
     async fn rollout(&self, id: &str) -> Result<String, Error> {

@@ -1,11 +1,12 @@
 //! The service of enrollment keys: create, list, reveal, revoke, delete, replace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use muster_core::Entropy;
 use muster_core::authorization::{
-    EnrollmentCreate, EnrollmentRead, EnrollmentReveal, EnrollmentRevoke, Grant, OpContext, Privilege, Scope,
+    AgentsRead, EnrollmentCreate, EnrollmentRead, EnrollmentReveal, EnrollmentRevoke, Grant, OpContext, Privilege,
+    Scope,
 };
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
@@ -30,6 +31,8 @@ use zeroize::Zeroizing;
 
 /// Maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 255;
+/// Maximum number of ids in one look-up of names.
+const MAX_NAMED: usize = 1000;
 
 /// Properties of a new key.
 #[derive(Clone, Debug, Default)]
@@ -217,6 +220,23 @@ impl EnrollmentKeys {
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, Error> {
         Ok(self.store.seen_by(grant).enrollment_keys(policy, page).await?)
+    }
+
+    /// Returns the names of keys, at most 1,000, for people who may see agents but no keys. Rights that cover agents by their tags
+    /// reach no key.
+    pub async fn names(
+        &self,
+        grant: &Grant<AgentsRead>,
+        ids: &[EnrollmentKeyId],
+    ) -> Result<HashMap<EnrollmentKeyId, String>, Error> {
+        let seen = self.store.seen_by(grant);
+        let mut names = HashMap::new();
+        for id in ids.iter().take(MAX_NAMED) {
+            if let Some(key) = seen.enrollment_key(id).await? {
+                names.insert(key.id, key.name);
+            }
+        }
+        Ok(names)
     }
 
     /// Returns a page of the one-time secrets, newest first.

@@ -357,6 +357,8 @@ pub enum HostRows {
     Page(Page),
     /// At most so many rows after a cursor.
     After(HostCursor, u32),
+    /// The last rows, at most so many, before a cursor.
+    Before(HostCursor, u32),
 }
 
 impl HostRows {
@@ -364,7 +366,7 @@ impl HostRows {
     pub fn limit(&self) -> u32 {
         match self {
             Self::Page(page) => page.limit,
-            Self::After(_, limit) => *limit,
+            Self::After(_, limit) | Self::Before(_, limit) => *limit,
         }
     }
 }

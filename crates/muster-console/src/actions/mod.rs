@@ -28,6 +28,7 @@ use crate::agents::asked::encoded;
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::names;
 use crate::people::People;
 use crate::request::newest_change;
 use crate::text::Moment;
@@ -142,7 +143,7 @@ pub fn error_row(error: &AgentResult) -> (String, String, String) {
     (id, name, message)
 }
 
-/// Stands for the names of policies that the visitor may not read.
+/// Stands for the names of policies that the visitor may not see.
 const HIDDEN: &str = "a policy that you may not read";
 
 /// Names of policies by id.
@@ -153,7 +154,12 @@ pub async fn policy_names(fleet: &Fleet, visitor: &Visitor, actions: &[&Action])
     let ids: BTreeSet<String> = actions.iter().map(|action| text_of(&data_of(action), "policy_id")).collect();
     let ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
     let Ok(grant) = visitor.context.grant::<PoliciesRead>() else {
-        return Ok(ids.into_iter().map(|id| (id, HIDDEN.to_owned())).collect());
+        let mut known = HashMap::new();
+        for id in ids {
+            let name = names::policy(fleet, visitor, &id).await.unwrap_or_else(|| HIDDEN.to_owned());
+            known.insert(id, name);
+        }
+        return Ok(known);
     };
     let found = fleet.policies().named(&grant, &ids, &[]).await?.0;
     Ok(found.into_iter().map(|policy| (policy.id.to_string(), policy.name)).collect())

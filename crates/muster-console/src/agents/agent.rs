@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
+use muster_core::authorization::{AgentsRead, PoliciesRead, PrivilegeName};
 use muster_core::id::AgentId;
 use muster_core::policy::Policy;
 use muster_core::reported::is_visible;
@@ -27,6 +27,7 @@ use crate::actions::{policy_names, state_text, title_of};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::names;
 use crate::people::People;
 use crate::request::Id;
 use crate::text::{Badge, Moment, log_level, os_name};
@@ -45,8 +46,7 @@ struct AgentPage {
     message: Long,
     connected: bool,
     facts: Vec<(&'static str, String)>,
-    /// Id and name of the enrollment key.
-    key: Option<(String, String)>,
+    key: Option<KeyOfAgent>,
     times: Vec<(&'static str, Option<Moment>)>,
     tags: Vec<String>,
     departure: Option<String>,
@@ -64,6 +64,14 @@ struct AgentPage {
     no_response: Option<String>,
     cli: String,
     api: String,
+}
+
+/// The enrollment key of an agent.
+struct KeyOfAgent {
+    id: String,
+    name: String,
+    /// Whether the person may read it.
+    is_readable: bool,
 }
 
 /// The policy of an agent.
@@ -114,7 +122,7 @@ pub fn name_or_id<'a>(name: &'a str, id: &'a str) -> &'a str {
 }
 
 /// Returns the names of agents, in the order of their ids; the id of one that the person may not see.
-pub async fn names(fleet: &Fleet, visitor: &Visitor, ids: &[AgentId]) -> Result<Vec<(String, String)>, Error> {
+pub async fn names_of(fleet: &Fleet, visitor: &Visitor, ids: &[AgentId]) -> Result<Vec<(String, String)>, Error> {
     let mut known = HashMap::new();
     if let (Ok(grant), false) = (visitor.context.grant::<AgentsRead>(), ids.is_empty()) {
         let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
@@ -149,9 +157,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
     let key = key(fleet, visitor, &view.details.record).await;
     // Its name is part of what people see of the agent; its content is not.
     let named = match (&policy, &view.details.record.policy_id) {
-        (None, Some(id)) => {
-            fleet.policies().names(&visitor.context.grant()?, std::slice::from_ref(id)).await?.into_values().next()
-        }
+        (None, Some(id)) => names::policy(fleet, visitor, id.as_str()).await,
         _ => None,
     };
     let mut shown = AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) };
@@ -190,12 +196,12 @@ async fn policy(fleet: &Fleet, visitor: &Visitor, view: &AgentView) -> Result<Op
     Ok(fleet.policies().named(&grant, &[id.to_string()], &[]).await?.0.pop())
 }
 
-/// Returns the id and the name of the key with which the agent enrolled; its id twice if the visitor may not read keys.
-async fn key(fleet: &Fleet, visitor: &Visitor, record: &AgentRecord) -> Option<(String, String)> {
+/// Returns the key with which the agent enrolled.
+async fn key(fleet: &Fleet, visitor: &Visitor, record: &AgentRecord) -> Option<KeyOfAgent> {
     let id = record.enrollment_key_id.as_ref()?.to_string();
-    let found = fleet.enrollment_keys().find::<EnrollmentRead>(&visitor.context, &id).await;
-    let name = found.map_or_else(|_| id.clone(), |key| name_or_id(&key.name, &id).to_owned());
-    Some((id, name))
+    let found = names::key(fleet, visitor, &id).await;
+    let is_readable = found.is_some() && visitor.lacks(PrivilegeName::EnrollmentRead).is_empty();
+    Some(KeyOfAgent { name: found.unwrap_or_else(|| id.clone()), is_readable, id })
 }
 
 /// Returns the other agents of the host, the latest first.

@@ -8,7 +8,7 @@ use muster_core::status::Status;
 use muster_fleet::Fleet;
 use muster_management::cursor;
 use muster_management::kql::agents as kql;
-use muster_store::query::{AgentCondition, AgentFilter, AgentSort};
+use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -33,6 +33,10 @@ pub struct Asked {
     pub columns: Vec<String>,
     /// Cursor: the last row of the previous page.
     pub after: String,
+    /// Cursor: the first row of the next page, if the page was reached from there.
+    pub before: String,
+    /// Number of rows in front of the page, as it was when its link was made.
+    pub from: u64,
     /// The newest change that the browser has seen. Only in requests that renew the rows.
     pub seen: Option<i64>,
 }
@@ -90,8 +94,10 @@ impl Asked {
         if let Some(key) = self.column_keys().find(|key| Column::of(key).is_none()) {
             return Err(unknown("columns", "column", key));
         }
-        if !self.after.is_empty() && cursor::parse(&self.after, self.sort()).is_none() {
-            return Err(unknown("after", "position", &self.after));
+        for (field, position) in [("after", &self.after), ("before", &self.before)] {
+            if !position.is_empty() && cursor::parse(position, self.sort()).is_none() {
+                return Err(unknown(field, "position", position));
+            }
         }
         Ok(())
     }
@@ -99,6 +105,23 @@ impl Asked {
     /// Returns the filter without what [`Self::check`] looks at.
     pub fn only_filter(self) -> Self {
         Self { q: self.q, status: self.status, ..Self::default() }
+    }
+
+    /// Whether this is the first page.
+    pub fn is_first(&self) -> bool {
+        self.after.is_empty() && self.before.is_empty()
+    }
+
+    /// Returns the link to a page beside this one: `after` or `before` a row, with `from` rows in front of it.
+    pub fn beside(&self, base: &Base, side: &str, row: &AgentCursor, from: u64) -> String {
+        self.link(base, &[(side, &cursor::write(row)), ("from", &from.to_string())])
+    }
+
+    /// Returns the link that renews the rows of this page, unless the browser has seen the newest change.
+    pub fn renewal(&self, base: &Base, newest: i64) -> String {
+        let from = if self.is_first() { String::new() } else { self.from.to_string() };
+        let here = [("after", self.after.as_str()), ("before", &self.before), ("from", &from)];
+        self.link(base, &[here.as_slice(), &[("seen", &newest.to_string())]].concat())
     }
 
     fn column_keys(&self) -> impl Iterator<Item = &str> {

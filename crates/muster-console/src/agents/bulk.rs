@@ -23,7 +23,7 @@ use muster_store::query::Page;
 use serde::Deserialize;
 
 use super::acts::{Act, Done, LEVELS, NO_POLICY};
-use super::agent::names;
+use super::agent::names_of;
 use super::asked::{TAB, encoded};
 use super::selection::Chosen;
 use crate::elsewhere::{commands, curl};
@@ -198,7 +198,7 @@ impl Preview {
         }
         let mut refused = Vec::new();
         for (reason, (number, examples)) in reasons {
-            refused.push((number, reason, names(fleet, visitor, &examples).await?));
+            refused.push((number, reason, names_of(fleet, visitor, &examples).await?));
         }
         refused.sort_by_key(|(number, _, _)| std::cmp::Reverse(*number));
         let agents = counted(done.agents, "agent");

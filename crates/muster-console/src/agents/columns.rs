@@ -22,8 +22,10 @@ pub struct Around {
     pub policies: HashMap<PolicyId, Policy>,
     /// Names of those that are missing.
     pub policy_names: HashMap<PolicyId, String>,
-    /// Names of the enrollment keys of the rows, by id; those that the viewer may not read are missing.
+    /// Names of the enrollment keys of the rows.
     pub keys: HashMap<EnrollmentKeyId, String>,
+    /// Whether the viewer may read enrollment keys.
+    pub has_keys: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -56,8 +58,10 @@ pub enum Cell {
     Key {
         /// Id.
         id: String,
-        /// Name; empty if the viewer may not read it.
+        /// Name; empty if it is unknown.
         name: String,
+        /// Whether the viewer may read the key.
+        is_readable: bool,
     },
     /// A time.
     Time(Option<Moment>),
@@ -230,7 +234,7 @@ fn status(view: &AgentView, _: &Around) -> Cell {
 fn key(view: &AgentView, around: &Around) -> Cell {
     let id = view.details.record.enrollment_key_id.as_ref();
     let name = id.and_then(|id| around.keys.get(id)).cloned().unwrap_or_default();
-    Cell::Key { id: or_empty(id), name }
+    Cell::Key { id: or_empty(id), is_readable: around.has_keys && !name.is_empty(), name }
 }
 
 fn policy(view: &AgentView, around: &Around) -> Cell {

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::agent::Family;
-use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
+use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead, PrivilegeName};
 use muster_core::id::PolicyId;
 use muster_fleet::Fleet;
 use muster_management::kql::agents as kql;
@@ -99,6 +99,11 @@ pub async fn values(fleet: &Fleet, visitor: &Visitor, kind: &str) -> Result<Vec<
     };
     let limit = u32::try_from(VALUES).unwrap_or(u32::MAX) + 1;
     Ok(match kind {
+        // Without the privilege to read policies, those that the agents have.
+        "policy" if context.check(PrivilegeName::PoliciesRead).is_err() => {
+            let used = fleet.policies().in_use(&context.grant::<AgentsRead>()?).await?;
+            used.into_iter().map(|(id, name, number)| of("policy_id", name, id.as_str(), Some(number))).collect()
+        }
         "policy" => {
             let grant = context.grant::<PoliciesRead>()?;
             let counts = fleet.policies().agent_counts(&grant).await?;

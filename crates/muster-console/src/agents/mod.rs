@@ -27,7 +27,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use muster_core::authorization::{AgentsRead, EnrollmentRead, Grant, PoliciesRead, Scope};
+use muster_core::authorization::{AgentsRead, Grant, PoliciesRead, PrivilegeName, Scope};
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::status::Status;
@@ -37,9 +37,9 @@ use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::saved_views::SavedView;
 use muster_management::cursor;
 use muster_management::kql::{agents as kql, place};
-use muster_store::query::Page;
+use muster_store::query::{AgentFilter, Listed, Page};
 
-use self::agent::{name_of, name_or_id};
+use self::agent::name_of;
 use self::asked::{Asked, TAB, encoded, has, toggled, with_query};
 use self::chosen::{Chosen, chosen};
 use self::columns::{Around, Cell, Column};
@@ -47,6 +47,8 @@ use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
+use crate::names;
+use crate::pager::{Beside, Pager};
 use crate::request::newest_change;
 use crate::text::Badge;
 use crate::visitor::{Params, Visitor};
@@ -76,9 +78,7 @@ struct AgentsPage<'a> {
     headings: Vec<Heading>,
     choices: Vec<Choice>,
     rows: Vec<Row>,
-    total: u64,
-    /// Link to the next page; empty on the last one.
-    next: String,
+    pager: Pager,
     /// Link to all agents of the view as CSV.
     csv: String,
     /// Link to the first page.
@@ -177,7 +177,6 @@ async fn read<'a>(
     damage: Option<Error>,
 ) -> Result<AgentsPage<'a>, Error> {
     let grant = visitor.context.grant::<AgentsRead>()?;
-    let sort = asked.sort();
     let views = fleet.agents().saved_views(&grant).await?;
     let mut shown = empty_page(visitor, asked, newest, views);
     if let Some(error) = damage {
@@ -192,37 +191,70 @@ async fn read<'a>(
     };
     shown.chosen = chosen(fleet, visitor, asked).await;
     let counts = fleet.agents().count(&grant, &all).await?;
-    // One more than is shown: without it, there is no next page.
-    let rows = match cursor::parse(&asked.after, sort) {
-        Some(cursor) => Rows::After(cursor, ROWS + 1),
-        None => Rows::Page(Page { offset: 0, limit: ROWS + 1 }),
-    };
-    let question = AgentListQuery { filter, sort, descending: asked.is_descending(sort), rows };
-    let mut found = fleet.agents().list(&grant, &question).await?;
-    let has_more = found.items.len() > ROWS as usize;
-    found.items.truncate(ROWS as usize);
     let base = shown.frame.base.clone();
-    if let Some(last) = found.items.last().filter(|_| has_more) {
-        shown.next = asked.link(&base, &[("after", &cursor::write(&sort.cursor(&last.details.record)))]);
-    }
+    let (rows, pager) = rows(fleet, &grant, asked, filter, &base).await?;
+    shown.pager = pager;
     let columns = asked.columns();
     let has_keys = columns.iter().any(|column| column.key == "enrollment_key_id");
     let readable = visitor.context.grant().ok();
     let around = Around {
-        policies: policies(fleet, readable.as_ref(), &found.items).await?,
+        policies: policies(fleet, readable.as_ref(), &rows).await?,
         policy_names: match readable {
             Some(_) => HashMap::new(),
-            None => fleet.policies().names(&grant, &policies_of(&found.items)).await?,
+            None => names::policies(fleet, visitor, &policies_of(&rows)).await,
         },
-        keys: if has_keys { keys(fleet, visitor, &found.items).await } else { HashMap::new() },
+        keys: if has_keys { names::keys(fleet, visitor, &keys_of(&rows)).await } else { HashMap::new() },
+        has_keys: visitor.lacks(PrivilegeName::EnrollmentRead).is_empty(),
         now: fleet.now(),
     };
-    shown.rows = found.items.iter().map(|view| row(view, &columns, &around)).collect();
-    shown.total = found.total;
+    shown.rows = rows.iter().map(|view| row(view, &columns, &around)).collect();
     // Somebody who sees a part of the space does not know.
     shown.is_fleet_empty = asked.q.is_empty() && counts.is_empty() && *grant.scope() == Scope::Whole;
     shown.chips = chips(asked, &counts, &base);
     Ok(shown)
+}
+
+/// Reads the rows of the page, and finds the pages beside it.
+async fn rows(
+    fleet: &Fleet,
+    grant: &Grant<AgentsRead>,
+    asked: &Asked,
+    filter: AgentFilter,
+    base: &Base,
+) -> Result<(Vec<AgentView>, Pager), Error> {
+    let sort = asked.sort();
+    let descending = asked.is_descending(sort);
+    let (after, before) = (cursor::parse(&asked.after, sort), cursor::parse(&asked.before, sort));
+    // One more than is shown: without it, there is no page beyond.
+    let limit = ROWS + 1;
+    let is_full = |found: &Listed<AgentView>| found.items.len() > ROWS as usize;
+    let placed = |found: Listed<AgentView>, (has_previous, has_next)| {
+        let page = Beside { has_previous, has_next, from: asked.from, size: ROWS.into() };
+        let link =
+            |side: &str, view: &AgentView, from| asked.beside(base, side, &sort.cursor(&view.details.record), from);
+        let pager = Pager::between(&page, &found.items, found.total, link);
+        (found.items, pager)
+    };
+    let mut question = AgentListQuery { filter, sort, descending, rows: Rows::Page(Page { offset: 0, limit }) };
+    if let Some(cursor) = before.filter(|_| after.is_none()) {
+        // The rows before one are those behind it in the opposite order.
+        let rows = Rows::After(cursor, limit);
+        let opposite = AgentListQuery { descending: !descending, rows, ..question.clone() };
+        let mut found = fleet.agents().list(grant, &opposite).await?;
+        if is_full(&found) {
+            found.items.truncate(ROWS as usize);
+            found.items.reverse();
+            return Ok(placed(found, (true, true)));
+        }
+        // All of them fit on the first page, which is shown instead: it is full.
+    } else if let Some(cursor) = after {
+        question.rows = Rows::After(cursor, limit);
+    }
+    let is_first = matches!(question.rows, Rows::Page(_));
+    let mut found = fleet.agents().list(grant, &question).await?;
+    let has_next = is_full(&found);
+    found.items.truncate(ROWS as usize);
+    Ok(placed(found, (!is_first, has_next)))
 }
 
 /// The page without its rows.
@@ -256,11 +288,10 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, views: Vec<S
         headings: headings(asked, &base),
         choices: choices(&asked.columns()),
         rows: Vec::new(),
-        total: 0,
-        next: String::new(),
+        pager: Pager::default(),
         csv: here(&[]).replacen(TAB, "/agents.csv", 1),
         first: here(&[]),
-        live: here(&[("after", &asked.after), ("seen", &newest.to_string())]),
+        live: asked.renewal(&base, newest),
         is_fleet_empty: false,
         views: views.into_iter().map(view).collect(),
         query,
@@ -312,18 +343,11 @@ fn chips(asked: &Asked, counts: &[(Status, u64)], base: &Base) -> Vec<Chip> {
     Status::ALL.into_iter().rev().map(chip).filter(|chip| chip.count > 0 || chip.is_chosen).collect()
 }
 
-/// Reads the names of the enrollment keys of the rows, once each. None for those who may not read keys.
-async fn keys(fleet: &Fleet, visitor: &Visitor, rows: &[AgentView]) -> HashMap<EnrollmentKeyId, String> {
+/// Returns the enrollment keys of the rows, once each.
+fn keys_of(rows: &[AgentView]) -> Vec<EnrollmentKeyId> {
     let ids: BTreeSet<&EnrollmentKeyId> =
         rows.iter().filter_map(|view| view.details.record.enrollment_key_id.as_ref()).collect();
-    let mut names = HashMap::new();
-    for id in ids {
-        let found = fleet.enrollment_keys().find::<EnrollmentRead>(&visitor.context, id.as_str()).await;
-        if let Ok(key) = found {
-            names.insert(id.clone(), name_or_id(&key.name, id.as_str()).to_owned());
-        }
-    }
-    names
+    ids.into_iter().cloned().collect()
 }
 
 /// Reads the policies of the rows, once each. None for those who may not read policies.

@@ -37,6 +37,10 @@ pub struct Asked {
     pub label: String,
     /// Cursor: the last row of the previous page.
     pub after: String,
+    /// Cursor: the first row of the next page, if the page was reached from there.
+    pub before: String,
+    /// Number of rows in front of the page, as it was when its link was made.
+    pub from: u64,
     /// The newest change that the browser has seen. Only in requests that renew the rows.
     pub seen: Option<i64>,
 }
@@ -51,8 +55,10 @@ impl Asked {
         if !self.platform.is_empty() && self.platform_condition().is_none() {
             return Err(unknown("platform", &self.platform));
         }
-        if !self.after.is_empty() && self.cursor().is_none() {
-            return Err(unknown("after", &self.after));
+        for (field, position) in [("after", &self.after), ("before", &self.before)] {
+            if !position.is_empty() && cursor(position).is_none() {
+                return Err(unknown(field, position));
+            }
         }
         Ok(())
     }
@@ -104,16 +110,11 @@ impl Asked {
 
     /// Returns the rows of the page.
     pub fn rows(&self, limit: u32) -> HostRows {
-        match self.cursor() {
-            Some(cursor) => HostRows::After(cursor, limit),
-            None => HostRows::Page(Page { offset: 0, limit }),
+        match (cursor(&self.after), cursor(&self.before)) {
+            (Some(cursor), _) => HostRows::After(cursor, limit),
+            (None, Some(cursor)) => HostRows::Before(cursor, limit),
+            (None, None) => HostRows::Page(Page { offset: 0, limit }),
         }
-    }
-
-    fn cursor(&self) -> Option<HostCursor> {
-        // JSON, because names of hosts can contain every character that could separate them.
-        let (name, id): (String, String) = serde_json::from_str(&self.after).ok()?;
-        Some(HostCursor { name, id: HostId::parse(&id).ok()? })
     }
 
     /// Returns the URL of the list, or of another form of it, with some parameters added.
@@ -131,13 +132,26 @@ impl Asked {
         with_query(&format!("{base}{path}"), &pairs.join("&"))
     }
 
-    /// Returns the link to the page behind a row.
-    pub fn behind(&self, base: &Base, last: &HostCursor) -> String {
-        self.link(base, TAB, &[("after", &cursor_text(last))])
+    /// Returns the link to a page beside this one: `after` or `before` a row, with `from` rows in front of it.
+    pub fn beside(&self, base: &Base, side: &str, row: &HostCursor, from: u64) -> String {
+        self.link(base, TAB, &[(side, &cursor_text(row)), ("from", &from.to_string())])
+    }
+
+    /// Returns the link that renews the rows of this page, unless the browser has seen the newest change.
+    pub fn renewal(&self, base: &Base, newest: i64) -> String {
+        let from = if self.from > 0 { self.from.to_string() } else { String::new() };
+        let here = [("after", self.after.as_str()), ("before", &self.before), ("from", &from)];
+        self.link(base, TAB, &[here.as_slice(), &[("seen", &newest.to_string())]].concat())
     }
 }
 
-/// Returns a cursor as the parameter `after` has it.
+fn cursor(text: &str) -> Option<HostCursor> {
+    // JSON, because names of hosts can contain every character that could separate them.
+    let (name, id): (String, String) = serde_json::from_str(text).ok()?;
+    Some(HostCursor { name, id: HostId::parse(&id).ok()? })
+}
+
+/// Returns a cursor as the parameters `after` and `before` have it.
 pub fn cursor_text(last: &HostCursor) -> String {
     serde_json::json!([last.name, last.id.as_str()]).to_string()
 }
@@ -172,7 +186,7 @@ mod tests {
     #[test]
     fn the_url_of_a_page_contains_its_filters_and_its_position() {
         let last = HostCursor { name: "a\"b".into(), id: HostId::trusted("h-1") };
-        let link = asked().behind(&Base::below("shop"), &last);
+        let link = asked().beside(&Base::below("shop"), "after", &last, 50);
         let (path, query) = link.split_once('?').unwrap();
         assert_eq!(path, "/s/shop/hosts");
         let read: Asked = muster_management::form::parameters(&format!("/?{query}").parse().unwrap()).unwrap();

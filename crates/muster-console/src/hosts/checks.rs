@@ -27,6 +27,7 @@ use crate::agents::agent::name_or_id;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::request::{Id, Posted, Pressed};
 use crate::settings::shown;
 use crate::text::Moment;
@@ -160,8 +161,7 @@ struct CheckPage {
 struct Hosts {
     is_passing: bool,
     rows: Vec<HostRow>,
-    previous: String,
-    next: String,
+    pager: Pager,
 }
 
 struct HostRow {
@@ -294,14 +294,12 @@ pub async fn show(
         let total = if is_passing { found.passing } else { found.failing };
         let which = if is_passing { "passing" } else { "failing" };
         let link = |number: u32| format!("{}{PATH}/{id}?hosts={which}&page={number}", visitor.base);
-        let is_last = u64::from(offset) + u64::from(ROWS) >= total;
         let now = fleet.now();
         let fields = Fields::of(&found.check);
         let hosts = Hosts {
             is_passing,
             rows: hosts.into_iter().map(|host| HostRow::new(host, now)).collect(),
-            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-            next: if is_last { String::new() } else { link(asked.page + 1) },
+            pager: Pager::numbered(asked.page, ROWS, total, link),
         };
         let (found, days) = fleet.host_checks().days(&grant, &id).await?;
         let form = form_page(&fleet, &visitor, Some(Row::new(found)), fields, None).await?;

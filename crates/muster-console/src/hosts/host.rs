@@ -29,6 +29,7 @@ use crate::agents::asked::encoded;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::pager::Pager;
 use crate::request::{Id, Pressed};
 use crate::settings::shown;
 use crate::text::{Badge, Moment};
@@ -39,7 +40,7 @@ use crate::{failure, notice};
 const API: &str = "/api/fleet/hosts";
 /// Number of packages on the page of a host, and on a page of its software.
 const FEW: usize = 10;
-const ROWS: usize = 100;
+const ROWS: u32 = 100;
 
 #[derive(Template)]
 #[template(path = "hosts/host.html")]
@@ -256,8 +257,7 @@ struct HostSoftwarePage {
     id: String,
     q: String,
     software: SoftwareRows,
-    previous: String,
-    next: String,
+    pager: Pager,
     cli: String,
     api: String,
 }
@@ -271,15 +271,12 @@ pub async fn software(
 ) -> Response {
     let made = async {
         let view = fleet.agents().host(&visitor.context.grant()?, &id).await?;
-        let start = (asked.page as usize).saturating_mul(ROWS);
-        let software = packages(&view.software, &asked.q, start..start.saturating_add(ROWS), fleet.now());
+        let start = asked.page.saturating_mul(ROWS) as usize;
+        let software = packages(&view.software, &asked.q, start..start + ROWS as usize, fleet.now());
         let link = |page: u32| format!("{}{TAB}/{id}/software?q={}&page={page}", visitor.base, encoded(&asked.q));
-        // The page number comes from the URL, so the arithmetic must not overflow.
-        let is_last = start.saturating_add(ROWS) >= software.total;
         Ok(HostSoftwarePage {
             frame: Frame::new(&visitor, format!("Software of {}", cut(&name_of(&view))), TAB),
-            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-            next: if is_last { String::new() } else { link(asked.page + 1) },
+            pager: Pager::numbered(asked.page, ROWS, software.total as u64, link),
             cli: cli(&visitor, &format!("host show {} --software", shell::argument(&id))),
             api: curl(&visitor, "GET", &format!("{API}/{id}"), ""),
             q: asked.q,

@@ -6,14 +6,14 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use muster_core::authorization::{OsqueryRead, Scope};
+use muster_core::authorization::{AgentsRead, Grant, OsqueryRead, Scope};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::host_views::HostView;
 use muster_management::error::status_of;
-use muster_store::query::HostCursor;
+use muster_store::query::{AgentFilter, HostCursor, HostRows, Page};
 
 use super::TAB;
 use super::asked::{Asked, PLATFORMS};
@@ -24,6 +24,8 @@ use crate::agents::asked::encoded;
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
+use crate::pager::{Beside, Pager};
 use crate::request::newest_change;
 use crate::text::{Badge, Moment};
 use crate::visitor::{Params, Visitor};
@@ -44,11 +46,10 @@ struct HostsPage<'a> {
     /// Names of the labels.
     labels: Vec<String>,
     rows: Vec<Row>,
-    total: u64,
+    pager: Pager,
     /// Whether the space has no host at all.
     is_empty: bool,
     first: String,
-    next: String,
     csv: String,
     live: String,
     cli: String,
@@ -118,17 +119,47 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
         Ok(filter) => filter,
         Err(error) => return Ok(HostsPage { error: Some(error), ..shown }),
     };
-    let found = fleet.agents().hosts(&grant, &filter, &asked.rows(ROWS)).await?;
-    // With a cursor, the number of rows before this page is unknown, so a full page may be followed by an empty one.
-    if let Some(last) = found.items.last().filter(|_| found.items.len() == ROWS as usize) {
-        shown.next = asked.behind(&visitor.base, &HostCursor::behind(&last.host));
-    }
+    let (rows, pager) = rows(fleet, &grant, asked, &filter, &visitor.base).await?;
     let now = fleet.now();
-    shown.rows = found.items.iter().map(|view| Row::new(view, now)).collect();
-    shown.total = found.total;
+    shown.rows = rows.iter().map(|view| Row::new(view, now)).collect();
+    shown.pager = pager;
     // Somebody who sees a part of the space does not know.
-    shown.is_empty = found.total == 0 && !asked.is_filtered() && *grant.scope() == Scope::Whole;
+    shown.is_empty = shown.pager.total == 0 && !asked.is_filtered() && *grant.scope() == Scope::Whole;
     Ok(shown)
+}
+
+/// Reads the rows of the page, and finds the pages beside it.
+async fn rows(
+    fleet: &Fleet,
+    grant: &Grant<AgentsRead>,
+    asked: &Asked,
+    filter: &AgentFilter,
+    base: &Base,
+) -> Result<(Vec<HostView>, Pager), Error> {
+    // One more than is shown: without it, there is no page beyond.
+    let limit = ROWS + 1;
+    let mut wanted = asked.rows(limit);
+    let mut found = fleet.agents().hosts(grant, filter, &wanted).await?;
+    if matches!(wanted, HostRows::Before(..)) && found.items.len() <= ROWS as usize {
+        // All of them fit on the first page, which is shown instead: it is full.
+        wanted = HostRows::Page(Page { offset: 0, limit });
+        found = fleet.agents().hosts(grant, filter, &wanted).await?;
+    }
+    let is_full = found.items.len() > ROWS as usize;
+    let (has_previous, has_next) = match wanted {
+        HostRows::Page(_) => (false, is_full),
+        HostRows::After(..) => (true, is_full),
+        HostRows::Before(..) => (true, true),
+    };
+    // The first of the rows before a cursor is the one too many.
+    if matches!(wanted, HostRows::Before(..)) {
+        found.items.remove(0);
+    }
+    found.items.truncate(ROWS as usize);
+    let page = Beside { has_previous, has_next, from: asked.from, size: ROWS.into() };
+    let link = |side: &str, view: &HostView, from| asked.beside(base, side, &HostCursor::behind(&view.host), from);
+    let pager = Pager::between(&page, &found.items, found.total, link);
+    Ok((found.items, pager))
 }
 
 fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, checks: Vec<(String, String)>) -> HostsPage<'a> {
@@ -149,12 +180,11 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, checks: Vec<
         checks,
         labels: Vec::new(),
         rows: Vec::new(),
-        total: 0,
+        pager: Pager::default(),
         is_empty: false,
         first: asked.link(base, TAB, &[]),
-        next: String::new(),
         csv: asked.link(base, "/hosts.csv", &[]),
-        live: asked.link(base, TAB, &[("after", &asked.after), ("seen", &newest.to_string())]),
+        live: asked.renewal(base, newest),
         cli: cli(visitor, &command),
         api: curl(visitor, "GET", &api, ""),
         asked,

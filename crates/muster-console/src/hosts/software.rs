@@ -22,6 +22,7 @@ use crate::agents::asked::{encoded, with_query};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::request::Id;
 use crate::settings::{given, shown};
 use crate::visitor::{Params, Visitor};
@@ -80,9 +81,7 @@ struct SoftwarePage<'a> {
     /// Words and names of the sources.
     sources: [(&'static str, &'static str); 8],
     rows: Vec<Row>,
-    total: u64,
-    previous: String,
-    next: String,
+    pager: Pager,
     cli: String,
     api: String,
 }
@@ -123,9 +122,7 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
         error: None,
         sources: Source::ALL.map(|source| (source.as_str(), source.label())),
         rows: Vec::new(),
-        total: 0,
-        previous: String::new(),
-        next: String::new(),
+        pager: Pager::default(),
         cli: cli(visitor, &asked.command()),
         api: curl(visitor, "GET", &with_query(API, &query), ""),
         asked,
@@ -135,11 +132,7 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
     match found.await {
         Ok(found) => {
             let link = |number: u32| with_query(&format!("{}{PATH}", visitor.base), &format!("{query}&page={number}"));
-            shown.previous = asked.page.checked_sub(1).map(link).unwrap_or_default();
-            if u64::from(offset) + u64::from(ROWS) < found.total {
-                shown.next = link(asked.page + 1);
-            }
-            shown.total = found.total;
+            shown.pager = Pager::numbered(asked.page, ROWS, found.total, link);
             shown.rows = found.items.iter().map(Row::new).collect();
         }
         Err(error) => shown.error = Some(error),
@@ -163,8 +156,7 @@ struct OnePage {
     hosts: Vec<(String, String, String)>,
     /// Link to the other versions of the name.
     versions: String,
-    previous: String,
-    next: String,
+    pager: Pager,
     cli: String,
     api: String,
 }
@@ -181,7 +173,6 @@ pub async fn show(
         let rows = Page { offset, limit: ROWS };
         let (found, hosts) = fleet.software().hosts(&visitor.context.grant()?, &id, None, rows).await?;
         let link = |number: u32| format!("{}{PATH}/{id}?page={number}", visitor.base);
-        let is_last = u64::from(offset) + u64::from(ROWS) >= found.hosts;
         // An asterisk in a name would be a pattern.
         let versions = format!("{}{PATH}?name={}", visitor.base, encoded(&found.software.name));
         let host = |host: muster_store::query::SoftwareHost| {
@@ -194,8 +185,7 @@ pub async fn show(
             frame: Frame::new(&visitor, format!("{} {}", software.name, software.version), TAB),
             hosts: hosts.hosts.into_iter().map(host).collect(),
             versions,
-            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-            next: if is_last { String::new() } else { link(asked.page + 1) },
+            pager: Pager::numbered(asked.page, ROWS, found.hosts, link),
             cli: cli(&visitor, &format!("software show {}", shell::argument(&id))),
             api: curl(&visitor, "GET", &format!("{API}/{id}/hosts"), ""),
             software,

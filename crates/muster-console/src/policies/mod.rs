@@ -28,11 +28,11 @@ use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::authority::Authorized;
 use muster_store::query::Page;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::rollouts::StateText;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -71,8 +71,7 @@ pub fn routes() -> Vec<Route> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    /// The last name on the page before.
-    after: String,
+    page: u32,
 }
 
 #[derive(Template)]
@@ -80,10 +79,7 @@ pub struct Asked {
 struct PoliciesPage {
     frame: Frame,
     rows: Vec<PolicyRow>,
-    is_first: bool,
-    total: u64,
-    /// Link to the next page; empty on the last one.
-    next: String,
+    pager: Pager,
     /// The privilege to create policies, if it is missing.
     cannot_create: &'static str,
     cli: String,
@@ -120,25 +116,12 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 
 async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<PoliciesPage, Error> {
     let grant = visitor.context.grant()?;
-    let policies = fleet.policies();
-    // The total of a list is that of any of its pages.
-    let first = Page { offset: 0, limit: if asked.after.is_empty() { ROWS } else { 0 } };
-    let mut found = policies.list(&grant, first).await?;
-    if !asked.after.is_empty() {
-        found.items = policies.list_after(&grant, &asked.after, ROWS).await?.items;
-    }
-    let frame = Frame::new(visitor, "Policies", TAB);
-    let last = found.items.last().filter(|_| found.items.len() == ROWS as usize);
-    let next = last.map(|last| {
-        let after = utf8_percent_encode(&last.name, NON_ALPHANUMERIC);
-        format!("{}{TAB}?after={after}", frame.base)
-    });
+    let rows = Page { offset: asked.page.saturating_mul(ROWS), limit: ROWS };
+    let found = fleet.policies().list(&grant, rows).await?;
     Ok(PoliciesPage {
-        frame,
-        next: next.unwrap_or_default(),
+        frame: Frame::new(visitor, "Policies", TAB),
+        pager: Pager::numbered(asked.page, ROWS, found.total, |page| format!("{}{TAB}?page={page}", visitor.base)),
         rows: with_agents(fleet, &grant, found.items).await?,
-        is_first: asked.after.is_empty(),
-        total: found.total,
         cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
         cli: cli(visitor, "policy list"),
         api: curl(visitor, "GET", API, ""),

@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::people::People;
 use crate::request::newest_change;
 use crate::text::Moment;
@@ -61,13 +62,11 @@ pub struct Asked {
 struct RolloutsPage {
     frame: Frame,
     rows: Vec<Row>,
-    total: u64,
     /// The privilege that is missing to start any rollout; empty if there is one.
     cannot_plan: &'static str,
     chips: Vec<Chip>,
     is_filtered: bool,
-    previous: String,
-    next: String,
+    pager: Pager,
     live: String,
     cli: String,
     api: String,
@@ -153,7 +152,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
         let is_chosen = *word == asked.state;
         Chip { word: readable(word), link: here(if is_chosen { "" } else { word }, 1), is_chosen }
     };
-    let is_last = u64::from(number) * u64::from(ROWS) >= found.total;
+    // Numbers in the address begin with 1.
+    let pager = Pager::numbered(number - 1, ROWS, found.total, |number| here(&asked.state, number + 1));
     let this = here(&asked.state, number);
     let live = format!("{this}{}seen={newest}", if this.contains('?') { '&' } else { '?' });
     let names = names(fleet, &grant, &found.items).await?;
@@ -177,11 +177,9 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
     Ok(RolloutsPage {
         cannot_plan: planner::may_plan(visitor, false).map_or_else(|missing| missing.0.as_str(), |()| ""),
         rows,
-        total: found.total,
         chips: Phase::WORDS.iter().map(chip).collect(),
         is_filtered: !asked.state.is_empty(),
-        previous: if number > 1 { here(&asked.state, number - 1) } else { String::new() },
-        next: if is_last { String::new() } else { here(&asked.state, number + 1) },
+        pager,
         live,
         cli: cli(visitor, &format!("rollout list{flag}")),
         api: curl(visitor, "GET", &format!("/api/fleet/rollouts{parameter}"), ""),

@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use super::TAB;
 use super::plan::{DrawnWave, PlanForm, draw as drawn, in_words};
-use crate::agents::agent::names;
+use crate::agents::agent::names_of;
 use crate::elsewhere::cli;
 use crate::frame::{Frame, page};
 use crate::policies::change::{Draft, PostedDraft};
@@ -290,6 +290,6 @@ async fn planner_page<'a>(
 /// Returns the first of some agents that cannot be upgraded, with their names.
 async fn named(fleet: &Fleet, visitor: &Visitor, refused: Vec<(AgentId, String)>) -> Result<Vec<Refused>, Error> {
     let (ids, reasons): (Vec<_>, Vec<_>) = refused.into_iter().take(REFUSED).unzip();
-    let names = names(fleet, visitor, &ids).await?;
+    let names = names_of(fleet, visitor, &ids).await?;
     Ok(names.into_iter().zip(reasons).map(|((id, name), reason)| Refused { id, name, reason }).collect())
 }

@@ -25,6 +25,7 @@ use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Link;
 use crate::notice;
+use crate::pager::Pager;
 use crate::people::People;
 use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
@@ -60,9 +61,7 @@ struct BindingsPage {
     frame: Frame,
     side: Side,
     rows: Vec<Row>,
-    total: u64,
-    previous: String,
-    next: String,
+    pager: Pager,
     /// The roles: id and name.
     roles: Vec<(String, String)>,
     fields: Fields,
@@ -128,8 +127,7 @@ async fn content(
     fields: Fields,
     error: Option<Error>,
 ) -> Result<BindingsPage, Error> {
-    let offset = number.saturating_mul(ROWS);
-    let rows = Page { offset, limit: ROWS };
+    let rows = Page { offset: number.saturating_mul(ROWS), limit: ROWS };
     let found = fleet.bindings().list(&visitor.context.grant()?, None, &visitor.context, rows).await?;
     let roles = match visitor.context.grant::<RolesRead>() {
         Ok(grant) => fleet.roles().list(&grant).await?,
@@ -141,16 +139,13 @@ async fn content(
         rows.push(Row::new(binding, &roles, visitor, &mut people, now).await);
     }
     let link = |number: u32| format!("{}{PATH}?page={number}", visitor.base);
-    let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;
     let or = |text: &str, other: &str| given(text).unwrap_or_else(|| other.to_owned());
     let (group, role) = (or(&fields.group, "GROUP"), or(&fields.role, "ROLE"));
     Ok(BindingsPage {
         frame: Frame::new(visitor, "Role bindings", TAB),
         side: Side::new(visitor, PATH),
         rows,
-        total: found.total,
-        previous: number.checked_sub(1).map(link).unwrap_or_default(),
-        next: if is_last { String::new() } else { link(number + 1) },
+        pager: Pager::numbered(number, ROWS, found.total, link),
         roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
         lacks: visitor.lacks(PrivilegeName::UsersWrite),
         cli: cli(visitor, &format!("role bind {} {}", shell::argument(&role), shell::option("--group", &group))),

@@ -27,6 +27,7 @@ use super::{PolicyName, given, lines, policy_names, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl, or_placeholder};
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::people::People;
 use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
@@ -55,9 +56,7 @@ struct KeysPage {
     policies: Vec<PolicyName>,
     policy: String,
     rows: Vec<Row>,
-    total: u64,
-    previous: String,
-    next: String,
+    pager: Pager,
     lacks: &'static str,
     cli: String,
     api: String,
@@ -127,7 +126,6 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked) -> Result<KeysPage
     let found = fleet.enrollment_keys().list(&grant, policy.as_ref(), Page { offset, limit: ROWS }).await?;
     let now = fleet.now();
     let link = |page: u32| format!("{}{TAB}?policy={}&page={page}", visitor.base, asked.policy);
-    let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;
     let (command, path) = match &policy {
         None => ("enrollment-key list".to_owned(), API.to_owned()),
         Some(id) => {
@@ -143,9 +141,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked) -> Result<KeysPage
         cli: cli(visitor, &command),
         api: curl(visitor, "GET", &path, ""),
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
-        total: found.total,
-        previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-        next: if is_last { String::new() } else { link(asked.page + 1) },
+        pager: Pager::numbered(asked.page, ROWS, found.total, link),
         lacks: visitor.lacks(PrivilegeName::EnrollmentCreate),
     })
 }

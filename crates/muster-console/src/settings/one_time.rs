@@ -22,6 +22,7 @@ use super::{given, lines, shown};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::request::Posted;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -73,9 +74,7 @@ pub fn state_of(one: &OneTime, now: Timestamp) -> (&'static str, &'static str, &
 struct OneTimePage {
     frame: Frame,
     rows: Vec<Row>,
-    total: u64,
-    previous: String,
-    next: String,
+    pager: Pager,
     lacks: &'static str,
     cli: String,
     api: String,
@@ -123,13 +122,10 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
         let found = fleet.enrollment_keys().list_one_time(&grant, Page { offset, limit: ROWS }).await?;
         let now = fleet.now();
         let link = |page: u32| format!("{}{PATH}?page={page}", visitor.base);
-        let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;
         Ok(OneTimePage {
             frame: Frame::new(&visitor, "One-time secrets", TAB),
             rows: found.items.iter().map(|key| Row::new(key, now)).collect(),
-            total: found.total,
-            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-            next: if is_last { String::new() } else { link(asked.page.saturating_add(1)) },
+            pager: Pager::numbered(asked.page, ROWS, found.total, link),
             lacks: visitor.lacks(PrivilegeName::EnrollmentCreate),
             cli: cli(&visitor, "enrollment-key list"),
             api: curl(&visitor, "GET", API, ""),

@@ -25,6 +25,7 @@ use super::{TAB, given, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -52,9 +53,7 @@ struct TokensPage {
     side: Side,
     is_all: bool,
     rows: Vec<Row>,
-    total: u64,
-    previous: String,
-    next: String,
+    pager: Pager,
     lacks: &'static str,
     cli: String,
     api: String,
@@ -124,9 +123,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<TokensP
         side: Side::new(visitor, PATH),
         is_all,
         rows: found.items.into_iter().map(|token| row(token, &owners, now)).collect(),
-        total: found.total,
-        previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-        next: if u64::from(rows.offset + ROWS) < found.total { link(asked.page + 1) } else { String::new() },
+        pager: Pager::numbered(asked.page, ROWS, found.total, link),
         lacks: visitor.lacks(PrivilegeName::UsersRead),
         cli: cli(visitor, if is_all { "token list --all" } else { "token list" }),
         api: curl(visitor, "GET", &if is_all { format!("{API}?owner=*") } else { API.to_owned() }, ""),

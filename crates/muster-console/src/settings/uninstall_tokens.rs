@@ -20,6 +20,7 @@ use super::shown;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::Frame;
+use crate::pager::Pager;
 use crate::request::{Id, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -30,14 +31,14 @@ const PATH: &str = "/uninstall-tokens";
 /// Path of the tokens in the API.
 const API: &str = "/api/fleet/uninstall_tokens";
 /// Number of tokens on a page.
-const ROWS: usize = 20;
+const ROWS: u32 = 20;
 
 /// Parameters of the list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Asked {
     search: String,
-    page: usize,
+    page: u32,
 }
 
 #[derive(Template)]
@@ -46,9 +47,7 @@ struct TokensPage {
     frame: Frame,
     search: String,
     rows: Vec<Row>,
-    total: usize,
-    previous: String,
-    next: String,
+    pager: Pager,
     /// The token that was just revealed.
     revealed: Option<Revealed>,
     cli: String,
@@ -87,23 +86,21 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked, revealed: Option<R
         text => TokenSearch::PolicyIdOrName(text.to_owned()),
     };
     let found = fleet.uninstall_tokens().list(&grant, &search).await?;
-    let total = found.len();
-    let here: Vec<ListedToken> = found.into_iter().skip(asked.page.saturating_mul(ROWS)).take(ROWS).collect();
+    let total = found.len() as u64;
+    let start = asked.page.saturating_mul(ROWS) as usize;
+    let here: Vec<ListedToken> = found.into_iter().skip(start).take(ROWS as usize).collect();
     let mut rows = Vec::new();
     for token in here {
         rows.push(row(fleet, visitor, token).await?);
     }
-    let link = |page: usize| {
+    let link = |page: u32| {
         let search = percent_encoding::utf8_percent_encode(&asked.search, percent_encoding::NON_ALPHANUMERIC);
         format!("{}{PATH}?search={search}&page={page}", visitor.base)
     };
-    let is_last = (asked.page + 1).saturating_mul(ROWS) >= total;
     Ok(TokensPage {
         frame: Frame::new(visitor, "Uninstall tokens", TAB),
         rows,
-        total,
-        previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-        next: if is_last { String::new() } else { link(asked.page + 1) },
+        pager: Pager::numbered(asked.page, ROWS, total, link),
         revealed,
         cli: cli(visitor, "uninstall-token list"),
         api: curl(visitor, "GET", API, ""),

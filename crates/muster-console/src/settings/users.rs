@@ -27,6 +27,7 @@ use super::{TAB, given, lines, shown};
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::links::Link;
+use crate::pager::Pager;
 use crate::request::{Id, Posted, Pressed};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -57,9 +58,7 @@ struct UsersPage {
     side: Side,
     is_service: bool,
     rows: Vec<Row>,
-    total: u64,
-    previous: String,
-    next: String,
+    pager: Pager,
     lacks: &'static str,
     cli: String,
     api: String,
@@ -107,9 +106,7 @@ pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
             side: Side::new(&visitor, PATH),
             is_service,
             rows: found.items.iter().map(|user| Row::new(user, now)).collect(),
-            total: found.total,
-            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-            next: if u64::from(offset + ROWS) < found.total { link(asked.page + 1) } else { String::new() },
+            pager: Pager::numbered(asked.page, ROWS, found.total, link),
             lacks: visitor.lacks(PrivilegeName::UsersWrite),
             cli: cli(&visitor, if is_service { "user list --service-accounts" } else { "user list" }),
             api: curl(&visitor, "GET", if is_service { SERVICE_API } else { API }, ""),

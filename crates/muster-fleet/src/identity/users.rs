@@ -3,7 +3,7 @@
 use muster_core::error_chain::chain;
 use std::sync::Arc;
 
-use muster_core::authorization::{Grant, OpContext, Privilege, UsersRead, UsersWrite};
+use muster_core::authorization::{AgentsRead, Grant, OpContext, Privilege, UsersRead, UsersWrite};
 use muster_core::entropy::random_uuid;
 use muster_core::id::{SpaceId, UserId};
 use muster_core::identity::{FederatedId, User, UserKind, check_display, check_name};
@@ -78,6 +78,11 @@ impl Users {
             None => store.user_principal(&id.to_ascii_lowercase(), &SpaceId::default()).await?.map(|found| found.user),
         };
         Ok(Authorized::new(found.ok_or_else(|| Error::not_found("user", id))?, grant))
+    }
+
+    /// Returns the name of a user, for people who may see what the user has done to agents; `None` if the user is gone.
+    pub async fn name(&self, grant: &Grant<AgentsRead>, id: &UserId) -> Result<Option<String>, Error> {
+        Ok(self.store.identity(grant).user(id).await?.map(|user| user.name))
     }
 
     /// Finds a user that the caller may change, which is one that has no privilege that the caller lacks. Otherwise,

@@ -46,6 +46,17 @@ impl Policies {
         Ok(names)
     }
 
+    /// Returns the policies that have active agents, with their numbers, at most 1,000 with the most agents, for
+    /// people who may see agents but no policies.
+    pub async fn in_use(&self, grant: &Grant<AgentsRead>) -> Result<Vec<(PolicyId, String, u64)>, Error> {
+        let mut counts = self.store.seen_by(grant).policy_agent_counts().await?;
+        counts.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        counts.truncate(MAX_NAMED);
+        let ids: Vec<PolicyId> = counts.iter().map(|(id, _)| id.clone()).collect();
+        let mut names = self.names(grant, &ids).await?;
+        Ok(counts.into_iter().filter_map(|(id, number)| Some((id.clone(), names.remove(&id)?, number))).collect())
+    }
+
     /// Returns the policies with these ids and names, each once, and the ids and names that don't exist.
     pub async fn named(
         &self,

@@ -314,6 +314,17 @@ pub async fn a_list_of_hosts_continues_behind_a_cursor(store: &impl Store) {
         rows = HostRows::After(HostCursor::behind(&host), 1);
     }
     assert_eq!(found, ["h-4", "h-3", "h-1", "h-2"]);
+    let before = |name: &str, id: &str, limit: u32| {
+        HostRows::Before(HostCursor { name: name.into(), id: HostId::trusted(id) }, limit)
+    };
+    for (rows, expected) in [
+        (before("web", "h-2", 2), vec!["h-3", "h-1"]),
+        (before("web", "h-2", 9), vec!["h-4", "h-3", "h-1"]),
+        (before("", "h-4", 9), vec![]),
+    ] {
+        let hosts = store.host_list(&filter, &rows).await.unwrap().items;
+        assert_eq!(hosts.iter().map(|host| host.id.as_str()).collect::<Vec<_>>(), expected, "{rows:?}");
+    }
 }
 
 pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {

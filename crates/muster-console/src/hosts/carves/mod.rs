@@ -25,6 +25,7 @@ use crate::agents::asked::encoded;
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::request::{Id, Pressed};
 use crate::text::{Moment, size};
 use crate::visitor::{Params, Visitor};
@@ -34,7 +35,7 @@ use crate::{confirm, failure, notice};
 const PATH: &str = "/carves";
 const API: &str = "/api/v1/carves";
 /// Number of rows on a page.
-const ROWS: usize = 50;
+const ROWS: u32 = 50;
 
 /// Parameters of the pages.
 #[derive(Default, Deserialize)]
@@ -44,7 +45,7 @@ pub struct Asked {
     query: String,
     /// Id of a host.
     host: String,
-    page: usize,
+    page: u32,
     /// What an open page shows. Only in requests that renew it.
     seen: String,
 }
@@ -56,9 +57,7 @@ struct CarvesPage {
     query: String,
     host: String,
     rows: Vec<Row>,
-    total: usize,
-    previous: String,
-    next: String,
+    pager: Pager,
     /// Link that renews the list.
     live: String,
     /// Whether archives are being uploaded, or are waited for.
@@ -140,8 +139,8 @@ async fn content(
         let is_of = |wanted: &str, id: Option<&str>| wanted.is_empty() || id == Some(wanted);
         is_of(&asked.query, carve.query()) && is_of(&asked.host, carve.host.as_ref().map(HostId::as_str))
     });
-    let start = asked.page.saturating_mul(ROWS);
-    let shown: Vec<&Carve> = all.iter().skip(start).take(ROWS).collect();
+    let start = asked.page.saturating_mul(ROWS) as usize;
+    let shown: Vec<&Carve> = all.iter().skip(start).take(ROWS as usize).collect();
     let seen = seen(&shown);
     if is_renewal && asked.seen == seen {
         return Ok(None);
@@ -149,8 +148,7 @@ async fn content(
     let now = fleet.now();
     let rows: Vec<Row> = shown.into_iter().map(|carve| Row::new(carve, now)).collect();
     let filter = format!("query={}&host={}", encoded(&asked.query), encoded(&asked.host));
-    let link = |number: usize| format!("{}{PATH}?{filter}&page={number}", visitor.base);
-    let is_last = start.saturating_add(ROWS) >= all.len();
+    let link = |number: u32| format!("{}{PATH}?{filter}&page={number}", visitor.base);
     let command = match asked.query.as_str() {
         "" => "carve list".to_owned(),
         query => format!("carve list {}", shell::option("--query", query)),
@@ -161,9 +159,7 @@ async fn content(
         query: asked.query.clone(),
         host: asked.host.clone(),
         rows,
-        total: all.len(),
-        previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-        next: if is_last { String::new() } else { link(asked.page + 1) },
+        pager: Pager::numbered(asked.page, ROWS, all.len() as u64, &link),
         live: format!("{}&seen={seen}", link(asked.page)),
         lacks_request: visitor.lacks(PrivilegeName::QueriesRun),
         cli: cli(visitor, &command),

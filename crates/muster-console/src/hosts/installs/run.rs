@@ -22,6 +22,7 @@ use crate::frame::{Frame, page};
 use crate::hosts::TAB;
 use crate::hosts::facts::cut;
 use crate::hosts::runs::seen;
+use crate::pager::Pager;
 use crate::people::People;
 use crate::request::{Id, Pressed};
 use crate::text::Moment;
@@ -55,7 +56,7 @@ struct RunPage {
     /// Link that renews the page; empty if no result can come any more.
     live: String,
     hosts: Vec<HostRow>,
-    next: String,
+    pager: Pager,
     lacks: &'static str,
     cli: String,
     api: String,
@@ -145,7 +146,10 @@ async fn content(
         retries: run.work.max_retries,
         is_running: run.state(now) == "running",
         live: if is_live { format!("{here}{}&seen={seen}", encoded(&asked.after)) } else { String::new() },
-        next: last.map(|last| format!("{here}{}", encoded(last.agent.as_str()))).unwrap_or_default(),
+        pager: Pager {
+            next: last.map(|last| format!("{here}{}", encoded(last.agent.as_str()))).unwrap_or_default(),
+            ..Pager::default()
+        },
         hosts: hosts.into_iter().map(|one| HostRow::new(one, run, now)).collect(),
         lacks: visitor.lacks(PrivilegeName::SoftwareInstall),
         cli: cli(visitor, &format!("software results {}", shell::argument(run.id.as_str()))),

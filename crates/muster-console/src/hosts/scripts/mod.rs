@@ -27,6 +27,7 @@ use crate::Route;
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::pager::Pager;
 use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -36,7 +37,7 @@ pub const PATH: &str = "/scripts";
 const API: &str = "/api/v1/scripts/run";
 const SAVED_API: &str = "/api/v1/scripts";
 /// Number of runs on a page.
-const ROWS: usize = 50;
+const ROWS: u32 = 50;
 /// Maximum size of a form with a script, bytes: it can take three bytes for each of its own.
 const MAX_FORM: usize = 900 << 10;
 /// Mark of an open list whose runs have all ended.
@@ -76,7 +77,7 @@ pub fn state_of(run: &ScriptRun, now: Timestamp) -> State3 {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    page: usize,
+    page: u32,
     /// What an open page shows. Only in requests that renew it.
     seen: String,
 }
@@ -87,10 +88,8 @@ struct ScriptsPage {
     frame: Frame,
     is_enabled: bool,
     runs: Vec<RunRow>,
-    total: usize,
     saved: Vec<SavedRow>,
-    previous: String,
-    next: String,
+    pager: Pager,
     /// Link that renews the runs.
     live: String,
     lacks: Lacks,
@@ -151,8 +150,8 @@ async fn content(
         return Ok(None);
     }
     let all = fleet.scripts().list(&visitor.context).await?;
-    let (now, start) = (fleet.now(), asked.page.saturating_mul(ROWS));
-    let runs: Vec<&ScriptRun> = all.iter().skip(start).take(ROWS).collect();
+    let (now, start) = (fleet.now(), asked.page.saturating_mul(ROWS) as usize);
+    let runs: Vec<&ScriptRun> = all.iter().skip(start).take(ROWS as usize).collect();
     let rows = digest(&runs, now);
     if is_renewal && asked.seen.ends_with(&rows) {
         return Ok(None);
@@ -165,16 +164,13 @@ async fn content(
         let by = people.name(&run.created_by).await;
         rows.push(RunRow { by, ..run_row(run, now) });
     }
-    let link = |number: usize| format!("{}{PATH}?page={number}", visitor.base);
-    let is_last = start.saturating_add(ROWS) >= all.len();
+    let link = |number: u32| format!("{}{PATH}?page={number}", visitor.base);
     Ok(Some(ScriptsPage {
         frame: Frame::new(visitor, "Scripts", TAB),
         is_enabled: fleet.scripts().are_enabled(&visitor.context).await?,
         runs: rows,
-        total: all.len(),
         saved: saved_rows(fleet, visitor, &mut people).await?,
-        previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
-        next: if is_last { String::new() } else { link(asked.page + 1) },
+        pager: Pager::numbered(asked.page, ROWS, all.len() as u64, &link),
         live: format!("{}&seen={seen}", link(asked.page)),
         lacks: Lacks {
             run: visitor.lacks(PrivilegeName::ScriptsRun),

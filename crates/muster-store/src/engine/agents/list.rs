@@ -120,7 +120,10 @@ fn details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<Option<AgentD
 /// Returns hosts of matching agents.
 pub(in crate::engine) fn hosts(connection: &Connection, wanted: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>> {
     let wanted = &narrowed(connection, wanted)?;
-    let items = all_composed(connection, &filter::host_page(wanted, rows), super::read_host)?;
+    let mut items = all_composed(connection, &filter::host_page(wanted, rows), super::read_host)?;
+    if matches!(rows, HostRows::Before(..)) {
+        items.reverse();
+    }
     let total = count_composed(connection, &filter::host_total(wanted))?;
     Ok(Listed { items, total, unreadable: 0 })
 }

@@ -34,24 +34,28 @@ pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page
     Some(statement)
 }
 
-/// Composes the query for hosts of matching agents, by name.
+/// Composes the query for hosts of matching agents, by name; in descending order if they are those before a cursor.
 pub(crate) fn host_page(filter: &AgentFilter, rows: &HostRows) -> Composed {
     let mut statement = Composed::start(
         "SELECT hosts.id, hosts.space, hosts.machine_id, hosts.hostname, hosts.created_at FROM hosts WHERE ",
     );
     statement.hosts_of(filter);
+    let is_before = matches!(rows, HostRows::Before(..));
     let page = match rows {
         HostRows::Page(page) => *page,
-        HostRows::After(after, limit) => {
-            statement.text(" AND (lower(hosts.hostname), hosts.id) > ($?, ", &after.name);
-            statement.text("$?)", after.id.as_str());
+        HostRows::After(cursor, limit) | HostRows::Before(cursor, limit) => {
+            statement.push(" AND (lower(hosts.hostname), hosts.id)");
+            statement.text(if is_before { " < ($?, " } else { " > ($?, " }, &cursor.name);
+            statement.text("$?)", cursor.id.as_str());
             Page { offset: 0, limit: *limit }
         }
     };
-    statement.push(match filter.conditions.iter().any(selects_few) {
+    statement.push(match (filter.conditions.iter().any(selects_few), is_before) {
         // Sorted by a column of an index, SQLite would read the whole index to find them.
-        true => " ORDER BY coalesce(lower(hosts.hostname), ''), hosts.id",
-        false => " ORDER BY lower(hosts.hostname), hosts.id",
+        (true, false) => " ORDER BY coalesce(lower(hosts.hostname), ''), hosts.id",
+        (true, true) => " ORDER BY coalesce(lower(hosts.hostname), '') DESC, hosts.id DESC",
+        (false, false) => " ORDER BY lower(hosts.hostname), hosts.id",
+        (false, true) => " ORDER BY lower(hosts.hostname) DESC, hosts.id DESC",
     });
     statement.page(page);
     statement
