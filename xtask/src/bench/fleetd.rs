@@ -23,7 +23,10 @@ const ROUNDS: u32 = 8;
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let hosts = bench.sizes.agents;
     say("hosts of fleetd enroll");
-    let server = Server::start(bench, "fleetd", &["osquery.push=true"])?;
+    let logs = bench.directory.join(format!("fleetd-logs-{}", bench.engine.name()));
+    std::fs::create_dir_all(&logs)?;
+    let logs = format!("osquery.log_directory={}", logs.display());
+    let server = Server::start(bench, "fleetd", &["osquery.push=true", &logs])?;
     let key = server.admin().post("/api/fleet/enrollment_api_keys", &json!({"name": "hosts", "family": "fleetd"}))?;
     let secret = key["item"]["api_key"].as_str().context("no enroll secret")?.to_owned();
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&secret) };
@@ -51,7 +54,9 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     drones.wait_for(SETTLED, |event| matches!(event, Event::Began {}).then_some(()))?;
     let usage = server.process.usage();
     let (cpu, written, began) = (usage.cpu()?, usage.written()?, Instant::now());
-    let run = drones.summary(Duration::from_secs(u64::from(bench.sizes.seconds * ROUNDS) + 60))?;
+    let length = Duration::from_secs(u64::from(bench.sizes.seconds * ROUNDS));
+    let asked = ask_for_details(&server, hosts, length)?;
+    let run = drones.summary(length + Duration::from_secs(60))?;
     let (cpu, elapsed) = (usage.cpu()? - cpu, began.elapsed().as_secs_f64());
     let load = format!("load of {hosts} hosts: ");
     add(table, format!("{load}server CPU, of one core"), "%", Goal::AtMost(60.0), 100.0 * cpu / elapsed);
@@ -59,6 +64,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let failed: u64 = run.counts.errors.values().sum();
     add(table, format!("{load}requests per second"), "/s", Goal::None, requests / run.seconds);
     add(table, format!("{load}failed requests"), "", Goal::AtMost(0.0), failed as f64);
+    add(table, format!("{load}hosts that reported their details"), "", Goal::None, f64::from(asked));
     // Only requests of enrolled hosts.
     let p99 =
         run.p99_us.iter().filter(|(operation, _)| !matches!(operation.as_str(), "connect" | "enroll" | "device_token"));
@@ -68,6 +74,22 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     add(table, format!("{load}written to disk per request"), "bytes", Goal::None, written);
     live_query(bench, &server, &target, &add, table, false)?;
     live_query(bench, &server, &target, &add, table, true)
+}
+
+/// Asks as many hosts for their details, spread over this time, as would be due in it by the hour. Returns their number.
+fn ask_for_details(server: &Server, hosts: u32, length: Duration) -> anyhow::Result<u32> {
+    let number = u32::try_from(u64::from(hosts) * length.as_secs() / 3_600)?.max(1);
+    let found = server.admin().get(&format!("/api/v1/hosts?perPage={}", number.min(1_000)))?;
+    let ids = found["items"].as_array().into_iter().flatten().filter_map(|host| host["id"].as_str());
+    let began = Instant::now();
+    let mut asked = 0;
+    for id in ids {
+        server.admin().post(&format!("/api/v1/hosts/{id}/refetch"), &json!({}))?;
+        asked += 1;
+        // Not beyond the end, since the last ones have to answer.
+        std::thread::sleep((length * 9 / 10 * asked / number).saturating_sub(began.elapsed()));
+    }
+    Ok(asked)
 }
 
 /// Returns the number of connections that the hosts share; 0 if each of them can have two, besides `sockets` WebSockets. A

@@ -13,7 +13,26 @@ const DEGRADED: &str = "30";
 const FLEETD_HOSTS: &str = "60";
 
 /// Simulated agents. They end with this value.
-pub struct Fleet(#[expect(dead_code, reason = "processes end when they are dropped")] Vec<Process>);
+pub struct Fleet {
+    _drones: Vec<Process>,
+    /// Beginnings of paths of an agent and a host of which there is more to see than of others.
+    best: [String; 2],
+}
+
+impl Fleet {
+    /// Returns the path of the same page of an agent or a host of which there is more to see.
+    pub fn with_more(&self, path: &str) -> String {
+        let words: Vec<&str> = path.splitn(4, '/').collect();
+        let best = self.best.iter().find(|best| words.len() > 2 && best.starts_with(&format!("/{}/", words[1])));
+        match (best, words.get(3)) {
+            // Ids have 36 characters; other words stand for pages of their own.
+            (Some(best), rest) if words[2].len() == 36 => {
+                rest.map_or_else(|| best.clone(), |rest| format!("{best}/{rest}"))
+            }
+            _ => path.to_owned(),
+        }
+    }
+}
 
 /// Creates the fleet with about this number of agents.
 pub fn furnish(muster: &Muster, steps: &mut Steps, agents: u32) -> anyhow::Result<Fleet> {
@@ -36,13 +55,16 @@ pub fn furnish(muster: &Muster, steps: &mut Steps, agents: u32) -> anyhow::Resul
             .then_some(()))
     })?;
     queries(muster)?;
-    act(muster)?;
+    let agent = act(muster)?;
     let rollout = roll_out(muster)?;
     steps.wait("the rollout has halted", || {
         let state = muster.json(&["rollout", "show", &rollout])?;
         Ok(state["state"].as_str().is_some_and(|state| state.starts_with("halted")).then_some(()))
     })?;
-    Ok(Fleet(vec![web, databases, hosts]))
+    let found = muster.json(&["host", "list", "--filter", "family:osquery", "--limit", "1"])?;
+    let host = items(&found).next().and_then(|host| host["id"].as_str()).context("no host of osquery")?;
+    let best = [format!("/agents/{agent}"), format!("/hosts/{host}")];
+    Ok(Fleet { _drones: vec![web, databases, hosts], best })
 }
 
 /// Creates what administrators set up once.
@@ -74,6 +96,8 @@ fn document(name: &str, description: &str, logs: &str, more: &str) -> String {
 name: {name}
 description: {description}
 config:
+  outputs:
+    default: {{ type: elasticsearch, hosts: ['https://elasticsearch.example.com:9200'] }}
   inputs:
     - id: {logs}-logs
       type: filestream
@@ -93,8 +117,8 @@ fn roll_out(muster: &Muster) -> anyhow::Result<String> {
     Ok(muster.run(&[&["rollout", "create", "-f", &file][..], &waves].concat())?.trim().to_owned())
 }
 
-/// Requests actions of agents, some of which end well.
-fn act(muster: &Muster) -> anyhow::Result<()> {
+/// Requests actions of agents, some of which end well. Returns the id of an agent that has run several.
+fn act(muster: &Muster) -> anyhow::Result<String> {
     muster.run(&[
         "agent",
         "upgrade",
@@ -110,14 +134,14 @@ fn act(muster: &Muster) -> anyhow::Result<()> {
     muster.run(&["agent", "unenroll", "drone-5001", "--yes"])?;
     muster.run(&["agent", "respond", "drone-5002", "--reason", "Stolen from the data center", "--yes"])?;
     let agents = muster.json(&["agent", "list", "--limit", "1"])?;
-    let newest = items(&agents).next().and_then(|agent| agent["id"].as_str()).context("no agent")?;
-    muster.run(&["agent", "log-level", "--level", "debug", newest])?;
-    muster.run(&["agent", "diagnostics", newest, "--yes"])?;
+    let newest = items(&agents).next().and_then(|agent| agent["id"].as_str()).context("no agent")?.to_owned();
+    muster.run(&["agent", "log-level", "--level", "debug", &newest])?;
+    muster.run(&["agent", "diagnostics", &newest, "--yes"])?;
     // Its failure is a rejected request.
     let mut stranger = muster.start_drones(&["--count", "1", "--mode", "enroll"], "bm8tc3VjaC1rZXk6bm90aGluZw==")?;
     std::thread::sleep(Duration::from_secs(2));
     stranger.stop(Duration::from_secs(5))?;
-    Ok(())
+    Ok(newest)
 }
 
 /// Creates what asks the hosts of fleetd.

@@ -54,14 +54,17 @@ pub fn run(args: &ScreenshotsArgs) -> anyhow::Result<()> {
     let mut steps = Steps::begin();
     let demo = Demo::start(args.built, &mut steps)?;
     let site = demo.muster.pages_url()?;
-    let _fleet = fleet::furnish(&demo.muster, &mut steps, args.drones)?;
+    let fleet = fleet::furnish(&demo.muster, &mut steps, args.drones)?;
     let browser = Browser::start(&shell::root().join("target/demo/chromedriver.log"))?;
     log_in(&demo.muster, &browser)?;
     let script = std::fs::read_to_string(shell::root().join("crates/muster/tests/axe/pages.js"))?;
     let found = browser.run_async(&script)?;
-    let pages: Vec<String> = serde_json::from_value(found["pages"].clone())?;
+    let mut pages: Vec<String> = serde_json::from_value(found["pages"].clone())?;
+    pages.extend(["/login".to_owned(), "/setup".to_owned()]);
+    let pages: Vec<String> = pages.iter().map(|path| fleet.with_more(path)).collect();
     let pages: Vec<String> = pages.into_iter().filter(|path| path.starts_with(&args.only)).collect();
     anyhow::ensure!(!pages.is_empty(), "no page was found: {found}");
+    println!("pages that no link leads to, for want of an object: {}", found["missing"]);
     let target = shell::root().join("target/screenshots");
     for path in &pages {
         take_all(&browser, &site, path, &target)?;

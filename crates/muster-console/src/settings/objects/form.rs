@@ -139,10 +139,7 @@ pub async fn ask<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
     if let Err(error) = visitor.context.check(K::WRITE) {
         return failure::inside(&visitor, &error.into(), TAB);
     }
-    let fields = Fields {
-        kind: K::TYPES.first().copied().unwrap_or_default().to_owned(),
-        ..Fields::default()
-    };
+    let fields = Fields { kind: K::TYPES.first().copied().unwrap_or_default().to_owned(), ..Fields::default() };
     render::<K>(&fleet, &visitor, None, fields, Outcome::Nothing).await
 }
 
