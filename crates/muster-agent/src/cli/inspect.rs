@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::status;
+use crate::clock::SystemClock;
 use crate::diagnostics;
 use crate::enroll::delayed;
 use crate::exit::{self, Failure};
-use crate::homes;
+use crate::homes::{self, HomeName};
 use crate::install::Installation;
 use crate::paths::Layout;
 use crate::protection::Protection;
@@ -18,6 +19,9 @@ use crate::state::disk::DiskStore;
 use crate::state::enrollment::ProxyChoice;
 use crate::state::seal::Seal;
 use crate::state::{Enrollment, Phase, Store};
+use crate::upgrade::disk::HostDisk;
+use crate::upgrade::switch;
+use muster_core::time::Clock as _;
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +43,8 @@ struct Inspection {
     base_path: String,
     installed: bool,
     version: Option<String>,
+    /// Versions that `upgrade --rollback` can return to, with the end of this time.
+    previous_versions: Vec<String>,
     service: Option<String>,
     user: Option<String>,
     /// Where the key of the sealed files is.
@@ -85,6 +91,7 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     if installation.is_none() && enrollment.is_none() && !local && !is_used(layout) {
         return Err(status::no_daemon(layout));
     }
+    let active = homes::active(layout).ok().flatten();
     let delayed = delayed::pending(layout)?;
     // Where it will enroll, if it has not.
     let servers = enrollment.as_ref().map(|found| found.servers.clone());
@@ -94,7 +101,8 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     Ok(Inspection {
         base_path: layout.base().to_string(),
         installed: installation.is_some(),
-        version: homes::active(layout).ok().flatten().map(|name| name.version().to_owned()),
+        previous_versions: active.as_ref().map(|active| previous_versions(layout, active)).unwrap_or_default(),
+        version: active.map(|name| name.version().to_owned()),
         service,
         user: account,
         key: Seal::place(layout.base()).map(|place| place.to_string()),
@@ -110,6 +118,11 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         enrollment_delayed: delayed.is_some(),
         resolved_policy: resolved,
     })
+}
+
+fn previous_versions(layout: &Layout, active: &HomeName) -> Vec<String> {
+    let kept = switch::kept(&HostDisk, layout, active, SystemClock.now());
+    kept.into_iter().map(|(_, kept)| format!("{} (until {})", kept.version, kept.valid_until)).collect()
 }
 
 /// Returns whether an agent has left something here, or will enroll here.

@@ -135,9 +135,15 @@ impl Target {
         let Self::Local(local) = self else { return None };
         let server = &local.bootstrap.server;
         let data = &server.data_dir;
+        let others = server.enroll_command().map(|command| {
+            format!(
+                "\nTo enroll agents of other hosts, create a key: muster enrollment-key create --data-dir {data}\n\
+                 and run there: {command}"
+            )
+        });
         Some(format!(
-            "The fleet server stores its data in {data}; to manage it: muster status --data-dir {data}\n\
-             To enroll agents of other hosts: muster enrollment-key create --data-dir {data}"
+            "The fleet server stores its data in {data}; to manage it: muster status --data-dir {data}{}",
+            others.unwrap_or_default()
         ))
     }
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use muster_core::error_chain::chain;
 
-use super::poll_length::Broken;
-use super::recovery::Recovery;
+use super::poll_length::{Broken, HELD_AFTER};
+use super::recovery::{self, Recovery};
 use super::trial::Route;
 use super::{Background, Command, Coordinator, Done, Ending, Event, Finished, Poll, intake};
 use crate::backoff;
@@ -122,6 +122,8 @@ impl Coordinator {
     fn learn_of_cut(&mut self, poll: &Poll) {
         match poll {
             Poll::Failed(CallError::Transport(TransportError::Connect { .. })) => self.poll_length.unreachable(),
+            // A gateway that responds at once has no server behind it. One that responds after a while has cut this poll.
+            Poll::Failed(error) if recovery::is_of_gateway(error) && self.was_brief() => self.poll_length.unreachable(),
             _ if self.reached.held().is_some() => {
                 if let Some(limit) = self.poll_length.reached() {
                     tracing::warn!(
@@ -132,6 +134,10 @@ impl Coordinator {
             }
             _ => {}
         }
+    }
+
+    fn was_brief(&self) -> bool {
+        self.reached.held().is_none_or(|held| held < HELD_AFTER)
     }
 
     /// Returns whether the server failed, or a device on the network path cut a poll that the server held.
@@ -237,7 +243,7 @@ impl Coordinator {
         if !matches!(error, CallError::Refused { .. }) {
             self.silent_since.get_or_insert_with(Instant::now);
         }
-        let wait = self.poll_backoff.next(&*self.deps.entropy);
+        let mut wait = self.poll_backoff.next(&*self.deps.entropy);
         self.fleet_message = Err(chain(error).to_string());
         match error {
             // Already revoked: there is nothing left to delete.
@@ -248,6 +254,8 @@ impl Coordinator {
                 if self.refusals.count(Instant::now()) {
                     self.revoke();
                 }
+                let interval = self.refusals.interval();
+                wait = wait.min(backoff::between(&*self.deps.entropy, interval, interval + interval / 4));
             }
             // A missing response proves neither that the key is valid nor that it is revoked.
             CallError::Transport(_) => {}

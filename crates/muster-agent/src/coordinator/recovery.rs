@@ -28,6 +28,12 @@ pub(super) struct Recovery {
     was_found: bool,
 }
 
+/// Returns whether this is the response of a gateway or a load balancer without a server. A server that is overloaded responds in
+/// the format of the protocol, and must not be asked more often.
+pub(super) fn is_of_gateway(error: &CallError) -> bool {
+    matches!(error, CallError::Status { status: 502..=504, kind, .. } if kind.is_empty())
+}
+
 impl Coordinator {
     /// Probes the servers after a failed check-in, if they did not respond.
     pub(super) fn look_for_recovery(&mut self, error: &CallError) {
@@ -43,6 +49,7 @@ impl Coordinator {
                     | TransportError::Tls { fault: TlsFault::NotTls, .. }
             )
         );
+        let is_silent = is_silent || is_of_gateway(error);
         // A check-in that fails after a successful probe waits for its back-off: something breaks only check-ins. Nothing does so
         // if not even a connection is possible: the server is gone once more.
         let is_gone = matches!(error, CallError::Transport(TransportError::Connect { .. }));

@@ -29,6 +29,12 @@ impl Refusals {
         self.count >= self.attempts && now.duration_since(first) >= self.spread
     }
 
+    /// Returns the minimum time to the next check-in while rejections are counted: as many as are needed fit into the time that is
+    /// needed. With the back-off of failures, programs would run for half an hour on a host that is compromised.
+    pub fn interval(&self) -> Duration {
+        self.spread / self.attempts.saturating_sub(1).max(1)
+    }
+
     /// Resets the count after any other response.
     pub fn reset(&mut self) {
         (self.count, self.first) = (0, None);

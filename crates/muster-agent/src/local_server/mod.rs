@@ -13,6 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
+use muster_core::hex;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -105,6 +108,17 @@ impl LocalServer {
     /// Returns the certificate of the fleet's own CA.
     pub fn own_ca(&self) -> Utf8PathBuf {
         self.data_dir.join("ca.crt")
+    }
+
+    /// Returns the command that enrolls an agent of another host; `None` if the server only serves this one. The fingerprint is
+    /// sufficient to trust the fleet's own CA.
+    pub fn enroll_command(&self) -> Option<String> {
+        let default = || (!self.insecure_http).then(|| format!("https://HOST:{}", self.port));
+        let url = self.external_urls.first().cloned().or_else(default)?;
+        let ca = fs_err::read_to_string(self.own_ca()).ok().filter(|_| self.certificate.is_none());
+        let ca = ca.and_then(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
+        let ca = ca.map(|ca| format!(" --ca-sha256 {}", hex::encode(&hex::sha256(&ca)))).unwrap_or_default();
+        Some(format!("muster-agent enroll --url {url}{ca} --enrollment-token TOKEN"))
     }
 
     fn arguments(&self) -> Vec<String> {

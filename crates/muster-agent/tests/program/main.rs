@@ -9,6 +9,7 @@ mod kills;
 mod metrics;
 mod package;
 mod proxy;
+mod safeguards;
 mod server;
 mod standalone;
 mod upgrade;

@@ -129,11 +129,17 @@ async fn a_server_that_drops_every_request_triggers_the_back_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_crashes_is_no_device_that_cuts_polls() {
-    let mut agent = behind(140, Middlebox::Crashes(SECOND * 8));
+    crashes(140, Fault::Refuse).await;
+    // Behind a gateway.
+    crashes(141, Fault::Answer(503, "<html>no server</html>".into())).await;
+}
+
+async fn crashes(seed: u64, afterwards: Fault) {
+    let mut agent = behind(seed, Middlebox::Crashes(SECOND * 8));
     agent.start();
     agent.pass(SECOND * 7).await;
     agent.server.change(|server| {
-        server.always = Some(("", Fault::Refuse));
+        server.always = Some(("", afterwards));
         server.middlebox = None;
     });
     agent.pass(SECOND * 20).await;

@@ -127,6 +127,23 @@ async fn ag176_a_server_that_has_recovered_is_found_within_ten_seconds() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn ag176_a_server_behind_a_gateway_is_found_within_ten_seconds() {
+    for (seed, status) in (0..30).zip([502, 503, 504].into_iter().cycle()) {
+        let mut agent = Agent::new(960 + seed);
+        let fault = Fault::Answer(status, "<html>no server</html>".into());
+        agent.server.change(|server| server.always = Some(("", fault)));
+        agent.start();
+        agent.pass(HOUR + SECOND * u32::try_from(seed).unwrap()).await;
+        let requests = agent.server.lock().requests.len();
+        assert!(requests < 1000, "{requests} small requests");
+        agent.server.change(|server| server.always = None);
+        agent.pass(SECOND * 10).await;
+        assert_eq!(agent.server.lock().check_ins.len(), 1, "seed {seed}");
+        agent.kill().await;
+    }
+}
+
 /// A server that crashes soon after its start, or two nodes that are restarted one after the other.
 #[tokio::test(start_paused = true)]
 async fn ag176_a_server_that_goes_away_again_after_a_probe_is_found_again() {

@@ -223,6 +223,29 @@ async fn ag59_ag133_a_revoked_key_stops_everything_and_a_restored_one_resumes_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn ag133_a_revoked_agent_runs_on_for_two_to_three_minutes() {
+    for seed in 0..10 {
+        let mut agent = Agent::new(930 + seed);
+        agent.server.change(|server| server.policy = Some(policy(1, "web")));
+        agent.start();
+        agent.pass(MINUTE).await;
+        agent.server.change(|server| server.always = Some(("/checkin", refusal())));
+        agent.kill().await;
+        agent.start();
+        agent.pass(MINUTE * 2 - Duration::from_millis(100)).await;
+        assert_eq!((agent.state().phase, agent.running().len()), (Phase::Active, 1), "seed {seed}");
+        agent.pass(MINUTE).await;
+        assert_eq!((agent.state().phase, agent.running().len()), (Phase::Revoked, 0), "seed {seed}");
+        // Also after a restart.
+        agent.kill().await;
+        agent.start();
+        agent.pass(MINUTE).await;
+        assert_eq!((agent.state().policy.is_none(), agent.running().len()), (true, 0), "seed {seed}");
+        agent.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ag134_a_proxys_403_or_a_500_never_stops_programs() {
     let mut agent = Agent::new(34);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));

@@ -1,0 +1,90 @@
+//! What protects an installed agent, and what undoes a change that is interrupted, refused or fails.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::install::{protected, tree, until};
+use crate::server::TlsServer;
+use crate::{Agent, Daemon, TOKEN, output};
+
+#[test]
+fn ag4_ctrl_c_undoes_an_installation_and_stops_the_server_that_it_has_started() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM] {
+        let agent = Agent::new();
+        // Its child would be left behind if only the program itself were killed.
+        let (program, child) = (agent.directory.path().join("muster"), agent.directory.path().join("child"));
+        std::fs::write(&program, format!("#!/bin/sh\nsleep 1234 &\necho $! > {}\nwait\n", child.display())).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let begin = |args: &[&str]| {
+            let mut command = agent.command("install");
+            command.args(["--service", "none"]).args(args).env("MUSTER_ENROLLMENT_TOKEN", TOKEN);
+            Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        };
+        let interrupted = |mut command: Daemon| {
+            command.signal(signal);
+            assert_eq!(command.ended(), 1);
+            assert!(!agent.path("").try_exists().unwrap(), "nothing is left: {:?}", tree(&agent.path("")));
+        };
+        let local = begin(&["--fleet-server", "--fleet-server-program", program.to_str().unwrap()]);
+        let pid = || std::fs::read_to_string(&child).ok().filter(|pid| pid.ends_with('\n'));
+        until("the server has started", || pid().is_some());
+        interrupted(local);
+        until("its child has ended", || !Path::new("/proc").join(pid().unwrap().trim()).try_exists().unwrap());
+        let remote = begin(&["--url", &url, "--insecure"]);
+        until("the command is enrolling", || agent.path("muster-agent").try_exists().unwrap());
+        interrupted(remote);
+    }
+}
+
+#[test]
+fn options_of_elastic_agent_that_do_not_exist_here_are_refused_with_a_remedy() {
+    let agent = Agent::new();
+    let common = [
+        ("--fleet-server-client-auth=required", "tls.client_auth"),
+        ("--fleet-server-cert-key-passphrase=/x", "openssl"),
+        ("--elastic-agent-cert-key-passphrase=/x", "openssl"),
+        ("--staging", "upgrade.source_uri"),
+    ];
+    let enroll =
+        [("--delay-enroll", "install"), ("--daemon-timeout=1m", "leave it out"), ("--skip-daemon-reload", "stop")];
+    let both = common.iter().flat_map(|case| [("install", case), ("enroll", case)]);
+    for (command, (option, remedy)) in both.chain(enroll.iter().map(|case| ("enroll", case))) {
+        let (code, text) = output(agent.command(command).arg(option));
+        assert_eq!((code, text.contains("is not supported") && text.contains(remedy)), (2, true), "{option}: {text}");
+    }
+}
+
+#[test]
+fn ag142_verify_unprotected_names_what_protects_an_agent_and_what_does_not() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    let (code, text) = output(&mut agent.command("verify-unprotected"));
+    assert!(code == 13 && text.contains("no agent is enrolled"), "{code} {text}");
+    let _daemon = protected(&server, &agent);
+    let (code, text) = agent.installed(&["verify-unprotected", "--output", "json"]);
+    assert_eq!(code, 10, "{text}");
+    let verdict: Value = serde_json::from_str(&text).unwrap();
+    let of = |name: &str| verdict["checks"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone();
+    assert_eq!((&verdict["protected"], &of("uninstall_token")["protects"]), (&false.into(), &true.into()), "{text}");
+    assert_eq!((&of("files")["protects"], &of("service")["protects"]), (&true.into(), &false.into()), "{text}");
+    std::fs::set_permissions(agent.path("versions"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, text) = agent.installed(&["verify-unprotected"]);
+    assert!(code == 10 && text.contains("versions (mode 777)") && text.contains("root can stop"), "{code} {text}");
+}
+
+#[test]
+fn ag84_an_enrollment_that_cannot_be_stored_is_withdrawn_from_the_server() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    std::fs::create_dir(agent.path("")).unwrap();
+    // Never followed, and noticed only when the files are written.
+    std::os::unix::fs::symlink("/etc", agent.path("run")).unwrap();
+    let (code, text) = agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
+    assert!(code != 0 && text.contains("symbolic link"), "{code} {text}");
+    let server = server.lock();
+    assert_eq!((server.enrolled.len(), server.audits.len()), (1, 1), "{text}");
+    assert_eq!(server.audits[0]["departure"]["why"], "the enrollment could not be stored");
+}
