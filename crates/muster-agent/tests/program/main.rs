@@ -8,6 +8,7 @@ mod install;
 mod kills;
 mod metrics;
 mod package;
+mod protection;
 mod proxy;
 mod server;
 mod standalone;
