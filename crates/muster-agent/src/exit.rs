@@ -79,7 +79,7 @@ impl From<StoreError> for Failure {
                  or host key",
             ),
             StoreError::Foreign { .. } => Self::new(PERMISSION, chain(&error).to_string())
-                .hint("run the command as this user; if the file is not yours, delete it and install the agent again"),
+                .hint("run the command as this user; if the file is not yours, move the base path away and install again"),
             _ => Self::new(FAILED, chain(&error).to_string()),
         }
     }

@@ -13,37 +13,57 @@ use nix::unistd::{Pid, getppid};
 
 /// First argument of the launcher. It is followed by the process id of the agent, the command and its arguments.
 const LAUNCH: &str = "launch-component";
+/// What separates it from the maximum of memory, if there is one.
+const WITH_MEMORY: char = '=';
 /// The same, for a program that needs as many files as the host allows.
 const LAUNCH_SERVER: &str = "launch-server";
 /// Exit code if the program cannot be executed, as in a shell.
 const NOT_EXECUTED: u8 = 127;
 /// Maximum number of open files of a component.
 const OPEN_FILES: u64 = 65_536;
+/// What the kernel adds to the badness of a component when memory runs out, so that it ends one of them before the agent.
+const OOM_SCORE: &str = "500";
 
 /// Limits of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limits {
     /// Those of components, which a policy names.
-    Component,
+    Component {
+        /// Maximum private memory of each process, bytes; `None` means no limit.
+        memory: Option<u64>,
+    },
     /// Those of the fleet server: each agent is a connection.
     Server,
 }
 
 impl Limits {
-    fn launch(self) -> &'static str {
+    fn launch(self) -> String {
         match self {
-            Self::Component => LAUNCH,
-            Self::Server => LAUNCH_SERVER,
+            Self::Component { memory: None } => LAUNCH.to_owned(),
+            Self::Component { memory: Some(bytes) } => format!("{LAUNCH}{WITH_MEMORY}{bytes}"),
+            Self::Server => LAUNCH_SERVER.to_owned(),
         }
     }
 
     fn asked_by(argument: &std::ffi::OsStr) -> Option<Self> {
-        [Self::Component, Self::Server].into_iter().find(|limits| argument == limits.launch())
+        match argument.to_str()?.split_once(WITH_MEMORY) {
+            None if argument == LAUNCH => Some(Self::Component { memory: None }),
+            None if argument == LAUNCH_SERVER => Some(Self::Server),
+            Some((LAUNCH, bytes)) => Some(Self::Component { memory: Some(bytes.parse().ok()?) }),
+            _ => None,
+        }
     }
 
     /// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
     fn set(self) {
         forbid_cores();
+        if let Self::Component { memory } = self {
+            let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+            // Of data, and not of addresses, which some programs reserve in large amounts and never use.
+            if let Some(bytes) = memory {
+                let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
+            }
+        }
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let files = if self == Self::Server { hard } else { hard.min(OPEN_FILES) };
             let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
@@ -131,6 +151,17 @@ fn executable(program: &Utf8Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_launcher_understands_the_limits_that_it_is_given() {
+        for limits in [Limits::Component { memory: None }, Limits::Component { memory: Some(1 << 30) }, Limits::Server]
+        {
+            assert_eq!(Limits::asked_by(limits.launch().as_ref()), Some(limits));
+        }
+        for other in ["run", "launch-component=", "launch-component=x", "launch-server=1"] {
+            assert_eq!(Limits::asked_by(other.as_ref()), None, "{other}");
+        }
+    }
 
     #[test]
     fn only_programs_that_can_be_executed_are_found() {

@@ -44,6 +44,7 @@ fn shell(id: &str, script: &str, restart: Restart) -> Arc<Component> {
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
         restart,
         stop_timeout: None,
+        memory_max: None,
     };
     component(id, Ok(Work::Process(process)))
 }

@@ -23,6 +23,7 @@ use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::fleet::{CallError, FleetClient};
+use crate::interrupt::Interrupt;
 use crate::local_server::LocalServer;
 use crate::net::Server;
 use crate::paths::Layout;
@@ -199,7 +200,7 @@ async fn enroll_here(
         return local.install_program(layout);
     }
     guard(layout, &store, "container", &Guarded::of_environment()).await?;
-    let (plan, item) = enroll::join_at(&store, layout, target, &former, options).await?;
+    let (plan, item) = enroll::join_at(&store, layout, target, &former, options, &Interrupt::never()).await?;
     enroll::say_farewell(layout, former, &item.id, &plan).await;
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::host::fingerprint::Fingerprint;
 use crate::install::{Installation, Manager, steps};
+use crate::interrupt::Interrupt;
 use crate::notice::departure::Departure;
 use crate::notice::{Event, Notice, Spool};
 use crate::paths::Layout;
@@ -64,7 +65,8 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let former = former(&store, args.force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
     renew_unusable_key(&store).await?;
-    let (plan, item) = join_at(&store, layout, &target, &former, &args.options).await?;
+    let interrupt = Interrupt::listen()?;
+    let (plan, item) = join_at(&store, layout, &target, &former, &args.options, &interrupt).await?;
     start_or_reload(layout).await;
     say_farewell(layout, former, &item.id, &plan).await;
     target.describe().into_iter().for_each(|text| println!("{text}"));
@@ -94,19 +96,21 @@ pub(super) async fn renew_unusable_key(store: &DiskStore) -> Result<(), Failure>
     }
 }
 
-/// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it.
+/// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it. If this fails or is
+/// interrupted, the server is stopped and forgotten.
 pub(super) async fn join_at(
     store: &DiskStore,
     layout: &Layout,
     target: &Target,
     former: &Former,
     options: &Options,
+    interrupt: &Interrupt,
 ) -> Result<(Plan, EnrolledItem), Failure> {
     if matches!(target, Target::Local(_)) {
         store.prepare()?;
     }
-    let (plan, server) = target.begin(layout).await?;
-    let joined = join(store, &plan, former, options).await;
+    let (plan, server) = target.begin(layout, interrupt).await?;
+    let joined = interrupt.unless(join(store, &plan, former, options)).await;
     if let Some(server) = server {
         if joined.is_ok() { server.stop().await } else { server.abandon().await }
     }

@@ -12,6 +12,7 @@ use crate::duration;
 use crate::enroll::plan::Plan;
 use crate::exit::{self, Failure};
 use crate::install::removal;
+use crate::interrupt::Interrupt;
 use crate::local_server::bootstrap::{Bootstrap, DEFAULT_POLICY, Running};
 use crate::local_server::elasticsearch::Elasticsearch;
 use crate::local_server::{Certificate, LOCAL_SERVER_VERSION, LocalServer, program};
@@ -59,7 +60,7 @@ pub struct ServerOptions {
     #[arg(long, value_name = "KEY=VALUE")]
     fleet_server_set: Vec<String>,
     /// Maximum time for the server to start, and then for Elasticsearch to respond [default: 2m]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_limit)]
     fleet_server_timeout: Option<Duration>,
     #[command(flatten)]
     elasticsearch: ElasticsearchOptions,
@@ -113,12 +114,12 @@ impl Target {
     }
 
     /// Starts the server, if it is one of this host. Returns the plan, and the server that must be stopped.
-    pub async fn begin(&self, layout: &Layout) -> Result<(Plan, Option<Running>), Failure> {
+    pub async fn begin(&self, layout: &Layout, interrupt: &Interrupt) -> Result<(Plan, Option<Running>), Failure> {
         match self {
             Self::Remote(plan) => Ok((Plan::clone(plan), None)),
             Self::Local(local) => {
-                let running = local.bootstrap.start(layout).await?;
-                match local.complete().await {
+                let running = local.bootstrap.start(layout, interrupt).await?;
+                match interrupt.unless(local.complete()).await {
                     Ok(plan) => Ok((plan, Some(running))),
                     Err(failure) => {
                         running.abandon().await;
@@ -202,6 +203,12 @@ impl ServerOptions {
         if certificate.is_some() && urls.is_empty() {
             let message = "--url: with --fleet-server-cert, the URL of the server for other agents is required";
             return Err(Failure::new(exit::USAGE, message).hint("pass a URL with a name that the certificate covers"));
+        }
+        // Agents of other hosts would never use it.
+        let is_public = |server: &&Server| !server.tls && !server.is_loopback();
+        if let Some(url) = urls.iter().find(is_public) {
+            let message = format!("--url: agents of other hosts do not use plain HTTP, as in {url}");
+            return Err(Failure::new(exit::USAGE, message).hint("pass the https URL of the proxy before the server"));
         }
         let data_dir = match &self.fleet_server_data_dir {
             Some(directory) => absolute("--fleet-server-data-dir", directory)?,

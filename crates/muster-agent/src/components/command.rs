@@ -137,7 +137,7 @@ impl Command {
         let mut args = self.spec.args.clone();
         args.extend(["-E".to_owned(), format!("path.data={}", self.place.directory)]);
         Recipe {
-            limits: Limits::Component,
+            limits: Limits::Component { memory: self.settings.memory_max },
             logs_output: true,
             command: self.spec.binary.as_str(),
             args,

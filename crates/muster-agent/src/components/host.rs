@@ -12,6 +12,7 @@ use super::command::{Command, CommandRuntime};
 use super::installed_services::InstalledService;
 use super::log_file::{LogFile, file_name};
 use super::metrics::{Metrics, MetricsRuntime, Writer};
+use super::old_logs;
 use super::operation::{Installer, variables};
 use super::otlp::Exporter;
 use super::process::{ProcessRuntime, Program, Settling};
@@ -220,6 +221,7 @@ impl Launch for Host {
     fn forget(&self, id: &str) {
         // Errors are ignored: a file that cannot be removed must not keep the component in the model.
         let _ = std::fs::remove_dir_all(self.layout.component(&file_name(id)));
+        old_logs::prune(&self.layout.logs().join("components"), &self.layout.run().join("components"));
     }
 
     async fn idle(&self, is_idle: &(dyn Fn() -> bool + Sync)) {

@@ -10,6 +10,7 @@ mod host;
 pub mod installed_services;
 pub mod log_file;
 mod metrics;
+mod old_logs;
 mod operation;
 pub mod orphans;
 mod otlp;

@@ -29,7 +29,7 @@ impl Installer {
             env: operation.env.clone(),
             own: self.variables.clone(),
             input: None,
-            limits: Limits::Component,
+            limits: Limits::Component { memory: None },
             logs_output: true,
         };
         let mut process = Running::spawn(recipe, &self.place).map_err(|error| error.to_string())?;

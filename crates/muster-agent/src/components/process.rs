@@ -144,6 +144,14 @@ impl Program {
         report(Health::Stopped, "Stopped".into());
     }
 
+    fn limits(&self) -> Limits {
+        if self.is_server() {
+            return Limits::Server;
+        }
+        // The policy cannot allow more than the administrator of the host.
+        Limits::Component { memory: self.spec.memory_max.into_iter().chain(self.settings.memory_max).min() }
+    }
+
     fn is_server(&self) -> bool {
         matches!(self.settling, Settling::File(_))
     }
@@ -172,7 +180,7 @@ impl Program {
             env: self.spec.env.clone().into_iter().collect(),
             own: self.variables.clone(),
             input: None,
-            limits: if self.is_server() { Limits::Server } else { Limits::Component },
+            limits: self.limits(),
             // At its first start, the server prints tokens.
             logs_output: !self.is_server(),
         };

@@ -58,6 +58,8 @@ impl Definition<'_> {
             // As in the packages of Elastic Agent: components inherit it.
             "UMask=0027".into(),
             "LimitCORE=0".into(),
+            // A component that the kernel ends for its use of memory must not end the agent.
+            "OOMPolicy=continue".into(),
             format!("Environment={}={}", ALLOCATOR.0, ALLOCATOR.1),
             "LockPersonality=yes".into(),
             "RestrictRealtime=yes".into(),

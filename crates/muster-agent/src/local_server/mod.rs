@@ -138,6 +138,7 @@ impl LocalServer {
             env: BTreeMap::new(),
             restart,
             stop_timeout: None,
+            memory_max: None,
         };
         let work = Work::Server(ServerSpec { process, ready_file: self.data_dir.join("listen.json") });
         let unit = Unit {

@@ -48,6 +48,15 @@ struct ProcessInput {
     restart: Restart,
     #[serde(default)]
     stop_timeout: Option<String>,
+    #[serde(default)]
+    limits: ProcessLimits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ProcessLimits {
+    /// Bytes.
+    memory: Option<u64>,
 }
 
 /// Checks that input ids are unique. Disabled inputs count, too: enabling one must not make the policy invalid.
@@ -85,7 +94,14 @@ pub(super) fn process(input: &Value) -> Result<ProcessSpec, String> {
     }
     let stop_timeout = read.stop_timeout.as_deref().map(duration::parse).transpose();
     let stop_timeout = stop_timeout.map_err(|error| format!("Failed: stop_timeout: {error}"))?;
-    Ok(ProcessSpec { command: read.command, args: read.args, env: read.env, restart: read.restart, stop_timeout })
+    Ok(ProcessSpec {
+        command: read.command,
+        args: read.args,
+        env: read.env,
+        restart: read.restart,
+        stop_timeout,
+        memory_max: read.limits.memory,
+    })
 }
 
 #[cfg(test)]
@@ -97,10 +113,11 @@ mod tests {
     #[test]
     fn a_process_input_is_a_program() {
         let input = json!({"id": "web", "type": "process", "use_output": "default", "command": "/bin/sleep",
-            "args": ["1"], "env": {"A": "b"}, "restart": "on-failure", "stop_timeout": "3s"});
+            "args": ["1"], "env": {"A": "b"}, "restart": "on-failure", "stop_timeout": "3s",
+            "limits": {"memory": 1 << 30}});
         let spec = process(&input).unwrap();
         assert_eq!((spec.command.as_str(), spec.restart, spec.args.len()), ("/bin/sleep", Restart::OnFailure, 1));
-        assert_eq!(spec.stop_timeout, Some(std::time::Duration::from_secs(3)));
+        assert_eq!((spec.stop_timeout, spec.memory_max), (Some(std::time::Duration::from_secs(3)), Some(1 << 30)));
     }
 
     #[test]
@@ -111,6 +128,8 @@ mod tests {
             (json!({"command": "x", "restart": "sometimes"}), "sometimes"),
             (json!({"command": "x", "env": {"A=": ""}}), "NUL"),
             (json!({"command": "x", "stop_timeout": "soon"}), "stop_timeout"),
+            (json!({"command": "x", "limits": {"memory": "1G"}}), "1G"),
+            (json!({"command": "x", "limits": {"memroy": 1}}), "memroy"),
             (json!({"command": "x", "condition": "${host.name} == 'other'"}), "condition"),
         ] {
             let reason = process(&input).unwrap_err();

@@ -34,4 +34,6 @@ pub struct ProcessSpec {
     pub restart: Restart,
     /// Delay between SIGTERM and SIGKILL; `None` means the agent's setting.
     pub stop_timeout: Option<Duration>,
+    /// Maximum private memory of each of its processes, bytes; `None` means the agent's setting.
+    pub memory_max: Option<u64>,
 }

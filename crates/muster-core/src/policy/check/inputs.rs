@@ -79,8 +79,27 @@ fn check_process(input: &Map<String, Value>, path: &str, problems: &mut Problems
     for (name, value) in env.into_iter().flatten().filter(|(_, value)| !value.is_string()) {
         problems.add(join(path, &format!("env.{name}")), format!("must be a string, not {}", kind_of(value)));
     }
+    check_limits(input, path, problems);
     if let Some(restart) = text(input, "restart", path, problems).filter(|word| !PROCESS_RESTARTS.contains(word)) {
         problems.unknown(join(path, "restart"), "restart mode", restart, &PROCESS_RESTARTS);
+    }
+}
+
+/// Checks `limits`: `memory`, the maximum private memory of each process in bytes.
+fn check_limits(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    let path = join(path, "limits");
+    let limits = input.get("limits").and_then(|limits| object(limits, &path, problems));
+    for (name, value) in limits.into_iter().flatten() {
+        let path = join(&path, name);
+        match name.as_str() {
+            "memory" if value.is_u64() => {}
+            "memory" => problems.advise(
+                path,
+                format!("must be an integer, not {}", kind_of(value)),
+                "write the bytes, such as `268435456`",
+            ),
+            _ => problems.unknown(path, "limit", name, &["memory"]),
+        }
     }
 }
 
@@ -118,11 +137,14 @@ mod tests {
 
     #[test]
     fn process_inputs_are_checked() {
-        let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways"}]));
+        let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways",
+            "limits": {"memory": "1G", "memroy": 1}}, {"type": "process", "command": "x", "limits": {"memory": 1}}]));
         let expected = [
             "config.inputs.0.command: is missing; set the program to run",
             "config.inputs.0.args.0: must be a string, not a number",
             "config.inputs.0.env.A: must be a string, not a number",
+            "config.inputs.0.limits.memory: must be an integer, not a string; write the bytes, such as `268435456`",
+            "config.inputs.0.limits.memroy: unknown limit `memroy`; did you mean `memory`?",
             "config.inputs.0.restart: unknown restart mode `allways`; did you mean `always`?",
         ];
         assert_eq!(found, expected);
