@@ -6,6 +6,7 @@ mod container;
 mod images;
 mod install;
 mod kills;
+mod limits;
 mod metrics;
 mod package;
 mod protection;

@@ -207,7 +207,7 @@ fn empty_huge_and_corrupt_files_are_reported() {
     files.refused(files.chain(), "", &["fleet.key: is empty", "\nhint: "]);
     let cut = &files.leaf.pem[..files.leaf.pem.len() / 2];
     files.refused(cut, &key, &["fleet.crt: the file is cut off", "\nhint: "]);
-    let missing = read_key("/nowhere/fleet.key".into()).unwrap_err().to_string();
+    let missing = read_key("/nowhere/fleet.key".into(), None).unwrap_err().to_string();
     assert!(missing.starts_with("/nowhere/fleet.key: does not exist\nhint: "), "{missing}");
     files.refused(
         files.chain(),
