@@ -44,21 +44,13 @@ pub fn decrypt(pem: &str, passphrase: &str) -> Result<Zeroizing<String>, BadKey>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes-256-cbc -pass pass:canary-passphrase`
-    const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
-        MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiyFmD5xb6ixAICCAAw\n\
-        DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEN39O//yxF0LZ9GikPnB+7sEgZC8\n\
-        HWDdIzGBD9zNUAjxWDyS0qHp8RaLyn4fdsuk+LyCVALvdpDpiPei3ht8CAXb+spo\n\
-        t8OxahNEyxOpBR6wFnvRxNYGb/x8Fjrk17CHIumvjlfCzGKwudj+9/3fumaNOKGm\n\
-        /m2voQyTeptoijC1Zh8mQz/kIsbZwZIzbCbrF0NtRNsu4grS9X4Luiur8OrEJis=\n\
-        -----END ENCRYPTED PRIVATE KEY-----\n";
+    use crate::testing::{ENCRYPTED_KEY as ENCRYPTED, PASSPHRASE};
 
     #[test]
     fn ag13_a_key_of_openssl_is_decrypted_with_its_passphrase_only() {
         let with_others = format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{ENCRYPTED}");
         for pem in [ENCRYPTED, with_others.as_str()] {
-            let key = decrypt(pem, "canary-passphrase").unwrap();
+            let key = decrypt(pem, PASSPHRASE).unwrap();
             assert!(key.starts_with("-----BEGIN PRIVATE KEY-----\n"), "it is a key");
             assert!(!is_encrypted(&key) && is_encrypted(pem));
         }

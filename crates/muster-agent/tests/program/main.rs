@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod container;
+mod flags;
 mod images;
 mod install;
 mod kills;
