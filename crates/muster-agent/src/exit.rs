@@ -33,6 +33,8 @@ pub const NO_DAEMON: u8 = 12;
 pub const NOT_ENROLLED: u8 = 13;
 /// The agent is protected, and the uninstall token is missing or wrong.
 pub const PROTECTED: u8 = 14;
+/// `verify-unprotected`: the agent is not protected completely.
+pub const UNPROTECTED: u8 = 15;
 
 /// A failure with its message, remedy and exit code.
 #[derive(Debug)]
@@ -105,6 +107,7 @@ mod tests {
             NO_DAEMON,
             NOT_ENROLLED,
             PROTECTED,
+            UNPROTECTED,
         ];
         assert_eq!(codes.iter().collect::<std::collections::BTreeSet<_>>().len(), codes.len());
     }

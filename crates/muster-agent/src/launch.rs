@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Pid, geteuid, getppid};
+use serde::{Deserialize, Serialize};
 
-/// First argument of the launcher. It is followed by the process id of the agent, the command and its arguments.
+/// First argument of the launcher. It is followed by the limits, the process id of the agent, the command and its arguments.
 const LAUNCH: &str = "launch-component";
-/// What separates it from the maximum of memory, if there is one.
-const WITH_MEMORY: char = '=';
+/// What separates it from the [`Caps`].
+const WITH_CAPS: char = '=';
 /// The same, for a program that needs as many files as the host allows.
 const LAUNCH_SERVER: &str = "launch-server";
 /// Exit code if the program cannot be executed, as in a shell.
@@ -25,47 +26,74 @@ const OPEN_FILES: u64 = 65_536;
 const OOM_SCORE: &str = "500";
 
 /// Limits of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limits {
     /// Those of components, which a policy names.
-    Component {
-        /// Maximum private memory of each process, bytes; `None` means no limit.
-        memory: Option<u64>,
-    },
+    Component(Caps),
     /// Those of the fleet server: each agent is a connection.
     Server,
 }
 
+/// What the launcher sets for a component.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caps {
+    /// Maximum private memory of each process, bytes.
+    pub memory: Option<u64>,
+    /// Maximum number of processes and threads of the agent's user, who is not root.
+    pub processes: Option<u64>,
+    /// Maximum number of open files of each process; `None` means [`OPEN_FILES`].
+    pub open_files: Option<u64>,
+    /// Control group to join.
+    pub group: Option<Utf8PathBuf>,
+}
+
+impl Caps {
+    fn set(&self) {
+        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        if let Some(group) = &self.group {
+            // 0 is the writing process.
+            if let Err(error) = std::fs::write(group.join("cgroup.procs"), "0") {
+                eprintln!("cannot join the control group {group}: {error}");
+            }
+        }
+        // Of data, and not of addresses, which some programs reserve in large amounts and never use.
+        if let Some(bytes) = self.memory {
+            let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
+        }
+        // The kernel counts all processes of the user, and ignores the limit for root.
+        if let Some(processes) = self.processes.filter(|_| !geteuid().is_root()) {
+            let _ = setrlimit(Resource::RLIMIT_NPROC, processes, processes);
+        }
+    }
+}
+
 impl Limits {
-    fn launch(self) -> String {
+    fn launch(&self) -> String {
         match self {
-            Self::Component { memory: None } => LAUNCH.to_owned(),
-            Self::Component { memory: Some(bytes) } => format!("{LAUNCH}{WITH_MEMORY}{bytes}"),
+            Self::Component(caps) => format!("{LAUNCH}{WITH_CAPS}{}", serde_json::to_string(caps).unwrap_or_default()),
             Self::Server => LAUNCH_SERVER.to_owned(),
         }
     }
 
     fn asked_by(argument: &std::ffi::OsStr) -> Option<Self> {
-        match argument.to_str()?.split_once(WITH_MEMORY) {
-            None if argument == LAUNCH => Some(Self::Component { memory: None }),
+        match argument.to_str()?.split_once(WITH_CAPS) {
             None if argument == LAUNCH_SERVER => Some(Self::Server),
-            Some((LAUNCH, bytes)) => Some(Self::Component { memory: Some(bytes.parse().ok()?) }),
+            Some((LAUNCH, caps)) => serde_json::from_str(caps).ok().map(Self::Component),
             _ => None,
         }
     }
 
     /// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
-    fn set(self) {
+    fn set(&self) {
         forbid_cores();
-        if let Self::Component { memory } = self {
-            let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-            // Of data, and not of addresses, which some programs reserve in large amounts and never use.
-            if let Some(bytes) = memory {
-                let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
-            }
+        if let Self::Component(caps) = self {
+            caps.set();
         }
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            let files = if self == Self::Server { hard } else { hard.min(OPEN_FILES) };
+            let files = match self {
+                Self::Component(caps) => hard.min(caps.open_files.unwrap_or(OPEN_FILES)),
+                Self::Server => hard,
+            };
             let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
         }
     }
@@ -99,7 +127,7 @@ impl Guard {
     }
 
     /// Returns the command that runs `command` with these limits.
-    pub fn command(&self, limits: Limits, command: &str, args: &[String]) -> tokio::process::Command {
+    pub fn command(&self, limits: &Limits, command: &str, args: &[String]) -> tokio::process::Command {
         match self {
             Self::None => {
                 let mut direct = tokio::process::Command::new(command);

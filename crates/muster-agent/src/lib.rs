@@ -13,7 +13,6 @@ pub mod enroll;
 pub mod entropy;
 pub mod environment;
 pub mod exit;
-pub mod exposure;
 pub mod fleet;
 pub mod homes;
 pub mod host;

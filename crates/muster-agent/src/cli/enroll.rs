@@ -16,6 +16,8 @@ use super::server_options::{ServerOptions, Target, check_stopped};
 use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::control::{Answer, client};
+use crate::duration;
+use crate::enroll::delayed;
 use crate::enroll::join::Joining;
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
@@ -43,6 +45,15 @@ pub struct Args {
     /// Enroll even if the agent is already enrolled, and notify its previous server that it has left
     #[arg(long, short = 'f')]
     force: bool,
+    /// Store the enrollment, and enroll when the agent is started for the next time
+    #[arg(long)]
+    delay_enroll: bool,
+    /// Maximum time for a running agent to use the new enrollment
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    daemon_timeout: Duration,
+    /// Do not tell a running agent about the new enrollment; it uses it from its next start
+    #[arg(long)]
+    skip_daemon_reload: bool,
     #[command(flatten)]
     guarded: Guarded,
     #[command(flatten)]
@@ -65,6 +76,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     args.elastic.check()?;
     args.elastic_enroll.check()?;
     let target = Target::new(layout, &args.options, &args.server, &[])?;
+    args.options.explain();
     check_base(layout.base())?;
     check_stopped(layout, &args.server)?;
     // This opens nothing yet, because the directory may not exist.
@@ -72,11 +84,36 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let former = former(&store, args.force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
     renew_unusable_key(&store).await?;
+    if args.delay_enroll {
+        return delay(layout, &target, &former);
+    }
     let interrupt = Interrupt::listen()?;
     let (plan, item) = join_at(&store, layout, &target, &former, &args.options, &interrupt).await?;
-    start_or_reload(layout).await;
+    if args.skip_daemon_reload {
+        println!("The agent uses the new enrollment from its next start");
+    } else {
+        start_or_reload(layout, args.daemon_timeout).await;
+    }
     say_farewell(layout, former, &item.id, &plan).await;
     target.describe().into_iter().for_each(|text| println!("{text}"));
+    Ok(exit::DONE)
+}
+
+/// Stores the enrollment for the next start of an agent that has none (AG91).
+fn delay(layout: &Layout, target: &Target, former: &Former) -> Result<u8, Failure> {
+    let Target::Remote(plan) = target else {
+        // A server cannot start before there is an agent that supervises it (AG92).
+        let message = "--delay-enroll cannot be combined with a fleet server on this host";
+        return Err(Failure::new(exit::USAGE, message));
+    };
+    if !matches!(former, Former::None) {
+        let failure = Failure::new(exit::USAGE, "--delay-enroll: the agent is enrolled already");
+        return Err(
+            failure.hint("muster-agent reset-identity --url URL --enrollment-token TOKEN delays a new enrollment")
+        );
+    }
+    delayed::store(layout, plan)?;
+    println!("The agent enrolls when it is started for the next time");
     Ok(exit::DONE)
 }
 
@@ -171,10 +208,9 @@ pub(super) fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> 
     }
 }
 
-async fn start_or_reload(layout: &Layout) {
+async fn start_or_reload(layout: &Layout, limit: Duration) {
     // Without this, a running daemon would continue to use the previous enrollment until its next start.
-    let answer =
-        client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
+    let answer = client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", limit).await;
     match answer {
         Ok(Some(_)) => println!("The running agent now uses the new enrollment"),
         Ok(None) => start(layout).await,

@@ -95,6 +95,7 @@ struct Job {
 pub async fn run(layout: &Layout, mut args: Args) -> Result<u8, Failure> {
     args.elastic.check()?;
     let mut job = validate(layout, &args)?;
+    args.options.explain();
     if job.target.is_none() && !args.force && !args.non_interactive && prompt::is_interactive() {
         ask(layout, &mut args.options)?;
         job.target = target(layout, &args)?;

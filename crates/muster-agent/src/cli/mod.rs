@@ -97,10 +97,10 @@ enum Command {
     Status(status::Args),
     /// Show the stored configuration, without secrets
     Inspect(inspect::Args),
-    /// Show what protects the agent against its removal, and what does not
+    /// Show what protects this agent against its removal, and what does not
     ///
-    /// The exit code is 0 if every check protects the agent, and 10 if
-    /// one does not.
+    /// Exits with 0 if there is no gap, and with 15 if there is one.
+    /// Run it as root: other users cannot read what is stored.
     #[command(
         after_help = "Examples:\n  muster-agent verify-unprotected\n  muster-agent verify-unprotected --output json"
     )]

@@ -53,8 +53,15 @@ pub struct ServerOptions {
     /// PEM file with the private key of --fleet-server-cert
     #[arg(long, value_name = "FILE", requires = "fleet_server_cert")]
     fleet_server_cert_key: Option<Utf8PathBuf>,
+    /// Absolute path of a file with the passphrase of --fleet-server-cert-key
+    #[arg(long, value_name = "FILE", requires = "fleet_server_cert_key")]
+    fleet_server_cert_key_passphrase: Option<Utf8PathBuf>,
+    /// Whether agents of other hosts present a certificate; for optional and required, --certificate-authorities names the file
+    /// of its CAs [default: none]
+    #[arg(long, value_enum, value_name = "MODE")]
+    fleet_server_client_auth: Option<ClientAuth>,
     /// Serve agents of this host only, over plain HTTP
-    #[arg(long, conflicts_with_all = ["fleet_server_cert", "fleet_server_cert_key"])]
+    #[arg(long, conflicts_with_all = ["fleet_server_cert", "fleet_server_cert_key", "fleet_server_client_auth"])]
     fleet_server_insecure_http: bool,
     /// Configuration key of the server (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
@@ -64,6 +71,17 @@ pub struct ServerOptions {
     fleet_server_timeout: Option<Duration>,
     #[command(flatten)]
     elasticsearch: ElasticsearchOptions,
+}
+
+/// Whether agents of other hosts present a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ClientAuth {
+    /// They need none, and none is verified
+    None,
+    /// A certificate that is presented is verified
+    Optional,
+    /// Requests without a certificate are rejected
+    Required,
 }
 
 /// Where the agent enrolls.
@@ -93,8 +111,15 @@ impl Target {
             return Ok(Self::Remote(Box::new(options.plan(more_tags)?)));
         }
         let urls = options.urls()?;
+        let of_clients = server.client_settings(options.authority_files())?;
         let mut bootstrap = server.bootstrap(layout, &urls)?;
         let mut plan = options.local_plan(more_tags, &server.elasticsearch.servers()?)?;
+        if !of_clients.is_empty() && bootstrap.server.certificate.is_none() {
+            // They verify other agents; this one trusts the fleet's own CA.
+            plan.trust.certificate_authorities.clear();
+        }
+        // Before those of --fleet-server-set, which decide.
+        bootstrap.server.settings.splice(0..0, of_clients);
         bootstrap.elasticsearch = server.elasticsearch.read(&plan.trust, options.is_proxy_disabled())?;
         bootstrap.server.elasticsearch = bootstrap.elasticsearch.as_ref().map(Elasticsearch::hash);
         plan.servers = vec![bootstrap.server.local_url()];
@@ -189,6 +214,7 @@ impl ServerOptions {
             || self.fleet_server_port.is_some()
             || self.fleet_server_local_port.is_some()
             || self.fleet_server_cert.is_some()
+            || self.fleet_server_client_auth.is_some()
             || self.fleet_server_insecure_http
             || !self.fleet_server_set.is_empty()
             || self.fleet_server_timeout.is_some()
@@ -241,6 +267,29 @@ impl ServerOptions {
         let policy = self.fleet_server_policy.clone().unwrap_or_else(|| DEFAULT_POLICY.into());
         let timeout = self.fleet_server_timeout.unwrap_or(Duration::from_secs(120));
         Ok(Bootstrap { server, program, policy, elasticsearch: None, timeout })
+    }
+
+    /// Returns the settings of the server for certificates of agents, and for the passphrase of its own.
+    fn client_settings(&self, authorities: &[Utf8PathBuf]) -> Result<Vec<String>, Failure> {
+        let mut settings = Vec::new();
+        if let Some(path) = &self.fleet_server_cert_key_passphrase {
+            let path = absolute("--fleet-server-cert-key-passphrase", path)?;
+            settings.push(format!("tls.key_passphrase={path}"));
+        }
+        let mode = match self.fleet_server_client_auth {
+            None | Some(ClientAuth::None) => return Ok(settings),
+            Some(ClientAuth::Optional) => "optional",
+            Some(ClientAuth::Required) => "required",
+        };
+        let [authorities] = authorities else {
+            let message = "--fleet-server-client-auth: needs one file of --certificate-authorities";
+            return Err(
+                Failure::new(exit::USAGE, message).hint("write all CAs of agents' certificates into one PEM file")
+            );
+        };
+        let authorities = absolute("--certificate-authorities", authorities)?;
+        settings.extend([format!("tls.client_ca={authorities}"), format!("tls.client_auth={mode}")]);
+        Ok(settings)
     }
 
     fn program(&self) -> Result<Utf8PathBuf, Failure> {

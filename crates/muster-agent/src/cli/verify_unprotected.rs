@@ -1,28 +1,30 @@
-//! `muster-agent verify-unprotected`: what protects this host's agent against its removal, and what does not.
+//! `muster-agent verify-unprotected`: what protects the agent against its removal, and what does not.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
-use muster_core::error_chain::chain;
-use nix::unistd::User;
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{inspect, status};
+use super::status;
+use crate::base_dir;
 use crate::components::installed_services;
 use crate::exit::{self, Failure};
-use crate::exposure::{self, Check, Facts, LIMITS};
-use crate::install::Installation;
+use crate::install::{Installation, removal};
 use crate::paths::Layout;
 use crate::protection::Protection;
-use crate::state::Store as _;
+use crate::protection::assess::{Facts, Finding, Policy, Service, Verdict, assess};
 use crate::state::disk::DiskStore;
 use crate::state::seal::{KeyPlace, Seal};
+use crate::state::{Store, StoredPolicy};
 
-/// Permissions that only the owner may have.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// Maximum number of files that are named.
-const NAMED_MAX: usize = 10;
+/// Mode bits of a file that everybody may change.
+const WRITABLE: u32 = 0o002;
+/// Mode bits of a file that somebody else than its owner may read or change.
+const SHARED: u32 = 0o077;
 
 /// Arguments of `verify-unprotected`.
 #[derive(Debug, clap::Args)]
@@ -38,111 +40,93 @@ enum Output {
     Json,
 }
 
-#[derive(Serialize)]
-struct Verdict {
+/// The result, without secrets.
+#[derive(Debug, Serialize)]
+struct Assessment {
     base_path: String,
-    /// Whether every check protects the agent.
+    /// Whether there is no gap.
     protected: bool,
-    checks: Vec<Check>,
-    /// What no setting prevents.
-    limits: [&'static str; 2],
+    findings: Vec<Finding>,
 }
 
-/// Prints the checks. The exit code is 10 if one of them does not protect the agent.
+/// Prints the findings, also while the daemon is stopped. The exit code is 0 only if there is no gap.
 pub fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
-    let checks = exposure::check(&facts(layout)?);
-    let protected = checks.iter().all(|check| check.protects);
-    let verdict = Verdict { base_path: layout.base().to_string(), protected, checks, limits: LIMITS };
+    let findings = assess(&facts(layout)?);
+    let protected = findings.iter().all(|finding| finding.verdict != Verdict::Gap);
+    let assessment = Assessment { base_path: layout.base().to_string(), protected, findings };
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&verdict).unwrap_or_default()),
-        Output::Human => print!("{}", human(&verdict)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&assessment).unwrap_or_default()),
+        Output::Human => print!("{}", human(&assessment)),
     }
-    Ok(if protected { exit::DONE } else { exit::DEGRADED })
+    Ok(if protected { exit::DONE } else { exit::UNPROTECTED })
+}
+
+fn human(assessment: &Assessment) -> String {
+    let verdict = if assessment.protected { "protected" } else { "NOT protected" };
+    let mut text = format!("{}: {verdict}\n", assessment.base_path);
+    for Finding { check, verdict, detail } in &assessment.findings {
+        let _ = writeln!(text, "{:<9} {check}: {detail}", verdict.as_str());
+    }
+    text
 }
 
 fn facts(layout: &Layout) -> Result<Facts, Failure> {
     let store = DiskStore::new(layout.clone());
     let (installation, enrollment) = (Installation::load(layout)?, store.enrollment()?);
-    if installation.is_none() && enrollment.is_none() && !inspect::is_used(layout) {
+    let stored = store.state()?.policy;
+    if installation.is_none() && enrollment.is_none() && layout.state().symlink_metadata().is_err() {
         return Err(status::no_daemon(layout));
     }
-    let account = installation.as_ref().and_then(|found| found.account.as_ref()).map(|account| account.user.clone());
+    let account = installation.as_ref().and_then(|found| found.account.as_ref());
     let key = Seal::place(layout.base());
     Ok(Facts {
         enrolled: enrollment.is_some(),
-        token_required: Protection::stored(&store) != Protection::Off,
-        signing_key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
-        manager: installation.as_ref().map(|found| found.manager),
-        service_defined: installation.as_ref().is_some_and(|found| found.service().is_defined()),
-        loose_files: loose_files(layout, account.as_deref())?,
-        account,
-        key: key.as_ref().map(ToString::to_string),
-        key_bound: matches!(key, Some(KeyPlace::Credential(_))),
+        protection: Protection::stored(&store),
+        policy: stored.as_ref().map(policy),
+        key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
+        service: installation.as_ref().map(|found| Service {
+            manager: found.manager,
+            name: found.service.clone(),
+            defined: found.service().is_defined(),
+        }),
+        user: account.map(|account| account.user.clone()),
+        exposed: exposed(layout, key.as_ref()),
+        key,
+        running: removal::is_running(layout),
         services: installed_services::all(layout).into_iter().map(|service| service.component).collect(),
     })
 }
 
-/// Returns the entries that others can change: the base path, what it contains, and the versions of the program.
-fn loose_files(layout: &Layout, account: Option<&str>) -> Result<Vec<String>, Failure> {
-    let unreadable = |path: &Utf8Path, error: &std::io::Error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => exit::PERMISSION,
-            _ => exit::FAILED,
-        };
-        Failure::new(code, format!("{path}: {}", chain(error)))
+fn policy(stored: &StoredPolicy) -> Policy {
+    let signed = |policy: &RawValue| {
+        serde_json::from_str::<Value>(policy.get()).is_ok_and(|policy| policy["signed"]["signature"].is_string())
     };
-    let account = account.and_then(|name| User::from_name(name).ok().flatten()).map(|user| user.uid.as_raw());
-    let owners = [Some(0), Some(nix::unistd::geteuid().as_raw()), account];
-    let mut loose = Vec::new();
-    let mut paths = vec![layout.base().to_owned()];
-    for directory in [layout.base().to_owned(), layout.homes()] {
-        let entries = match directory.read_dir_utf8() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            entries => entries.map_err(|error| unreadable(&directory, &error))?,
-        };
-        paths.extend(entries.flatten().map(camino::Utf8DirEntry::into_path));
-    }
-    for path in paths {
-        // It may have been replaced meanwhile.
-        let Ok(found) = path.symlink_metadata() else { continue };
-        if !owners.contains(&Some(found.uid())) {
-            loose.push(format!("{path} (user id {})", found.uid()));
-        } else if !found.is_symlink() && found.mode() & WRITABLE_BY_OTHERS != 0 {
-            loose.push(format!("{path} (mode {:o})", found.mode() & 0o7777));
-        }
-    }
-    loose.truncate(NAMED_MAX);
-    Ok(loose)
+    Policy { id: stored.id.clone(), revision: stored.revision, signed: signed(&stored.policy) }
 }
 
-fn human(verdict: &Verdict) -> String {
-    let mut text = String::new();
-    for Check { name, protects, finding, remedy } in &verdict.checks {
-        let mark = if *protects { "protects" } else { "does not protect" };
-        text.push_str(&format!("{mark:<16}  {name:<15}  {finding}\n"));
-        text.extend(remedy.map(|remedy| format!("{:<35}hint: {remedy}\n", "")));
+/// Returns the paths that other users can read or change although they must not (AG38, AG39).
+fn exposed(layout: &Layout, key: Option<&KeyPlace>) -> Vec<(Utf8PathBuf, String)> {
+    let mut exposed = Vec::new();
+    if let Err(reason) = base_dir::check_ancestors(layout.base()) {
+        exposed.push((layout.base().to_owned(), reason.to_string()));
     }
-    for limit in verdict.limits {
-        text.push_str(&format!("{:<16}  {:<15}  {limit}\n", "not prevented", "-"));
-    }
-    text
+    let Ok(owner) = layout.base().symlink_metadata().map(|metadata| metadata.uid()) else { return exposed };
+    // Programs and settings, which the agent or root executes or trusts.
+    let trusted =
+        [layout.base().to_owned(), layout.homes(), layout.components(), layout.settings(), layout.installation()];
+    // Secrets. A group may use the base path of an unprivileged agent, but not read these.
+    let file = key.map(|(KeyPlace::File(path) | KeyPlace::Credential(path))| path.clone());
+    let secret = [layout.fleet(), layout.state()].into_iter().chain(file);
+    let all = trusted.into_iter().map(|path| (path, WRITABLE)).chain(secret.map(|path| (path, SHARED)));
+    exposed.extend(all.filter_map(|(path, forbidden)| Some((path.clone(), fault(&path, owner, forbidden)?))));
+    exposed
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn ag48_files_that_others_can_change_are_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
-        fs_err::create_dir(layout.homes()).unwrap();
-        let home = layout.homes().join("0.1.0-000000000000");
-        fs_err::create_dir(&home).unwrap();
-        assert_eq!(loose_files(&layout, None).unwrap(), Vec::<String>::new());
-        fs_err::set_permissions(&home, std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(loose_files(&layout, None).unwrap(), [format!("{home} (mode 777)")]);
+/// Returns what is wrong with the owner or the mode of a file; `None` if it does not exist.
+fn fault(path: &Utf8Path, owner: u32, forbidden: u32) -> Option<String> {
+    let metadata = path.symlink_metadata().ok()?;
+    if ![0, owner].contains(&metadata.uid()) {
+        return Some(format!("owned by user id {}", metadata.uid()));
     }
+    (metadata.mode() & forbidden != 0).then(|| format!("mode {:04o}", metadata.mode() & 0o7777))
 }

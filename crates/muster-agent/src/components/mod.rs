@@ -3,11 +3,13 @@
 
 mod board;
 pub mod bounded;
+pub mod cgroup;
 pub mod child;
 mod command;
 pub mod diagnostics;
 mod host;
 pub mod installed_services;
+mod limits;
 pub mod log_file;
 mod metrics;
 mod old_logs;

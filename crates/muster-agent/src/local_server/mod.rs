@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use muster_core::hex;
+use muster_core::resource_limits::ResourceLimits;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
@@ -152,7 +153,7 @@ impl LocalServer {
             env: BTreeMap::new(),
             restart,
             stop_timeout: None,
-            memory_max: None,
+            limits: ResourceLimits::default(),
         };
         let work = Work::Server(ServerSpec { process, ready_file: self.data_dir.join("listen.json") });
         let unit = Unit {

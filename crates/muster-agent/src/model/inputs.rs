@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use muster_core::resource_limits::ResourceLimits;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,14 +50,7 @@ struct ProcessInput {
     #[serde(default)]
     stop_timeout: Option<String>,
     #[serde(default)]
-    limits: ProcessLimits,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ProcessLimits {
-    /// Bytes.
-    memory: Option<u64>,
+    limits: Value,
 }
 
 /// Checks that input ids are unique. Disabled inputs count, too: enabling one must not make the policy invalid.
@@ -100,7 +94,15 @@ pub(super) fn process(input: &Value) -> Result<ProcessSpec, String> {
         env: read.env,
         restart: read.restart,
         stop_timeout,
-        memory_max: read.limits.memory,
+        limits: limits(&read.limits).map_err(|reason| format!("Failed: {reason}"))?,
+    })
+}
+
+/// Reads the limits of a program or a component. The error names each fault.
+pub(super) fn limits(value: &Value) -> Result<ResourceLimits, String> {
+    ResourceLimits::parse(value).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        faults.join("; ")
     })
 }
 
@@ -117,7 +119,7 @@ mod tests {
             "limits": {"memory": 1 << 30}});
         let spec = process(&input).unwrap();
         assert_eq!((spec.command.as_str(), spec.restart, spec.args.len()), ("/bin/sleep", Restart::OnFailure, 1));
-        assert_eq!((spec.stop_timeout, spec.memory_max), (Some(std::time::Duration::from_secs(3)), Some(1 << 30)));
+        assert_eq!((spec.stop_timeout, spec.limits.memory), (Some(std::time::Duration::from_secs(3)), Some(1 << 30)));
     }
 
     #[test]
@@ -128,7 +130,7 @@ mod tests {
             (json!({"command": "x", "restart": "sometimes"}), "sometimes"),
             (json!({"command": "x", "env": {"A=": ""}}), "NUL"),
             (json!({"command": "x", "stop_timeout": "soon"}), "stop_timeout"),
-            (json!({"command": "x", "limits": {"memory": "1G"}}), "1G"),
+            (json!({"command": "x", "limits": {"memory": "1G"}}), "limits.memory"),
             (json!({"command": "x", "limits": {"memroy": 1}}), "memroy"),
             (json!({"command": "x", "condition": "${host.name} == 'other'"}), "condition"),
         ] {

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod container;
+mod flags;
 mod images;
 mod install;
 mod kills;
+mod limits;
 mod metrics;
 mod package;
+mod protection;
 mod proxy;
 mod safeguards;
 mod server;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{kind_of, list, lists, object, text, values};
 use crate::policy::problem::Problems;
+use crate::resource_limits::ResourceLimits;
 use crate::secret_refs::join;
 
 /// Type of inputs that are programs, which only muster-agent runs.
@@ -85,21 +86,11 @@ fn check_process(input: &Map<String, Value>, path: &str, problems: &mut Problems
     }
 }
 
-/// Checks `limits`: `memory`, the maximum private memory of each process in bytes.
 fn check_limits(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
     let path = join(path, "limits");
-    let limits = input.get("limits").and_then(|limits| object(limits, &path, problems));
-    for (name, value) in limits.into_iter().flatten() {
-        let path = join(&path, name);
-        match name.as_str() {
-            "memory" if value.is_u64() => {}
-            "memory" => problems.advise(
-                path,
-                format!("must be an integer, not {}", kind_of(value)),
-                "write the bytes, such as `268435456`",
-            ),
-            _ => problems.unknown(path, "limit", name, &["memory"]),
-        }
+    for fault in input.get("limits").and_then(|limits| ResourceLimits::parse(limits).err()).into_iter().flatten() {
+        let path = if fault.key.is_empty() { path.clone() } else { join(&path, &fault.key) };
+        problems.add(path, fault.reason);
     }
 }
 
@@ -138,13 +129,13 @@ mod tests {
     #[test]
     fn process_inputs_are_checked() {
         let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways",
-            "limits": {"memory": "1G", "memroy": 1}}, {"type": "process", "command": "x", "limits": {"memory": 1}}]));
+            "limits": {"memory": "1G", "memroy": 1}}, {"type": "process", "command": "x", "limits": {"memory": "64MiB", "cpu": 0.5}}]));
         let expected = [
             "config.inputs.0.command: is missing; set the program to run",
             "config.inputs.0.args.0: must be a string, not a number",
             "config.inputs.0.env.A: must be a string, not a number",
-            "config.inputs.0.limits.memory: must be an integer, not a string; write the bytes, such as `268435456`",
-            "config.inputs.0.limits.memroy: unknown limit `memroy`; did you mean `memory`?",
+            "config.inputs.0.limits.memory: must be a number of bytes, or a size such as `512MiB`",
+            "config.inputs.0.limits.memroy: unknown limit; known: memory, processes, open_files, cpu",
             "config.inputs.0.restart: unknown restart mode `allways`; did you mean `always`?",
         ];
         assert_eq!(found, expected);
