@@ -23,6 +23,12 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// Parses the maximum time of a step that cannot be done in no time.
+pub fn parse_limit(text: &str) -> Result<Duration, String> {
+    let limit = parse(text)?;
+    if limit.is_zero() { Err("a limit of 0 leaves no time".into()) } else { Ok(limit) }
+}
+
 fn of_unit(number: u64, unit: &str) -> Option<Duration> {
     let seconds = match unit {
         "ms" => return Some(Duration::from_millis(number)),
@@ -49,6 +55,7 @@ mod tests {
     fn durations_are_parsed() {
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!((parse("0s"), parse_limit("0s").is_err()), (Ok(Duration::ZERO), true));
         for bad in ["", "5", "m", "5x", "-5s", "99999999999999999999s", "9999999999999999d"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -33,6 +33,8 @@ pub const NO_DAEMON: u8 = 12;
 pub const NOT_ENROLLED: u8 = 13;
 /// The agent is protected, and the uninstall token is missing or wrong.
 pub const PROTECTED: u8 = 14;
+/// `verify-unprotected`: the agent is not protected completely.
+pub const UNPROTECTED: u8 = 15;
 
 /// A failure with its message, remedy and exit code.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl From<StoreError> for Failure {
                  or host key",
             ),
             StoreError::Foreign { .. } => Self::new(PERMISSION, chain(&error).to_string())
-                .hint("run the command as this user; if the file is not yours, delete it and install the agent again"),
+                .hint("run the command as this user; if the file is not yours, move the base path away and install again"),
             _ => Self::new(FAILED, chain(&error).to_string()),
         }
     }
@@ -105,6 +107,7 @@ mod tests {
             NO_DAEMON,
             NOT_ENROLLED,
             PROTECTED,
+            UNPROTECTED,
         ];
         assert_eq!(codes.iter().collect::<std::collections::BTreeSet<_>>().len(), codes.len());
     }

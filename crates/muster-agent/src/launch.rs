@@ -9,43 +9,91 @@ use std::process::ExitCode;
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Pid, geteuid, getppid};
+use serde::{Deserialize, Serialize};
 
-/// First argument of the launcher. It is followed by the process id of the agent, the command and its arguments.
+/// First argument of the launcher. It is followed by the limits, the process id of the agent, the command and its arguments.
 const LAUNCH: &str = "launch-component";
+/// What separates it from the [`Caps`].
+const WITH_CAPS: char = '=';
 /// The same, for a program that needs as many files as the host allows.
 const LAUNCH_SERVER: &str = "launch-server";
 /// Exit code if the program cannot be executed, as in a shell.
 const NOT_EXECUTED: u8 = 127;
 /// Maximum number of open files of a component.
 const OPEN_FILES: u64 = 65_536;
+/// What the kernel adds to the badness of a component when memory runs out, so that it ends one of them before the agent.
+const OOM_SCORE: &str = "500";
 
 /// Limits of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limits {
     /// Those of components, which a policy names.
-    Component,
+    Component(Caps),
     /// Those of the fleet server: each agent is a connection.
     Server,
 }
 
+/// What the launcher sets for a component.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caps {
+    /// Maximum private memory of each process, bytes.
+    pub memory: Option<u64>,
+    /// Maximum number of processes and threads of the agent's user, who is not root.
+    pub processes: Option<u64>,
+    /// Maximum number of open files of each process; `None` means [`OPEN_FILES`].
+    pub open_files: Option<u64>,
+    /// Control group to join.
+    pub group: Option<Utf8PathBuf>,
+}
+
+impl Caps {
+    fn set(&self) {
+        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+        if let Some(group) = &self.group {
+            // 0 is the writing process.
+            if let Err(error) = std::fs::write(group.join("cgroup.procs"), "0") {
+                eprintln!("cannot join the control group {group}: {error}");
+            }
+        }
+        // Of data, and not of addresses, which some programs reserve in large amounts and never use.
+        if let Some(bytes) = self.memory {
+            let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
+        }
+        // The kernel counts all processes of the user, and ignores the limit for root.
+        if let Some(processes) = self.processes.filter(|_| !geteuid().is_root()) {
+            let _ = setrlimit(Resource::RLIMIT_NPROC, processes, processes);
+        }
+    }
+}
+
 impl Limits {
-    fn launch(self) -> &'static str {
+    fn launch(&self) -> String {
         match self {
-            Self::Component => LAUNCH,
-            Self::Server => LAUNCH_SERVER,
+            Self::Component(caps) => format!("{LAUNCH}{WITH_CAPS}{}", serde_json::to_string(caps).unwrap_or_default()),
+            Self::Server => LAUNCH_SERVER.to_owned(),
         }
     }
 
     fn asked_by(argument: &std::ffi::OsStr) -> Option<Self> {
-        [Self::Component, Self::Server].into_iter().find(|limits| argument == limits.launch())
+        match argument.to_str()?.split_once(WITH_CAPS) {
+            None if argument == LAUNCH_SERVER => Some(Self::Server),
+            Some((LAUNCH, caps)) => serde_json::from_str(caps).ok().map(Self::Component),
+            _ => None,
+        }
     }
 
     /// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
-    fn set(self) {
+    fn set(&self) {
         forbid_cores();
+        if let Self::Component(caps) = self {
+            caps.set();
+        }
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            let files = if self == Self::Server { hard } else { hard.min(OPEN_FILES) };
+            let files = match self {
+                Self::Component(caps) => hard.min(caps.open_files.unwrap_or(OPEN_FILES)),
+                Self::Server => hard,
+            };
             let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
         }
     }
@@ -79,7 +127,7 @@ impl Guard {
     }
 
     /// Returns the command that runs `command` with these limits.
-    pub fn command(&self, limits: Limits, command: &str, args: &[String]) -> tokio::process::Command {
+    pub fn command(&self, limits: &Limits, command: &str, args: &[String]) -> tokio::process::Command {
         match self {
             Self::None => {
                 let mut direct = tokio::process::Command::new(command);
@@ -131,6 +179,17 @@ fn executable(program: &Utf8Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_launcher_understands_the_limits_that_it_is_given() {
+        for limits in [Limits::Component { memory: None }, Limits::Component { memory: Some(1 << 30) }, Limits::Server]
+        {
+            assert_eq!(Limits::asked_by(limits.launch().as_ref()), Some(limits));
+        }
+        for other in ["run", "launch-component=", "launch-component=x", "launch-server=1"] {
+            assert_eq!(Limits::asked_by(other.as_ref()), None, "{other}");
+        }
+    }
 
     #[test]
     fn only_programs_that_can_be_executed_are_found() {

@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod homes;
 pub mod host;
 pub mod install;
+pub mod interrupt;
 pub mod launch;
 pub mod local_server;
 pub mod logging;

@@ -4,6 +4,8 @@
 //! This stops users who may run commands as root but do not want to damage the host. It cannot stop somebody who
 //! deletes the files.
 
+pub mod assess;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;

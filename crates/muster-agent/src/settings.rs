@@ -151,6 +151,8 @@ pub struct ProcessSettings {
     pub log_max_bytes: u64,
     /// Number of rotated log files to keep.
     pub log_files: u32,
+    /// Maximum private memory of each process of a component, bytes; `None` means no limit.
+    pub memory_max: Option<u64>,
 }
 
 /// `upgrade`.
@@ -224,6 +226,7 @@ impl Default for ProcessSettings {
             stop_timeout: Duration::from_secs(25),
             log_max_bytes: 10 << 20,
             log_files: 2,
+            memory_max: None,
         }
     }
 }

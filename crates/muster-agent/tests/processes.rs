@@ -15,6 +15,7 @@ use muster_agent::model::process::{PROCESS, ProcessSpec, Restart};
 use muster_agent::model::{Component, Direction, Level, Unit, Work};
 use muster_agent::paths::Layout;
 use muster_agent::settings::ProcessSettings;
+use muster_core::resource_limits::ResourceLimits;
 
 struct Host {
     _directory: tempfile::TempDir,
@@ -44,6 +45,7 @@ fn shell(id: &str, script: &str, restart: Restart) -> Arc<Component> {
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
         restart,
         stop_timeout: None,
+        limits: ResourceLimits::default(),
     };
     component(id, Ok(Work::Process(process)))
 }

@@ -24,6 +24,17 @@ use crate::policy::{Policy, PolicyRevision};
 use crate::status::Status;
 use crate::time::{Clock, Timestamp};
 
+/// Passphrase of [`ENCRYPTED_KEY`].
+pub const PASSPHRASE: &str = "canary-passphrase";
+/// A key with [`PASSPHRASE`], as OpenSSL writes it: `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes-256-cbc`.
+pub const ENCRYPTED_KEY: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+    MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiyFmD5xb6ixAICCAAw\n\
+    DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEN39O//yxF0LZ9GikPnB+7sEgZC8\n\
+    HWDdIzGBD9zNUAjxWDyS0qHp8RaLyn4fdsuk+LyCVALvdpDpiPei3ht8CAXb+spo\n\
+    t8OxahNEyxOpBR6wFnvRxNYGb/x8Fjrk17CHIumvjlfCzGKwudj+9/3fumaNOKGm\n\
+    /m2voQyTeptoijC1Zh8mQz/kIsbZwZIzbCbrF0NtRNsu4grS9X4Luiur8OrEJis=\n\
+    -----END ENCRYPTED PRIVATE KEY-----\n";
+
 /// Returns a time `seconds` after a fixed start.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_322_800_000_000).plus(Duration::from_secs(seconds))

@@ -101,7 +101,13 @@ impl Agents {
     pub async fn show(&self, agent: Authorized<AgentRecord, AgentsRead>) -> Result<AgentView, Error> {
         let documents: AgentDocuments =
             self.store.seen_by(agent.grant()).agent_documents(&agent).await?.unwrap_or_default();
-        let credentials = self.store.seen_by(agent.grant()).agent_credentials(&agent).await?;
+        let mut credentials = self.store.seen_by(agent.grant()).agent_credentials(&agent).await?;
+        // Uses are written with presence, in batches, so that memory is ahead of the store.
+        let uses = self.registry.get(&agent.id).map(|entry| entry.unwritten_uses()).unwrap_or_default();
+        for (key, at) in uses {
+            let used = credentials.iter_mut().filter(|credential| credential.key_id == key);
+            used.for_each(|credential| credential.last_used_at = credential.last_used_at.max(Some(at)));
+        }
         let output_keys = Some(self.store.seen_by(agent.grant()).output_keys(&agent).await?);
         let record = agent.into_inner();
         let view = self.with_presence(AgentDetails { record, documents });

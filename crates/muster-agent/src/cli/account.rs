@@ -66,6 +66,13 @@ fn service(layout: &Layout) -> Result<Installation, Failure> {
     }
     match removal::find(layout)? {
         Found::Whole(installation) if installation.manager != Manager::None => Ok(installation),
+        Found::Whole(_) => Err(Failure::new(
+            exit::FAILED,
+            format!(
+                "the agent in {} was installed without a service, so that whoever starts it decides its user",
+                layout.base()
+            ),
+        )),
         _ => Err(Failure::new(exit::FAILED, format!("no service is installed in {}", layout.base()))
             .hint("install the agent first: muster-agent install")),
     }

@@ -23,6 +23,7 @@ use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::fleet::{CallError, FleetClient};
+use crate::interrupt::Interrupt;
 use crate::local_server::LocalServer;
 use crate::net::Server;
 use crate::paths::Layout;
@@ -31,7 +32,7 @@ use crate::state::disk::DiskStore;
 use crate::state::enrollment::Enrollment;
 
 /// Variables that correspond to a flag of `enroll` with a value.
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 10] = [
     ("FLEET_URL", "--url"),
     ("FLEET_ENROLLMENT_TOKEN", "--enrollment-token"),
     ("FLEET_CA", "--certificate-authorities"),
@@ -41,6 +42,7 @@ const FLAGS: [(&str, &str); 9] = [
     ("FLEET_ENROLL_TIMEOUT", "--timeout"),
     ("ELASTIC_AGENT_CERT", "--elastic-agent-cert"),
     ("ELASTIC_AGENT_CERT_KEY", "--elastic-agent-cert-key"),
+    ("ELASTIC_AGENT_CERT_KEY_PASSPHRASE", "--elastic-agent-cert-key-passphrase"),
 ];
 
 /// Other names of these variables, in the order in which they count.
@@ -48,12 +50,14 @@ const FORMER: [(&str, &str); 3] =
     [("FLEET_CA", "KIBANA_CA"), ("FLEET_CA", "ELASTICSEARCH_CA"), ("FLEET_SERVER_POLICY_ID", "FLEET_SERVER_POLICY")];
 
 /// Variables that correspond to a flag of `enroll` about the server of this container.
-const SERVER_FLAGS: [(&str, &str); 10] = [
+const SERVER_FLAGS: [(&str, &str); 12] = [
     ("FLEET_SERVER_POLICY_ID", "--fleet-server-policy"),
     ("FLEET_SERVER_HOST", "--fleet-server-host"),
     ("FLEET_SERVER_PORT", "--fleet-server-port"),
     ("FLEET_SERVER_CERT", "--fleet-server-cert"),
     ("FLEET_SERVER_CERT_KEY", "--fleet-server-cert-key"),
+    ("FLEET_SERVER_CERT_KEY_PASSPHRASE", "--fleet-server-cert-key-passphrase"),
+    ("FLEET_SERVER_CLIENT_AUTH", "--fleet-server-client-auth"),
     ("FLEET_SERVER_TIMEOUT", "--fleet-server-timeout"),
     // These are not Elastic's.
     ("FLEET_SERVER_LOCAL_PORT", "--fleet-server-local-port"),
@@ -76,8 +80,6 @@ const SERVICE_TOKENS: [(&str, &str); 2] = [
 ];
 /// Elastic's default.
 const ELASTICSEARCH_DEFAULT: &str = "http://elasticsearch:9200";
-/// Variables without which the server would not be what the user wants, and which it does not support.
-const UNSUPPORTED: [&str; 2] = ["FLEET_SERVER_CERT_KEY_PASSPHRASE", "FLEET_SERVER_CLIENT_AUTH"];
 
 /// The flags of `enroll`, which are parsed from the variables.
 #[derive(Debug, Parser)]
@@ -140,10 +142,6 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
     flags.extend(headers.map(|header| format!("--header={header}")));
     flags.extend(is_set(variables, "FLEET_INSECURE").then(|| "--insecure".to_owned()));
     if is_set(variables, "FLEET_SERVER_ENABLE") {
-        // `none` is Elastic's default of FLEET_SERVER_CLIENT_AUTH.
-        if let Some(name) = UNSUPPORTED.iter().find(|name| given(name).is_some_and(|value| value != "none")) {
-            return Err(Failure::new(exit::USAGE, format!("{name} is not supported")));
-        }
         flags.extend(elasticsearch_flags(variables));
         flags.push("--fleet-server".into());
         flags.extend(SERVER_FLAGS.iter().filter_map(as_flag));
@@ -199,7 +197,7 @@ async fn enroll_here(
         return local.install_program(layout);
     }
     guard(layout, &store, "container", &Guarded::of_environment()).await?;
-    let (plan, item) = enroll::join_at(&store, layout, target, &former, options).await?;
+    let (plan, item) = enroll::join_at(&store, layout, target, &former, options, &Interrupt::never()).await?;
     enroll::say_farewell(layout, former, &item.id, &plan).await;
     Ok(())
 }

@@ -16,12 +16,15 @@ use super::server_options::{ServerOptions, Target, check_stopped};
 use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::control::{Answer, client};
+use crate::duration;
+use crate::enroll::delayed;
 use crate::enroll::join::Joining;
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::host::fingerprint::Fingerprint;
 use crate::install::{Installation, Manager, steps};
+use crate::interrupt::Interrupt;
 use crate::notice::departure::Departure;
 use crate::notice::{Event, Notice, Spool};
 use crate::paths::Layout;
@@ -42,6 +45,15 @@ pub struct Args {
     /// Enroll even if the agent is already enrolled, and notify its previous server that it has left
     #[arg(long, short = 'f')]
     force: bool,
+    /// Store the enrollment, and enroll when the agent is started for the next time
+    #[arg(long)]
+    delay_enroll: bool,
+    /// Maximum time for a running agent to use the new enrollment
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    daemon_timeout: Duration,
+    /// Do not tell a running agent about the new enrollment; it uses it from its next start
+    #[arg(long)]
+    skip_daemon_reload: bool,
     #[command(flatten)]
     guarded: Guarded,
 }
@@ -58,6 +70,7 @@ pub(super) enum Former {
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     // All usage errors are reported before the first connection.
     let target = Target::new(layout, &args.options, &args.server, &[])?;
+    args.options.explain();
     check_base(layout.base())?;
     check_stopped(layout, &args.server)?;
     // This opens nothing yet, because the directory may not exist.
@@ -69,9 +82,18 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let former = former(&store, force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
     renew_unusable_key(&store).await?;
-    let (plan, item) = join_at(&store, layout, &target, &former, &args.options).await?;
+    if args.delay_enroll {
+        return delay(layout, &target, &former);
+    }
+    let interrupt = Interrupt::listen()?;
+    let (plan, item) = join_at(&store, layout, &target, &former, &args.options, &interrupt).await?;
     // The rest is of use whether or not the agent runs with the new enrollment.
-    let reloaded = start_or_reload(layout).await;
+    let reloaded = if args.skip_daemon_reload {
+        println!("The agent uses the new enrollment from its next start");
+        Ok(())
+    } else {
+        start_or_reload(layout, args.daemon_timeout).await
+    };
     say_farewell(layout, former, &item.id, &plan).await;
     target.describe().into_iter().for_each(|text| println!("{text}"));
     reloaded.map(|()| exit::DONE)
@@ -87,6 +109,24 @@ fn confirmed(store: &DiskStore, force: bool) -> Option<bool> {
         }
         _ => Some(force),
     }
+}
+
+/// Stores the enrollment for the next start of an agent that has none (AG91).
+fn delay(layout: &Layout, target: &Target, former: &Former) -> Result<u8, Failure> {
+    let Target::Remote(plan) = target else {
+        // A server cannot start before there is an agent that supervises it (AG92).
+        let message = "--delay-enroll cannot be combined with a fleet server on this host";
+        return Err(Failure::new(exit::USAGE, message));
+    };
+    if !matches!(former, Former::None) {
+        let failure = Failure::new(exit::USAGE, "--delay-enroll: the agent is enrolled already");
+        return Err(
+            failure.hint("muster-agent reset-identity --url URL --enrollment-token TOKEN delays a new enrollment")
+        );
+    }
+    delayed::store(layout, plan)?;
+    println!("The agent enrolls when it is started for the next time");
+    Ok(exit::DONE)
 }
 
 /// Replaces a key that cannot be used on this host, before the server is asked for anything: an agent that cannot store its
@@ -112,19 +152,21 @@ pub(super) async fn renew_unusable_key(store: &DiskStore) -> Result<(), Failure>
     }
 }
 
-/// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it.
+/// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it. If this fails or is
+/// interrupted, the server is stopped and forgotten.
 pub(super) async fn join_at(
     store: &DiskStore,
     layout: &Layout,
     target: &Target,
     former: &Former,
     options: &Options,
+    interrupt: &Interrupt,
 ) -> Result<(Plan, EnrolledItem), Failure> {
     if matches!(target, Target::Local(_)) {
         store.prepare()?;
     }
-    let (plan, server) = target.begin(layout).await?;
-    let joined = join(store, &plan, former, options).await;
+    let (plan, server) = target.begin(layout, interrupt).await?;
+    let joined = interrupt.unless(join(store, &plan, former, options)).await;
     if let Some(server) = server {
         if joined.is_ok() { server.stop().await } else { server.abandon().await }
     }
@@ -180,10 +222,9 @@ pub(super) fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> 
 
 /// Makes the agent run with the new enrollment. A failure is one of the command, so that a script does not continue while the
 /// agent still runs with the previous enrollment, or not at all (AG83).
-async fn start_or_reload(layout: &Layout) -> Result<(), Failure> {
+async fn start_or_reload(layout: &Layout, limit: Duration) -> Result<(), Failure> {
     // Without this, a running daemon would continue to use the previous enrollment until its next start.
-    let answer =
-        client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
+    let answer = client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", limit).await;
     match answer {
         Ok(Some(_)) => println!("The running agent now uses the new enrollment"),
         Ok(None) => return start(layout).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use muster_core::error_chain::chain;
 use muster_core::pem::no_certificate;
+use muster_core::private_key;
 
 use super::secret_value;
 use crate::duration;
@@ -52,9 +53,15 @@ pub struct Options {
     /// Certificate (PEM) that the agent presents to the server
     #[arg(long, value_name = "FILE", requires = "elastic_agent_cert_key")]
     elastic_agent_cert: Option<Utf8PathBuf>,
-    /// Private key (PEM, not encrypted) of this certificate
+    /// Private key (PEM) of this certificate
     #[arg(long, value_name = "FILE", requires = "elastic_agent_cert")]
     elastic_agent_cert_key: Option<Utf8PathBuf>,
+    /// File with the passphrase of this key, which is stored without it
+    #[arg(long, value_name = "FILE", requires = "elastic_agent_cert_key")]
+    elastic_agent_cert_key_passphrase: Option<Utf8PathBuf>,
+    /// Accepted, but without effect: packages are verified with release keys, wherever they come from
+    #[arg(long, value_name = "HASH", hide = true)]
+    staging: Option<String>,
     /// Tags of the agent, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     tags: Vec<String>,
@@ -104,6 +111,21 @@ impl Options {
             .map(parse)
             .collect::<Result<_, _>>()
             .map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))
+    }
+
+    /// Returns the files of certificate authorities.
+    pub fn authority_files(&self) -> &[Utf8PathBuf] {
+        &self.certificate_authorities
+    }
+
+    /// Explains options of Elastic Agent that have no effect.
+    pub fn explain(&self) {
+        if self.staging.is_some() {
+            eprintln!(
+                "Note: --staging has no effect: packages of any source are verified with release keys; the source is \
+                 upgrade.source_uri in agent.yml"
+            );
+        }
     }
 
     /// Returns whether no proxy is used.
@@ -220,7 +242,20 @@ impl Options {
             return Ok(None);
         };
         let certificate = read("--elastic-agent-cert", certificate)?;
-        let key = Secret::new(read("--elastic-agent-cert-key", key)?);
+        let key = read("--elastic-agent-cert-key", key)?;
+        let key = match &self.elastic_agent_cert_key_passphrase {
+            Some(path) => {
+                let flag = "--elastic-agent-cert-key-passphrase";
+                let passphrase = secret_value::resolve(flag, &format!("@{path}"))?;
+                let wrong = |error| Failure::new(exit::USAGE, format!("{flag}: {}", chain(&error)));
+                Secret::new(private_key::decrypt(&key, &passphrase).map_err(wrong)?.as_str())
+            }
+            None if private_key::is_encrypted(&key) => {
+                let failure = Failure::new(exit::USAGE, "--elastic-agent-cert-key: the key is encrypted");
+                return Err(failure.hint("pass a file with its passphrase: --elastic-agent-cert-key-passphrase FILE"));
+            }
+            None => Secret::new(key),
+        };
         Ok(Some(ClientCertificate { certificate, key }))
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::status;
 use crate::diagnostics;
+use crate::enroll::delayed;
 use crate::exit::{self, Failure};
 use crate::homes;
 use crate::install::Installation;
@@ -46,7 +47,8 @@ struct Inspection {
     servers: Vec<String>,
     /// Address of the proxy, and where it comes from.
     proxy: Option<String>,
-    phase: Phase,
+    /// `None` before a delayed enrollment.
+    phase: Option<Phase>,
     policy: Option<String>,
     /// The policy file of a standalone agent.
     policy_file: Option<String>,
@@ -83,6 +85,10 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
     if installation.is_none() && enrollment.is_none() && !local && !is_used(layout) {
         return Err(status::no_daemon(layout));
     }
+    let delayed = delayed::pending(layout)?;
+    // Where it will enroll, if it has not.
+    let servers = enrollment.as_ref().map(|found| found.servers.clone());
+    let servers = servers.or_else(|| delayed.as_ref().map(|plan| plan.servers.clone())).unwrap_or_default();
     let account = installation.as_ref().and_then(|found| found.account.as_ref()).map(|account| account.user.clone());
     let service = installation.as_ref().map(|found| format!("{} ({})", found.service, found.manager.as_str()));
     Ok(Inspection {
@@ -93,21 +99,21 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         user: account,
         key: Seal::place(layout.base()).map(|place| place.to_string()),
         agent_id: enrollment.as_ref().map(|found| found.agent_id.clone()).or(state.standalone_id),
-        servers: enrollment.as_ref().map(|found| found.servers.clone()).unwrap_or_default(),
+        servers,
         proxy: enrollment.as_ref().and_then(proxy),
-        phase: state.phase,
+        phase: delayed.is_none().then_some(state.phase),
         policy: state.policy.as_ref().map(|policy| format!("{} revision {}", policy.id, policy.revision)),
         policy_file: policy_file.map(|file| file.path().to_string()),
         policy_file_error: unusable,
         protected: Protection::stored(&store) != Protection::Off,
         signing_key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
-        enrollment_delayed: layout.delayed_enrollment().symlink_metadata().is_ok(),
+        enrollment_delayed: delayed.is_some(),
         resolved_policy: resolved,
     })
 }
 
 /// Returns whether an agent has left something here, or will enroll here.
-fn is_used(layout: &Layout) -> bool {
+pub(super) fn is_used(layout: &Layout) -> bool {
     let kept = [layout.state(), layout.delayed_enrollment(), layout.local_server()];
     kept.iter().any(|path| path.symlink_metadata().is_ok())
 }

@@ -24,6 +24,7 @@ use crate::install::installation::INSTALLATION_VERSION;
 use crate::install::notifier::Notifier;
 use crate::install::removal::{self, Found};
 use crate::install::{Installation, Manager, account, program, steps};
+use crate::interrupt::Interrupt;
 use crate::local_server::LocalServer;
 use crate::paths::Layout;
 use crate::standalone;
@@ -90,6 +91,7 @@ struct Job {
 /// Installs the agent, enrolls it and starts it.
 pub async fn run(layout: &Layout, mut args: Args) -> Result<u8, Failure> {
     let mut job = validate(layout, &args)?;
+    args.options.explain();
     if job.target.is_none() && !args.force && !args.non_interactive && prompt::is_interactive() {
         ask(layout, &mut args.options)?;
         job.target = target(layout, &args)?;
@@ -98,7 +100,9 @@ pub async fn run(layout: &Layout, mut args: Args) -> Result<u8, Failure> {
     if job.found != Found::Nothing {
         guard(layout, &DiskStore::new(layout.clone()), "install", &args.guarded).await?;
     }
-    match install(job, &args).await {
+    // After the last prompt, which Ctrl-C must end.
+    let interrupt = Interrupt::listen()?;
+    match install(job, &args, &interrupt).await {
         Ok(message) => println!("{message}"),
         Err((job, failure)) => {
             undo(&job).await;
@@ -220,14 +224,14 @@ fn record(args: &Args, manager: Manager, former: Option<&Installation>) -> Insta
 }
 
 /// Performs the steps. On failure, returns the job so that it can be undone.
-async fn install(mut job: Job, args: &Args) -> Result<String, (Box<Job>, Failure)> {
-    match perform(&mut job, args).await {
+async fn install(mut job: Job, args: &Args, interrupt: &Interrupt) -> Result<String, (Box<Job>, Failure)> {
+    match perform(&mut job, args, interrupt).await {
         Ok(message) => Ok(message),
         Err(failure) => Err((Box::new(job), failure)),
     }
 }
 
-async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
+async fn perform(job: &mut Job, args: &Args, interrupt: &Interrupt) -> Result<String, Failure> {
     let layout = job.layout.clone();
     let store = DiskStore::new(layout.clone());
     let former = enroll::former(&store, true)?;
@@ -260,7 +264,7 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     match &job.target {
         Some(Target::Remote(plan)) if args.delay_enroll => delayed::store(&layout, plan)?,
         Some(target) => {
-            let (plan, item) = enroll::join_at(&store, &layout, target, &former, &args.options).await?;
+            let (plan, item) = enroll::join_at(&store, &layout, target, &former, &args.options, interrupt).await?;
             enroll::say_farewell(&layout, former, &item.id, &plan).await;
         }
         // Without a fleet, the agent runs what a file says, unless it is enrolled already.
@@ -268,7 +272,7 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     }
     // Last: every step before this runs as root, and creates files that belong to it.
     steps::own(&layout, &job.installation)?;
-    let message = finish(job, args).await?;
+    let message = interrupt.unless(finish(job, args)).await?;
     let server = job.target.as_ref().and_then(Target::describe);
     Ok(server.map_or_else(|| message.clone(), |server| format!("{message}\n{server}")))
 }

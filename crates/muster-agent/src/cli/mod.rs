@@ -23,6 +23,7 @@ mod unenroll;
 mod uninstall;
 mod uninstall_services;
 mod upgrade;
+mod verify_unprotected;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +96,14 @@ enum Command {
     Status(status::Args),
     /// Show the stored configuration, without secrets
     Inspect(inspect::Args),
+    /// Show what protects this agent against its removal, and what does not
+    ///
+    /// Exits with 0 if there is no gap, and with 15 if there is one.
+    /// Run it as root: other users cannot read what is stored.
+    #[command(
+        after_help = "Examples:\n  muster-agent verify-unprotected\n  muster-agent verify-unprotected --output json"
+    )]
+    VerifyUnprotected(verify_unprotected::Args),
     /// Upgrade the agent, or return to the previous version
     ///
     /// The daemon carries out the upgrade, even if this command is
@@ -167,6 +176,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Container(args) => container::run(&layout, &args).await,
         Command::Status(args) => status::run(&layout, &args).await,
         Command::Inspect(args) => inspect::run(&layout, &args),
+        Command::VerifyUnprotected(args) => verify_unprotected::run(&layout, &args),
         Command::Upgrade(args) => upgrade::run(&layout, &args).await,
         Command::Watch(args) => upgrade::watch(&layout, &args).await,
         Command::Guard => upgrade::guard(&layout),

@@ -12,11 +12,13 @@ use tokio::sync::mpsc;
 use super::signals::Signals;
 use super::{check_base, connect, enrolling, standby, transport};
 use crate::clock::SystemClock;
+use crate::components::cgroup::Groups;
 use crate::components::supervisor::Supervisor;
 use crate::components::{Components, Host, child, orphans};
 use crate::control::server::{self, Control};
 use crate::coordinator::quiet::Memory;
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
+use crate::duration;
 use crate::enroll::delayed;
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
@@ -65,10 +67,16 @@ pub struct Args {
     /// Override a key of agent.yml (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Accepted, but without effect: the agent does not wait for a fleet server of its host before it starts
+    #[arg(long, value_name = "DURATION", hide = true, value_parser = duration::parse)]
+    fleet_init_timeout: Option<Duration>,
 }
 
 /// Runs until a signal, an unenrollment or the control socket stops it.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    if args.fleet_init_timeout.is_some() {
+        eprintln!("Note: --fleet-init-timeout has no effect: the agent starts without waiting for a fleet server");
+    }
     run_until(layout, args, Signals::listen()?).await
 }
 
@@ -216,6 +224,7 @@ async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
         ..AgentInfo::default()
     };
     let host = Host::new(layout.clone(), settings.process.clone(), Arc::new(System)).adopting_orphans();
+    let host = host.with_groups(Groups::find());
     Ok(host.guarded(Guard::own()).with_components(hub, agent))
 }
 

@@ -12,6 +12,7 @@ use crate::duration;
 use crate::enroll::plan::Plan;
 use crate::exit::{self, Failure};
 use crate::install::removal;
+use crate::interrupt::Interrupt;
 use crate::local_server::bootstrap::{Bootstrap, DEFAULT_POLICY, Running};
 use crate::local_server::elasticsearch::Elasticsearch;
 use crate::local_server::{Certificate, LOCAL_SERVER_VERSION, LocalServer, program};
@@ -52,17 +53,35 @@ pub struct ServerOptions {
     /// PEM file with the private key of --fleet-server-cert
     #[arg(long, value_name = "FILE", requires = "fleet_server_cert")]
     fleet_server_cert_key: Option<Utf8PathBuf>,
+    /// Absolute path of a file with the passphrase of --fleet-server-cert-key
+    #[arg(long, value_name = "FILE", requires = "fleet_server_cert_key")]
+    fleet_server_cert_key_passphrase: Option<Utf8PathBuf>,
+    /// Whether agents of other hosts present a certificate; for optional and required, --certificate-authorities names the file
+    /// of its CAs [default: none]
+    #[arg(long, value_enum, value_name = "MODE")]
+    fleet_server_client_auth: Option<ClientAuth>,
     /// Serve agents of this host only, over plain HTTP
-    #[arg(long, conflicts_with_all = ["fleet_server_cert", "fleet_server_cert_key"])]
+    #[arg(long, conflicts_with_all = ["fleet_server_cert", "fleet_server_cert_key", "fleet_server_client_auth"])]
     fleet_server_insecure_http: bool,
     /// Configuration key of the server (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     fleet_server_set: Vec<String>,
     /// Maximum time for the server to start, and then for Elasticsearch to respond [default: 2m]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_limit)]
     fleet_server_timeout: Option<Duration>,
     #[command(flatten)]
     elasticsearch: ElasticsearchOptions,
+}
+
+/// Whether agents of other hosts present a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ClientAuth {
+    /// They need none, and none is verified
+    None,
+    /// A certificate that is presented is verified
+    Optional,
+    /// Requests without a certificate are rejected
+    Required,
 }
 
 /// Where the agent enrolls.
@@ -92,8 +111,15 @@ impl Target {
             return Ok(Self::Remote(Box::new(options.plan(more_tags)?)));
         }
         let urls = options.urls()?;
+        let of_clients = server.client_settings(options.authority_files())?;
         let mut bootstrap = server.bootstrap(layout, &urls)?;
         let mut plan = options.local_plan(more_tags, &server.elasticsearch.servers()?)?;
+        if !of_clients.is_empty() && bootstrap.server.certificate.is_none() {
+            // They verify other agents; this one trusts the fleet's own CA.
+            plan.trust.certificate_authorities.clear();
+        }
+        // Before those of --fleet-server-set, which decide.
+        bootstrap.server.settings.splice(0..0, of_clients);
         bootstrap.elasticsearch = server.elasticsearch.read(&plan.trust, options.is_proxy_disabled())?;
         bootstrap.server.elasticsearch = bootstrap.elasticsearch.as_ref().map(Elasticsearch::hash);
         plan.servers = vec![bootstrap.server.local_url()];
@@ -113,12 +139,12 @@ impl Target {
     }
 
     /// Starts the server, if it is one of this host. Returns the plan, and the server that must be stopped.
-    pub async fn begin(&self, layout: &Layout) -> Result<(Plan, Option<Running>), Failure> {
+    pub async fn begin(&self, layout: &Layout, interrupt: &Interrupt) -> Result<(Plan, Option<Running>), Failure> {
         match self {
             Self::Remote(plan) => Ok((Plan::clone(plan), None)),
             Self::Local(local) => {
-                let running = local.bootstrap.start(layout).await?;
-                match local.complete().await {
+                let running = local.bootstrap.start(layout, interrupt).await?;
+                match interrupt.unless(local.complete()).await {
                     Ok(plan) => Ok((plan, Some(running))),
                     Err(failure) => {
                         running.abandon().await;
@@ -182,6 +208,7 @@ impl ServerOptions {
             || self.fleet_server_port.is_some()
             || self.fleet_server_local_port.is_some()
             || self.fleet_server_cert.is_some()
+            || self.fleet_server_client_auth.is_some()
             || self.fleet_server_insecure_http
             || !self.fleet_server_set.is_empty()
             || self.fleet_server_timeout.is_some()
@@ -202,6 +229,12 @@ impl ServerOptions {
         if certificate.is_some() && urls.is_empty() {
             let message = "--url: with --fleet-server-cert, the URL of the server for other agents is required";
             return Err(Failure::new(exit::USAGE, message).hint("pass a URL with a name that the certificate covers"));
+        }
+        // Agents of other hosts would never use it.
+        let is_public = |server: &&Server| !server.tls && !server.is_loopback();
+        if let Some(url) = urls.iter().find(is_public) {
+            let message = format!("--url: agents of other hosts do not use plain HTTP, as in {url}");
+            return Err(Failure::new(exit::USAGE, message).hint("pass the https URL of the proxy before the server"));
         }
         let data_dir = match &self.fleet_server_data_dir {
             Some(directory) => absolute("--fleet-server-data-dir", directory)?,
@@ -228,6 +261,29 @@ impl ServerOptions {
         let policy = self.fleet_server_policy.clone().unwrap_or_else(|| DEFAULT_POLICY.into());
         let timeout = self.fleet_server_timeout.unwrap_or(Duration::from_secs(120));
         Ok(Bootstrap { server, program, policy, elasticsearch: None, timeout })
+    }
+
+    /// Returns the settings of the server for certificates of agents, and for the passphrase of its own.
+    fn client_settings(&self, authorities: &[Utf8PathBuf]) -> Result<Vec<String>, Failure> {
+        let mut settings = Vec::new();
+        if let Some(path) = &self.fleet_server_cert_key_passphrase {
+            let path = absolute("--fleet-server-cert-key-passphrase", path)?;
+            settings.push(format!("tls.key_passphrase={path}"));
+        }
+        let mode = match self.fleet_server_client_auth {
+            None | Some(ClientAuth::None) => return Ok(settings),
+            Some(ClientAuth::Optional) => "optional",
+            Some(ClientAuth::Required) => "required",
+        };
+        let [authorities] = authorities else {
+            let message = "--fleet-server-client-auth: needs one file of --certificate-authorities";
+            return Err(
+                Failure::new(exit::USAGE, message).hint("write all CAs of agents' certificates into one PEM file")
+            );
+        };
+        let authorities = absolute("--certificate-authorities", authorities)?;
+        settings.extend([format!("tls.client_ca={authorities}"), format!("tls.client_auth={mode}")]);
+        Ok(settings)
     }
 
     fn program(&self) -> Result<Utf8PathBuf, Failure> {

@@ -18,6 +18,10 @@ impl Signals {
     /// Installs the handlers.
     pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::new(exit::FAILED, format!("signals: {error}")));
+        // Habits of other programs, such as rotating logs, must not end the agent. The handler stays without its receiver.
+        for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            drop(listen(ignored)?);
+        }
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

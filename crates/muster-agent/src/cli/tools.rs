@@ -216,6 +216,12 @@ fn log_tail(layout: &Layout) -> String {
 
 /// Prints the completions of a shell.
 pub fn completions(args: &CompletionsArgs) -> u8 {
-    clap_complete::generate(args.shell, &mut Cli::command(), "muster-agent", &mut std::io::stdout());
+    let all = Cli::command();
+    // Completions would offer the commands that only the agent itself uses.
+    let mut public = clap::Command::new("muster-agent")
+        .version(version::agent_version())
+        .args(all.get_arguments().cloned())
+        .subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned());
+    clap_complete::generate(args.shell, &mut public, "muster-agent", &mut std::io::stdout());
     exit::DONE
 }

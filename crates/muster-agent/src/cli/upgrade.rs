@@ -105,12 +105,14 @@ async fn follow(layout: &Layout, version: &str, wait: Duration) -> Result<u8, Fa
         // Errors are expected while the daemon restarts.
         if let Ok(Some(snapshot)) = status {
             let stage = snapshot.upgrade.as_ref().map(|details| details.state);
+            if matches!(stage, Some(Stage::Failed | Stage::Rollback)) {
+                return Err(Failure::new(exit::FAILED, describe(&snapshot)));
+            }
             if stage.is_some() && stage != shown {
                 eprintln!("{}", describe(&snapshot));
                 shown = stage;
             }
             match stage {
-                Some(Stage::Failed | Stage::Rollback) => return Err(Failure::new(exit::FAILED, describe(&snapshot))),
                 // The version decides: without details, the upgrade has ended, one way or the other.
                 None | Some(Stage::Watching) if snapshot.version == version => {
                     println!("The agent runs version {version}");

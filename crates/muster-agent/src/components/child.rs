@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use muster_core::error_chain::chain;
+use muster_core::resource_limits::ResourceLimits;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::cgroup::{Group, Groups};
+use super::limits::{caps, describe};
 use super::log_file::{LogFile, file_name};
 use super::orphans::{self, Process};
 use crate::environment;
@@ -67,6 +71,8 @@ pub(super) struct Place {
     pub log: Arc<Mutex<LogFile>>,
     /// Makes the program end with the agent; not used in tests that are not the agent.
     pub guard: Guard,
+    /// Control groups in which the program gets one of its own.
+    pub groups: Option<Arc<Groups>>,
 }
 
 impl Place {
@@ -78,7 +84,18 @@ impl Place {
         atomic::private_subdir(&logs)?;
         let path = logs.join(format!("{}.log", file_name(id)));
         let log = LogFile::new(path, settings.log_max_bytes, settings.log_files);
-        Ok(Self { directory, log: Arc::new(Mutex::new(log)), guard })
+        Ok(Self { directory, log: Arc::new(Mutex::new(log)), guard, groups: None })
+    }
+
+    /// Creates the control group of a run; `None` if the program gets limits of each process instead.
+    fn group(&self, limits: &ResourceLimits) -> Option<Group> {
+        let name = self.directory.file_name()?;
+        let created = self.groups.as_ref()?.create(name, limits);
+        created
+            .inspect_err(
+                |error| tracing::warn!(error = %chain(error), component = name, "cannot create a control group"),
+            )
+            .ok()
     }
 }
 
@@ -92,8 +109,8 @@ pub(super) struct Recipe<'a> {
     pub own: Vec<(&'static str, String)>,
     /// Content of standard input, which is then closed.
     pub input: Option<Vec<u8>>,
-    /// Limits of the program.
-    pub limits: Limits,
+    /// Limits of a component; `None` for the fleet server, which has none.
+    pub limits: Option<ResourceLimits>,
     /// Whether standard output is logged, like standard error.
     pub logs_output: bool,
 }
@@ -106,13 +123,17 @@ pub(super) struct Running {
     leader: Option<Process>,
     directory: Utf8PathBuf,
     output: [JoinHandle<()>; 2],
+    group: Option<Group>,
+    limits: String,
 }
 
 impl Running {
     /// Starts a program.
     pub(super) fn spawn(recipe: Recipe<'_>, place: &Place) -> std::io::Result<Self> {
         launch::find(recipe.command)?;
-        let mut command = place.guard.command(recipe.limits, recipe.command, &recipe.args);
+        let group = recipe.limits.as_ref().and_then(|limits| place.group(limits));
+        let limits = recipe.limits.map_or(Limits::Server, |limits| Limits::Component(caps(&limits, group.as_ref())));
+        let mut command = place.guard.command(&limits, recipe.command, &recipe.args);
         prepare(&mut command, &recipe, place);
         // Locked during the spawn, so that the reaper cannot mistake the new process for an orphan.
         let (mut child, pid) = {
@@ -131,11 +152,24 @@ impl Running {
         let leader = orphans::process(pid);
         leader.inspect(|leader| orphans::remember(&place.directory, *leader));
         let output = [copy(child.stdout.take(), &place.log), copy(child.stderr.take(), &place.log)];
-        Ok(Self { child, pid, leader, directory: place.directory.clone(), output })
+        let is_root = nix::unistd::geteuid().is_root();
+        let limits = describe(&recipe.limits.unwrap_or_default(), group.as_ref().map(|group| group.has_cpu), is_root);
+        Ok(Self { child, pid, leader, directory: place.directory.clone(), output, group, limits })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Describes the limits that its policy or specification sets, in parentheses; empty if there are none.
+    pub(super) fn limits(&self) -> String {
+        if self.limits.is_empty() { String::new() } else { format!(" ({})", self.limits) }
+    }
+
+    /// Returns which limit has ended the program, or may have; empty if there is none.
+    pub(super) fn breach(&self) -> String {
+        let reached = self.group.as_ref().and_then(Group::reached);
+        reached.map_or_else(|| self.limits(), |reached| format!(": {reached}"))
     }
 
     /// Returns when the program has ended.

@@ -16,7 +16,6 @@ use super::child::{Place, Recipe, Running};
 use super::process::{how_ended, how_failed, until_stopped};
 use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
-use crate::launch::Limits;
 use crate::model::command::{CommandSpec, check_binary};
 use crate::model::{Component, Work};
 use crate::protocol::line::Line;
@@ -82,7 +81,8 @@ impl Runtime for CommandRuntime {
 
 /// How a run ended.
 enum End {
-    Exited(ExitStatus),
+    /// With the limit that may be the reason.
+    Exited(ExitStatus, String),
     Killed,
     Stopped,
 }
@@ -99,8 +99,8 @@ impl Command {
                 Ok(End::Stopped) => break,
                 Ok(End::Killed) => (Health::Failed, None),
                 // An exit within the allowance is reported as a restart and not as a failure, but stays visible (AG166).
-                Ok(End::Exited(status)) if quiet.allows() => (Health::Starting, Some(how_ended(status))),
-                Ok(End::Exited(status)) => (Health::Failed, Some(how_failed(status))),
+                Ok(End::Exited(status, _)) if quiet.allows() => (Health::Starting, Some(how_ended(status))),
+                Ok(End::Exited(status, breach)) => (Health::Failed, Some(format!("{}{breach}", how_failed(status)))),
                 Err(error) => (Health::Failed, Some(format!("Failed: cannot start {}: {error}", self.spec.binary))),
             };
             if begun.elapsed() >= self.settings.stable_after {
@@ -126,6 +126,8 @@ impl Command {
         check_binary(&self.spec.binary).map_err(std::io::Error::other)?;
         let start_up = self.line.credentials.start_up(self.hub.address(), self.agent.clone()).encode_to_vec();
         let mut process = Running::spawn(self.recipe(start_up), &self.place)?;
+        // The component itself reports the message of its state, which therefore cannot name them.
+        tracing::info!(binary = %self.spec.binary, limits = process.limits(), "component started");
         self.line.session(|session| session.started(process.pid(), Instant::now()));
         reporter.put(self.line.report());
         let end = self.watch(&mut process, stop, reporter).await;
@@ -137,7 +139,7 @@ impl Command {
         let mut args = self.spec.args.clone();
         args.extend(["-E".to_owned(), format!("path.data={}", self.place.directory)]);
         Recipe {
-            limits: Limits::Component,
+            limits: Some(self.spec.limits.with_memory_at_most(self.settings.memory_max)),
             logs_output: true,
             command: self.spec.binary.as_str(),
             args,
@@ -158,7 +160,10 @@ impl Command {
         let mut tick = tokio::time::interval_at(Instant::now() + period, period);
         loop {
             tokio::select! {
-                status = process.ended() => return Ok(End::Exited(status?)),
+                status = process.ended() => {
+                    let status = status?;
+                    return Ok(End::Exited(status, process.breach()));
+                }
                 () = until_stopped(stop) => {
                     let message = format!("Stopping: pid '{}'", process.pid());
                     self.line.session(|session| session.ended(Health::Stopping, message));

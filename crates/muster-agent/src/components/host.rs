@@ -7,11 +7,13 @@ use muster_core::Entropy;
 use muster_core::error_chain::chain;
 use tokio::sync::watch;
 
+use super::cgroup::Groups;
 use super::child::{self, Place};
 use super::command::{Command, CommandRuntime};
 use super::installed_services::InstalledService;
 use super::log_file::{LogFile, file_name};
 use super::metrics::{Metrics, MetricsRuntime, Writer};
+use super::old_logs;
 use super::operation::{Installer, variables};
 use super::otlp::Exporter;
 use super::process::{ProcessRuntime, Program, Settling};
@@ -41,6 +43,8 @@ pub struct Host {
     /// Whether this process adopts orphans of its programs.
     is_subreaper: bool,
     guard: Guard,
+    /// Control groups of components.
+    groups: Option<Arc<Groups>>,
     /// Where installed components connect, and what they are told about the agent.
     hub: Option<(Hub, AgentInfo)>,
     /// Becomes true, or loses its sender, when nothing of an earlier agent is running.
@@ -51,13 +55,20 @@ impl Host {
     /// A host that keeps working directories and logs under `layout`.
     pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
         let (_, cleared) = watch::channel(true);
-        Self { layout, settings, entropy, is_subreaper: false, guard: Guard::None, hub: None, cleared }
+        Self { layout, settings, entropy, is_subreaper: false, guard: Guard::None, groups: None, hub: None, cleared }
     }
 
     /// Starts programs through a launcher, so that they end with the agent.
     #[must_use]
     pub fn guarded(mut self, guard: Guard) -> Self {
         self.guard = guard;
+        self
+    }
+
+    /// Runs components in control groups, if this process may create them.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Option<Groups>) -> Self {
+        self.groups = groups.map(Arc::new);
         self
     }
 
@@ -185,7 +196,11 @@ impl Host {
 
     fn start(&self, component: &Arc<Component>, work: &Work, reporter: Reporter) -> Result<Box<dyn Runtime>, String> {
         let place = Place::create(&self.layout, &component.id, &self.settings, self.guard.clone());
-        let place = place.map_err(|error| format!("cannot create the working directory: {error}"))?;
+        let mut place = place.map_err(|error| format!("cannot create the working directory: {error}"))?;
+        // What the installer of a service starts must not end with its group.
+        if !matches!(work, Work::Service(_)) {
+            place.groups.clone_from(&self.groups);
+        }
         match work {
             Work::Process(spec) => Ok(self.process(component, spec, Settling::Time, place, reporter)),
             Work::Server(ServerSpec { process, ready_file }) => {
@@ -220,6 +235,7 @@ impl Launch for Host {
     fn forget(&self, id: &str) {
         // Errors are ignored: a file that cannot be removed must not keep the component in the model.
         let _ = std::fs::remove_dir_all(self.layout.component(&file_name(id)));
+        old_logs::prune(&self.layout.logs().join("components"), &self.layout.run().join("components"));
     }
 
     async fn idle(&self, is_idle: &(dyn Fn() -> bool + Sync)) {

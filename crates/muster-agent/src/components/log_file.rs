@@ -1,13 +1,18 @@
-//! Log files of limited size. A full file is renamed to `.1`, and the oldest file is deleted.
+//! Log files of limited size. A full file is renamed to `.1`, and the oldest file is deleted. A file that somebody else has
+//! renamed or deleted is created again.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 /// Maximum length of a line that is returned as the last one.
 const LAST_LINE: u64 = 4096;
+
+/// Minimum time between two looks whether the path still leads to the open file.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A rotated log file.
 #[derive(Debug)]
@@ -15,7 +20,31 @@ pub struct LogFile {
     path: Utf8PathBuf,
     max_bytes: u64,
     old_files: u32,
-    open: Option<(File, u64)>,
+    open: Option<Open>,
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Length of the file, bytes.
+    length: u64,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// When the path was last looked at.
+    looked: Instant,
+}
+
+impl Open {
+    /// Returns whether the path leads to another file by now, or to none. Looks at it only now and then.
+    fn has_moved(&mut self, path: &Utf8Path) -> bool {
+        if self.looked.elapsed() < LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let found = path.symlink_metadata().map(|found| (found.dev(), found.ino()));
+        found.ok() != Some(self.identity)
+    }
 }
 
 impl LogFile {
@@ -55,14 +84,19 @@ impl LogFile {
         Utf8PathBuf::from(format!("{}.{number}", self.path))
     }
 
-    fn opened(&mut self) -> io::Result<&mut (File, u64)> {
+    fn opened(&mut self) -> io::Result<&mut Open> {
+        if self.open.as_mut().is_some_and(|open| open.has_moved(&self.path)) {
+            self.open = None;
+        }
         if self.open.is_none() {
             let mut options = std::fs::OpenOptions::new();
             options.append(true).create(true).mode(0o600);
             // Root may write into the directory of another user, who could have put a link here.
-            let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&self.path)?;
-            let length = file.metadata()?.len();
-            self.open = Some((file, length));
+            // A pipe would block the agent until somebody reads it.
+            let file = options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(&self.path)?;
+            let found = file.metadata()?;
+            let identity = (found.dev(), found.ino());
+            self.open = Some(Open { file, length: found.len(), identity, looked: Instant::now() });
         }
         self.open.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -71,16 +105,16 @@ impl LogFile {
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let max = self.max_bytes;
-        let length = self.opened()?.1;
+        let length = self.opened()?.length;
         if length > 0 && length + bytes.len() as u64 > max {
             self.rotate()?;
         }
         // A write that is larger than the limit is split; the caller writes the rest with the next call.
         let room = usize::try_from(max).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(room)];
-        let (file, length) = self.opened()?;
-        let written = file.write(bytes)?;
-        *length += written as u64;
+        let open = self.opened()?;
+        let written = open.file.write(bytes)?;
+        open.length += written as u64;
         Ok(written)
     }
 
@@ -129,6 +163,26 @@ mod tests {
         }
         assert!(total <= 300);
         assert!(fs_err::read_to_string(&path).unwrap().ends_with("line 199\n"));
+    }
+
+    #[test]
+    fn a_log_that_others_rename_or_delete_is_created_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("x.log");
+        let mut log = LogFile::new(&path, 100, 2);
+        let mut written = |text: &str| {
+            // The next look at the path is due.
+            if let Some(open) = &mut log.open {
+                open.looked = Instant::now().checked_sub(LOOK).unwrap();
+            }
+            log.write_all(text.as_bytes()).unwrap();
+            fs_err::read_to_string(&path).unwrap()
+        };
+        assert_eq!((written("a"), written("b")), ("a".into(), "ab".into()));
+        fs_err::rename(&path, directory.path().join("moved")).unwrap();
+        assert_eq!(written("c"), "c");
+        fs_err::remove_file(&path).unwrap();
+        assert_eq!(written("d"), "d");
     }
 
     #[test]

@@ -3,13 +3,16 @@
 
 mod board;
 pub mod bounded;
+pub mod cgroup;
 pub mod child;
 mod command;
 pub mod diagnostics;
 mod host;
 pub mod installed_services;
+mod limits;
 pub mod log_file;
 mod metrics;
+mod old_logs;
 mod operation;
 pub mod orphans;
 mod otlp;

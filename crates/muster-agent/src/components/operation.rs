@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
+use muster_core::resource_limits::ResourceLimits;
 
 use super::child::{Place, Recipe, Running};
 use super::process::how_ended;
-use crate::launch::Limits;
 use crate::model::command::check_binary;
 use crate::model::service::Operation;
 
@@ -29,7 +29,7 @@ impl Installer {
             env: operation.env.clone(),
             own: self.variables.clone(),
             input: None,
-            limits: Limits::Component,
+            limits: Some(ResourceLimits::default()),
             logs_output: true,
         };
         let mut process = Running::spawn(recipe, &self.place).map_err(|error| error.to_string())?;

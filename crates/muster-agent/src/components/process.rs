@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::Entropy;
+use muster_core::resource_limits::ResourceLimits;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use tokio::time::Instant;
 use super::child::{Place, Recipe, Running};
 use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
-use crate::launch::Limits;
 use crate::model::process::{ProcessSpec, Restart};
 use crate::model::{Component, Work};
 use crate::settings::ProcessSettings;
@@ -105,7 +105,8 @@ impl Runtime for ProcessRuntime {
 
 /// How a run ended.
 enum End {
-    Exited(ExitStatus),
+    /// With the limit that may be the reason.
+    Exited(ExitStatus, String),
     Stopped,
 }
 
@@ -118,10 +119,12 @@ impl Program {
             let begun = Instant::now();
             let (health, why) = match self.run(&mut stop, &report).await {
                 Ok(End::Stopped) => break,
-                Ok(End::Exited(status)) if !self.restarts_after(status) => {
-                    (at_rest(status), self.with_cause(how_ended(status)))
+                Ok(End::Exited(status, _)) if status.success() && !self.restarts_after(status) => {
+                    (Health::Stopped, self.with_cause(how_ended(status)))
                 }
-                Ok(End::Exited(status)) => (Health::Failed, self.with_cause(how_failed(status))),
+                Ok(End::Exited(status, breach)) => {
+                    (Health::Failed, self.with_cause(format!("{}{breach}", how_failed(status))))
+                }
                 Err(error) => (Health::Failed, format!("Failed: cannot start {}: {error}", self.spec.command)),
             };
             if health != Health::Failed || self.spec.restart == Restart::Never {
@@ -142,6 +145,10 @@ impl Program {
             }
         }
         report(Health::Stopped, "Stopped".into());
+    }
+
+    fn limits(&self) -> Option<ResourceLimits> {
+        (!self.is_server()).then(|| self.spec.limits.with_memory_at_most(self.settings.memory_max))
     }
 
     fn is_server(&self) -> bool {
@@ -172,7 +179,7 @@ impl Program {
             env: self.spec.env.clone().into_iter().collect(),
             own: self.variables.clone(),
             input: None,
-            limits: if self.is_server() { Limits::Server } else { Limits::Component },
+            limits: self.limits(),
             // At its first start, the server prints tokens.
             logs_output: !self.is_server(),
         };
@@ -196,7 +203,10 @@ impl Program {
         let mut reported = false;
         loop {
             tokio::select! {
-                status = process.ended() => return Ok(End::Exited(status?)),
+                status = process.ended() => {
+                    let status = status?;
+                    return Ok(End::Exited(status, process.breach()));
+                }
                 () = until_stopped(stop) => {
                     report(Health::Stopping, format!("Stopping: pid '{pid}'"));
                     process.stop(self.spec.stop_timeout.unwrap_or(self.settings.stop_timeout)).await;
@@ -204,15 +214,11 @@ impl Program {
                 }
                 () = &mut settled, if !reported => {
                     reported = true;
-                    report(Health::Healthy, format!("Healthy: running as pid '{pid}'"));
+                    report(Health::Healthy, format!("Healthy: running as pid '{pid}'{}", process.limits()));
                 }
             }
         }
     }
-}
-
-fn at_rest(status: ExitStatus) -> Health {
-    if status.success() { Health::Stopped } else { Health::Failed }
 }
 
 pub(super) fn how_ended(status: ExitStatus) -> String {

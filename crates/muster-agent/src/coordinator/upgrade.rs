@@ -142,6 +142,8 @@ impl Coordinator {
         if let Some(current) = self.upgrading.as_ref().filter(|current| current.is_switching) {
             return Err(format!("the agent is switching to version {}", current.request.version));
         }
+        // A request that cannot be carried out must not end one that can.
+        self.deps.upgrades.check(&request, self.client.clone()).map_err(|failed| failed.message)?;
         if self.take_over(action.as_ref(), &request) {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use camino::Utf8Path;
 
 use super::Manager;
+use crate::components::cgroup::SUBGROUP;
 use crate::launch::ALLOCATOR;
 use crate::paths::{PREVIOUS, PROGRAM};
 use crate::state::seal::CREDENTIAL;
@@ -58,11 +59,17 @@ impl Definition<'_> {
             // As in the packages of Elastic Agent: components inherit it.
             "UMask=0027".into(),
             "LimitCORE=0".into(),
+            // A component that the kernel ends for its use of memory must not end the agent.
+            "OOMPolicy=continue".into(),
             format!("Environment={}={}", ALLOCATOR.0, ALLOCATOR.1),
             "LockPersonality=yes".into(),
             "RestrictRealtime=yes".into(),
         ];
         lines.extend(guard);
+        if self.stays {
+            // For the limits of components. Versions of systemd before 254 do not know the subgroup, and ignore it.
+            lines.extend(["Delegate=yes".into(), format!("DelegateSubgroup={SUBGROUP}")]);
+        }
         lines.extend(self.credential.map(|path| format!("LoadCredentialEncrypted={CREDENTIAL}:{path}")));
         if let Some((user, group)) = self.account {
             lines.extend([format!("User={user}"), format!("Group={group}")]);
@@ -103,13 +110,13 @@ impl Definition<'_> {
 }
 
 /// Restrictions of an unprivileged agent. Components of a root agent may need to change the system.
-const UNPRIVILEGED: [&str; 9] = [
+// Not ProtectControlGroups: the agent creates groups for its components, below the one that systemd has given to its user.
+const UNPRIVILEGED: [&str; 8] = [
     "CapabilityBoundingSet=",
     "NoNewPrivileges=yes",
     "ProtectSystem=full",
     "ProtectKernelModules=yes",
     "ProtectKernelTunables=yes",
-    "ProtectControlGroups=yes",
     "ProtectClock=yes",
     "ProtectHostname=yes",
     "RestrictSUIDSGID=yes",
@@ -144,6 +151,7 @@ mod tests {
         );
         assert!(unit.contains("\nLoadCredentialEncrypted=muster-agent-key:/opt/muster-agent/secret.cred\n"), "{unit}");
         assert!(!unit.contains("User="), "{unit}");
+        assert!(unit.contains("\nDelegate=yes\nDelegateSubgroup=agent\n"), "{unit}");
         for text in [unit, definition(None).text(Manager::OpenRc)] {
             assert!(text.contains("GLIBC_TUNABLES=") && text.contains("glibc.malloc.trim_threshold=65536"), "{text}");
         }

@@ -21,6 +21,7 @@ use crate::components::{Components, Health, Host};
 use crate::control::client;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
+use crate::interrupt::Interrupt;
 use crate::launch::Guard;
 use crate::model::process::Restart;
 use crate::paths::Layout;
@@ -59,7 +60,7 @@ pub struct Running {
 
 impl Bootstrap {
     /// Starts the server, and returns when it accepts connections.
-    pub async fn start(&self, layout: &Layout) -> Result<Running, Failure> {
+    pub async fn start(&self, layout: &Layout, interrupt: &Interrupt) -> Result<Running, Failure> {
         let former = LocalServer::load(layout)?;
         self.install_program(layout)?;
         self.server.save(layout)?;
@@ -70,7 +71,7 @@ impl Bootstrap {
         components.want(vec![self.server.component(layout, Restart::Never)]);
         let running = Running { layout: layout.clone(), components, former };
         eprintln!("Starting the server; its log is {}", log_path(layout));
-        match self.wait(&running).await {
+        match interrupt.unless(self.wait(&running)).await {
             Ok(()) => Ok(running),
             Err(failure) => {
                 running.abandon().await;
@@ -95,7 +96,8 @@ impl Bootstrap {
                 Some((Health::Healthy, _)) => return Ok(()),
                 Some((Health::Failed | Health::Stopped, message)) => {
                     let reason = message.strip_prefix("Failed: ").unwrap_or(message);
-                    return Err(Failure::new(exit::FAILED, format!("the server did not start: {reason}")));
+                    let failure = Failure::new(exit::FAILED, format!("the server did not start: {reason}"));
+                    return Err(if reason.contains(".listen") { failure.hint(ADDRESSES) } else { failure });
                 }
                 _ => {}
             }
@@ -187,6 +189,10 @@ impl Running {
         }
     }
 }
+
+/// Remedy for an address that the server cannot use: it names its own flags, which this command does not have.
+const ADDRESSES: &str =
+    "the addresses are those of --fleet-server-host, --fleet-server-port and --fleet-server-local-port of this command";
 
 /// Id of the policy of agents that run servers, as in Kibana.
 pub const DEFAULT_POLICY: &str = "fleet-server-policy";

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
+use muster_core::resource_limits::ResourceLimits;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -138,6 +139,7 @@ impl LocalServer {
             env: BTreeMap::new(),
             restart,
             stop_timeout: None,
+            limits: ResourceLimits::default(),
         };
         let work = Work::Server(ServerSpec { process, ready_file: self.data_dir.join("listen.json") });
         let unit = Unit {

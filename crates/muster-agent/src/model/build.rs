@@ -328,7 +328,7 @@ impl Builder<'_> {
             return metrics::read(&config, output.map(|output| (output.kind.as_str(), &output.config)))
                 .map(Work::Metrics);
         }
-        let installed = group.installed.ok_or_else(|| format!("Failed: unsupported input type {kind:?}"))?;
+        let installed = group.installed.ok_or_else(|| unsupported(kind, self.around.catalog.ignored()))?;
         let output = output.map(|output| output.kind.as_str()).unwrap_or_default();
         self.installed(installed, output).map_err(|reason| format!("Failed: {reason}"))
     }
@@ -359,6 +359,12 @@ impl Builder<'_> {
         let denied = component.kind != PROCESS && !output.is_empty() && !rules.allow_output(output);
         denied.then(|| format!("{}: a local rule denies outputs of type {output}", component.id))
     }
+}
+
+/// Returns the reason for an unknown type. What was to define it may be among the ignored specifications.
+fn unsupported(kind: &str, ignored: &[String]) -> String {
+    let ignored = if ignored.is_empty() { String::new() } else { format!("; ignored: {}", ignored.join("; ")) };
+    format!("Failed: unsupported input type {kind:?}{ignored}")
 }
 
 fn strip(config: &mut Value) {

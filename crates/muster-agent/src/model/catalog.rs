@@ -37,6 +37,8 @@ impl Installed {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     installed: Vec<Installed>,
+    /// Specifications that are ignored, with the reason.
+    ignored: Vec<String>,
     /// The local rules.
     pub capabilities: Capabilities,
 }
@@ -58,18 +60,24 @@ impl Catalog {
             Ok(Some(text)) => Capabilities::parse(&text).map_err(|reason| BadRules { path: rules.clone(), reason })?,
             Err(reason) => return Err(BadRules { path: rules, reason }),
         };
-        let installed = specifications(&layout.components());
-        Ok(Self { installed, capabilities })
+        let (installed, ignored) = specifications(&layout.components());
+        Ok(Self { installed, ignored, capabilities })
     }
 
     /// Reads only the specifications. Local rules decide what runs, and not what is uninstalled.
     pub fn without_rules(layout: &Layout) -> Self {
-        Self { installed: specifications(&layout.components()), capabilities: Capabilities::default() }
+        let (installed, ignored) = specifications(&layout.components());
+        Self { installed, ignored, capabilities: Capabilities::default() }
     }
 
     /// Creates a catalog for tests.
     pub fn of(installed: Vec<Installed>, capabilities: Capabilities) -> Self {
-        Self { installed, capabilities }
+        Self { installed, ignored: Vec::new(), capabilities }
+    }
+
+    /// Returns the specifications that are ignored, with the reason: the one for an unknown type may be among them.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
     }
 
     /// Returns the component for inputs of this type. One for `platform` is preferred.
@@ -80,31 +88,48 @@ impl Catalog {
     }
 }
 
-/// Reads all specifications of a directory. A file that cannot be used is logged: its types are then unknown.
-fn specifications(directory: &Utf8Path) -> Vec<Installed> {
-    let Ok(entries) = directory.read_dir_utf8() else { return Vec::new() };
+/// Reads all specifications of a directory. Also returns those that cannot be used, whose types are then unknown.
+fn specifications(directory: &Utf8Path) -> (Vec<Installed>, Vec<String>) {
+    let (mut installed, mut ignored) = (Vec::new(), Vec::new());
+    let Ok(entries) = directory.read_dir_utf8() else { return (installed, ignored) };
     // Who may write to the directory can put any file into it.
     let owner = directory.metadata().map_err(|error| error.to_string());
     if let Err(reason) = owner.and_then(|found| check_owner(found.uid(), found.mode())) {
         tracing::error!(path = %directory, reason, "component specifications ignored");
-        return Vec::new();
+        ignored.push(format!("{directory}: {reason}"));
+        return (installed, ignored);
     }
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path().to_owned()).collect();
     // In a fixed order, in case two specifications define the same type.
     paths.sort();
-    let mut installed = Vec::new();
     for path in paths {
         let Some(stem) = path.as_str().strip_suffix(ENDING) else { continue };
         let text = trusted(&path).map(Option::unwrap_or_default);
         match text.and_then(|text| Specification::parse(&text)) {
             Ok(read) => {
-                let of = |input| Installed { input, binary: Utf8PathBuf::from(stem) };
-                installed.extend(read.inputs.into_iter().map(of));
+                for input in read.inputs {
+                    warn_of_twin(&installed, &input, &path);
+                    installed.push(Installed { input, binary: Utf8PathBuf::from(stem) });
+                }
             }
-            Err(reason) => tracing::error!(%path, reason, "component specification ignored"),
+            Err(reason) => {
+                tracing::error!(%path, reason, "component specification ignored");
+                ignored.push(format!("{path}: {reason}"));
+            }
         }
     }
-    installed
+    (installed, ignored)
+}
+
+/// Logs that another specification defines the same type for the same platform: the first file in the order of names counts.
+fn warn_of_twin(installed: &[Installed], input: &InputSpecification, path: &Utf8Path) {
+    let is_twin = |other: &&Installed| {
+        other.input.name == input.name && other.input.platforms.iter().any(|one| input.platforms.contains(one))
+    };
+    if let Some(twin) = installed.iter().find(is_twin) {
+        let (kind, first) = (&input.name, &twin.binary);
+        tracing::warn!(%path, kind, %first, "another component is specified for this type; the first one runs");
+    }
 }
 
 /// Reads a file that decides what runs; `None` if it does not exist. Others must not be able to write it.
@@ -155,6 +180,8 @@ mod tests {
         fs_err::write(layout.components().join("broken.spec.yml"), "inputs: [").unwrap();
         let find = || Catalog::load(&layout).unwrap().find("fake", "linux/amd64").map(|found| found.binary.clone());
         assert_eq!(find(), Some(layout.components().join("fake")));
+        let ignored = Catalog::load(&layout).unwrap().ignored().join(" ");
+        assert!(ignored.contains("broken.spec.yml: "), "{ignored}");
         fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(find(), None);
         fs_err::write(layout.capabilities(), "capabilities: [{rule: deny, input: fake}]").unwrap();

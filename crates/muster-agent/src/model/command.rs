@@ -1,6 +1,7 @@
 //! Commands of installed components.
 
 use muster_core::error_chain::chain;
+use muster_core::resource_limits::ResourceLimits;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::catalog::{Installed, check_owner};
+use super::inputs::limits;
 use super::specification::{InputSpecification, Timeouts, Variable};
 use crate::variables::template::Template;
 use crate::variables::{Scope, condition, evaluate};
@@ -27,6 +29,8 @@ pub struct CommandSpec {
     pub quiet_restarts: u32,
     /// This period.
     pub restart_period: Duration,
+    /// What the component may use.
+    pub limits: ResourceLimits,
     /// Types of actions that the component receives although they are for the agent.
     pub proxied_actions: Vec<String>,
 }
@@ -44,6 +48,7 @@ pub fn resolve(installed: &Installed, scope: Scope<'_>) -> Result<CommandSpec, S
         timeouts: command.timeouts,
         quiet_restarts: command.maximum_restarts_per_period,
         restart_period: command.restart_monitoring_period,
+        limits: limits(&command.limits).map_err(|reason| format!("the specification of {}: {reason}", input.name))?,
         proxied_actions: input.proxied_actions.clone(),
     })
 }

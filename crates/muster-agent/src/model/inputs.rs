@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use muster_core::resource_limits::ResourceLimits;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,6 +49,8 @@ struct ProcessInput {
     restart: Restart,
     #[serde(default)]
     stop_timeout: Option<String>,
+    #[serde(default)]
+    limits: Value,
 }
 
 /// Checks that input ids are unique. Disabled inputs count, too: enabling one must not make the policy invalid.
@@ -85,7 +88,22 @@ pub(super) fn process(input: &Value) -> Result<ProcessSpec, String> {
     }
     let stop_timeout = read.stop_timeout.as_deref().map(duration::parse).transpose();
     let stop_timeout = stop_timeout.map_err(|error| format!("Failed: stop_timeout: {error}"))?;
-    Ok(ProcessSpec { command: read.command, args: read.args, env: read.env, restart: read.restart, stop_timeout })
+    Ok(ProcessSpec {
+        command: read.command,
+        args: read.args,
+        env: read.env,
+        restart: read.restart,
+        stop_timeout,
+        limits: limits(&read.limits).map_err(|reason| format!("Failed: {reason}"))?,
+    })
+}
+
+/// Reads the limits of a program or a component. The error names each fault.
+pub(super) fn limits(value: &Value) -> Result<ResourceLimits, String> {
+    ResourceLimits::parse(value).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        faults.join("; ")
+    })
 }
 
 #[cfg(test)]
@@ -97,10 +115,11 @@ mod tests {
     #[test]
     fn a_process_input_is_a_program() {
         let input = json!({"id": "web", "type": "process", "use_output": "default", "command": "/bin/sleep",
-            "args": ["1"], "env": {"A": "b"}, "restart": "on-failure", "stop_timeout": "3s"});
+            "args": ["1"], "env": {"A": "b"}, "restart": "on-failure", "stop_timeout": "3s",
+            "limits": {"memory": 1 << 30}});
         let spec = process(&input).unwrap();
         assert_eq!((spec.command.as_str(), spec.restart, spec.args.len()), ("/bin/sleep", Restart::OnFailure, 1));
-        assert_eq!(spec.stop_timeout, Some(std::time::Duration::from_secs(3)));
+        assert_eq!((spec.stop_timeout, spec.limits.memory), (Some(std::time::Duration::from_secs(3)), Some(1 << 30)));
     }
 
     #[test]
@@ -111,6 +130,8 @@ mod tests {
             (json!({"command": "x", "restart": "sometimes"}), "sometimes"),
             (json!({"command": "x", "env": {"A=": ""}}), "NUL"),
             (json!({"command": "x", "stop_timeout": "soon"}), "stop_timeout"),
+            (json!({"command": "x", "limits": {"memory": "1G"}}), "limits.memory"),
+            (json!({"command": "x", "limits": {"memroy": 1}}), "memroy"),
             (json!({"command": "x", "condition": "${host.name} == 'other'"}), "condition"),
         ] {
             let reason = process(&input).unwrap_err();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muster_core::resource_limits::ResourceLimits;
 use serde::Deserialize;
 
 /// Type of the inputs that this agent runs.
@@ -34,4 +35,6 @@ pub struct ProcessSpec {
     pub restart: Restart,
     /// Delay between SIGTERM and SIGKILL; `None` means the agent's setting.
     pub stop_timeout: Option<Duration>,
+    /// What it may use.
+    pub limits: ResourceLimits,
 }

@@ -82,6 +82,8 @@ pub struct CommandSpecification {
     pub restart_monitoring_period: Duration,
     /// Number of exits in this period that are not reported as a failure.
     pub maximum_restarts_per_period: u32,
+    /// What the component may use. An addition of muster-agent to the format.
+    pub limits: serde_json::Value,
 }
 
 /// `service`.
@@ -179,7 +181,8 @@ impl Default for CommandSpecification {
     fn default() -> Self {
         let (args, env, timeouts) = (Vec::new(), Vec::new(), Timeouts::default());
         let (restart_monitoring_period, maximum_restarts_per_period) = (Duration::ZERO, 0);
-        Self { args, env, timeouts, restart_monitoring_period, maximum_restarts_per_period }
+        let limits = serde_json::Value::Null;
+        Self { args, env, timeouts, restart_monitoring_period, maximum_restarts_per_period, limits }
     }
 }
 

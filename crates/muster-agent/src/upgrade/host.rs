@@ -106,6 +106,12 @@ impl HostUpgrades {
         let missing = || Failed::new(Stage::Rollback, format!("version {version} is no longer on disk"));
         previous.or_else(found).ok_or_else(missing)
     }
+
+    /// Returns the home if its program starts.
+    async fn probed(&self, name: HomeName) -> Result<HomeName, Failed> {
+        let probed = probe(&self.layout, &name).await;
+        probed.map_err(|error| Failed::new(Stage::Extracting, error)).map(|()| name)
+    }
 }
 
 #[async_trait]
@@ -121,30 +127,43 @@ impl Upgrades for HostUpgrades {
             .collect()
     }
 
+    fn check(&self, request: &Request, client: Arc<FleetClient>) -> Result<(), Failed> {
+        if request.rollback {
+            return self.kept_home(&request.version).map(drop);
+        }
+        let usable = self.sources(request, client).and_then(|_| self.keys());
+        usable.map(drop).map_err(|error| Failed::new(Stage::Requested, error))
+    }
+
     async fn prepare(
         &self,
         request: Request,
         client: Arc<FleetClient>,
         progress: Progress,
     ) -> Result<HomeName, Failed> {
-        let name = if request.rollback {
-            self.kept_home(&request.version)?
-        } else {
-            let unusable = |error: String| Failed::new(Stage::Requested, error);
-            let preparation = Preparation {
-                layout: self.layout.clone(),
-                disk: self.disk.clone(),
-                sources: self.sources(&request, client).map_err(unusable)?,
-                keys: self.keys().map_err(unusable)?,
-                deadline: Instant::now() + self.settings.download_timeout,
-                clock: Arc::new(SystemClock),
-                entropy: Arc::new(System),
-                progress,
-            };
-            preparation.run(&request.version).await?
+        if request.rollback {
+            let name = self.kept_home(&request.version)?;
+            return self.probed(name).await;
+        }
+        let unusable = |error: String| Failed::new(Stage::Requested, error);
+        let preparation = Preparation {
+            layout: self.layout.clone(),
+            disk: self.disk.clone(),
+            sources: self.sources(&request, client).map_err(unusable)?,
+            keys: self.keys().map_err(unusable)?,
+            deadline: Instant::now() + self.settings.download_timeout,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(System),
+            progress,
         };
-        let probed = probe(&self.layout, &name).await;
-        probed.map_err(|error| Failed::new(Stage::Extracting, error)).map(|()| name)
+        let name = preparation.run(&request.version).await?;
+        let probed = self.probed(name).await;
+        if probed.is_err()
+            && let Err(error) = switch::discard(&*self.disk, &self.layout, &self.running)
+        {
+            tracing::warn!(error = %chain(&error), "failed to remove a version that does not start");
+        }
+        probed
     }
 
     async fn switch(&self, switch: Switch) -> Result<(), Failed> {

@@ -148,6 +148,8 @@ pub trait Upgrades: Send + Sync {
     fn running(&self) -> Option<HomeName>;
     /// Returns the versions that are still on disk and can be activated again.
     fn kept(&self) -> Vec<Kept>;
+    /// Checks what can be checked of a request without preparing anything.
+    fn check(&self, request: &Request, client: Arc<FleetClient>) -> Result<(), Failed>;
     /// Prepares a home of the requested version.
     async fn prepare(&self, request: Request, client: Arc<FleetClient>, progress: Progress)
     -> Result<HomeName, Failed>;
@@ -175,6 +177,10 @@ impl Upgrades for NotInstalled {
 
     fn kept(&self) -> Vec<Kept> {
         Vec::new()
+    }
+
+    fn check(&self, _: &Request, _: Arc<FleetClient>) -> Result<(), Failed> {
+        Err(Failed::new(Stage::Requested, NOT_INSTALLED))
     }
 
     async fn prepare(&self, _: Request, _: Arc<FleetClient>, _: Progress) -> Result<HomeName, Failed> {

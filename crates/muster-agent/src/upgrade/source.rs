@@ -110,7 +110,11 @@ async fn from_fleet(client: &FleetClient, name: &str, range: &str) -> Result<Res
         other => FetchError::Final(chain(other).to_string()),
     };
     let response = client.send(call).await.map_err(|error| failed(&error))?;
-    let shown = || chain(&CallError::from_reply(&response)).to_string();
+    // The name of the error says less than that of the file, which tells the version and the platform.
+    let shown = || match response.status {
+        404 => format!("the server has no file {name}; upload the package with `muster package upload`"),
+        _ => format!("{name}: {}", chain(&CallError::from_reply(&response))),
+    };
     accept(response.status, shown).map(|()| response)
 }
 

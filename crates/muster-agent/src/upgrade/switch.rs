@@ -120,6 +120,11 @@ pub fn finish(disk: &dyn Disk, layout: &Layout, running: &HomeName, now: Timesta
     disk.remove(&layout.upgrade())
 }
 
+/// Removes what an upgrade that failed before its switch has prepared.
+pub fn discard(disk: &dyn Disk, layout: &Layout, running: &HomeName) -> io::Result<()> {
+    clean(disk, layout, running, None)
+}
+
 /// Removes downloads, unfinished homes, and the homes of versions that are not needed. Of the versions that can be
 /// activated again, `previous` replaces all others.
 fn clean(disk: &dyn Disk, layout: &Layout, running: &HomeName, previous: Option<&HomeName>) -> io::Result<()> {

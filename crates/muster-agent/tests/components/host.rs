@@ -16,6 +16,7 @@ use muster_agent::paths::Layout;
 use muster_agent::protocol::messages::AgentInfo;
 use muster_agent::protocol::server::Hub;
 use muster_agent::settings::ProcessSettings;
+use muster_core::resource_limits::ResourceLimits;
 use serde_json::{Value, json};
 
 pub struct TestHost {
@@ -94,6 +95,7 @@ impl TestHost {
             timeouts: Timeouts { checkin: seconds(2), restart: Duration::from_millis(100), stop: seconds(6) },
             quiet_restarts: 0,
             restart_period: Duration::ZERO,
+            limits: ResourceLimits::default(),
             proxied_actions: Vec::new(),
         };
         let (features, limits) = (json!({}), json!({}));

@@ -4,11 +4,14 @@
 
 mod container;
 mod exit_codes;
+mod flags;
 mod images;
 mod install;
 mod kills;
+mod limits;
 mod metrics;
 mod package;
+mod protection;
 mod proxy;
 mod server;
 mod standalone;
@@ -197,12 +200,14 @@ fn ag83_an_enrollment_that_the_running_daemon_does_not_use_is_an_error() {
     let daemon = agent.run();
     agent.until_healthy();
     daemon.signal(nix::sys::signal::Signal::SIGSTOP);
-    let (code, text) = agent.enroll(&server, &[&ca[..], &["--force"]].concat());
+    let forced = |flags: &[&str]| agent.enroll(&server, &[&ca[..], &["--force"], flags].concat());
+    let (code, text) = forced(&["--daemon-timeout", "1s"]);
     assert!(code == 8 && text.contains("the running agent does not use the new enrollment"), "{code} {text}");
     assert!(text.contains("Enrolled as agent") && text.contains("hint: restart the agent"), "{text}");
+    assert_eq!(forced(&["--skip-daemon-reload"]).0, 0, "the daemon is not asked");
     daemon.signal(nix::sys::signal::Signal::SIGCONT);
     agent.until_healthy();
-    let (code, text) = agent.enroll(&server, &[&ca[..], &["--force"]].concat());
+    let (code, text) = forced(&[]);
     assert!(code == 0 && text.contains("The running agent now uses the new enrollment"), "{code} {text}");
 }
 

@@ -309,13 +309,20 @@ impl Upgrades for SimUpgrades {
         kept.into_iter().map(|(_, kept)| kept).collect()
     }
 
-    async fn prepare(&self, request: Request, _: Arc<FleetClient>, progress: Progress) -> Result<HomeName, Failed> {
+    fn check(&self, request: &Request, _: Arc<FleetClient>) -> Result<(), Failed> {
+        let is_kept = || self.kept().iter().any(|kept| kept.version == request.version);
+        if !request.rollback || is_kept() { Ok(()) } else { Err(Failed::new(Stage::Rollback, "not on disk")) }
+    }
+
+    async fn prepare(
+        &self,
+        request: Request,
+        client: Arc<FleetClient>,
+        progress: Progress,
+    ) -> Result<HomeName, Failed> {
         let name = name(&request.version);
         if request.rollback {
-            let site = &self.site;
-            let kept = switch::kept(&site.disk, &site.layout, &self.running, site.now());
-            let is_kept = kept.iter().any(|(kept, _)| *kept == name);
-            return if is_kept { Ok(name) } else { Err(Failed::new(Stage::Rollback, "not on disk")) };
+            return self.check(&request, client).map(|()| name);
         }
         progress.set(Stage::Downloading, Metadata::default());
         step().await;

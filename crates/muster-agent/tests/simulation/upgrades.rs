@@ -175,6 +175,18 @@ async fn ag132_the_same_version_needs_no_download_and_a_replaced_upgrade_gets_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn ag132_a_request_that_cannot_be_carried_out_does_not_end_the_running_upgrade() {
+    let mut host = Host::new(509);
+    host.pass(SECOND * 10).await;
+    let far = action("far", "UPGRADE", json!({"version": "0.0.1", "rollback": true}));
+    host.agent.server.change(|server| server.actions.extend([upgrade("u", "0.2.0"), far]));
+    host.pass(MINUTE * 5).await;
+    assert_eq!(host.acks("far")[0].error.as_deref(), Some("not on disk"));
+    assert_eq!((host.version(), host.acks("u")[0].error.clone()), ("0.2.0".into(), None));
+    assert_eq!(host.last_details(), Value::Null, "the refused request left no report");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ag112_a_scheduled_upgrade_is_reported_and_an_expired_one_has_failed() {
     let mut host = Host::new(505);
     let mut later = upgrade("later", "0.2.0");

@@ -193,6 +193,13 @@ fn tls() -> Vec<Definition> {
         ),
         key(&names::TLS_KEY, Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
         key(
+            &names::TLS_KEY_PASSPHRASE,
+            Kind::Text,
+            text(""),
+            None,
+            "File with the passphrase of `tls.key`, if the key is encrypted (PKCS#8). Only the first line is used.",
+        ),
+        key(
             &names::TLS_CLIENT_CA,
             Kind::Text,
             text(""),

@@ -166,6 +166,7 @@ keys! {
     LOCAL_TARGETS: bool = "outgoing.allow_local_targets";
     TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
     TLS_KEY: Option<Utf8PathBuf> = "tls.key";
+    TLS_KEY_PASSPHRASE: Option<Utf8PathBuf> = "tls.key_passphrase";
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";
     TLS_CLIENT_AUTH: ClientAuth = "tls.client_auth";
     TLS_CLIENT_CRL: Option<Utf8PathBuf> = "tls.client_crl";

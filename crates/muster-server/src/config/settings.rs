@@ -126,6 +126,8 @@ pub struct ListenConfig {
 pub struct TlsConfig {
     /// Certificate and key files; `None` means that the server creates its own.
     pub custom: Option<(Utf8PathBuf, Utf8PathBuf)>,
+    /// File with the passphrase of the key.
+    pub key_passphrase: Option<Utf8PathBuf>,
     /// CAs of client certificates.
     pub client_ca: Option<Utf8PathBuf>,
     /// Revocation lists of these CAs.
@@ -270,7 +272,11 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
     if client_ca.is_none() && client_bind_hosts {
         problems.push(values.problem(&names::TLS_CLIENT_BIND_HOSTS, "requires tls.client_ca"));
     }
-    TlsConfig { custom, client_ca, client_crl, client_auth, client_bind_hosts }
+    let key_passphrase = values.read(&names::TLS_KEY_PASSPHRASE);
+    if custom.is_none() && key_passphrase.is_some() {
+        problems.push(values.problem(&names::TLS_KEY_PASSPHRASE, "requires tls.key"));
+    }
+    TlsConfig { custom, key_passphrase, client_ca, client_crl, client_auth, client_bind_hosts }
 }
 
 fn forward(values: &Values, problems: &mut Vec<Problem>) -> Option<ForwardConfig> {

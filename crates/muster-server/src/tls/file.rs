@@ -7,10 +7,12 @@ use std::io::{ErrorKind, Read};
 
 use camino::Utf8Path;
 use muster_core::error_chain::SharedError;
+use muster_core::private_key;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::TlsError;
 
@@ -33,6 +35,9 @@ enum Wanted {
     Certificate,
     ClientCas,
     Key,
+    /// A key with a passphrase.
+    EncryptedKey,
+    Passphrase,
     Revocations,
 }
 
@@ -40,7 +45,8 @@ impl Wanted {
     /// Returns the file as errors name it: files other than those of the server's certificate with their key.
     fn name(self, path: &Utf8Path) -> String {
         match self {
-            Self::Certificate | Self::Key => path.to_string(),
+            Self::Certificate | Self::Key | Self::EncryptedKey => path.to_string(),
+            Self::Passphrase => format!("{path} (tls.key_passphrase)"),
             Self::ClientCas => format!("{path} (tls.client_ca)"),
             Self::Revocations => format!("{path} (tls.client_crl)"),
         }
@@ -90,10 +96,21 @@ pub fn read_revocations(path: &Utf8Path) -> Result<Vec<CertificateRevocationList
     Ok(found)
 }
 
-/// Reads the private key of a PEM file.
-pub fn read_key(path: &Utf8Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let bytes = read(path, Wanted::Key)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::pem(path.as_str(), error))
+/// Reads the private key of a PEM file. `passphrase` is the file with the passphrase of an encrypted key.
+pub fn read_key(path: &Utf8Path, passphrase: Option<&Utf8Path>) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let parse = |pem: &[u8]| PrivateKeyDer::from_pem_slice(pem).map_err(|error| TlsError::pem(path.as_str(), error));
+    match passphrase {
+        None => parse(&read(path, Wanted::Key)?),
+        Some(passphrase) => {
+            let pem = Zeroizing::new(read(path, Wanted::EncryptedKey)?);
+            let text = Zeroizing::new(String::from_utf8_lossy(&pem).into_owned());
+            let passphrase = Zeroizing::new(read(passphrase, Wanted::Passphrase)?);
+            let passphrase = String::from_utf8_lossy(&passphrase);
+            let line = passphrase.lines().next().unwrap_or_default();
+            let key = private_key::decrypt(&text, line).map_err(|error| Wanted::EncryptedKey.error(path, error))?;
+            parse(key.as_bytes())
+        }
+    }
 }
 
 /// Reads a file whose labels show that it contains what is expected.
@@ -112,6 +129,10 @@ fn read(path: &Utf8Path, wanted: Wanted) -> Result<Vec<u8>, TlsError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(wanted.error(path, "is larger than 1 MiB: neither a certificate chain nor a key"));
     }
+    // It is text of any kind.
+    if wanted == Wanted::Passphrase {
+        return Ok(bytes);
+    }
     // Before parsing: the parsers skip what they do not know, and then find nothing.
     match mistake(&bytes, path, wanted) {
         Some(reason) => Err(wanted.error(path, reason)),
@@ -125,7 +146,7 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         let content = match wanted {
             Wanted::Certificate => "the certificate of the server, followed by those of the CAs that issued it",
             Wanted::ClientCas => "the certificates of the CAs that issue client certificates",
-            Wanted::Key => "the private key of the certificate",
+            Wanted::Key | Wanted::EncryptedKey | Wanted::Passphrase => "the private key of the certificate",
             Wanted::Revocations => "the revocation list of each CA in tls.client_ca",
         };
         return Some(format!("is empty\nhint: write {content} to it, in PEM"));
@@ -161,27 +182,32 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         Wanted::Certificate if has("PRIVATE KEY") => Some(
             "contains a private key, not a certificate\nhint: check whether tls.cert and tls.key are swapped".into(),
         ),
+        Wanted::EncryptedKey if has("ENCRYPTED PRIVATE KEY") => None,
         // First, because an encrypted key of the older form has an ordinary label.
         Wanted::Key if has("ENCRYPTED PRIVATE KEY") || is_encrypted(bytes) => Some(format!(
             "contains a key that is protected by a passphrase, which this server cannot prompt for\n\
-             hint: openssl pkey -in {path} -out PEM_FILE, readable only by the server's user"
+             hint: set tls.key_passphrase to a file with it, or openssl pkey -in {path} -out PEM_FILE, readable only by the \
+             server's user"
         )),
-        Wanted::Key if labels.iter().any(|label| KEY_LABELS.contains(&label.as_str())) => None,
-        Wanted::Key if has("OPENSSH PRIVATE KEY") => Some(format!(
+        Wanted::Key | Wanted::EncryptedKey if labels.iter().any(|label| KEY_LABELS.contains(&label.as_str())) => None,
+        Wanted::Key | Wanted::EncryptedKey if has("OPENSSH PRIVATE KEY") => Some(format!(
             "contains a key in OpenSSH's format, but PEM is required\n\
              hint: use the key that the certificate was requested with, or convert it: ssh-keygen -p -m PKCS8 -f {path}"
         )),
-        Wanted::Key if has("PUBLIC KEY") => Some(
+        Wanted::Key | Wanted::EncryptedKey if has("PUBLIC KEY") => Some(
             "contains a public key, not a private key\nhint: use the key that the certificate was requested with"
                 .into(),
         ),
-        Wanted::Key if has("CERTIFICATE") => Some(
+        Wanted::Key | Wanted::EncryptedKey if has("CERTIFICATE") => Some(
             "contains a certificate, not a private key\nhint: check whether tls.cert and tls.key are swapped".into(),
         ),
         Wanted::Revocations if labels.iter().any(|label| label == "X509 CRL") => None,
         Wanted::Revocations => Some(format!("contains no revocation list (X509 CRL), but {}", labels.join(", "))),
         Wanted::Certificate | Wanted::ClientCas => Some(format!("contains no certificate, but {}", labels.join(", "))),
-        Wanted::Key => Some(format!("contains no private key, but {}", labels.join(", "))),
+        // A passphrase is not looked at.
+        Wanted::Key | Wanted::EncryptedKey | Wanted::Passphrase => {
+            Some(format!("contains no private key, but {}", labels.join(", ")))
+        }
     }
 }
 

@@ -265,7 +265,7 @@ fn server_config(
 ) -> Result<(ServerConfig, Described), TlsError> {
     let (cert_path, key_path) = files(config, data);
     let chain = read_certificates(&cert_path)?;
-    let key = read_key(&key_path)?;
+    let key = read_key(&key_path, config.key_passphrase.as_deref())?;
     let provider = provider();
     let odd = check_chain(&provider, (&cert_path, &key_path), &chain, &key)?;
     let clients = Clients::read(config)?;

@@ -6,9 +6,8 @@ use super::{ELASTICSEARCH_FLAGS, FLAGS, SERVER_FLAGS, SERVICE_TOKENS};
 use crate::exit::Failure;
 
 /// Variables of Elastic's images that have no effect here.
-const IGNORED: [&str; 16] = [
+const IGNORED: [&str; 15] = [
     "CONFIG_PATH",
-    "ELASTIC_AGENT_CERT_KEY_PASSPHRASE",
     "ELASTICSEARCH_PASSWORD",
     "ELASTICSEARCH_USERNAME",
     "FLEET_DAEMON_TIMEOUT",

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{kind_of, list, lists, object, text, values};
 use crate::policy::problem::Problems;
+use crate::resource_limits::ResourceLimits;
 use crate::secret_refs::join;
 
 /// Type of inputs that are programs, which only muster-agent runs.
@@ -79,8 +80,17 @@ fn check_process(input: &Map<String, Value>, path: &str, problems: &mut Problems
     for (name, value) in env.into_iter().flatten().filter(|(_, value)| !value.is_string()) {
         problems.add(join(path, &format!("env.{name}")), format!("must be a string, not {}", kind_of(value)));
     }
+    check_limits(input, path, problems);
     if let Some(restart) = text(input, "restart", path, problems).filter(|word| !PROCESS_RESTARTS.contains(word)) {
         problems.unknown(join(path, "restart"), "restart mode", restart, &PROCESS_RESTARTS);
+    }
+}
+
+fn check_limits(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    let path = join(path, "limits");
+    for fault in input.get("limits").and_then(|limits| ResourceLimits::parse(limits).err()).into_iter().flatten() {
+        let path = if fault.key.is_empty() { path.clone() } else { join(&path, &fault.key) };
+        problems.add(path, fault.reason);
     }
 }
 
@@ -118,11 +128,14 @@ mod tests {
 
     #[test]
     fn process_inputs_are_checked() {
-        let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways"}]));
+        let found = problems(&json!([{"type": "process", "args": [1], "env": {"A": 1}, "restart": "allways",
+            "limits": {"memory": "1G", "memroy": 1}}, {"type": "process", "command": "x", "limits": {"memory": "64MiB", "cpu": 0.5}}]));
         let expected = [
             "config.inputs.0.command: is missing; set the program to run",
             "config.inputs.0.args.0: must be a string, not a number",
             "config.inputs.0.env.A: must be a string, not a number",
+            "config.inputs.0.limits.memory: must be a number of bytes, or a size such as `512MiB`",
+            "config.inputs.0.limits.memroy: unknown limit; known: memory, processes, open_files, cpu",
             "config.inputs.0.restart: unknown restart mode `allways`; did you mean `always`?",
         ];
         assert_eq!(found, expected);

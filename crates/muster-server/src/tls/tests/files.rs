@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use muster_core::testing::{ENCRYPTED_KEY, PASSPHRASE};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::*;
@@ -207,7 +208,7 @@ fn empty_huge_and_corrupt_files_are_reported() {
     files.refused(files.chain(), "", &["fleet.key: is empty", "\nhint: "]);
     let cut = &files.leaf.pem[..files.leaf.pem.len() / 2];
     files.refused(cut, &key, &["fleet.crt: the file is cut off", "\nhint: "]);
-    let missing = read_key("/nowhere/fleet.key".into()).unwrap_err().to_string();
+    let missing = read_key("/nowhere/fleet.key".into(), None).unwrap_err().to_string();
     assert!(missing.starts_with("/nowhere/fleet.key: does not exist\nhint: "), "{missing}");
     files.refused(
         files.chain(),
@@ -218,6 +219,26 @@ fn empty_huge_and_corrupt_files_are_reported() {
     files.refused(vec![b'x'; (1 << 20) + 1], &key, &["fleet.crt: is larger than 1 MiB"]);
     let corrupt = format!("{}{}", files.leaf.pem, section("CERTIFICATE", &files.middle.der[..200]));
     files.refused(corrupt, &key, &["fleet.crt: certificate 2 is corrupt"]);
+}
+
+#[test]
+fn a_key_with_a_passphrase_is_read_with_the_file_of_the_passphrase() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| Utf8PathBuf::from_path_buf(directory.path().join(name)).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    write("fleet.key", ENCRYPTED_KEY);
+    write("passphrase", &format!("{PASSPHRASE}\r\n"));
+    assert!(read_key(&path("fleet.key"), Some(&path("passphrase"))).is_ok());
+    let error = |key: &str, passphrase: Option<&str>| {
+        read_key(&path(key), passphrase.map(path).as_deref()).unwrap_err().to_string()
+    };
+    assert!(error("fleet.key", None).contains("hint: set tls.key_passphrase"));
+    write("other", "other-canary\n");
+    let wrong = error("fleet.key", Some("other"));
+    assert!(wrong.contains("cannot be decrypted") && !wrong.contains("other-canary"), "{wrong}");
+    assert!(error("fleet.key", Some("missing")).contains("missing (tls.key_passphrase): does not exist"));
+    write("plain.key", &KeyPair::generate().unwrap().serialize_pem());
+    assert!(error("plain.key", Some("passphrase")).contains("is not an encrypted PKCS#8 key"));
 }
 
 #[test]
