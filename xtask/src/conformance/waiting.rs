@@ -70,6 +70,38 @@ const WAITING: &[(List, &str, &[u16])] = &[
         &[23],
     ),
     (
+        List::Ag,
+        "the values of `--header` are for the server, and can be secrets that Elasticsearch must not get; `agent.headers` of the policy are \
+         sent to Elasticsearch",
+        &[89],
+    ),
+    (
+        List::Ag,
+        "the certificate contains the fully qualified name only if it is the host name of the system or part of an external URL; \
+         the server does not ask DNS for it",
+        &[95],
+    ),
+    (
+        List::Ag,
+        "with plain HTTP, a host other than loopback is rejected, because tokens and keys would be sent unencrypted",
+        &[96],
+    ),
+    (
+        List::Ag,
+        "no port is fixed: monitoring reads the control socket, and components connect to a socket, or to a port that the system chooses",
+        &[151],
+    ),
+    (
+        List::Ag,
+        "the record is written when the unpacked version is about to be activated; before this, nothing has changed that a start would have to undo",
+        &[167],
+    ),
+    (
+        List::Ag,
+        "the new version is deleted at the next start of the agent, or with the next upgrade that succeeds",
+        &[169],
+    ),
+    (
         List::Fl,
         "measured by hand: 10,000 simulated hosts for an hour (9.0 million requests), beside builds on the same two cores: no error, p99 44 ms; the first minute, in which each host enrolls and reports its details, has up to 442 ms",
         &[43],

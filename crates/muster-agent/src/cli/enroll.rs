@@ -12,6 +12,7 @@ use muster_protocol::elastic::enroll::EnrolledItem;
 use super::elastic_options::{ElasticOptions, EnrollOptions};
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
+use super::prompt;
 use super::server_options::{ServerOptions, Target, check_stopped};
 use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
@@ -81,7 +82,11 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     check_stopped(layout, &args.server)?;
     // This opens nothing yet, because the directory may not exist.
     let store = DiskStore::new(layout.clone());
-    let former = former(&store, args.force)?;
+    let Some(force) = confirmed(&store, args.force) else {
+        println!("The enrollment is unchanged");
+        return Ok(exit::DONE);
+    };
+    let former = former(&store, force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
     renew_unusable_key(&store).await?;
     if args.delay_enroll {
@@ -89,14 +94,28 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     }
     let interrupt = Interrupt::listen()?;
     let (plan, item) = join_at(&store, layout, &target, &former, &args.options, &interrupt).await?;
-    if args.skip_daemon_reload {
+    // The rest is of use whether or not the agent runs with the new enrollment.
+    let reloaded = if args.skip_daemon_reload {
         println!("The agent uses the new enrollment from its next start");
+        Ok(())
     } else {
-        start_or_reload(layout, args.daemon_timeout).await;
-    }
+        start_or_reload(layout, args.daemon_timeout).await
+    };
     say_farewell(layout, former, &item.id, &plan).await;
     target.describe().into_iter().for_each(|text| println!("{text}"));
-    Ok(exit::DONE)
+    reloaded.map(|()| exit::DONE)
+}
+
+/// Returns whether an existing enrollment may be replaced, which a terminal is asked about if `--force` does not say so.
+/// `None` if the answer is no (AG14).
+fn confirmed(store: &DiskStore, force: bool) -> Option<bool> {
+    match store.enrollment() {
+        Ok(Some(enrollment)) if !force && prompt::is_interactive() => {
+            let question = format!("This host is enrolled as agent {}. Replace the enrollment?", enrollment.agent_id);
+            prompt::confirm(&question, false)?.then_some(true)
+        }
+        _ => Some(force),
+    }
 }
 
 /// Stores the enrollment for the next start of an agent that has none (AG91).
@@ -208,25 +227,35 @@ pub(super) fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> 
     }
 }
 
-async fn start_or_reload(layout: &Layout, limit: Duration) {
+/// Makes the agent run with the new enrollment. A failure is one of the command, so that a script does not continue while the
+/// agent still runs with the previous enrollment, or not at all (AG83).
+async fn start_or_reload(layout: &Layout, limit: Duration) -> Result<(), Failure> {
     // Without this, a running daemon would continue to use the previous enrollment until its next start.
     let answer = client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", limit).await;
     match answer {
         Ok(Some(_)) => println!("The running agent now uses the new enrollment"),
-        Ok(None) => start(layout).await,
-        Err(failure) => eprintln!("Warning: {}; restart the running agent", failure.message),
+        Ok(None) => return start(layout).await,
+        Err(Failure { code, message, .. }) => {
+            let message = format!("enrolled, but the running agent does not use the new enrollment: {message}");
+            return Err(Failure::new(code, message).hint("restart the agent"));
+        }
     }
+    Ok(())
 }
 
 /// Starts the service, if the agent is installed as one.
-async fn start(layout: &Layout) {
+async fn start(layout: &Layout) -> Result<(), Failure> {
     match Installation::load(layout) {
         Ok(Some(installation)) if installation.manager != Manager::None => {
-            if let Err(error) = installation.service().start().await {
-                eprintln!("Warning: the service was not started: {}", chain(&error));
-            }
+            let started = installation.service().start().await;
+            started.map_err(|error| {
+                Failure::new(exit::FAILED, format!("enrolled, but the service was not started: {}", chain(&error)))
+            })
         }
-        _ => println!("To start the agent: muster-agent run --base-path {}", layout.base()),
+        _ => {
+            println!("To start the agent: muster-agent run --base-path {}", layout.base());
+            Ok(())
+        }
     }
 }
 

@@ -186,7 +186,14 @@ mod tests {
         assert_eq!(find(), None);
         fs_err::write(layout.capabilities(), "capabilities: [{rule: deny, input: fake}]").unwrap();
         assert!(!Catalog::load(&layout).unwrap().capabilities.allow_input("fake"));
-        fs_err::set_permissions(layout.capabilities(), std::fs::Permissions::from_mode(0o622)).unwrap();
-        assert!(Catalog::load(&layout).unwrap_err().to_string().contains("writable by others"));
+        let mode = |mode: u32| {
+            fs_err::set_permissions(layout.capabilities(), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for writable in [0o620, 0o602] {
+            mode(writable);
+            assert!(Catalog::load(&layout).unwrap_err().to_string().contains("writable by others"), "{writable:o}");
+        }
+        mode(0o640);
+        assert!(!Catalog::load(&layout).unwrap().capabilities.allow_input("fake"), "readable by its group");
     }
 }

@@ -126,9 +126,12 @@ fn ag33_ag37_a_container_needs_its_certificate_files_and_options_only_once() {
     agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
     assert_eq!(server.lock().enrolled.len(), 1, "the stored certificate is used");
     // As with `docker exec`, which has the variables of the image.
-    let mut status = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
-    let (code, text) = output(status.arg("status").env("MUSTER_AGENT_BASE_PATH", agent.path("")));
-    assert_eq!(code, 0, "{text}");
+    for name in ["MUSTER_AGENT_BASE_PATH", "STATE_PATH"] {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+        let status = status.arg("status").env_remove("MUSTER_AGENT_BASE_PATH").env(name, agent.path(""));
+        let (code, text) = output(status);
+        assert_eq!(code, 0, "{name}: {text}");
+    }
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended(), 0);
 }

@@ -23,6 +23,8 @@ fn ag13_a_key_with_a_passphrase_is_stored_without_it() {
     let flags = ["-a", ca, "--elastic-agent-cert", &certificate, "--elastic-agent-cert-key", &key];
     let (code, text) = agent.enroll(&server, &flags);
     assert!(code == 2 && text.contains("hint: pass a file with its passphrase"), "{code} {text}");
+    let (code, text) = agent.enroll(&server, &["--elastic-agent-cert-key-passphrase", "/p"]);
+    assert!(code == 2 && text.contains("--elastic-agent-cert"), "without a certificate and a key: {code} {text}");
     let with = |passphrase: &str| [&flags[..], &["--elastic-agent-cert-key-passphrase", passphrase]].concat();
     let (code, text) = agent.enroll(&server, &with(&file("wrong", "wrong-canary")));
     assert!(code == 2 && text.contains("cannot be decrypted") && !text.contains("wrong-canary"), "{code} {text}");

@@ -105,6 +105,39 @@ fn ag4_ag20_ag46_ag88_ag137_an_installed_agent_runs_and_is_uninstalled() {
     assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0, "nothing is left");
 }
 
+/// The token of this test is in no other one, whose processes are searched, too.
+#[test]
+fn ag9_the_enrollment_token_is_in_no_argument_or_environment_of_an_installation() {
+    const OWN_TOKEN: &str = "Q0FOQVJZLWluc3RhbGw6dG9rZW4=";
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    let file = agent.directory.path().join("token");
+    std::fs::write(&file, format!("{OWN_TOKEN}\n")).unwrap();
+    let mut install = agent.command("install");
+    install.args(["--service", "none", "--url", &server.url, "-a", server.ca_file.to_str().unwrap()]);
+    install.args(["--enrollment-token", &format!("@{}", file.display())]).stdout(Stdio::null());
+    let mut running = install.spawn().unwrap();
+    let base = agent.path("");
+    let base = base.to_str().unwrap().trim_end_matches('/');
+    let mut seen = 0;
+    let status = loop {
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let part = |name: &str| std::fs::read(process.path().join(name)).unwrap_or_default();
+            let text = [part("cmdline"), part("environ")].concat();
+            let text = String::from_utf8_lossy(&text);
+            seen += usize::from(text.contains(base));
+            assert!(!text.contains(OWN_TOKEN), "{text}");
+        }
+        if let Some(status) = running.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert!(status.success() && seen > 0, "{status} {seen}");
+    let daemon = agent.start();
+    agent.until_healthy();
+    let environment = std::fs::read(format!("/proc/{}/environ", daemon.0.id())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains(OWN_TOKEN));
+}
+
 #[test]
 fn ag23_ag38_ag40_ag41_an_installation_is_private_and_no_secret_is_readable() {
     let server = TlsServer::start();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod container;
+mod exit_codes;
 mod flags;
 mod images;
 mod install;
@@ -15,6 +16,7 @@ mod proxy;
 mod safeguards;
 mod server;
 mod standalone;
+mod terminal;
 mod upgrade;
 mod users;
 
@@ -146,7 +148,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn ag14_ag16_ag17_ag44_ag83_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
+fn ag16_ag17_ag44_ag135_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let ca = server.ca_file.to_str().unwrap();
@@ -187,7 +189,27 @@ fn ag14_ag16_ag17_ag44_ag83_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     assert!(agent.state().policy.is_none());
     let (code, status) = agent.status();
     assert_eq!((code, status.as_str().unwrap().contains("was unenrolled")), (13, true), "{status}");
-    assert_eq!(agent.run().ended(), 0, "final: nothing to run");
+    assert_eq!(agent.run().ended(), 0, "final: nothing to run, and service managers restart only what fails");
+}
+
+#[test]
+fn ag83_an_enrollment_that_the_running_daemon_does_not_use_is_an_error() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    let ca = ["-a", server.ca_file.to_str().unwrap()];
+    let (code, text) = agent.enroll(&server, &ca);
+    assert!(code == 0 && text.contains("To start the agent: muster-agent run"), "there is no daemon: {code} {text}");
+    let daemon = agent.run();
+    agent.until_healthy();
+    daemon.signal(nix::sys::signal::Signal::SIGSTOP);
+    let forced = |flags: &[&str]| agent.enroll(&server, &[&ca[..], &["--force"], flags].concat());
+    let (code, text) = forced(&["--daemon-timeout", "1s"]);
+    assert!(code == 8 && text.contains("the running agent does not use the new enrollment"), "{code} {text}");
+    assert!(text.contains("Enrolled as agent") && text.contains("hint: restart the agent"), "{text}");
+    assert_eq!(forced(&["--skip-daemon-reload"]).0, 0, "the daemon is not asked");
+    daemon.signal(nix::sys::signal::Signal::SIGCONT);
+    agent.until_healthy();
+    let (code, text) = forced(&[]);
+    assert!(code == 0 && text.contains("The running agent now uses the new enrollment"), "{code} {text}");
 }
 
 #[test]

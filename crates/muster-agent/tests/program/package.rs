@@ -1,11 +1,11 @@
 //! The scripts of the Debian package, and the questions of an installation by hand.
 
-use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::install::{UNINSTALL, protected};
 use crate::server::TlsServer;
+use crate::terminal::on_a_terminal;
 use crate::{Agent, TOKEN, output};
 
 /// A package manager runs the scripts of the package as root. Without a service manager, they need no root.
@@ -52,45 +52,26 @@ fn ag143_ag146_the_package_of_a_protected_agent_stays() {
     assert_eq!(daemon.ended(), 0);
 }
 
-/// `script` gives the command a terminal.
 #[test]
 fn ag6_ag156_an_installation_asks_on_a_terminal_and_can_be_declined() {
     let (server, agent) = (TlsServer::start(), Agent::new());
-    // `token` is typed when it is asked for.
-    let on_a_terminal = |answers: &str, token: Option<&str>| {
+    let install = |answers: &str, token: Option<&str>| {
         let program = env!("CARGO_BIN_EXE_muster-agent");
         let (base, ca) = (agent.path(""), server.ca_file.display());
-        let install = format!("{program} install --service none --attempts 1 -a {ca} --base-path {}", base.display());
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &install, "/dev/null"]).env_remove("MUSTER_ENROLLMENT_TOKEN");
-        let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = running.stdin.take().unwrap();
-        input.write_all(answers.as_bytes()).unwrap();
-        let (mut screen, mut bytes) = (running.stdout.take().unwrap(), Vec::new());
-        while let Some(token) = token {
-            let mut byte = [0];
-            screen.read_exact(&mut byte).unwrap();
-            bytes.push(byte[0]);
-            if bytes.ends_with(b"Enrollment token:") {
-                input.write_all(format!("{token}\n").as_bytes()).unwrap();
-                break;
-            }
-        }
-        screen.read_to_end(&mut bytes).unwrap();
-        let status = running.wait().unwrap();
-        drop(input);
-        (status.code().unwrap(), String::from_utf8_lossy(&bytes).into_owned())
+        let line = format!("{program} install --service none --attempts 1 -a {ca} --base-path {}", base.display());
+        on_a_terminal(&line, answers, token)
     };
-    let (code, text) = on_a_terminal("n\n", None);
+    let (code, text) = install("n\n", None);
     assert!(code == 1 && text.contains("Install muster-agent in") && text.contains("not installed"), "{code} {text}");
-    let (code, text) = on_a_terminal("y\ny\n\n", None);
+    let (code, text) = install("y\ny\n\n", None);
     assert!(code == 1 && text.contains("URL of the server:"), "an empty URL: {code} {text}");
     assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0, "nothing is left");
-    let (code, text) = on_a_terminal("y\nn\n", None);
+    let (code, text) = install("y\nn\n", None);
     assert!(code == 0 && text.contains("To enroll it"), "{code} {text}");
     assert!(server.lock().gateway.is_empty());
+    assert!(agent.path("policy.yml").try_exists().unwrap(), "a standalone agent");
     assert_eq!(agent.installed(&["uninstall", "--force"]).0, 0);
-    let (code, text) = on_a_terminal(&format!("\n\n{}\n", server.url), Some(TOKEN));
+    let (code, text) = install(&format!("\n\n{}\n", server.url), Some(TOKEN));
     assert!(code == 0 && text.contains("Enrolled as agent agent-1"), "{code} {text}");
     assert!(!text.contains(TOKEN), "the token is on the screen: {text}");
 }

@@ -107,6 +107,29 @@ impl Installed {
     fn is_finished(&self) -> bool {
         !self.layout.upgrade().try_exists().unwrap()
     }
+
+    /// Returns the processes that watch an upgrade of this agent.
+    fn watchers(&self) -> Vec<u32> {
+        let is_watcher = |pid: &u32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&str> = line.split('\0').collect();
+            words.contains(&"watch") && words.contains(&self.layout.base().as_str())
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_watcher).collect()
+    }
+
+    /// Starts another watcher, and restarts the daemon, which does the same.
+    fn the_watcher_stays_the_only_one(&self) {
+        self.until(|_, _| self.watchers().len() == 1);
+        let first = self.watchers();
+        let record: Value = serde_json::from_slice(&std::fs::read(self.layout.upgrade()).unwrap()).unwrap();
+        let (code, text) = output(self.command("watch").args(["--id", record["id"].as_str().unwrap()]));
+        assert_eq!(code, 0, "it ends at once: {text}");
+        assert_eq!(output(&mut self.command("restart")).0, 0);
+        self.until(|code, status| code == 0 && !status["upgrade"].is_null());
+        self.until(|_, _| self.watchers() == first);
+    }
 }
 
 impl Drop for Installed {
@@ -156,6 +179,7 @@ fn ag125_ag127_ag129_ag131_ag177_an_upgrade_runs_in_the_same_process_and_a_crash
     // The watcher belongs to the old version, and outlives the daemon that started it.
     let watching = host.until(|_, status| status["upgrade"]["state"] == "UPG_WATCHING");
     assert_eq!(watching["upgrade"]["target_version"], "0.2.0");
+    host.the_watcher_stays_the_only_one();
     host.until(|code, status| code == 0 && status["upgrade"].is_null() && host.is_finished());
     assert_eq!((host.active(), host.acks("good").len()), ("0.2.0".into(), 1));
     assert_eq!(host.acks("good")[0]["error"], Value::Null);
@@ -195,9 +219,17 @@ fn ag21_ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previo
     assert!(code == 1 && text.contains("the server of the fleet decides") && text.contains("--force"), "{code} {text}");
     let (code, text) = output(host.command("upgrade").args(["0.9.0", "--force", "--source-uri", &source]));
     assert_eq!((code, text.contains("upgrade to 0.9.0 failed")), (1, true), "{text}");
-    // The daemon goes on although nobody waits for it.
-    let (code, text) = output(host.command("upgrade").args(["0.2.0", "-f", "--source-uri", &source, "--wait", "0s"]));
-    assert_eq!(code, 0, "{text}");
+    // Signatures are always verified.
+    let (code, text) = output(host.command("upgrade").args(["0.2.0", "--force", "--skip-verify"]));
+    assert!(code == 2 && text.contains("--skip-verify"), "{code} {text}");
+    // The daemon continues although nobody waits for it.
+    let mut waiting = host.command("upgrade");
+    waiting.args(["0.2.0", "-f", "--source-uri", &source]).stderr(Stdio::piped());
+    let mut waiting = waiting.spawn().unwrap();
+    let mut progress = [0];
+    waiting.stderr.as_mut().unwrap().read_exact(&mut progress).unwrap();
+    nix::sys::signal::kill(Pid::from_raw(i32::try_from(waiting.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert!(!waiting.wait().unwrap().success(), "interrupted");
     host.until(|_, status| status["version"] == "0.2.0" && host.is_finished());
     let (code, text) = output(host.command("upgrade").args(["0.1.0", "--rollback", "--force"]));
     assert_eq!((code, text.contains("The agent runs version 0.1.0")), (0, true), "{text}");

@@ -94,7 +94,7 @@ fn readable(agent: &Agent, file: &Path) -> PathBuf {
 }
 
 /// Returns a command of a copy of the program that every user can execute.
-fn shared_command(agent: &Agent, name: &str) -> Command {
+pub fn shared_command(agent: &Agent, name: &str) -> Command {
     let program = agent.directory.path().join("program");
     if !program.try_exists().unwrap() {
         std::fs::set_permissions(agent.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -216,6 +216,11 @@ async fn ag59_ag133_a_revoked_key_stops_everything_and_a_restored_one_resumes_it
     let rarely = agent.server.lock().requests.len() - before;
     assert!((8..=11).contains(&rarely), "{rarely} requests in ten hours");
     assert!(agent.snapshot().await.message.contains("revoked"));
+    agent.kill().await;
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!((agent.running(), agent.state().phase), (vec![], Phase::Revoked), "also after a restart");
+    assert!(agent.snapshot().await.message.contains("revoked"));
     agent.server.change(|server| server.always = None);
     agent.pass(HOUR * 2).await;
     assert_eq!(agent.running(), ["process-default-web"]);

@@ -115,6 +115,26 @@ async fn sessions_are_resumed_by_ticket() {
 }
 
 #[test]
+fn ag95_a_generated_certificate_covers_the_host_and_has_a_serial_number_of_its_own() {
+    let (_keep, data) = data();
+    let authority = authority().unwrap();
+    let issue = |names: &[&str]| {
+        let mut covered = host::certificate_names(&[]);
+        covered.extend(names.iter().map(|name| (*name).to_owned()));
+        assert!(authority.ensure_server(&data, &covered, SystemClock.now()).unwrap());
+        let pem = fs_err::read(data.join("server.crt")).unwrap();
+        let der = CertificateDer::from_pem_slice(&pem).unwrap();
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+        (authority::subject_names(&certificate), certificate.raw_serial().to_vec())
+    };
+    let ((names, first), (_, second)) = (issue(&[]), issue(&["another.example"]));
+    for name in ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().chain(host::name()) {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+    assert!(first.len() >= 16 && second.len() >= 16 && first != second, "{first:?} {second:?}");
+}
+
+#[test]
 fn a_new_external_host_or_a_mismatched_key_causes_a_new_certificate() {
     let (_keep, data) = data();
     let kept = authority().unwrap().to_kept().unwrap();
