@@ -106,12 +106,22 @@ pub fn device_token(path: &str) -> Option<&str> {
     rest.split('/').next().filter(|token| !token.is_empty())
 }
 
-/// Returns a path as logs show it, without a device token (FL80).
+/// Returns a path as logs show it, without a device token (FL80). Whatever stands behind `device` may be one, also where there is no
+/// route: a host may have another version of the API, or a wrong prefix in its URL.
 pub fn shown(path: &str) -> Cow<'_, str> {
-    let Some(token) = device_token(path) else { return path.into() };
-    // By its place: the token may be a word that also occurs before.
-    let start = token.as_ptr().addr() - path.as_ptr().addr();
-    format!("{}(token){}", &path[..start], &path[start + token.len()..]).into()
+    if Route::of(path) == Some(Route::DeviceServerPing) {
+        return path.into();
+    }
+    let (mut follows, mut is_changed) = (false, false);
+    let segments = path.split('/').map(|segment| {
+        // Empty ones are skipped, as by the route of the page.
+        let is_token = follows && !segment.is_empty();
+        follows = (follows && segment.is_empty()) || segment.eq_ignore_ascii_case("device");
+        is_changed |= is_token;
+        if is_token { "(token)" } else { segment }
+    });
+    let shown: Vec<&str> = segments.collect();
+    if is_changed { shown.join("/").into() } else { path.into() }
 }
 
 /// Returns whether a request for this path comes from an agent that can have a client certificate (FL148): not from a
@@ -375,8 +385,19 @@ mod tests {
         {
             assert_eq!(Route::of(path), None, "{path}");
         }
-        assert_eq!(shown("/device/t/x"), "/device/(token)/x");
-        assert_eq!(shown("/device/device"), "/device/(token)");
+        for (path, shown_as) in [
+            ("/device/t/x", "/device/(token)/x"),
+            ("/device/device", "/device/(token)"),
+            ("/device//t", "/device//(token)"),
+            ("/api/v3/fleet/device/t/ping", "/api/v3/fleet/device/(token)/ping"),
+            ("/api/fleet/device/t", "/api/fleet/device/(token)"),
+            ("/prefix/Device/t", "/prefix/Device/(token)"),
+            ("/device/device/t", "/device/(token)/(token)"),
+            ("/api/fleet/device/", "/api/fleet/device/"),
+            ("/devices/t", "/devices/t"),
+        ] {
+            assert_eq!(shown(path), shown_as);
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ macro_rules! run_for {
             an_update_stores_every_field_whichever_changed,
             an_update_from_an_older_version_is_refused,
             an_update_counts_its_version_up_by_one,
+            fl148_a_commit_is_refused_if_the_agent_is_bound_to_another_certificate,
             a_commit_that_needs_agents_of_a_space_is_refused_after_one_has_left_it,
             an_update_of_nobody_is_refused,
             a_commit_that_needs_a_version_is_refused_after_a_change,
