@@ -190,6 +190,7 @@ struct Stored {
     by_id: Option<AgentRecord>,
     by_enrollment_id: Option<AgentRecord>,
     host: Option<Host>,
+    twin: Option<AgentRecord>,
 }
 
 /// The enrollment service.
@@ -273,7 +274,7 @@ impl Enrollment {
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
-            if self.commit_enrollment(&enrolled, stored.by_id, admission, &input, now).await? {
+            if self.commit_enrollment(&enrolled, stored, admission, &input, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
                 return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
@@ -286,6 +287,9 @@ impl Enrollment {
         let mut stored = Stored::default();
         if let Some(id) = &applicant.id {
             stored.by_id = self.store.everywhere(&System).agent(id).await?;
+        }
+        if let Some(id) = applicant.twin() {
+            stored.twin = self.store.everywhere(&System).agent(&id).await?;
         }
         if let Some(handle) = &applicant.enrollment_id {
             stored.by_enrollment_id =
@@ -390,12 +394,12 @@ impl Enrollment {
     async fn commit_enrollment(
         &self,
         enrolled: &Enrolled,
-        before: Option<AgentRecord>,
+        stored: Stored,
         admission: &Admission,
         input: &EnrollInput<'_>,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let key = admission.key();
+        let (key, before) = (admission.key(), stored.by_id);
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
         // The use of the key is part of the commit: of many agents that enroll at the same time, a key for one admits
         // one.
@@ -411,6 +415,12 @@ impl Enrollment {
             }
         };
         let mut writes = vec![Write::EnrollmentKey(used)];
+        // Two programs that enroll a new host at the same moment both insert the host, which only one of them can.
+        // Both records are locked in the order of their ids, so that two servers do not wait for each other.
+        let unchanged =
+            |twin: &AgentRecord| Write::from(AgentWrite::Unchanged { id: twin.id.clone(), version: twin.version });
+        let (earlier, later): (Vec<_>, Vec<_>) = stored.twin.iter().partition(|twin| twin.id < enrolled.record.id);
+        writes.extend(earlier.into_iter().map(unchanged));
         let left = before.as_ref().filter(|before| before.space != key.space);
         let lines = left.map(|before| left_space(enrolled, before, key, now)).into_iter().flatten();
         writes.extend(lines);
@@ -418,6 +428,7 @@ impl Enrollment {
         let duplicate =
             before.as_ref().filter(|_| left.is_none()).and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));
+        writes.extend(later.into_iter().map(unchanged));
         writes.push(Write::Audit(audit_line(enrolled, key, duplicate.as_ref(), now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
         match self.store.commit(admission, writes).await {
@@ -490,6 +501,7 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
         by_id: stored.by_id.as_ref(),
         by_enrollment_id: stored.by_enrollment_id.as_ref(),
         host: stored.host.as_ref(),
+        twin: stored.twin.as_ref(),
     }
 }
 

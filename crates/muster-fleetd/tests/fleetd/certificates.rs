@@ -107,6 +107,31 @@ async fn fl148_a_bound_host_is_not_taken_over_by_an_enrollment_until_it_is_delet
 }
 
 #[tokio::test]
+async fn fl148_both_programs_of_a_host_are_bound_to_one_certificate() {
+    let (own, other) = (|| certified("host-a", "a.example"), || certified("host-b", "b.example"));
+    let (orbit, osquery) = ("/api/fleet/orbit/enroll", "/api/v1/osquery/enroll");
+    for (first, second) in [(orbit, osquery), (osquery, orbit)] {
+        let server = bound();
+        let secret = server.secret().await;
+        let body = |path: &str| if path == orbit { orbit_enroll(&secret, UUID) } else { osquery_enroll(&secret, UUID) };
+        assert_eq!(post(&server, own(), first, &body(first)).await.status, 200);
+        for peer in [other(), without()] {
+            assert_eq!(post(&server, peer, second, &body(second)).await.status, 401, "{second} after {first}");
+        }
+        assert_eq!(post(&server, own(), second, &body(second)).await.status, 200);
+        // At the same moment, one of them comes first.
+        let server = bound();
+        let secret = server.secret().await;
+        let body = |path: &str| if path == orbit { orbit_enroll(&secret, UUID) } else { osquery_enroll(&secret, UUID) };
+        let (one, two) = (body(first), body(second));
+        let both = tokio::join!(post(&server, own(), first, &one), post(&server, other(), second, &two));
+        let mut statuses = [both.0.status, both.1.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 401]);
+    }
+}
+
+#[tokio::test]
 async fn fl148_without_the_setting_no_certificate_counts() {
     let server = bound();
     let (own, other) = (|| certified("host-a", "a.example"), || certified("host-b", "b.example"));
