@@ -7,13 +7,16 @@ use muster_core::carve::Announced;
 use muster_core::fleetd::checks::{self, Check};
 use muster_core::fleetd::details::Details;
 use muster_core::fleetd::inventory::{self, Inventory, Kind, MAX_DOCUMENT_BYTES};
+use muster_core::fleetd::labels::{self, Label};
 use muster_core::fleetd::log_lines::{self, LogType, Sender};
 use muster_core::fleetd::options::Options;
+use muster_core::fleetd::packs::{self, Pack};
 use muster_core::fleetd::platform::Platform;
+use muster_core::fleetd::schedule::{self, Schedule};
 use muster_core::fleetd::software;
 use muster_core::fleetd::software::version::{self, Conditions};
 use muster_core::host_run;
-use muster_core::id::HostCheckId;
+use muster_core::id::{HostCheckId, LabelId, PackId, SpaceId};
 use muster_core::install;
 use muster_core::poll::GoDuration;
 use muster_core::script::ScriptResult;
@@ -23,7 +26,8 @@ use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, json, upgrade};
 use muster_fleetd::carve_block::{self, Beginning, BlockHead};
 use muster_fleetd::orbit_software::install_result_of;
-use muster_fleetd::{osquery, parse};
+use muster_fleetd::route::{self, Plane, Route};
+use muster_fleetd::{certificate, headers, osquery, parse};
 use muster_fleetdm::params::{self, MAX_ROWS, Params};
 use muster_fleetdm::websocket::Received;
 use muster_listen::gzip;
@@ -144,7 +148,33 @@ pub fn fleetd_enroll(data: &[u8]) {
     if let Ok(request) = parse::<OsqueryEnroll<'_>>(&text) {
         metadata_is_readable(&osquery::enrolled_facts(&request));
     }
-    let _ = parse::<OrbitEnroll<'_>>(&text);
+    let Ok(orbit) = parse::<OrbitEnroll<'_>>(&text) else { return };
+    let metadata = muster_fleetd::orbit::enrolled_facts(&orbit);
+    assert!(reported::check(&metadata, reported::METADATA_BYTES, reported::METADATA_NODES).is_ok(), "{metadata}");
+}
+
+/// The path and the headers of a request: the path in the first line, the value of a header in the second.
+pub fn fleetd_head(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (path, value) = text.split_once('\n').unwrap_or((&text, ""));
+    if let Some(token) = route::device_token(path) {
+        let is_hidden = Route::of(path) == Some(Route::DeviceServerPing) || route::shown(path).contains("(token)");
+        assert!(is_hidden, "{path} has the token {token}");
+    }
+    assert!(Route::of(path).is_none() || Plane::of(path).is_some(), "{path}");
+    let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else { return };
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::AUTHORIZATION, value.clone());
+    headers.insert(http::header::COOKIE, value);
+    assert!(headers::osquery_key(&headers).is_none() || headers::orbit_key(&headers).is_none());
+    assert!(headers::device_token(&headers).is_none_or(|token| !token.contains(';')));
+}
+
+/// A client certificate, of which the names are compared.
+pub fn fleetd_certificate(data: &[u8]) {
+    let Some(names) = certificate::names(data) else { return };
+    // What follows a certificate is no part of it.
+    assert_eq!(certificate::names(&[data, b"more"].concat()), Some(names));
 }
 
 /// The results of osqueryd's queries.
@@ -165,6 +195,7 @@ pub fn fleetd_results(data: &[u8]) {
             );
         }
         inventory_is_bounded(queries, statuses);
+        labels_of_host(queries, statuses, messages);
         let check = check();
         let answers = checks::answers(&[&check], queries, statuses, messages);
         assert!(answers.len() <= 1 && (answers.is_empty() || checks::has_answers(queries, statuses)));
@@ -187,6 +218,27 @@ fn inventory_is_bounded(queries: &str, statuses: &str) {
     assert!(read == stored && stored.updated(report) == stored);
     let _ = inventory::fleetdm::system_form(&stored, now);
     stored.certificates.items.iter().for_each(|one| drop(inventory::fleetdm::certificate_form(one)));
+}
+
+/// The labels in results: the same ones a second time change nothing.
+fn labels_of_host(queries: &str, statuses: &str, messages: &str) {
+    let label = Label {
+        id: LabelId::trusted("l"),
+        space: SpaceId::trusted("default"),
+        version: 1,
+        name: "l".into(),
+        description: String::new(),
+        query: Some("SELECT 1".into()),
+        platforms: Vec::new(),
+        created_at: Timestamp::default(),
+    };
+    let known = [label.id.clone()];
+    for known in [&known[..], &[]] {
+        let changes = labels::decide(&[label.clone()], None, known, queries, statuses, messages);
+        assert!(changes.is_empty() || labels::has_answers(queries, statuses));
+        let after: Vec<LabelId> = if changes.is_empty() { known.to_vec() } else { changes.add.clone() };
+        assert!(labels::decide(&[label.clone()], None, &after, queries, statuses, messages).is_empty());
+    }
 }
 
 /// The check whose answers are in the seeds.
@@ -253,13 +305,34 @@ pub fn fleetd_request(data: &[u8]) {
     fleetd_software(&text);
     let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
     let Some(kind) = LogType::parse(&log.log_type) else { return };
-    let from = Sender { space: "default", host: "h", agent: "a", schedule: None };
-    let Ok(lines) = log_lines::lines(json_of(log.data), kind, from, Timestamp::default()) else { return };
+    let failures = schedule::failures_in(json_of(log.data));
+    assert!(failures.len() <= schedule::MAX_FAILURES);
+    let schedule = elsewhere();
+    let lines = |schedule| {
+        let from = Sender { space: "default", host: "h", agent: "a", schedule };
+        log_lines::lines(json_of(log.data), kind, from, Timestamp::default()).ok()
+    };
+    let (Some(lines), Some(fewer)) = (lines(None), lines(Some(&schedule))) else { return };
+    assert!(fewer.len() <= lines.len(), "{fewer} of {lines}");
     for line in lines.lines() {
         // As text: a string may contain half of a surrogate pair, which is no value.
         assert!(serde_json::from_str::<&RawValue>(line).is_ok(), "{line}");
         assert_eq!(raw_json::text(line, &["agent_id"]).as_deref(), Some("a"), "{line}");
     }
+}
+
+/// A schedule on which the query `pack_p_q` is not, because it is that of other hosts.
+fn elsewhere() -> Schedule {
+    let pack = Pack {
+        id: PackId::trusted("p"),
+        version: 1,
+        name: "p".into(),
+        description: String::new(),
+        platforms: Vec::new(),
+        labels: Vec::new(),
+        document: serde_json::json!({"queries": {"q": {"query": "SELECT 1", "interval": 60}}}),
+    };
+    Options::parse("config: {}").expect("valid options").schedule(None, [], [&pack])
 }
 
 /// The bodies of orbit's requests that install software.
@@ -278,9 +351,14 @@ fn fleetd_software(text: &str) {
     assert!(condition.chars().count() <= install::MAX_CONDITION_OUTPUT && !condition.contains('\0'));
 }
 
-/// fleetd options.
+/// fleetd options and packs.
 pub fn fleetd_options(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(pack) = packs::parse(text) {
+        let queries = pack["queries"].as_object().into_iter().flatten();
+        let has_numbers = |query: &serde_json::Value| query["interval"].is_u64() && query["query"].is_string();
+        assert!(queries.into_iter().all(|(_, query)| query.is_null() || has_numbers(query)));
+    }
     let Ok(options) = Options::parse(text) else { return };
     for platform in Platform::ALL {
         let config = options.render(Some(platform), []);

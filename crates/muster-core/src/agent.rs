@@ -67,15 +67,6 @@ impl Family {
         }
     }
 
-    /// Returns the other program of fleetd, which enrolls by itself and belongs to the same host; `None` for other families.
-    pub const fn companion(self) -> Option<Self> {
-        match self {
-            Self::Orbit => Some(Self::Osquery),
-            Self::Osquery => Some(Self::Orbit),
-            Self::Elastic | Self::Muster | Self::Opamp => None,
-        }
-    }
-
     /// Returns the kind of the credential that an agent gets when it enrolls.
     pub const fn credential(self) -> CredentialKind {
         match self {

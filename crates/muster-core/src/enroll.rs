@@ -113,13 +113,13 @@ pub struct Circumstances<'a> {
     pub address: &'a str,
     /// Stored agent with the requested id.
     pub by_id: Option<&'a AgentRecord>,
-    /// Stored agent with the id of [`Applicant::companion`], in any space.
-    pub companion: Option<&'a AgentRecord>,
     /// Newest stored agent with the same enrollment id.
     pub by_enrollment_id: Option<&'a AgentRecord>,
     /// Stored host with the machine id in the key's space; otherwise the host of the former id, if
     /// [`Applicant::is_of_host`] allows it.
     pub host: Option<&'a Host>,
+    /// Stored agent with the id [`Applicant::twin`].
+    pub twin: Option<&'a AgentRecord>,
 }
 
 /// Relation of an enrollment to the stored record with the same id.
@@ -212,11 +212,6 @@ impl Applicant {
         self.metadata = details::kept(&self.metadata, stored).into();
     }
 
-    /// Returns the id of the other program of fleetd on this machine, whether or not it has enrolled.
-    pub fn companion(&self) -> Option<AgentId> {
-        Some(host::agent_id(self.family.companion()?, self.machine_id.as_deref()?))
-    }
-
     /// Returns the client certificate of the connection.
     pub const fn certificate(&self) -> ClientCertificate {
         self.certificate
@@ -252,8 +247,7 @@ impl Applicant {
         circumstances: &Circumstances<'_>,
         token_fits: &mut dyn FnMut(&str, &str) -> bool,
     ) -> Result<Life, Error> {
-        // One certificate for the whole host: the agent of the other program would share its host with whoever has the secret.
-        if circumstances.companion.is_some_and(|companion| !self.may_act_for(companion)) {
+        if circumstances.twin.is_some_and(|twin| self.is_bound_otherwise(twin)) {
             return Err(Denial::OtherCertificate.into());
         }
         // Without a stored record there is nothing to protect.
@@ -284,16 +278,28 @@ impl Applicant {
             return Err(not_replaceable("the id belongs to an agent of another family"));
         }
         // The enroll secret is on many hosts. A bound key would be worthless if each of them could replace it.
-        if !self.may_act_for(stored) {
+        if self.is_bound_otherwise(stored) {
             return Err(Denial::OtherCertificate.into());
         }
         let is_same = stored.active && stored.space == circumstances.key.space;
         Ok(if is_same { Life::Continued } else { Life::Next })
     }
 
-    /// Returns whether the connection has the certificate that an agent is bound to, if it is enrolled and bound (FL148).
-    fn may_act_for(&self, agent: &AgentRecord) -> bool {
-        !agent.active || agent.credentials.iter().all(|held| self.certificate.permits(held.certificate))
+    /// Returns whether a stored agent is bound to another client certificate.
+    fn is_bound_otherwise(&self, stored: &AgentRecord) -> bool {
+        stored.active && !stored.credentials.iter().all(|held| self.certificate.permits(held.certificate))
+    }
+
+    /// Returns the id of the other program of fleetd on the machine, if certificates count: a host is bound to one, whichever of its programs
+    /// enrolls first (FL148).
+    pub fn twin(&self) -> Option<AgentId> {
+        let other = match self.family {
+            Family::Orbit => Family::Osquery,
+            Family::Osquery => Family::Orbit,
+            _ => return None,
+        };
+        let machine = self.machine_id.as_deref().filter(|_| self.certificate != ClientCertificate::Irrelevant)?;
+        Some(host::agent_id(other, machine))
     }
 
     /// Returns an agent with the same enrollment id that never checked in. One that did is not touched (EA §3.3).

@@ -18,6 +18,7 @@ pub mod options;
 mod options_advice;
 mod options_check;
 pub mod orbit_config;
+mod osquery_json;
 pub mod packs;
 pub mod platform;
 pub mod questions;

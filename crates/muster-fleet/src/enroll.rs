@@ -37,7 +37,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
-use self::machine_rules::{Rejections, bound_companion, same_certificate};
+use self::machine_rules::{Rejections, same_certificate};
 use self::repeats::Repeats;
 use super::authenticate::unauthorized;
 use super::authority::System;
@@ -188,9 +188,9 @@ struct ReplaceProof {
 #[derive(Default)]
 struct Stored {
     by_id: Option<AgentRecord>,
-    companion: Option<AgentRecord>,
     by_enrollment_id: Option<AgentRecord>,
     host: Option<Host>,
+    twin: Option<AgentRecord>,
 }
 
 /// The enrollment service.
@@ -281,8 +281,8 @@ impl Enrollment {
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
-            let precondition = same_certificate(&applicant);
-            if self.commit_enrollment(&enrolled, stored.by_id, precondition, admission, &input, now).await? {
+            let condition = same_certificate(&applicant);
+            if self.commit_enrollment(&enrolled, stored.by_id, condition, admission, &input, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
                 return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
@@ -296,8 +296,8 @@ impl Enrollment {
         if let Some(id) = &applicant.id {
             stored.by_id = self.store.everywhere(&System).agent(id).await?;
         }
-        if let Some(companion) = bound_companion(applicant) {
-            stored.companion = self.store.everywhere(&System).agent(&companion).await?;
+        if let Some(id) = applicant.twin() {
+            stored.twin = self.store.everywhere(&System).agent(&id).await?;
         }
         if let Some(handle) = &applicant.enrollment_id {
             stored.by_enrollment_id =
@@ -403,7 +403,7 @@ impl Enrollment {
         &self,
         enrolled: &Enrolled,
         before: Option<AgentRecord>,
-        precondition: Option<AgentWrite>,
+        condition: Option<AgentWrite>,
         admission: &Admission,
         input: &EnrollInput<'_>,
         now: Timestamp,
@@ -424,7 +424,7 @@ impl Enrollment {
             }
         };
         let mut writes = vec![Write::EnrollmentKey(used)];
-        writes.extend(precondition.map(Write::Agent));
+        writes.extend(condition.map(Write::Agent));
         let left = before.as_ref().filter(|before| before.space != key.space);
         let lines = left.map(|before| left_space(enrolled, before, key, now)).into_iter().flatten();
         writes.extend(lines);
@@ -502,9 +502,9 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
         newer_than_tested: input.newer_than_tested,
         address: input.address,
         by_id: stored.by_id.as_ref(),
-        companion: stored.companion.as_ref(),
         by_enrollment_id: stored.by_enrollment_id.as_ref(),
         host: stored.host.as_ref(),
+        twin: stored.twin.as_ref(),
     }
 }
 

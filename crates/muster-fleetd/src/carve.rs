@@ -20,7 +20,7 @@ use muster_protocol::fleetd::{BlockTaken, CarveBegin, CarveBegun, CarveBlock};
 use super::carve_block::{Beginning, BlockHead, beginning, closed};
 use super::client::Client;
 use super::failure::Failure;
-use super::{BODY_TIMEOUT, Call, Inner, header_key, json, parse};
+use super::{BODY_TIMEOUT, Call, Inner, headers, json, parse};
 
 impl Inner {
     pub(super) async fn carve_begin(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -54,7 +54,7 @@ impl Inner {
         let carve = found.ok_or_else(unknown_session)?;
         // Before anything of the carve changes: another host must not end it either.
         self.fleet.authentication().check_connection(carve.agent(), self.certificate(peer)).await?;
-        if let Some(key) = header_key(&head.headers) {
+        if let Some(key) = headers::osquery_key(&head.headers) {
             let call = Call { head, peer, text: "" };
             if !carve.is_of(&*self.node(&call, key, Family::Osquery).await?) {
                 return Err(unknown_session());

@@ -14,8 +14,8 @@ pub fn of(peer: &Peer) -> ClientCertificate {
     hash.map_or(ClientCertificate::Missing, |hash| ClientCertificate::Named(SecretHash(hash)))
 }
 
-/// Returns a hash of the subject and the subject alternative names.
-fn names(der: &[u8]) -> Option<[u8; 32]> {
+/// Returns a hash of the subject and the subject alternative names of a certificate; `None` if it is malformed.
+pub fn names(der: &[u8]) -> Option<[u8; 32]> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject().as_raw();
     let mut extensions = certificate.extensions().iter();

@@ -24,17 +24,14 @@ use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_checks::AnsweredCheck;
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::software::Installed;
-use muster_listen::cookie;
 use muster_listen::reply::{Peer, Reply};
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::failure::Failure;
+use super::headers::{self, DEVICE_COOKIE};
 use super::route::{self, Route};
 use super::{Inner, Nothing, device_checks, device_inventory, device_software, json as json_reply};
-
-/// Name of the cookie with the token.
-const COOKIE_NAME: &str = "muster_device";
 
 impl Inner {
     /// Handles a request of Fleet Desktop or a browser.
@@ -130,7 +127,7 @@ impl Inner {
 
 /// Returns the token in the cookie of a request.
 fn token_of(head: &Parts) -> Result<&str, Failure> {
-    cookie(&head.headers, COOKIE_NAME).ok_or_else(unknown_token)
+    headers::device_token(&head.headers).ok_or_else(unknown_token)
 }
 
 /// Makes a response lead to the page.
@@ -154,7 +151,7 @@ fn without_token(status: StatusCode, token: &str, peer: &Peer) -> Reply {
     let mut reply = html(status, "");
     let secure = if peer.tls { "; Secure" } else { "" };
     let age = device_token::VALID_FOR.as_secs();
-    let cookie = format!("{COOKIE_NAME}={token}; Path=/device; Max-Age={age}; HttpOnly; SameSite=Strict{secure}");
+    let cookie = format!("{DEVICE_COOKIE}={token}; Path=/device; Max-Age={age}; HttpOnly; SameSite=Strict{secure}");
     // The token was checked: it has no characters that a header can't contain.
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         reply.headers_mut().insert(SET_COOKIE, cookie);

@@ -5,7 +5,7 @@
 
 mod carve;
 pub mod carve_block;
-mod certificate;
+pub mod certificate;
 mod client;
 mod device;
 mod device_checks;
@@ -14,7 +14,8 @@ mod device_software;
 mod downloads;
 pub mod failure;
 mod failures;
-mod orbit;
+pub mod headers;
+pub mod orbit;
 pub mod orbit_software;
 mod orbit_work;
 pub mod osquery;
@@ -27,9 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use muster_core::agent::Family;
 use muster_core::client_certificate::ClientCertificate;
@@ -307,7 +308,8 @@ impl Inner {
     async fn node(&self, call: &Call<'_>, key: &str, family: Family) -> Result<Arc<AgentEntry>, Failure> {
         let headers = &call.head.headers;
         // orbit sends its key in a form of its own.
-        let in_header = header_key(headers).or_else(|| push::orbit_key(headers).filter(|_| self.options.push));
+        let in_header =
+            headers::osquery_key(headers).or_else(|| headers::orbit_key(headers).filter(|_| self.options.push));
         let key = match in_header {
             // Two different keys: which of them counts would depend on the server (FL41).
             Some(header) if !key.is_empty() && header != key => return Err(Failure::invalid_key()),
@@ -387,12 +389,6 @@ impl Inner {
         };
         self.fleet.refusals().note(refused, self.fleet.now());
     }
-}
-
-/// Returns the key in the header `Authorization: NodeKey …`. The scheme is compared without case (FL §1.10).
-fn header_key(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("NodeKey").then(|| key.trim())
 }
 
 /// `{}`: the response of calls without a result. An empty body would do for osqueryd, but proxies send those too.

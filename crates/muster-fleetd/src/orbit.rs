@@ -19,6 +19,19 @@ use super::{Call, Inner, Nothing, json, json_bytes};
 /// Line of the architecture in [`AgentRecord::os`](muster_core::agent::AgentRecord::os).
 const ARCHITECTURE: usize = 4;
 
+/// Returns the metadata in an enrollment.
+pub fn enrolled_facts(wire: &OrbitEnroll<'_>) -> String {
+    orbit_metadata(&OrbitFacts {
+        hardware_uuid: &wire.hardware_uuid,
+        hardware_serial: &wire.hardware_serial,
+        hardware_model: &wire.hardware_model,
+        hostname: &wire.hostname,
+        computer_name: &wire.computer_name,
+        platform: &wire.platform,
+        platform_like: &wire.platform_like,
+    })
+}
+
 impl Inner {
     pub(super) async fn orbit_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitEnroll<'_> = call.parse()?;
@@ -31,15 +44,7 @@ impl Inner {
             let reason = "enroll failed: the hardware UUID is a manufacturer's placeholder; package fleetd with --host-identifier=instance";
             return Err(Failure::bad_request(reason));
         }
-        let metadata = orbit_metadata(&OrbitFacts {
-            hardware_uuid: &wire.hardware_uuid,
-            hardware_serial: &wire.hardware_serial,
-            hardware_model: &wire.hardware_model,
-            hostname: &wire.hostname,
-            computer_name: &wire.computer_name,
-            platform: &wire.platform,
-            platform_like: &wire.platform_like,
-        });
+        let metadata = enrolled_facts(&wire);
         let id = host::agent_id(Family::Orbit, &machine);
         let request = Request {
             family: Family::Orbit,

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use muster_core::agent::Family;
 use muster_fleet::check_in::Contact;
 use muster_fleet::hints::{Event, HintChannel, Reason};
@@ -20,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::{Inner, KEY_BYTES};
+use super::{Inner, KEY_BYTES, headers};
 
 /// Interval of pings. orbit gives the connection up after ten minutes without one, and a ping must come within five (FL166).
 const PING: Duration = Duration::from_secs(280);
@@ -39,7 +38,7 @@ impl Inner {
         if !self.options.push {
             return Err(Failure::new(StatusCode::NOT_FOUND, "PushIsOff", "push is off"));
         }
-        let key = orbit_key(&head.headers).filter(|key| (1..=KEY_BYTES).contains(&key.len()));
+        let key = headers::orbit_key(&head.headers).filter(|key| (1..=KEY_BYTES).contains(&key.len()));
         let key = key.ok_or_else(Failure::invalid_key)?;
         let entry = self.fleet.authentication().node_key(key, Family::Orbit, self.certificate(peer)).await?;
         peer.authenticated_as(&entry);
@@ -53,11 +52,6 @@ impl Inner {
         }
         Ok(upgrade)
     }
-}
-
-/// Returns the key in the header `Authorization: Node key …`, whose prefix is compared with case (FL166).
-pub(super) fn orbit_key(headers: &HeaderMap) -> Option<&str> {
-    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Node key ")
 }
 
 /// Sends hints until the connection ends.

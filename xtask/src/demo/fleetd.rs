@@ -9,9 +9,12 @@ use super::muster::{Muster, items};
 use super::steps::Steps;
 use super::{STOP, text};
 use crate::bench::now_us;
+use crate::screenshots::browser::Browser;
 
 /// Name of the simulated host.
 const HOST: &str = "drone-7";
+/// Its first device token.
+const DEVICE_TOKEN: &str = "00000001-0000-4000-8000-000000000007";
 /// Maximum time from the deletion of a host until its keys are rejected.
 const WITHIN: Duration = Duration::from_secs(1);
 
@@ -24,6 +27,9 @@ pub fn check(muster: &Muster, steps: &mut Steps) -> anyhow::Result<()> {
     steps.wait("orbit and osquery are online as one host", || online(muster))?;
     answers(muster)?;
     steps.done("the host answered a live query");
+    let browser = Browser::start(&muster.fleetd_log().with_file_name("chromedriver.log"))?;
+    steps.wait("My device opens in Chromium", || opens(muster, &browser))?;
+    drop(browser);
     muster.run(&["enrollment-key", "revoke", &key, "--yes"])?;
     answers(muster)?;
     steps.done("enroll secret revoked; the host still answers");
@@ -50,6 +56,20 @@ fn answers(muster: &Muster) -> anyhow::Result<()> {
     let result = muster.json(&["query", "run", sql, "--host", HOST, "--timeout", "30"])?;
     anyhow::ensure!(result["rows"][0]["hostname"] == HOST, "not the row of the host: {result}");
     Ok(())
+}
+
+/// Opens the page of the host as Fleet Desktop does, and returns whether it has announced the token.
+fn opens(muster: &Muster, browser: &Browser) -> anyhow::Result<Option<()>> {
+    let page = format!("{}/device", muster.url()?);
+    browser.open(&format!("{page}/{DEVICE_TOKEN}"))?;
+    // Without a redirect to the address without the token, it is unknown yet.
+    if browser.run("return location.href")? != page.as_str() {
+        return Ok(None);
+    }
+    let text = browser.run("return document.body.innerText")?;
+    let is_of_host = text.as_str().is_some_and(|text| text.contains("My device") && text.contains(HOST));
+    anyhow::ensure!(is_of_host, "not the page of the host: {text}");
+    Ok(Some(()))
 }
 
 /// Returns the time at which the second of the two keys was rejected, in microseconds since 1970.

@@ -33,7 +33,8 @@ impl Browser {
         driver.wait_until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
         let arguments =
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
-        let options = json!({"goog:chromeOptions": {"args": arguments}, "timeouts": {"script": 120_000}});
+        // The certificate of the agents' listener is signed by the fleet's own CA.
+        let options = json!({"acceptInsecureCerts": true, "goog:chromeOptions": {"args": arguments}, "timeouts": {"script": 120_000}});
         let mut browser = Self { _driver: driver, port, session: "/session".to_owned() };
         let session = browser.post("", &json!({"capabilities": {"alwaysMatch": options}}))?;
         browser.session += &format!("/{}", session["sessionId"].as_str().context("no session")?);

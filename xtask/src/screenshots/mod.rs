@@ -2,7 +2,7 @@
 //!
 //! The pictures are in `target/screenshots`, to be looked at. With `--write`, those of the README are replaced.
 
-mod browser;
+pub mod browser;
 
 use std::path::Path;
 use std::time::Duration;

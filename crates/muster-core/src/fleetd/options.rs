@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::options_advice::advise;
 use super::options_check::check;
+use super::osquery_json::{normalize_config, read};
 use super::packs::Pack;
 use super::platform::Platform;
 use super::schedule::{Schedule, delimiter};
@@ -16,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::hex;
 use crate::policy::diff::{Difference, diff};
 use crate::policy::problem::Problems;
-use crate::yaml::{self, Document, Places};
+use crate::yaml::{Document, Places};
 
 /// Maximum length of a document, bytes.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
@@ -63,7 +64,7 @@ impl Options {
         if text.len() > MAX_DOCUMENT {
             return Err(invalid(Error::invalid("options", format!("at most {MAX_DOCUMENT} bytes"))));
         }
-        let Document { value, places } = read(text).map_err(|problems| invalid(problems.into()))?;
+        let Document { value, places } = normalized(text).map_err(|problems| invalid(problems.into()))?;
         let mut problems = Problems::default();
         check(&value, &mut problems);
         problems.locate(&places);
@@ -73,7 +74,7 @@ impl Options {
 
     /// Parses a document that was checked when it was stored, by this or an older version of the server.
     pub fn stored(text: &str) -> Result<Self, Error> {
-        let read = read(text).map_err(|problems| invalid(problems.into()));
+        let read = normalized(text).map_err(|problems| invalid(problems.into()));
         read.map(|Document { value, places }| Self { value, places })
     }
 
@@ -150,12 +151,13 @@ impl Rendered {
     }
 }
 
-/// Parses YAML, of which JSON is a part but for a few numbers and escapes.
-pub(super) fn read(text: &str) -> Result<Document, Problems> {
-    yaml::read(text).or_else(|problems| match serde_json::from_str(text) {
-        Ok(value) => Ok(Document { value, places: Places::default() }),
-        Err(_) => Err(problems),
-    })
+/// Parses a document, and gives numbers and booleans that osquery accepts as strings one form.
+fn normalized(text: &str) -> Result<Document, Problems> {
+    let mut document = read(text)?;
+    document.value.get_mut("config").into_iter().for_each(normalize_config);
+    let platforms = document.value.pointer_mut("/overrides/platforms").and_then(Value::as_object_mut);
+    platforms.into_iter().flat_map(Map::values_mut).for_each(normalize_config);
+    Ok(document)
 }
 
 fn invalid(error: Error) -> Error {
@@ -241,6 +243,22 @@ mod tests {
     fn json_may_contain_what_is_ambiguous_in_yaml() {
         let options = options(r#"{"config": {"options": {"a": 1e2, "b": "\/x"}}}"#);
         assert_eq!(value(&options, None)["options"]["b"], "/x");
+    }
+
+    #[test]
+    fn fl16_schedules_can_be_those_of_osquerys_own_files() {
+        let query = r#""q": {"query": "SELECT 1;", "interval": "3600"}"#;
+        let config =
+            format!("{{\n// hourly\n\"schedule\": {{{query}}}, \"packs\": {{\"p\": {{\"queries\": {{{query}}}}}}}}}");
+        let text = format!(r#"{{"config": {config}, "overrides": {{"platforms": {{"darwin": {config}}}}}}}"#);
+        let options = options(&text);
+        for platform in [None, Some(Platform::Darwin)] {
+            for read in [&options, &Options::stored(&text).unwrap()] {
+                let config = value(read, platform);
+                assert_eq!(config["schedule"]["q"]["interval"], 3600);
+                assert_eq!(config["packs"]["p"]["queries"]["q"]["interval"], 3600);
+            }
+        }
     }
 
     #[test]

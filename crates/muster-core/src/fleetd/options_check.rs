@@ -29,10 +29,21 @@ const CONFIG: [&str; 13] = [
     "prometheus_targets",
 ];
 /// Members of a scheduled query.
-const QUERY: [&str; 10] =
-    ["query", "interval", "platform", "version", "removed", "snapshot", "shard", "denylist", "description", "value"];
+const QUERY: [&str; 11] = [
+    "query",
+    "interval",
+    "platform",
+    "version",
+    "removed",
+    "snapshot",
+    "shard",
+    "denylist",
+    "startup_priority",
+    "description",
+    "value",
+];
 /// Members of a pack.
-const PACK: [&str; 5] = ["queries", "platform", "version", "shard", "discovery"];
+const PACK: [&str; 6] = ["queries", "platform", "version", "shard", "discovery", "oncall"];
 
 /// Options with which a host finds the server and proves who it is: those of its package, for each host.
 const OF_PACKAGE: [&str; 11] = [
@@ -235,7 +246,8 @@ fn check_member(path: &str, name: &str, value: &Value, problems: &mut Problems) 
             problems.add(path, "must be a percentage from 0 to 100");
         }
         "removed" | "snapshot" | "denylist" if !value.is_boolean() => must_be("a boolean", path, value, problems),
-        "platform" | "version" | "description" | "value" if !value.is_string() => {
+        "startup_priority" if !value.is_u64() => must_be("a positive number", path, value, problems),
+        "platform" | "version" | "description" | "value" | "oncall" if !value.is_string() => {
             must_be("a string", path, value, problems);
         }
         _ => {}

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::labels::{MAX_CHOSEN, name_key};
-use super::options::{MAX_DOCUMENT, read};
+use super::options::MAX_DOCUMENT;
 use super::options_check::check_pack;
+use super::osquery_json::{normalize_pack, read};
 use super::platform::{self, Platform};
 use crate::error::{Error, ErrorKind};
 use crate::id::{PackId, SpaceId};
@@ -40,7 +41,7 @@ pub struct Pack {
     pub platforms: Vec<String>,
     /// Names of labels, of which the hosts that get it have one; empty for all.
     pub labels: Vec<String>,
-    /// What osquery gets: `queries`, and optionally `discovery`, `platform`, `version` and `shard`.
+    /// What osquery gets: `queries`, and optionally `discovery`, `platform`, `version`, `shard` and `oncall`.
     pub document: Value,
 }
 
@@ -81,7 +82,8 @@ pub fn parse(text: &str) -> Result<Value, Error> {
     if text.len() > MAX_DOCUMENT {
         return Err(invalid(Error::invalid("pack", format!("at most {MAX_DOCUMENT} bytes"))));
     }
-    let document = read(text).map_err(|problems| invalid(problems.into()))?;
+    let mut document = read(text).map_err(|problems| invalid(problems.into()))?;
+    normalize_pack(&mut document.value);
     let mut problems = Problems::default();
     check_pack("", &document.value, &mut problems);
     // A file that is empty by mistake must not replace a pack.
@@ -148,6 +150,38 @@ mod tests {
         for (bad, field) in [(large, "pack"), (platform, "platforms"), (labels, "labels")] {
             assert_eq!(check_all(&[bad], None).unwrap_err().field.as_deref(), Some(field));
         }
+    }
+
+    #[test]
+    fn fl16_packs_can_be_osquerys_own_files() {
+        let text = r#"// Persistence
+{
+  "platform": "posix", "version": "1.4.5", "oncall": "security",
+  "queries": {
+    # "crontab": {"query": "select 1;", "interval": 60},
+    "crontab": {
+      "query" : "select * from crontab where \
+        command like '%//%' or \
+        // no comment
+        command like '%curl%';",
+      "interval" : "86400",
+      "platform" : "ubuntu,darwin",
+      "removed": "false",
+      "startup_priority": 1,
+      "description" : "Scheduled commands",
+      "value" : "Finds malware"
+    }
+  }
+}
+"#;
+        let query = &parse(text).unwrap()["queries"]["crontab"];
+        assert_eq!((&query["interval"], &query["removed"]), (&json!(86_400), &json!(false)));
+        assert!(query["query"].as_str().unwrap().ends_with("command like '%curl%';"));
+        let error = parse(&text.replace("86400", "700000")).unwrap_err();
+        assert_eq!(error.problems.unwrap().0[0].place.unwrap().line, 11);
+        assert!(
+            parse(&text.replace("86400", "daily")).is_err() && parse(&text.replace("\"false\"", "\"no\"")).is_err()
+        );
     }
 
     #[test]

@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
-use muster_core::client_certificate::ClientCertificate;
 use muster_core::denial::Denial;
 use muster_core::enroll::{Applicant, Request};
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::id::AgentId;
 use muster_core::one_time::normalized;
 use muster_core::time::Timestamp;
 use muster_core::{Error, agent::Family};
@@ -127,15 +125,10 @@ impl Enrollment {
     }
 }
 
-/// Returns the id of the other program on the machine, if certificates are bound to hosts: only then it matters.
-pub(super) fn bound_companion(applicant: &Applicant) -> Option<AgentId> {
-    applicant.companion().filter(|_| applicant.certificate() != ClientCertificate::Irrelevant)
-}
-
 /// Returns the condition that the other program on the machine is not bound to another certificate. It may enroll at the same time.
 pub(super) fn same_certificate(applicant: &Applicant) -> Option<AgentWrite> {
     let certificate = applicant.certificate().binding();
-    bound_companion(applicant).map(|id| AgentWrite::BoundAlike { id, certificate })
+    applicant.twin().map(|id| AgentWrite::BoundAlike { id, certificate })
 }
 
 fn audit_line(key: &EnrollmentKey, request: &Request<'_>, address: &str, reason: &str, now: Timestamp) -> AuditEvent {

@@ -215,6 +215,7 @@ macro_rules! run_for {
             targets_that_cannot_answer_are_counted,
             a_live_query_does_not_wait_for_targets_that_leave_its_space,
             the_number_of_live_queries_is_limited,
+            a_live_query_can_be_prolonged,
             old_live_queries_are_deleted_with_their_results,
         ]);
         suite::run_for!(@module $make, log_ins: [
