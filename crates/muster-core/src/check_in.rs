@@ -7,6 +7,7 @@ use crate::agent::{AgentDocuments, AgentRecord, PolicyFailure};
 use crate::documents::components::OTHER_REASON;
 use crate::documents::{Digest, components, metadata, text_digest};
 use crate::duplicate_hosts::{HostTrail, noted};
+use crate::fleetd::claims;
 use crate::id::{ActionId, PolicyId};
 use crate::poll::GoDuration;
 use crate::reported::{self, STATUS_BYTES, shortened};
@@ -275,6 +276,9 @@ fn take_metadata(
     {
         next.to_mut().duplicate_hosts = Some(duplicates);
     }
+    // The identifiers by which a host of fleetd is found stay those that it enrolled with.
+    let kept = next.family.is_one_per_machine().then(|| claims::with_known_identifiers(raw, next)).flatten();
+    let raw = kept.as_deref().unwrap_or(raw);
     // The text differs, but perhaps only in whitespace or in the order of keys.
     let digest = Some(metadata::digest(raw));
     if known.local_metadata == digest {

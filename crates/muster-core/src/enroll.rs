@@ -118,6 +118,8 @@ pub struct Circumstances<'a> {
     /// Stored host with the machine id in the key's space; otherwise the host of the former id, if
     /// [`Applicant::is_of_host`] allows it.
     pub host: Option<&'a Host>,
+    /// Stored agent with the id [`Applicant::twin`].
+    pub twin: Option<&'a AgentRecord>,
 }
 
 /// Relation of an enrollment to the stored record with the same id.
@@ -210,6 +212,11 @@ impl Applicant {
         self.metadata = details::kept(&self.metadata, stored).into();
     }
 
+    /// Returns the client certificate of the connection.
+    pub const fn certificate(&self) -> ClientCertificate {
+        self.certificate
+    }
+
     /// Returns the secret that authorizes replacing the record, now or later.
     pub fn replace_token(&self) -> Option<&str> {
         self.replace_token.as_ref().map(|token| token.as_str())
@@ -240,6 +247,9 @@ impl Applicant {
         circumstances: &Circumstances<'_>,
         token_fits: &mut dyn FnMut(&str, &str) -> bool,
     ) -> Result<Life, Error> {
+        if circumstances.twin.is_some_and(|twin| self.is_bound_otherwise(twin)) {
+            return Err(Denial::OtherCertificate.into());
+        }
         // Without a stored record there is nothing to protect.
         let Some(stored) = circumstances.by_id else { return Ok(Life::First) };
         if self.family.is_one_per_machine() {
@@ -268,11 +278,28 @@ impl Applicant {
             return Err(not_replaceable("the id belongs to an agent of another family"));
         }
         // The enroll secret is on many hosts. A bound key would be worthless if each of them could replace it.
-        if stored.active && !stored.credentials.iter().all(|held| self.certificate.permits(held.certificate)) {
+        if self.is_bound_otherwise(stored) {
             return Err(Denial::OtherCertificate.into());
         }
         let is_same = stored.active && stored.space == circumstances.key.space;
         Ok(if is_same { Life::Continued } else { Life::Next })
+    }
+
+    /// Returns whether a stored agent is bound to another client certificate.
+    fn is_bound_otherwise(&self, stored: &AgentRecord) -> bool {
+        stored.active && !stored.credentials.iter().all(|held| self.certificate.permits(held.certificate))
+    }
+
+    /// Returns the id of the other program of fleetd on the machine, if certificates count: a host is bound to one, whichever of its programs
+    /// enrolls first (FL148).
+    pub fn twin(&self) -> Option<AgentId> {
+        let other = match self.family {
+            Family::Orbit => Family::Osquery,
+            Family::Osquery => Family::Orbit,
+            _ => return None,
+        };
+        let machine = self.machine_id.as_deref().filter(|_| self.certificate != ClientCertificate::Irrelevant)?;
+        Some(host::agent_id(other, machine))
     }
 
     /// Returns an agent with the same enrollment id that never checked in. One that did is not touched (EA §3.3).

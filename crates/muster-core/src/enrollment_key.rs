@@ -148,7 +148,7 @@ mod tests {
     use crate::testing::Sequence;
 
     #[test]
-    fn fl77_generated_secrets_are_24_random_bytes_in_base64() {
+    fn m26_fl77_generated_secrets_are_24_random_bytes_in_base64() {
         let entropy = Sequence::new();
         let (one, other) = (KeyFamily::Fleetd.generate(&entropy), KeyFamily::Fleetd.generate(&entropy));
         let secret = KeyFamily::Fleetd.token(&one);

@@ -3,6 +3,7 @@
 
 pub mod check_history;
 pub mod checks;
+pub mod claims;
 pub mod desktop;
 pub mod details;
 pub mod device_token;

@@ -15,6 +15,8 @@ pub const MAX_SQL: usize = 64 * 1024;
 pub const MAX_TARGETS: usize = 100_000;
 /// Maximum number of live queries of a space that run at the same time.
 pub const MAX_RUNNING: u64 = 20;
+/// Maximum number of those that one user has started.
+pub const MAX_RUNNING_OF_USER: u64 = 10;
 /// Maximum number of ended live queries of a space that are kept; the oldest are deleted.
 pub const MAX_ENDED: u64 = 100;
 /// Time for which an ended live query and its results are kept.
@@ -97,6 +99,11 @@ impl EndReason {
 }
 
 impl LiveQuery {
+    /// Returns the user that created it, without the token that was used.
+    pub fn creator(&self) -> &str {
+        creator(&self.created_by)
+    }
+
     /// Returns the state as a word: `running`, or the reason of its end.
     pub fn state(&self) -> &'static str {
         self.ended.map_or("running", |ended| ended.reason.as_str())
@@ -136,6 +143,11 @@ pub struct LiveResult {
     pub at: Timestamp,
     /// The answer.
     pub answer: HostAnswer,
+}
+
+/// Returns the user of an actor: a user's tokens act for the user.
+pub fn creator(actor: &str) -> &str {
+    actor.split(' ').next().unwrap_or_default()
 }
 
 /// Validates the SQL of a new live query. Only its length: osquery knows which tables a host has.

@@ -27,6 +27,8 @@ pub struct SavedQuery {
     pub description: String,
     /// SQL.
     pub sql: String,
+    /// Whether only people who may run any SQL may run it.
+    pub is_restricted: bool,
     /// The actor that changed it last.
     pub updated_by: String,
     /// Time of the last change, microseconds since 1970.
@@ -77,6 +79,7 @@ mod tests {
             name: name.into(),
             description: String::new(),
             sql: sql.into(),
+            is_restricted: false,
             updated_by: String::new(),
             updated_at: 0,
         }

@@ -217,6 +217,17 @@ impl Authentication {
         Ok(osquery)
     }
 
+    /// Checks the certificate of a connection that names an agent by something else than its key, such as the session of a carve.
+    pub async fn check_connection(&self, agent: &AgentId, certificate: ClientCertificate) -> Result<(), Error> {
+        if certificate == ClientCertificate::Irrelevant {
+            return Ok(());
+        }
+        let entry = self.records.loaded(&System, agent).await?.ok_or_else(unauthorized)?;
+        self.currency.ensure(&self.records, &entry).await?;
+        let record = entry.record().ok_or_else(unauthorized)?;
+        record.credentials.iter().try_for_each(|held| check_certificate(held, certificate))
+    }
+
     /// Returns the orbit whose desktop program has this token, if the token has not ended (FL70).
     pub async fn device_token(&self, token: &str) -> Result<Arc<AgentEntry>, Error> {
         let key = ApiKey::opaque(token);

@@ -9,7 +9,7 @@ use muster_core::carve::{Announced, Carve, CarveState, KEPT, MAX_ID};
 use muster_core::credential::{ApiKey, SecretHash};
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{FileId, HostId};
+use muster_core::id::{AgentId, FileId, HostId};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{CarveWrite, FileWrite, Precondition, StoreError, Write};
@@ -32,6 +32,11 @@ pub const MAX_LISTED: u32 = 1_000;
 pub struct OpenCarve(Carve);
 
 impl OpenCarve {
+    /// Returns the agent that began it.
+    pub fn agent(&self) -> &AgentId {
+        &self.0.agent
+    }
+
     /// Returns whether the carve is one of this agent.
     pub fn is_of(&self, entry: &AgentEntry) -> bool {
         self.0.agent == *entry.id()

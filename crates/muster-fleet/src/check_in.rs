@@ -3,6 +3,7 @@
 //! The steps are in the order of the reference (EA §4.2): decide and commit the changes (`report`), look for actions, then
 //! for a policy (`due`), then hold the poll (`held_poll`). Counters of the agent's entry replace locks between them.
 
+mod claims;
 mod due;
 mod held_poll;
 mod report;
@@ -35,6 +36,7 @@ use super::registry::{AgentEntry, LastRequest, Registry};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::signing_keys::SigningKeys;
+use super::throttle::Throttle;
 use super::update::AgentChange;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
@@ -69,6 +71,9 @@ pub struct Contact<'a> {
 /// request to another server, which must not cause a write each time.
 const MAY_BE_ELSEWHERE: Duration = Duration::from_secs(180);
 
+/// Time in which identifiers that a host claims are recorded once.
+const CLAIMS_PERIOD: Duration = Duration::from_secs(12 * 3600);
+
 /// Maximum length of a version, bytes.
 const MAX_VERSION: usize = 64;
 
@@ -92,6 +97,8 @@ pub struct CheckIns {
     limits: PollLimits,
     shutdown: Arc<Shutdown>,
     pub(super) refused_commands: RefusedCommands,
+    /// Limits audit events about identifiers of other hosts.
+    claims: Throttle,
 }
 
 /// The dependencies of [`CheckIns`].
@@ -133,6 +140,7 @@ impl CheckIns {
             limits: parts.limits,
             shutdown: parts.shutdown,
             refused_commands: RefusedCommands::default(),
+            claims: Throttle::new(CLAIMS_PERIOD),
         }
     }
 

@@ -12,7 +12,7 @@ use muster_core::id::{AgentId, HostId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind, host};
-use muster_store::query::{AgentCondition, AgentFilter};
+use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
 use muster_store::{DiskKeyWrite, LEFT_SPACE, StoreError, Write};
 use serde_json::json;
 
@@ -116,14 +116,18 @@ impl DiskKeys {
     async fn orbit_of(&self, grant: &Grant<DiskKeysReveal>, named: &str) -> Result<AgentId, Error> {
         let unknown = || Error::not_found("orbit on the host", named).remedy("enroll orbit on the host");
         let id = HostId::parse(named).map_err(|_| unknown())?;
-        let conditions = [AgentCondition::Hosts(vec![id]), AgentCondition::Families(vec![Family::Orbit])];
+        let conditions = [AgentCondition::Hosts(vec![id.clone()]), AgentCondition::Families(vec![Family::Orbit])];
         // Filtered by the scope of the grant: a host outside of it is unknown to the caller.
         let seen = self.store.seen_by(grant);
         let found = seen.all_agent_ids(&AgentFilter::all(conditions)).await?.into_iter().next();
         if let Some(agent) = found {
             return Ok(agent);
         }
-        let machine = host::machine_id(named).ok_or_else(unknown)?;
+        // Whoever has an enroll secret of another space can take a host's orbit there. What is left of the host still leads to the key.
+        let rest = AgentFilter::all([AgentCondition::Hosts(vec![id])]);
+        let rows = HostRows::Page(Page { offset: 0, limit: 1 });
+        let here = seen.hosts(&rest, &rows).await?.items.into_iter().next().and_then(|host| host.machine_id);
+        let machine = here.or_else(|| host::machine_id(named)).ok_or_else(unknown)?;
         let agent = host::agent_id(Family::Orbit, &machine);
         let is_known = seen.agent(&agent).await?.is_some() || seen.has_left_key(&agent).await?;
         if is_known { Ok(agent) } else { Err(unknown()) }

@@ -37,7 +37,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
-use self::machine_rules::Rejections;
+use self::machine_rules::{Rejections, same_certificate};
 use self::repeats::Repeats;
 use super::authenticate::unauthorized;
 use super::authority::System;
@@ -190,6 +190,7 @@ struct Stored {
     by_id: Option<AgentRecord>,
     by_enrollment_id: Option<AgentRecord>,
     host: Option<Host>,
+    twin: Option<AgentRecord>,
 }
 
 /// The enrollment service.
@@ -260,7 +261,14 @@ impl Enrollment {
             self.check_machine(&applicant, admission, &input, &stored, now).await?;
             self.keep_facts(&mut applicant, admission, &stored).await?;
             let around = circumstances(admission, &input, &stored);
-            let life = self.life(&applicant, &around, proof.as_ref()).await?;
+            let life = match self.life(&applicant, &around, proof.as_ref()).await {
+                // Whoever has the secret, but not the certificate, may want to take the host over.
+                Err(error) if error.denial == Some(Denial::OtherCertificate) => {
+                    self.reject(admission, &input, error.code, now).await;
+                    return Err(error);
+                }
+                other => other?,
+            };
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
             let access_key = match applicant.family.credential() {
                 CredentialKind::AccessKey => ApiKey::time_ordered(now, &*self.entropy),
@@ -273,7 +281,8 @@ impl Enrollment {
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
-            if self.commit_enrollment(&enrolled, stored.by_id, admission, &input, now).await? {
+            let condition = same_certificate(&applicant);
+            if self.commit_enrollment(&enrolled, stored.by_id, condition, admission, &input, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
                 return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
@@ -286,6 +295,9 @@ impl Enrollment {
         let mut stored = Stored::default();
         if let Some(id) = &applicant.id {
             stored.by_id = self.store.everywhere(&System).agent(id).await?;
+        }
+        if let Some(id) = applicant.twin() {
+            stored.twin = self.store.everywhere(&System).agent(&id).await?;
         }
         if let Some(handle) = &applicant.enrollment_id {
             stored.by_enrollment_id =
@@ -391,6 +403,7 @@ impl Enrollment {
         &self,
         enrolled: &Enrolled,
         before: Option<AgentRecord>,
+        condition: Option<AgentWrite>,
         admission: &Admission,
         input: &EnrollInput<'_>,
         now: Timestamp,
@@ -411,6 +424,7 @@ impl Enrollment {
             }
         };
         let mut writes = vec![Write::EnrollmentKey(used)];
+        writes.extend(condition.map(Write::Agent));
         let left = before.as_ref().filter(|before| before.space != key.space);
         let lines = left.map(|before| left_space(enrolled, before, key, now)).into_iter().flatten();
         writes.extend(lines);
@@ -490,6 +504,7 @@ fn circumstances<'a>(admission: &'a Admission, input: &EnrollInput<'a>, stored: 
         by_id: stored.by_id.as_ref(),
         by_enrollment_id: stored.by_enrollment_id.as_ref(),
         host: stored.host.as_ref(),
+        twin: stored.twin.as_ref(),
     }
 }
 

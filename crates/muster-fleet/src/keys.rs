@@ -308,17 +308,8 @@ impl EnrollmentKeys {
 
     /// Revokes a key and deletes its record.
     pub async fn delete(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
-        let grant = key.grant();
-        let now = self.clock.now();
-        let line =
-            audit_line(grant.origin(), now, "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
-        let writes = vec![
-            Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }),
-            Write::Deleted(Change::EnrollmentKey(key.id.clone()), key.space.clone()),
-            line,
-            revoked(key, now),
-        ];
-        self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
+        let writes = deletion(key, self.clock.now());
+        self.store.commit(key.grant(), writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
     /// Revokes a key and creates one with the same properties, in one commit. The new key has the same name and
@@ -473,6 +464,17 @@ fn not_created(error: StoreError) -> Error {
         }
         other => other.into(),
     }
+}
+
+/// Returns the writes that delete a key.
+pub(crate) fn deletion(key: &Authorized<EnrollmentKey, EnrollmentRevoke>, now: Timestamp) -> Vec<Write> {
+    let (origin, detail) = (key.grant().origin(), json!({"name": key.name}));
+    vec![
+        Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }),
+        Write::Deleted(Change::EnrollmentKey(key.id.clone()), key.space.clone()),
+        audit_line(origin, now, "enrollment_key.delete", subject(&key.id), detail),
+        revoked(key, now),
+    ]
 }
 
 /// Maps the conflict of a key that was deleted since it was found to 404.

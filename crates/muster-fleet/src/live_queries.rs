@@ -10,12 +10,14 @@ use muster_core::authorization::{Grant, OpContext, Privilege, QueriesRun, Querie
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::LiveQueryId;
-use muster_core::live_query::{EndReason, Ended, LiveQuery, LiveResult, MAX_TARGETS, check_sql, check_timeout};
+use muster_core::live_query::{
+    EndReason, Ended, LiveQuery, LiveResult, MAX_TARGETS, check_sql, check_timeout, creator,
+};
 use muster_core::saved_query::SavedQuery;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
 use muster_store::query::AgentFilter;
-use muster_store::{LiveQueryWrite, Write};
+use muster_store::{LiveQueryWrite, Precondition, StoreError, Write};
 use serde_json::json;
 
 use self::running::Running;
@@ -89,6 +91,9 @@ impl LiveQueries {
         // Each with the hosts of its own privilege.
         match &new.sql {
             QuerySource::Sql(_) => self.create_by(context.grant::<QueriesRun>()?, new).await,
+            QuerySource::Saved(saved) if saved.is_restricted => {
+                self.create_by(context.grant::<QueriesRun>()?, new).await
+            }
             QuerySource::Saved(_) => self.create_by(context.grant::<QueriesRunSaved>()?, new).await,
         }
     }
@@ -133,7 +138,7 @@ impl LiveQueries {
         }
         let line = audit_line(grant.origin(), now, "live_query.run", format_args!("live_query:{}", query.id), detail);
         let writes = vec![insert.into(), Write::Changed(Change::LiveQuery(query.id.clone())), line];
-        self.store.commit(&grant, writes).await?;
+        self.store.commit(&grant, writes).await.map_err(refused)?;
         if grant.is_dry_run() {
             return Ok(LiveQueryView { query, offline: 0 });
         }
@@ -201,6 +206,21 @@ impl LiveQueries {
         is_own(context, &query.created_by)
     }
 
+    /// Lets a live query last for a time from its creation, if it would end before: somebody follows it now.
+    pub async fn prolong(
+        &self,
+        query: &Authorized<LiveQuery, QueriesRunSaved>,
+        lifetime: Duration,
+    ) -> Result<(), Error> {
+        let until = query.created_at.plus(lifetime);
+        if query.ended.is_none() && query.expires_at < until {
+            let prolong = LiveQueryWrite::Prolong { id: query.id.clone(), until };
+            self.store.commit(query.grant(), vec![prolong.into()]).await?;
+            self.running.prolong(&query.id, until);
+        }
+        Ok(())
+    }
+
     /// Stops a live query. One that has ended stays as it is.
     pub async fn stop(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQuery, Error> {
         if query.ended.is_some() {
@@ -230,7 +250,15 @@ fn is_seen(context: &OpContext, query: &LiveQuery) -> bool {
 
 /// Returns whether the caller, or the user that it acts for, created something.
 pub(crate) fn is_own(context: &OpContext, created_by: &str) -> bool {
-    // A user's tokens act for the user.
-    let who = |actor: &str| actor.split(' ').next().unwrap_or_default().to_owned();
-    who(&context.actor().to_string()) == who(created_by)
+    creator(&context.actor().to_string()) == creator(created_by)
+}
+
+fn refused(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::TooMany(_)) => {
+            let remedy = "list them with `muster query list`, and stop one with `muster query stop ID`";
+            Error::from(error).remedy(remedy)
+        }
+        other => other.into(),
+    }
 }

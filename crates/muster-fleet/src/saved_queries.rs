@@ -28,6 +28,8 @@ pub struct SavedQueryDraft {
     pub description: String,
     /// SQL.
     pub sql: String,
+    /// Whether only people who may run any SQL may run it.
+    pub is_restricted: bool,
 }
 
 /// The service of saved queries.
@@ -117,6 +119,7 @@ impl SavedQueries {
             name,
             description: draft.description.trim().to_owned(),
             sql: draft.sql,
+            is_restricted: draft.is_restricted,
             updated_by: grant.actor().to_string(),
             updated_at: now.as_micros(),
         };
@@ -125,7 +128,9 @@ impl SavedQueries {
         }
         queries.push(after.clone());
         check_all(&queries)?;
-        let detail = json!({"name": after.name, "sql": after.sql, "version": after.version});
+        let detail = json!({
+            "name": after.name, "sql": after.sql, "restricted": after.is_restricted, "version": after.version,
+        });
         self.write(grant, "saved_query.save", &after.id, detail, text, &queries).await?;
         Ok(after)
     }
@@ -172,7 +177,8 @@ impl SavedQueries {
 
 /// Returns whether two versions of a saved query say the same.
 fn is_same(one: &SavedQuery, other: &SavedQuery) -> bool {
-    (&one.name, &one.description, &one.sql) == (&other.name, &other.description, &other.sql)
+    let said = |query: &SavedQuery| (query.name.clone(), query.description.clone(), query.sql.clone());
+    said(one) == said(other) && one.is_restricted == other.is_restricted
 }
 
 /// Parses stored saved queries.

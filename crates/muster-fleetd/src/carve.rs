@@ -52,6 +52,8 @@ impl Inner {
         let ids: BlockHead<'_> = serde_json::from_slice(&ids).map_err(|_| unknown_session())?;
         let found = self.fleet.carves().of_session(&ids.session_id, &ids.request_id).await?;
         let carve = found.ok_or_else(unknown_session)?;
+        // Before anything of the carve changes: another host must not end it either.
+        self.fleet.authentication().check_connection(carve.agent(), self.certificate(peer)).await?;
         if let Some(key) = headers::osquery_key(&head.headers) {
             let call = Call { head, peer, text: "" };
             if !carve.is_of(&*self.node(&call, key, Family::Osquery).await?) {

@@ -13,6 +13,11 @@ fn passes(check: &AnsweredCheck) -> Option<bool> {
     check.result.as_ref().and_then(|result| result.passes)
 }
 
+/// Returns why the last run of the query failed, if it did.
+fn error_of(check: &AnsweredCheck) -> Option<&str> {
+    check.result.as_ref().map(|result| result.error.as_str()).filter(|error| !error.is_empty())
+}
+
 /// Returns the number of checks that the host fails.
 pub(super) fn failing(checks: &[AnsweredCheck]) -> usize {
     checks.iter().filter(|check| passes(check) == Some(false)).count()
@@ -52,13 +57,15 @@ pub(super) fn section(checks: &[AnsweredCheck]) -> String {
         let (result, remedy) = match passes(answered) {
             Some(true) => ("passes", None),
             Some(false) => ("fails", Some(&check.resolution).filter(|remedy| !remedy.is_empty())),
+            None if error_of(answered).is_some() => ("cannot be checked", None),
             None => ("not checked yet", None),
         };
         let since = answered.result.as_ref().filter(|result| result.passes.is_some()).map(|result| result.since);
         let since = since.map_or_else(String::new, |at| format!(" since {}", Timestamp::to_rfc3339_seconds(at)));
         let remedy = remedy.map_or_else(String::new, |remedy| format!("<br>{}", escaped(remedy)));
+        let error = error_of(answered).map_or_else(String::new, |error| format!("<br>Error: {}", escaped(error)));
         let name = escaped(&check.name);
-        let _ = write!(section, "<tr><th scope=\"row\">{name}</th><td>{result}{since}{remedy}</td></tr>");
+        let _ = write!(section, "<tr><th scope=\"row\">{name}</th><td>{result}{since}{remedy}{error}</td></tr>");
     }
     section.push_str("</table>");
     section
@@ -96,5 +103,9 @@ mod tests {
         assert!(!section.contains("SELECT") && !data(&checks).to_string().contains("SELECT"));
         assert_eq!((failing(&checks), &data(&checks)[2]["response"]), (1, &json!("fail")));
         assert_eq!(super::section(&[]), "");
+        let mut unknown = answered("d", None);
+        unknown.result.as_mut().unwrap().error = "no such table: <b>".into();
+        let shown = super::section(&[unknown]);
+        assert!(shown.contains("cannot be checked<br>Error: no such table: &lt;b&gt;"), "{shown}");
     }
 }

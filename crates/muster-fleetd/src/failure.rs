@@ -218,4 +218,12 @@ mod tests {
         assert_eq!(failure.status, 413);
         assert!(body(&failure, Plane::Osquery)["error"].is_string());
     }
+
+    #[test]
+    fn fl42_fl159_a_late_body_is_408_with_an_error() {
+        let failure = Failure::from(BodyError::Late);
+        assert_eq!(failure.status, 408);
+        assert!(body(&failure, Plane::Osquery)["error"].is_string());
+        assert!(body(&failure, Plane::Osquery).get("node_invalid").is_none());
+    }
 }

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use muster_core::agent::Family;
 use muster_core::enroll::Request;
 use muster_core::error_chain::chain;
+use muster_core::fleetd::claims::Claims;
 use muster_core::fleetd::details::{self, Details};
 use muster_core::fleetd::identifier::EnrolledDetails;
 use muster_core::fleetd::log_lines::LogType;
@@ -169,9 +170,14 @@ impl Inner {
         let reported = reported_facts(wire);
         let metadata = self.metadata_of(entry, &reported).await?;
         let facts = &reported.facts;
+        // Before the report is stored, which may make them known.
+        let claims = metadata.as_deref().zip(entry.record()).map(|(reported, known)| Claims::of(reported, &known));
         let contact =
             Contact { metadata: metadata.as_deref(), agent_version: facts.osquery_version(), address: &call.peer.ip() };
         self.fleet.check_ins().contact(entry, contact).await?;
+        if let Some(claims) = claims.filter(|claims| !claims.are_empty()) {
+            self.fleet.check_ins().note_claims(entry, &claims, &call.peer.ip()).await?;
+        }
         if let Some(version) = facts.orbit_version() {
             self.fleet.check_ins().version_of_orbit(entry, &facts.machine_ids(), version).await?;
         }

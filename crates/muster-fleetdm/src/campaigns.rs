@@ -21,8 +21,10 @@ use crate::queries;
 use crate::routes::Route;
 use crate::targets::{ById, ByName, Targets};
 
-/// Time for which a campaign runs if nobody stops it. Clients stop it when they leave.
-const LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// Time for which a campaign runs that nobody follows.
+const UNFOLLOWED: Duration = Duration::from_secs(60);
+/// Time for which a campaign runs that somebody follows, and nobody stops. Clients stop it when they leave.
+pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// Time for which a request waits for results (FL §1.8).
 const REST_PERIOD: Duration = Duration::from_secs(25);
 /// Interval at which a request looks for results.
@@ -90,7 +92,7 @@ async fn start(
 }
 
 async fn campaign(caller: &Caller, targets: Targets, sql: QuerySource, query_id: Option<u64>) -> Answer {
-    let view = start(caller, targets, sql, LIFETIME).await?;
+    let view = start(caller, targets, sql, UNFOLLOWED).await?;
     let (targets, at) = (view.query.targets, time(view.query.created_at));
     let user = caller.context.actor().user().map(|user| numbers::of(user.as_str()));
     Ok(Json(json!({"campaign": {

@@ -45,6 +45,8 @@ pub struct QueryBody {
     pub team: String,
     #[serde(default)]
     interval: u64,
+    /// Whether people without the right to run any SQL may run it.
+    observer_can_run: Option<bool>,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -69,6 +71,8 @@ impl QueryBody {
             name: or(self.name, |query| &query.name),
             description: or(self.description, |query| &query.description),
             sql: or(self.query, |query| &query.sql),
+            // Not set means no, as in FleetDM.
+            is_restricted: !self.observer_can_run.unwrap_or_else(|| before.is_some_and(|before| !before.is_restricted)),
         }
     }
 
@@ -98,8 +102,7 @@ fn json(query: &SavedQuery, space: &SpaceId) -> Value {
         "automations_enabled": false,
         "logging": "snapshot",
         "saved": true,
-        // Who may only run saved queries may run each of them.
-        "observer_can_run": true,
+        "observer_can_run": !query.is_restricted,
         "discard_data": true,
         "author_id": null,
         "author_name": query.updated_by,
@@ -120,7 +123,7 @@ pub fn spec(query: &SavedQuery, space: &SpaceId) -> Value {
         "team": team,
         "fleet": team,
         "interval": 0,
-        "observer_can_run": true,
+        "observer_can_run": !query.is_restricted,
         "platform": "",
         "min_osquery_version": "",
         "automations_enabled": false,

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use muster_core::authorization::OpContext;
+use muster_core::authorization::{EnrollmentRevoke, OpContext};
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
 use muster_core::id::KeyId;
+use muster_fleet::authority::Authorized;
 use muster_fleet::keys::NewEnrollmentKey;
 use muster_store::query::Page;
 use serde::Deserialize;
@@ -123,15 +124,18 @@ pub async fn generate(caller: &Caller, context: &OpContext) -> Result<(), Failur
     Ok(())
 }
 
-/// Deletes the shared secrets of a space, also those that are revoked.
-pub async fn delete_all(caller: &Caller, context: &OpContext) -> Result<(), Failure> {
+/// Returns the shared secrets of a space, also those that are revoked, for one who may delete them.
+pub async fn all(
+    caller: &Caller,
+    context: &OpContext,
+) -> Result<Vec<Authorized<EnrollmentKey, EnrollmentRevoke>>, Failure> {
+    let mut all = Vec::new();
     let (grant, keys) = (context.grant()?, caller.fleet.enrollment_keys());
     let page = keys.list(&grant, None, Page { offset: 0, limit: BATCH }).await?.items;
     for key in page.iter().filter(|key| key.family == KeyFamily::Fleetd && key.one_time.is_none()) {
-        let found = keys.find(context, key.id.as_str()).await?;
-        keys.delete(&found).await?;
+        all.push(keys.find(context, key.id.as_str()).await?);
     }
-    Ok(())
+    Ok(all)
 }
 
 async fn get_global(caller: Caller) -> Answer {

@@ -4,7 +4,6 @@ use axum::Json;
 use muster_core::authorization::{AgentsRead, EnrollmentCreate, SpacesWrite};
 use muster_core::id::SpaceId;
 use muster_core::identity::Space;
-use muster_store::query::AgentFilter;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -193,13 +192,9 @@ async fn update(caller: Caller, Path(team): Path<u64>, Input(body): Input<TeamBo
 async fn delete(caller: Caller, Path(team): Path<u64>) -> Answer {
     let id = caller.team(team).await?.id;
     let space = caller.fleet.spaces().find::<SpacesWrite>(&caller.context, id.as_str()).await?;
-    let context = caller.within(&space.id);
-    let agents = caller.fleet.agents().count(&context.grant::<AgentsRead>()?, &AgentFilter::default()).await?;
-    // As in FleetDM, secrets are deleted with their team. One with agents is not deleted, and keeps them.
-    if agents.iter().all(|(_, count)| *count == 0) && !context.is_dry_run() {
-        secrets::delete_all(&caller, &context).await?;
-    }
-    caller.fleet.spaces().delete(&space).await?;
+    // As in FleetDM, secrets are deleted with their team. One that is not empty is not deleted, and keeps them.
+    let secrets = secrets::all(&caller, &caller.within(&space.id)).await?;
+    caller.fleet.spaces().delete_with_keys(&space, &secrets).await?;
     Ok(Json(json!({})))
 }
 

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::campaigns::{BATCH, LOOK_EVERY};
+use crate::campaigns::{BATCH, LIFETIME, LOOK_EVERY};
 use crate::entry::{Caller, Credentials};
 use crate::failure::Failure;
 use crate::routes::Route;
@@ -145,6 +145,8 @@ async fn begin(
         return Err(Failure::bad("expected a message of the type select_campaign").into());
     };
     let (space, id) = find(&caller, campaign_id).await?;
+    let queries = caller.fleet.live_queries();
+    queries.prolong(&queries.find(&space, &id).await?, LIFETIME).await?;
     let (told, checked) = ((Value::Null, Value::Null), Instant::now());
     Ok(Follower { caller, space, id, campaign: campaign_id, position: 0, told, checked, _place: place })
 }

@@ -39,6 +39,7 @@ fn converted(record: Record) -> SavedQuery {
         name: record.name,
         description: record.description,
         sql: record.sql,
+        restricted: record.is_restricted,
         updated_by: record.updated_by,
         updated_at: time(Timestamp::from_micros(record.updated_at)),
     }
@@ -54,8 +55,8 @@ async fn save(
     version: IfMatch,
     Body(body): Body<SaveQuery>,
 ) -> Answer<Item<SavedQuery>> {
-    let SaveQuery { name, description, sql } = body;
-    let draft = SavedQueryDraft { name, description, sql };
+    let SaveQuery { name, description, sql, restricted: is_restricted } = body;
+    let draft = SavedQueryDraft { name, description, sql, is_restricted };
     Ok(item(converted(fleet.saved_queries().save(&context.grant()?, draft, version.number()?).await?)))
 }
 

@@ -109,6 +109,8 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Fl, "the server is no MDM server: there are no pending hosts of Apple Business to take over", &[49]),
     (List::Fl, "users of hosts do not authenticate at the enrollment", &[65, 66]),
     (List::Fl, "no route of the device API returns a file", &[76]),
+    (List::Fl, "a handler that panics closes its connection without a response, which is no success to osqueryd", &[6]),
+    (List::Fl, "the packages are those that FleetDM's tools build: Muster builds none with a secret of fleetd", &[79]),
 ];
 
 /// Returns the statements that a statement summarizes, whose tests verify it.

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_and_pins_of_a_policy_replace_those_of_the_enrollment_together() {
+    fn m31_authorities_and_pins_of_a_policy_replace_those_of_the_enrollment_together() {
         let key = rcgen::KeyPair::generate().unwrap();
         let pem = rcgen::CertificateParams::new(vec!["a".into()]).unwrap().self_signed(&key).unwrap().pem();
         let enrolled = Trust { ca_sha256: vec!["00".repeat(32)], ..Trust::default() };

@@ -49,6 +49,7 @@ pub fn of_audit(event: &AuditEvent) -> String {
         "agent.enroll" => "Enrolled",
         "agent.replace" => "Enrolled again, which replaced its record",
         "agent.duplicate_identifier" => "Enrolled with an identifier that another host uses",
+        "agent.claimed_identifier" => "Reported the hardware UUID or serial number of another host",
         "agent.duplicate_hosts" => "Two hosts use its key",
         "agent.reenroll" => "Another host that uses its key was told to enroll again",
         "agent.reenroll_by_hand" => "Another host that uses its key must be enrolled again by hand",

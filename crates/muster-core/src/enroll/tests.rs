@@ -38,6 +38,7 @@ fn around<'a>(key: &'a EnrollmentKey, by_id: Option<&'a AgentRecord>) -> Circums
         address: "192.0.2.9",
         by_id,
         by_enrollment_id: None,
+        twin: None,
         host: None,
     }
 }

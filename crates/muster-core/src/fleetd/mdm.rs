@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn fl79_a_profile_contains_the_secret_unchanged() {
+    fn m34_fl79_a_profile_contains_the_secret_unchanged() {
         let bytes = profile(&enrollment(true)).unwrap();
         assert_eq!(bytes, profile(&enrollment(true)).unwrap());
         let read = Value::from_reader_xml(bytes.as_slice()).unwrap();

@@ -1,4 +1,5 @@
-//! Rules for programs of which a machine has one, orbit and osqueryd: one-time secrets, the cooldown, and facts that are kept.
+//! Rules for programs of which a machine has one, orbit and osqueryd: one-time secrets, the cooldown, their common client certificate,
+//! and facts that are kept.
 //!
 //! Rejections with valid secrets are recorded in the audit log, at most once per host and reason in twelve hours on each server (FL84), because
 //! hosts try again for ever.
@@ -15,7 +16,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::one_time::normalized;
 use muster_core::time::Timestamp;
 use muster_core::{Error, agent::Family};
-use muster_store::Write;
+use muster_store::{AgentWrite, Write};
 use serde_json::json;
 
 use super::{Admission, EnrollInput, Enrollment, Stored};
@@ -104,7 +105,13 @@ impl Enrollment {
     }
 
     /// Records a rejection. If that fails, the enrollment is rejected all the same.
-    async fn reject(&self, admission: &Admission, input: &EnrollInput<'_>, reason: &'static str, now: Timestamp) {
+    pub(super) async fn reject(
+        &self,
+        admission: &Admission,
+        input: &EnrollInput<'_>,
+        reason: &'static str,
+        now: Timestamp,
+    ) {
         let key = admission.key();
         let request = input.request;
         tracing::info!(key = %key.id, machine = request.machine_id, address = input.address, reason, "rejected an enrollment");
@@ -116,6 +123,12 @@ impl Enrollment {
             }
         }
     }
+}
+
+/// Returns the condition that the other program on the machine is not bound to another certificate. It may enroll at the same time.
+pub(super) fn same_certificate(applicant: &Applicant) -> Option<AgentWrite> {
+    let certificate = applicant.certificate().binding();
+    applicant.twin().map(|id| AgentWrite::BoundAlike { id, certificate })
 }
 
 fn audit_line(key: &EnrollmentKey, request: &Request<'_>, address: &str, reason: &str, now: Timestamp) -> AuditEvent {

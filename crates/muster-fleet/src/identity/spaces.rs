@@ -4,8 +4,9 @@ use muster_core::error_chain::chain;
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::authorization::{Grant, OpContext, Privilege, SpacesRead, SpacesWrite};
+use muster_core::authorization::{EnrollmentRevoke, Grant, OpContext, Privilege, SpacesRead, SpacesWrite};
 use muster_core::change::Change;
+use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::SpaceId;
 use muster_core::identity::{Space, new_space_id};
 use muster_core::time::Clock;
@@ -16,6 +17,7 @@ use super::MOST_LISTED;
 use super::users::display;
 use crate::audit::audit_line;
 use crate::authority::{Authority, Authorized, System};
+use crate::keys::deletion;
 use crate::watched_store::WatchedStore;
 use crate::{fleetd_options, host_checks, packs, saved_queries, space_settings};
 
@@ -117,11 +119,21 @@ impl Spaces {
     /// Deletes a space, which must be empty, with the bindings in it. The default space gets the disk keys of hosts that have left it. The
     /// default space cannot be deleted.
     pub async fn delete(&self, space: &Authorized<Space, SpacesWrite>) -> Result<(), Error> {
+        self.delete_with_keys(space, &[]).await
+    }
+
+    /// Deletes a space that contains nothing but these enrollment keys, which are deleted with it, or nothing at all.
+    pub async fn delete_with_keys(
+        &self,
+        space: &Authorized<Space, SpacesWrite>,
+        keys: &[Authorized<EnrollmentKey, EnrollmentRevoke>],
+    ) -> Result<(), Error> {
         let (grant, now, id) = (space.grant(), self.clock.now(), &space.id);
         if *id == SpaceId::default() {
             return Err(Error::conflict("default_space", "the default space cannot be deleted"));
         }
         let mut writes = self.check_empty(id).await?;
+        writes.extend(keys.iter().flat_map(|key| deletion(key, now)));
         let has_options = self.store.everywhere(&System).setting(&fleetd_options::setting_name(id)).await?.is_some();
         let disk_keys = self.store.everywhere(&System).disk_keys_in(id).await?;
         let detail = json!({"name": space.name, "fleetd_options": has_options, "disk_keys": disk_keys});
@@ -140,13 +152,16 @@ impl Spaces {
             writes.push(Write::Changed(Change::Setting(name)));
         }
         match self.store.commit(grant, writes).await {
-            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("space", id)),
+            Err(StoreError::Conflict(Precondition::Missing(_))) if keys.is_empty() => {
+                Err(Error::not_found("space", id))
+            }
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
                 let remedy = "delete its agents, policies, outputs, enrollment keys, server hosts, proxies, download sources, alert \
                     receivers, labels, installers and saved scripts first";
                 Err(in_use(id, remedy))
             }
-            Err(StoreError::Conflict(Precondition::Changed(_))) => {
+            // Missing: one of the keys was deleted meanwhile.
+            Err(StoreError::Conflict(Precondition::Changed(_) | Precondition::Missing(_))) => {
                 let error = Error::conflict("space_changed", "the contents of the space have changed in the meantime");
                 Err(error.remedy("repeat the request"))
             }

@@ -50,6 +50,8 @@ pub enum Outcome {
 /// A live query that runs.
 struct Live {
     query: Arc<LiveQuery>,
+    /// Latest time at which it ends, which can be prolonged.
+    expires_at: Mutex<Timestamp>,
     targets: Mutex<Targets>,
     /// The number of targets that are offline, and when it was counted.
     offline: Mutex<Option<(u64, Timestamp)>>,
@@ -83,7 +85,15 @@ impl Running {
         if live.iter().all(|known| known.query.id != query.id) {
             let all: HashMap<AgentId, bool> = targets.into_iter().map(|agent| (agent, false)).collect();
             let targets = Mutex::new(Targets { waiting: all.len(), all });
-            live.push(Arc::new(Live { query: Arc::new(query.clone()), targets, offline: Mutex::default() }));
+            let (expires_at, query) = (Mutex::new(query.expires_at), Arc::new(query.clone()));
+            live.push(Arc::new(Live { query, expires_at, targets, offline: Mutex::default() }));
+        }
+    }
+
+    /// Lets a live query last until a time.
+    pub(super) fn prolong(&self, id: &LiveQueryId, until: Timestamp) {
+        if let Some(live) = self.find(id.as_str()) {
+            *lock(&live.expires_at) = until;
         }
     }
 
@@ -138,6 +148,10 @@ impl Running {
 }
 
 impl Live {
+    fn is_expired(&self, now: Timestamp) -> bool {
+        now >= *lock(&self.expires_at)
+    }
+
     /// Returns whether a target has answered; `None` for an agent that is no target.
     fn has_answered(&self, agent: &AgentId) -> Option<bool> {
         lock(&self.targets).all.get(agent).copied()
@@ -155,9 +169,7 @@ impl LiveQueries {
         let now = self.clock.now();
         // A host that moved to another space must not answer to the former one.
         let is_due = |live: &&Arc<Live>| {
-            live.query.space == record.space
-                && !live.query.is_expired(now)
-                && live.has_answered(entry.id()) == Some(false)
+            live.query.space == record.space && !live.is_expired(now) && live.has_answered(entry.id()) == Some(false)
         };
         live.iter().filter(is_due).map(|live| Arc::clone(&live.query)).collect()
     }
@@ -169,7 +181,7 @@ impl LiveQueries {
         if let Some(live) = self.running.find(id) {
             let is_here = record.space == live.query.space;
             return Ok(match live.has_answered(entry.id()).filter(|_| is_here) {
-                Some(false) if !live.query.is_expired(self.clock.now()) => Asked::Yes,
+                Some(false) if !live.is_expired(self.clock.now()) => Asked::Yes,
                 Some(_) => Asked::Late,
                 None => Asked::Never,
             });
@@ -226,9 +238,10 @@ impl LiveQueries {
         if running.is_empty() {
             return Ok(());
         }
-        for live in running.iter().filter(|live| live.query.is_expired(now)) {
+        for live in running.iter().filter(|live| live.is_expired(now)) {
             self.time_out(&live.query.id, now).await?;
         }
+        // This also brings back one that another server has prolonged meanwhile.
         self.reload().await
     }
 
@@ -250,8 +263,12 @@ impl LiveQueries {
         for gone in known.iter().filter(|id| !there.contains(id)) {
             self.running.end(gone);
         }
-        for query in stored.iter().filter(|query| !known.contains(&query.id)) {
-            self.running.begin(query, self.pending(&query.id).await?);
+        for query in &stored {
+            if known.contains(&query.id) {
+                self.running.prolong(&query.id, query.expires_at);
+            } else {
+                self.running.begin(query, self.pending(&query.id).await?);
+            }
         }
         Ok(())
     }

@@ -1,12 +1,19 @@
 //! Bad input always gets the form of its plane, and never an empty body.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::Full;
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, Full};
 use muster_core::agent::Family;
+use muster_listen::Answer;
 use muster_listen::gzip::deflate;
 use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::setting::{Server, UUID, agent_id, details, orbit_enroll};
 
@@ -78,6 +85,45 @@ async fn fl42_bodies_over_the_limit_are_413() {
     for (call, limit) in [("enroll", 1 << 20), ("config", 1 << 20), ("distributed/write", 5 << 20), ("log", 10 << 20)] {
         let got = server.raw(Method::POST, &format!("/api/osquery/{call}"), &[], vec![b' '; limit + 1]).await;
         assert_eq!((got.status, got.json()["error"].is_string()), (413, true), "{call}");
+    }
+}
+
+/// A body that begins, and does not go on.
+struct Stalled(Option<Bytes>);
+
+impl Body for Stalled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.take().map_or(Poll::Pending, |first| Poll::Ready(Some(Ok(Frame::data(first)))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fl6_fl42_fl159_a_body_that_stalls_is_408_with_an_error() {
+    let server = Server::start().await;
+    for (path, beginning) in [
+        ("/api/osquery/enroll", "{\"enroll_secret\":"),
+        ("/api/v1/osquery/config", ""),
+        ("/api/v1/osquery/distributed/write", "{"),
+        ("/api/v1/osquery/log", "{\"node_key\":"),
+        ("/api/v1/osquery/carve/begin", "{"),
+        ("/api/v1/osquery/carve/block", "{\"block_id\":0,"),
+        ("/api/fleet/orbit/config", "{"),
+    ] {
+        let began = Instant::now();
+        let request = Request::builder().method(Method::POST).uri(path).body(Stalled(Some(beginning.into())));
+        let answer = server.api.handle(request.expect("a request"), Peer::new(ListenerKind::Agent)).await.answer;
+        let Answer::Reply(reply) = answer else { panic!("{path}: no reply") };
+        assert_eq!((reply.status().as_u16(), began.elapsed().as_secs()), (408, 20), "{path}");
+        let body = reply.into_body().collect().await.expect("a body").to_bytes();
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        let member = if path.contains("osquery") { "error" } else { "message" };
+        assert!(
+            body[member].is_string() && body.get("node_invalid").is_none_or(|_| path.ends_with("enroll")),
+            "{body}"
+        );
     }
 }
 

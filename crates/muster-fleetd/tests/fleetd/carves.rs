@@ -70,7 +70,7 @@ fn is_refusal(got: &Got, status: u16) {
 }
 
 #[tokio::test]
-async fn fl39_fl40_the_blocks_of_a_carve_become_the_archive() {
+async fn m35_fl39_fl40_the_blocks_of_a_carve_become_the_archive() {
     let (server, key) = server().await;
     for (archive, extension) in
         [(vec![7; 250_001], ".tar"), ([vec![0x28, 0xb5, 0x2f, 0xfd], vec![9; 99_996]].concat(), ".tar.zst")]

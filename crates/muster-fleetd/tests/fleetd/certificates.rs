@@ -56,7 +56,7 @@ fn bound() -> Server {
 }
 
 #[tokio::test]
-async fn fl148_the_certificate_of_another_host_is_refused_with_401_and_shown() {
+async fn m32_fl148_the_certificate_of_another_host_is_refused_with_401_and_shown() {
     let server = bound();
     let own = || certified("host-a", "a.example");
     let keys = enrolled(&server, own, &server.secret().await).await;
@@ -104,6 +104,72 @@ async fn fl148_a_bound_host_is_not_taken_over_by_an_enrollment_until_it_is_delet
     assert_eq!(statuses(configured(&server, own, &again).await), [401, 401]);
     let moved = enrolled(&server, other, &secret).await;
     assert_eq!(statuses(configured(&server, other, &moved).await), [200, 200]);
+}
+
+/// A program's path and request to enroll.
+type Enroll = (&'static str, fn(&str, &str) -> Value);
+
+const ORBIT: Enroll = ("/api/fleet/orbit/enroll", orbit_enroll);
+const OSQUERY: Enroll = ("/api/v1/osquery/enroll", osquery_enroll);
+
+async fn enroll(server: &Server, peer: Peer, (path, body): Enroll, secret: &str) -> u16 {
+    post(server, peer, path, &body(secret, UUID)).await.status
+}
+
+#[tokio::test]
+async fn fl148_the_second_program_of_a_bound_host_enrolls_only_with_its_certificate() {
+    let (own, other) = (|| certified("host-a", "a.example"), || certified("host-b", "b.example"));
+    for (first, second) in [(ORBIT, OSQUERY), (OSQUERY, ORBIT)] {
+        let server = bound();
+        let secret = server.secret().await;
+        assert_eq!(enroll(&server, own(), first, &secret).await, 200);
+        // Also with the secret of another space: it is the same machine.
+        let elsewhere = server.secret_in("lab").await;
+        for (peer, secret) in [(other(), &secret), (without(), &secret), (other(), &elsewhere)] {
+            assert_eq!(enroll(&server, peer, second, secret).await, 401, "{}", second.0);
+        }
+        assert_eq!(server.audited().await.iter().filter(|action| *action == "host.enrollment_rejected").count(), 1);
+        assert_eq!(enroll(&server, own(), second, &secret).await, 200);
+        assert_eq!(enroll(&server, other(), first, &secret).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn fl148_of_two_programs_that_enroll_at_once_with_different_certificates_one_is_refused() {
+    for _ in 0..8 {
+        let server = bound();
+        let secret = server.secret().await;
+        // Servers do not share the locks of enrollments, so that only the store can decide.
+        let second =
+            server.restarted_with(FleetdApiOptions { binds_certificates: true, ..FleetdApiOptions::default() });
+        let (own, other) = (certified("host-a", "a.example"), certified("host-b", "b.example"));
+        let both = tokio::join!(enroll(&server, own, ORBIT, &secret), enroll(&second, other, OSQUERY, &secret));
+        assert!(matches!(both, (200, 401) | (401, 200)), "{both:?}");
+    }
+}
+
+#[tokio::test]
+async fn fl148_blocks_of_a_carve_need_the_certificate_of_the_host() {
+    let server = bound();
+    let (own, other) = (|| certified("host-a", "a.example"), || certified("host-b", "b.example"));
+    let [_, key] = enrolled(&server, own, &server.secret().await).await;
+    let begin = json!({"node_key": key, "block_count": 1, "block_size": 3, "carve_size": 3, "carve_id": "a3f",
+        "request_id": "fleet_distributed_query_9"});
+    let begun = post(&server, own(), "/api/v1/osquery/carve/begin", &begin).await.json();
+    let session = begun["session_id"].as_str().expect("a session");
+    // In the order of osqueryd, which a map would not keep.
+    let block =
+        format!(r#"{{"block_id":0,"session_id":"{session}","request_id":"fleet_distributed_query_9","data":"YWJj"}}"#);
+    let block = async |peer| {
+        let request = Request::builder().method(Method::POST).uri("/api/v1/osquery/carve/block");
+        server.send_from(peer, request.body(Full::new(block.clone().into())).expect("a request")).await
+    };
+    for peer in [other(), without()] {
+        let got = block(peer).await;
+        assert_eq!(got.status, 401);
+        assert!(got.json()["error"].as_str().expect("a text").contains("client certificate"), "{got:?}");
+    }
+    assert_eq!(block(own()).await.status, 200, "the refused blocks did not end the carve");
 }
 
 #[tokio::test]

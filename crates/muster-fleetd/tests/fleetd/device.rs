@@ -52,7 +52,7 @@ async fn fl69_a_good_token_gets_the_data_and_another_one_401() {
 }
 
 #[tokio::test]
-async fn fl70_a_token_ends_after_an_hour_and_the_previous_one_at_its_own_time() {
+async fn m29_fl70_a_token_ends_after_an_hour_and_the_previous_one_at_its_own_time() {
     let server = Server::start().await;
     let secret = server.secret().await;
     let (orbit, _) = host(&server, &secret).await;
@@ -88,19 +88,35 @@ async fn fl73_the_data_has_no_secret_and_nothing_of_another_host() {
     let mut other = orbit_enroll(&secret, "OTHER-UUID");
     other["hostname"] = json!("somebody-else");
     assert_eq!(server.orbit("enroll", &other).await.status, 200);
+    let run = crate::scripts::run(&server, "echo script-text", &[UUID]).await;
+    let reported = [
+        ("scripts/result", json!({"execution_id": run.id, "output": "script-output", "runtime": 1, "exit_code": 0})),
+        ("disk_encryption_key", json!({"encryption_key": "disk-key-of-mine"})),
+        ("luks_data", json!({"passphrase": "passphrase-of-mine", "salt": "salt-of-mine", "key_slot": 1})),
+    ];
+    for (call, mut body) in reported {
+        body["orbit_node_key"] = json!(orbit);
+        assert!(server.orbit(call, &body).await.status < 300, "{call}");
+    }
     let data = get(&server, &format!("/api/latest/fleet/device/{TOKEN}"), "").await;
     assert_eq!(data.json()["host"]["hostname"], "mine");
     assert_eq!(data.json()["host"]["hardware_model"], "PowerEdge");
-    let page = get(&server, "/device", &format!("muster_device={TOKEN}")).await;
-    for text in [&data.text, &page.text] {
-        for hidden in [orbit.as_str(), &osquery, &secret, TOKEN, "somebody-else", "OTHER-UUID"] {
+    let mut texts = vec![data.text, get(&server, "/device", &format!("muster_device={TOKEN}")).await.text];
+    for rest in ["/desktop", "/policies", "/certificates", "/ping"] {
+        let got = get(&server, &format!("/api/latest/fleet/device/{TOKEN}{rest}"), "").await;
+        assert_eq!(got.status, 200, "{rest}");
+        texts.push(got.text);
+    }
+    let hidden = ["script-text", "script-output", "disk-key-of-mine", "passphrase-of-mine", "salt-of-mine"];
+    for text in &texts {
+        for hidden in [orbit.as_str(), &osquery, &secret, TOKEN, "somebody-else", "OTHER-UUID"].iter().chain(&hidden) {
             assert!(!text.contains(hidden), "{hidden} in {text}");
         }
     }
 }
 
 #[tokio::test]
-async fn fl75_the_token_leaves_the_url_with_the_first_request() {
+async fn m29_fl75_the_token_leaves_the_url_with_the_first_request() {
     let server = Server::start().await;
     let secret = server.secret().await;
     host(&server, &secret).await;

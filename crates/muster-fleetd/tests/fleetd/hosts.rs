@@ -10,14 +10,14 @@ use muster_core::id::{HostId, SpaceId};
 use muster_core::status::Status;
 use serde_json::{Value, json};
 
-use crate::setting::{Server, UUID, details, orbit_enroll, osquery_enroll};
+use crate::setting::{Server, UUID, agent_id, details, orbit_enroll, osquery_enroll};
 
 async fn host_of(server: &Server, family: Family, machine: &str) -> HostId {
     server.record(family, machine).await.expect("enrolled").host_id.expect("on a host")
 }
 
 #[tokio::test]
-async fn fl2_fl47_orbit_and_osqueryd_join_one_host_in_either_order() {
+async fn m27_fl2_fl47_orbit_and_osqueryd_join_one_host_in_either_order() {
     let server = Server::start().await;
     let secret = server.secret().await;
     let first = server.osquery_key(&secret, UUID).await;
@@ -51,7 +51,7 @@ async fn fl47_concurrent_enrollments_of_one_machine_make_one_host_with_two_agent
 }
 
 #[tokio::test]
-async fn fl48_machines_with_one_uuid_are_told_apart_by_the_instance_id() {
+async fn m27_fl48_machines_with_one_uuid_are_told_apart_by_the_instance_id() {
     let server = Server::start().await;
     let secret = server.secret().await;
     for instance in ["i-1", "i-2"] {
@@ -258,34 +258,41 @@ async fn fl51_an_enrollment_with_a_secret_of_another_space_moves_the_host_withou
     assert_eq!(server.osquery("config", &json!({"node_key": key})).await.status, 401);
 }
 
+/// Returns the audit log.
+async fn events(server: &Server) -> Vec<Value> {
+    let events = server.store().audit_events(0, 100).await.expect("a log");
+    events.iter().map(|(_, event, _)| serde_json::from_str(event).expect("JSON")).collect()
+}
+
 #[tokio::test]
 async fn fl52_fl167_a_replaced_key_of_another_machine_is_a_duplicate_identifier_in_the_audit_log() {
     let server = Server::start().await;
     let secret = server.secret().await;
-    let events = async || {
-        let events = server.store().audit_events(0, 100).await.expect("a log");
-        let parsed = events.iter().map(|(_, event, _)| serde_json::from_str(event).expect("JSON"));
-        parsed.collect::<Vec<Value>>()
-    };
     let duplicates = |events: &[Value]| {
         events.iter().filter(|event| event["action"] == "agent.duplicate_identifier").cloned().collect::<Vec<_>>()
     };
     server.orbit_key(&secret, UUID).await;
     server.osquery_key(&secret, UUID).await;
-    assert!(duplicates(&events().await).is_empty());
+    assert!(duplicates(&self::events(&server).await).is_empty());
     let mut clone = orbit_enroll(&secret, UUID);
     clone["hostname"] = json!("clone");
     assert_eq!(server.orbit("enroll", &clone).await.status, 200);
-    let events = events().await;
+    let events = self::events(&server).await;
     let found = &duplicates(&events)[0];
     assert_eq!(found["detail"]["former"], json!({"hostname": "web-7", "address": "192.0.2.7"}));
     assert_eq!(found["detail"]["address"], json!("192.0.2.7"));
+    let mut clone = osquery_enroll(&secret, UUID);
+    clone["host_details"]["system_info"]["hostname"] = json!("clone");
+    assert_eq!(server.osquery("enroll", &clone).await.status, 200);
+    let events = self::events(&server).await;
+    let osquery = agent_id(Family::Osquery, UUID);
+    assert_eq!(duplicates(&events)[1]["subject"], json!(format!("agent:{osquery}")), "also of a second osqueryd");
     let text = format!("{events:?}");
     assert!(!text.contains(&secret), "FL80");
 }
 
 #[tokio::test]
-async fn fl52_clones_with_equal_names_and_addresses_are_reported_when_they_replace_each_other_again() {
+async fn fl52_fl167_clones_with_equal_names_and_addresses_are_reported_when_they_replace_each_other_again() {
     let server = Server::start().await;
     let secret = server.secret().await;
     let duplicates = async || {
@@ -297,6 +304,56 @@ async fn fl52_clones_with_equal_names_and_addresses_are_reported_when_they_repla
         assert_eq!(duplicates().await, expected);
         server.clock.advance(Duration::from_secs(30));
     }
+}
+
+#[tokio::test]
+async fn fl50_a_host_that_reports_identifiers_of_another_keeps_its_own_and_is_in_the_audit_log() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    server.orbit_key(&secret, UUID).await;
+    server.osquery_key(&secret, UUID).await;
+    let own = "4C4C4544-0042-3510-8052-00000000000E";
+    let mut enroll = osquery_enroll(&secret, own);
+    enroll["host_details"]["system_info"]["hardware_serial"] = json!("OWN");
+    let key = server.osquery("enroll", &enroll).await.json()["node_key"].as_str().expect("a key").to_owned();
+    let report = async |uuid: &str, serial: &str| {
+        let mut write = details(&key, "web-7");
+        write["queries"]["fleet_detail_query_system_info"] =
+            json!([{"hostname": "web-7", "uuid": uuid, "hardware_serial": serial}]);
+        assert_eq!(server.osquery("distributed/write", &write).await.status, 200);
+        server.record(Family::Osquery, own).await.expect("enrolled")
+    };
+    let claims = async || server.events("agent.claimed_identifier").await;
+    report(own, "OWN").await;
+    report("4C4C4544-0042-3510-8052-00000000000F", "NOBODYS").await;
+    assert!(claims().await.is_empty(), "not those of another host");
+    for _ in 0..2 {
+        let record = report(UUID, "5JX82").await;
+        assert_eq!((record.hardware_uuid(), record.serial()), (own.to_lowercase().as_str(), "own"));
+    }
+    let found = claims().await;
+    assert_eq!(found.len(), 1, "once in twelve hours");
+    let detail = &found[0]["detail"];
+    assert_eq!((&detail["hardware_uuid"], &detail["serial"]), (&json!(UUID.to_lowercase()), &json!("5jx82")));
+    assert_eq!(detail["agents"].as_array().expect("a list").len(), 2, "both programs of the other host");
+    // What is shown of the host is its own, too.
+    let documents = server.store().agent_documents(&agent_id(Family::Osquery, own)).await.expect("a store");
+    let metadata = documents.expect("documents").local_metadata.expect("metadata");
+    assert!(!metadata.contains(UUID) && !metadata.contains("5JX82"), "{metadata}");
+    server.clock.advance(Duration::from_secs(12 * 3600));
+    report(UUID, "OWN").await;
+    assert_eq!(claims().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_enrolled_without_identifiers_learns_them_from_its_first_report() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let body = json!({"enroll_secret": secret, "host_identifier": "bare"});
+    let key = server.osquery("enroll", &body).await.json()["node_key"].as_str().expect("a key").to_owned();
+    assert_eq!(server.osquery("distributed/write", &details(&key, "bare")).await.status, 200);
+    let record = server.record(Family::Osquery, "bare").await.expect("enrolled");
+    assert_eq!(record.hardware_uuid(), UUID.to_lowercase());
 }
 
 #[tokio::test]

@@ -17,6 +17,19 @@ use crate::setting::{Server, UUID, agent_id, orbit_enroll, osquery_enroll};
 
 const CALLS: [&str; 4] = ["config", "distributed/read", "distributed/write", "log"];
 
+/// All calls of orbit with a key.
+const ORBIT_CALLS: [&str; 9] = [
+    "config",
+    "device_token",
+    "scripts/request",
+    "scripts/result",
+    "software_install/details",
+    "software_install/package?alt=media",
+    "software_install/result",
+    "disk_encryption_key",
+    "luks_data",
+];
+
 #[tokio::test]
 async fn fl1_fl3_an_unknown_secret_is_refused_on_both_prefixes() {
     let server = Server::start().await;
@@ -44,11 +57,12 @@ async fn fl5_fl53_fl54_only_the_live_node_key_of_the_family_is_accepted() {
         }
         assert_eq!(server.osquery(call, &json!({})).await.json()["node_invalid"], true);
     }
-    for call in ["config", "device_token"] {
+    for call in ORBIT_CALLS {
         for key in ["", "wrong", &osquery, &secret] {
             let got = server.orbit(call, &json!({"orbit_node_key": key, "device_auth_token": "t"})).await;
             assert_eq!((got.status, got.json().get("node_invalid")), (401, None::<&Value>), "{call}");
         }
+        assert_eq!(server.orbit(call, &json!({})).await.status, 401, "{call} without a key");
     }
 }
 
@@ -69,7 +83,7 @@ async fn fl41_the_key_may_be_in_the_header_but_not_another_one_in_the_body() {
 }
 
 #[tokio::test]
-async fn fl78_a_revoked_secret_admits_nobody_and_enrolled_hosts_stay() {
+async fn m26_fl78_a_revoked_secret_admits_nobody_and_enrolled_hosts_stay() {
     let server = Server::start().await;
     let secret = server.secret().await;
     let key = server.osquery_key(&secret, UUID).await;
@@ -158,7 +172,11 @@ async fn fl58_device_tokens_are_checked_and_belong_to_one_host() {
     assert_eq!(announce(&one, "").await, 400);
     assert_eq!(announce(&one, "a/b").await, 400);
     assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 400, "too short");
-    assert_eq!(announce(&one, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 200);
+    let token = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
+    let got = server.orbit("device_token", &json!({"orbit_node_key": one, "device_auth_token": token})).await;
+    assert_eq!((got.status, got.text.as_str()), (200, "{}"));
+    let ping = server.raw(Method::GET, &format!("/api/latest/fleet/device/{token}/ping"), &[], "").await;
+    assert_eq!(ping.status, 200, "it works at once");
     let commits = server.commits();
     assert_eq!(announce(&one, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 200);
     assert_eq!(server.commits(), commits, "the same token is no news");

@@ -71,7 +71,7 @@ fn refusals(server: &Server) -> Vec<(&'static str, u64)> {
 }
 
 #[tokio::test]
-async fn fl24_fl35_a_live_query_is_given_until_it_is_answered() {
+async fn m35_fl24_fl35_a_live_query_is_given_until_it_is_answered() {
     let (server, key) = server().await;
     let query = run(&server, &[]).await;
     let name = name(&query);

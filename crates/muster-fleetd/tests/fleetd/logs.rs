@@ -49,7 +49,7 @@ async fn server() -> (Server, Arc<Kept>, String) {
 }
 
 #[tokio::test]
-async fn fl20_fl162_lines_reach_the_destination_with_their_host() {
+async fn m35_fl20_fl162_lines_reach_the_destination_with_their_host() {
     let (server, kept, key) = server().await;
     let known = json!({"name": "pack/Global/os", "hostIdentifier": UUID, "unixTime": 1, "columns": {"a": "b"}});
     let data = json!([known, 5, {"columns": {}}, {"name": "unknown", "snapshot": []}]);

@@ -33,7 +33,7 @@ async fn host(server: &Server, secret: &str, platform: &str) -> String {
 }
 
 #[tokio::test]
-async fn fl14_fl18_fl170_the_next_request_after_a_change_gets_the_new_configuration_of_its_platform() {
+async fn m35_fl14_fl18_fl170_the_next_request_after_a_change_gets_the_new_configuration_of_its_platform() {
     let server = Server::start().await;
     let secret = server.secret().await;
     let linux = server.osquery_key(&secret, UUID).await;

@@ -18,7 +18,7 @@ fn root() -> OpContext {
     OpContext::administrator(Actor::Local { uid: 0 })
 }
 
-async fn run(server: &Server, script: &str, hosts: &[&str]) -> ScriptRun {
+pub async fn run(server: &Server, script: &str, hosts: &[&str]) -> ScriptRun {
     let new = NewScriptRun {
         source: ScriptSource::Text { name: None, script: script.into() },
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),

@@ -99,9 +99,14 @@ impl Server {
 
     /// Returns another server over the same store.
     pub fn restarted(&self) -> Self {
+        self.restarted_with(FleetdApiOptions::default())
+    }
+
+    /// Returns another server over the same store, with options.
+    pub fn restarted_with(&self, options: FleetdApiOptions) -> Self {
         let store = Arc::clone(&self.store);
         let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()).following_changes();
-        Self { api: FleetdApi::new(Arc::clone(&test.fleet), FleetdApiOptions::default()), test, store }
+        Self { api: FleetdApi::new(Arc::clone(&test.fleet), options), test, store }
     }
 
     /// Makes the store fail.

@@ -248,7 +248,7 @@ async fn cursors_return_all_keys_and_policies() {
 }
 
 #[tokio::test]
-async fn fl77_enroll_secrets_are_generated_or_chosen_and_unique() {
+async fn m26_fl77_enroll_secrets_are_generated_or_chosen_and_unique() {
     let api = Api::new();
     let made = key(&api, json!({"family": "fleetd", "name": "hosts"})).await;
     assert_eq!((&made["family"], made["api_key"].as_str().unwrap().len()), (&json!("fleetd"), 32));

@@ -17,6 +17,9 @@ pub struct SavedQuery {
     pub description: String,
     /// SQL.
     pub sql: String,
+    /// Whether only callers with the privilege `queries.run` may run it.
+    #[serde(default)]
+    pub restricted: bool,
     /// The actor that changed it last.
     pub updated_by: String,
     /// Time of the last change.
@@ -34,4 +37,7 @@ pub struct SaveQuery {
     pub description: String,
     /// SQL, at most 64 KiB.
     pub sql: String,
+    /// Whether only callers with the privilege `queries.run` may run it.
+    #[serde(default)]
+    pub restricted: bool,
 }

@@ -7,7 +7,7 @@ pub(super) use list::{after, by_os, by_version, counts, hosts, ids, named, page,
 
 use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::credential::{Credential, CredentialKind, LiveCredential};
+use muster_core::credential::{Credential, CredentialKind, LiveCredential, SecretHash};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::install::InstallWork;
@@ -154,6 +154,23 @@ pub(super) fn in_space(connection: &Connection, ids: &[AgentId], space: &SpaceId
         _ => format!("one of {} agents", ids.len()),
     };
     Err(Precondition::LeftSpace(what).into())
+}
+
+/// Fails if a live credential of the agent is bound to another certificate, and keeps others from issuing one until the end of the
+/// transaction.
+pub(super) fn bound_alike(
+    connection: &Connection,
+    id: &AgentId,
+    certificate: Option<SecretHash>,
+) -> std::result::Result<(), Failure> {
+    // The agent may not exist yet, so there is no row to lock.
+    connection.lock(Rule::Certificates)?;
+    // No stored hash is empty.
+    let own = certificate.map(|names| names.encode()).unwrap_or_default();
+    if any(connection, sql::IS_BOUND_OTHERWISE, params![id.as_str(), own])? {
+        return Err(Precondition::Changed(format!("the certificate of agent {id}")).into());
+    }
+    Ok(())
 }
 
 /// Returns whether an update is a single statement, which is atomic by itself.

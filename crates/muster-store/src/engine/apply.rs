@@ -121,6 +121,7 @@ fn agent(c: &Connection, pending: &mut Pending<'_>, write: &AgentWrite) -> Resul
         AgentWrite::Update { before, after } => agents::update(c, tally, before, after),
         AgentWrite::Unchanged { id, version } => agents::unchanged(c, id, *version),
         AgentWrite::InSpace { ids, space } => agents::in_space(c, ids, space),
+        AgentWrite::BoundAlike { id, certificate } => agents::bound_alike(c, id, *certificate),
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, tally, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),

@@ -1,7 +1,9 @@
 //! Live queries, their targets and their results.
 
 use muster_core::id::{AgentId, HostId, LiveQueryId, SpaceId};
-use muster_core::live_query::{EndReason, Ended, HostAnswer, LiveQuery, LiveResult, MAX_BYTES, MAX_ENDED, MAX_RUNNING};
+use muster_core::live_query::{
+    EndReason, Ended, HostAnswer, LiveQuery, LiveResult, MAX_BYTES, MAX_ENDED, MAX_RUNNING, MAX_RUNNING_OF_USER,
+};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
@@ -15,6 +17,12 @@ pub(super) fn apply(connection: &Connection, write: &LiveQueryWrite) -> std::res
     match write {
         LiveQueryWrite::Insert { query, targets } => insert(connection, query, targets),
         LiveQueryWrite::Answer { query, result } => answer(connection, query, result),
+        LiveQueryWrite::Prolong { id, until } => {
+            Ok(send(connection, sql::PROLONG, params![until.as_micros(), id.as_str()])?)
+        }
+        LiveQueryWrite::End { id, reason: EndReason::TimedOut, now } => {
+            Ok(send(connection, sql::TIME_OUT, params![now.as_micros(), id.as_str()])?)
+        }
         LiveQueryWrite::End { id, reason, now } => {
             Ok(send(connection, sql::END, params![now.as_micros(), reason.as_str(), id.as_str()])?)
         }
@@ -27,6 +35,12 @@ fn insert(connection: &Connection, query: &LiveQuery, targets: &[AgentId]) -> st
     let space = query.space.as_str();
     if count(connection, sql::RUNNING_IN, [space])? >= MAX_RUNNING {
         return Err(Precondition::TooMany(format!("running live queries: a space has at most {MAX_RUNNING}")).into());
+    }
+    // With a space after it, so that no other user's name begins with it.
+    let user = format!("{} ", query.creator());
+    if count(connection, sql::RUNNING_OF, params![space, user])? >= MAX_RUNNING_OF_USER {
+        let reason = format!("running live queries: a user has at most {MAX_RUNNING_OF_USER} in a space");
+        return Err(Precondition::TooMany(reason).into());
     }
     // Old ones are removed with each new one, so the space needs no separate clean-up for its maximum.
     send(connection, sql::KEEP_ENDED, params![space, number(MAX_ENDED)])?;

@@ -35,6 +35,8 @@ pub(crate) enum Rule {
     Identity,
     /// An agent stays in the space for which a change was authorized. Exclusive for changes of an agent's space.
     Spaces,
+    /// The programs of a host are bound to the same client certificate.
+    Certificates,
     /// The index of software agrees with the lists of hosts.
     Software,
     /// The runs of a space stay within their limits, and an installer is not deleted while hosts need it. A rule of its own: these changes

@@ -86,6 +86,7 @@ fn agent_of(write: &AgentWrite) -> Option<&str> {
         AgentWrite::Seen { seen } => seen.first().map(|(id, _)| id.as_str()),
         AgentWrite::Insert { .. }
         | AgentWrite::InSpace { .. }
+        | AgentWrite::BoundAlike { .. }
         | AgentWrite::PutHost(_)
         | AgentWrite::Delete { .. }
         | AgentWrite::CredentialsUsed { .. } => None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
-use muster_core::credential::Credential;
+use muster_core::credential::{Credential, SecretHash};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
 use muster_core::status::Status;
@@ -50,6 +50,15 @@ pub enum AgentWrite {
         ids: Vec<AgentId>,
         /// The space.
         space: SpaceId,
+    },
+    /// A precondition only: no live credential of the agent, which need not exist, is bound to another client certificate, until
+    /// the end of the commit. All commits with this precondition are serialized: of two programs of a host that enroll at the same
+    /// time with different certificates, one is refused. Fails with `Changed`.
+    BoundAlike {
+        /// The agent.
+        id: AgentId,
+        /// The certificate; `None` if any binding is another one.
+        certificate: Option<SecretHash>,
     },
     /// Updates documents of an agent. `None` fields are kept.
     Documents {

@@ -10,8 +10,8 @@ use super::{StoreError, Write};
 /// A change of live queries.
 #[derive(Clone, Debug)]
 pub enum LiveQueryWrite {
-    /// Inserts a live query. Targets that are not in its space count as gone. Fails with `TooMany` if the space has the maximum number of
-    /// running ones. Deletes the oldest ended ones above the maximum.
+    /// Inserts a live query. Targets that are not in its space count as gone. Fails with `TooMany` if the space, or its creator in the space,
+    /// has the maximum number of running ones. Deletes the oldest ended ones above the maximum.
     Insert {
         /// The live query.
         query: Box<LiveQuery>,
@@ -26,7 +26,14 @@ pub enum LiveQueryWrite {
         /// The answer; its number is ignored.
         result: Box<LiveResult>,
     },
-    /// Ends a live query, unless it has ended.
+    /// Lets a live query that runs last until a time, unless it lasts longer anyway.
+    Prolong {
+        /// The live query.
+        id: LiveQueryId,
+        /// Time.
+        until: Timestamp,
+    },
+    /// Ends a live query, unless it has ended. By its time-out only if that has passed: it may have been prolonged.
     End {
         /// The live query.
         id: LiveQueryId,

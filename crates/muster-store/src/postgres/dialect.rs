@@ -18,7 +18,7 @@ CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE 
     'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
 CREATE SEQUENCE audit_order;
 CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
-INSERT INTO locks (name) VALUES ('references'), ('uploads'), ('identity'), ('spaces'), ('software'), ('runs');
+INSERT INTO locks (name) VALUES ('references'), ('uploads'), ('identity'), ('spaces'), ('certificates'), ('software'), ('runs');
 CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
 CREATE INDEX commits_by_time ON commits (committed_at);
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION '%', TG_ARGV[0]; END$$;

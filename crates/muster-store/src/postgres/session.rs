@@ -308,6 +308,7 @@ impl PostgresSession {
             Rule::Uploads => "uploads",
             Rule::Identity => "identity",
             Rule::Spaces => "spaces",
+            Rule::Certificates => "certificates",
             Rule::Software => "software",
             Rule::Runs => "runs",
         };

@@ -133,6 +133,9 @@ statements! {
     /// Sets the time of a credential's last use if it is later.
     CREDENTIAL_USED = "UPDATE credentials SET last_used_at = $1 \
         WHERE key_id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
+    /// Selects whether a live credential of an agent is bound to another certificate.
+    IS_BOUND_OTHERWISE = "SELECT 1 FROM credentials \
+        WHERE agent_id = $1 AND revoked_at IS NULL AND certificate IS NOT NULL AND certificate <> $2";
     /// Selects all credentials of an agent, newest first.
     CREDENTIALS = "SELECT key_id, type, hash, issued_at, last_used_at, revoked_at FROM credentials \
         WHERE agent_id = $1 ORDER BY issued_at DESC, key_id DESC";

@@ -11,6 +11,9 @@ statements! {
         WHERE id IN (SELECT value FROM json_each($2)) AND space = $3";
     /// Counts the live queries of a space that run.
     RUNNING_IN = "SELECT count(*) FROM live_queries WHERE space = $1 AND ended_at IS NULL";
+    /// Counts those that a user has created, with or without a token.
+    RUNNING_OF = "SELECT count(*) FROM live_queries WHERE space = $1 AND ended_at IS NULL \
+        AND substr(created_by || ' ', 1, length(CAST($2 AS TEXT))) = CAST($2 AS TEXT)";
     /// Deletes the oldest of the live queries of a space that ended, except for the newest `$2`.
     KEEP_ENDED = "DELETE FROM live_queries WHERE id IN (SELECT id FROM live_queries WHERE space = $1 AND ended_at IS NOT NULL \
         ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $2)";
@@ -38,6 +41,11 @@ statements! {
         CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), answered, bytes FROM live_queries WHERE id = $1";
     /// Ends a live query that runs.
     END = "UPDATE live_queries SET (ended_at, end_reason) = ($1, $2) WHERE id = $3 AND ended_at IS NULL";
+    /// Lets a live query that runs last longer.
+    PROLONG = "UPDATE live_queries SET expires_at = $1 WHERE id = $2 AND ended_at IS NULL AND expires_at < $1";
+    /// Ends a live query whose time-out has passed.
+    TIME_OUT = "UPDATE live_queries SET (ended_at, end_reason) = ($1, 'timed_out') WHERE id = $2 AND ended_at IS NULL \
+        AND expires_at <= $1";
     /// Deletes live queries that ended before a time.
     PRUNE = "DELETE FROM live_queries WHERE id IN (SELECT id FROM live_queries WHERE ended_at < $1 ORDER BY ended_at LIMIT $2)";
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use muster_core::agent::AgentRecord;
 use muster_core::authorization::{BindingScope, BuiltIn};
+use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use muster_core::file::Upload;
 use muster_core::fleetd::labels::Label;
 use muster_core::id::{BindingId, LabelId, PolicyId, SpaceId, UserId};
@@ -20,7 +22,7 @@ use muster_store::{
 
 use super::several_nodes::{eventually, kill, open, schema, sql};
 use super::suite::identity::{live, space};
-use super::suite::sample::{action_id, agent_id, at, bare_agent, insert, output, policy, upload};
+use super::suite::sample::{action_id, agent_id, at, bare_agent, credential, insert, output, policy, upload};
 use super::{blocking, put};
 
 type Outcome = Result<Committed, StoreError>;
@@ -124,6 +126,20 @@ async fn an_agent_is_not_deleted_by_the_space_that_it_is_leaving() {
     let (deleted, store) = overlapping(vec![insert(&before)], vec![moves.into()], delete).await;
     assert!(matches!(deleted, Err(StoreError::Conflict(Precondition::LeftSpace(_)))), "{deleted:?}");
     assert!(store.agent(&before.id).await.unwrap().is_some());
+}
+
+/// Fails when certificates are compared without the lock of the rule `Certificates`: neither program exists when the other enrolls.
+#[tokio::test(flavor = "multi_thread")]
+async fn fl148_two_programs_of_a_host_are_not_bound_to_different_certificates() {
+    let enrolls = |id: &str, other: &str, byte: u8| {
+        let certificate = Some(SecretHash([byte; 32]));
+        let credential = LiveCredential { certificate, ..credential(id, CredentialKind::NodeKey, 1) };
+        let agent = AgentRecord { credentials: LiveCredentials::one(credential), ..bare_agent(id) };
+        vec![AgentWrite::BoundAlike { id: agent_id(other), certificate }.into(), insert(&agent)]
+    };
+    let (second, store) = overlapping(Vec::new(), enrolls("a", "b", 1), enrolls("b", "a", 2)).await;
+    assert!(matches!(second, Err(StoreError::Conflict(Precondition::Changed(_)))), "{second:?}");
+    assert!(store.agent(&agent_id("b")).await.unwrap().is_none());
 }
 
 /// Fails when outputs are put without the lock of the rule `References`: both are then the default.

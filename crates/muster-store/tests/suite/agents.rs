@@ -185,6 +185,28 @@ fn bound() -> LiveCredential {
     LiveCredential { certificate, ..credential("two", CredentialKind::NodeKey, 50) }
 }
 
+pub async fn fl148_a_commit_is_refused_if_the_agent_is_bound_to_another_certificate(store: &impl Store) {
+    let alike = |byte: Option<u8>| {
+        let certificate = byte.map(|byte| SecretHash([byte; 32]));
+        AgentWrite::BoundAlike { id: agent_id("a"), certificate }.into()
+    };
+    commit(store, vec![alike(None), setting("nobody", "1")]).await;
+    let unbound = next(&bare_agent("a"), |a| (a.version, a.credentials) = (1, one_key("one")));
+    commit(store, vec![insert(&unbound)]).await;
+    commit(store, vec![alike(Some(8)), alike(None)]).await;
+    let bound = next(&unbound, |a| a.credentials.issue(bound()).unwrap());
+    commit(store, vec![update(&unbound, &bound)]).await;
+    commit(store, vec![alike(Some(9))]).await;
+    for other in [Some(8), None] {
+        let refused = refused(store, vec![alike(other), setting("late", "1")]).await;
+        assert!(matches!(refused, Precondition::Changed(_)), "{refused:?}");
+    }
+    let revoked = next(&bound, |a| a.credentials.revoke_all());
+    commit(store, vec![update(&bound, &revoked)]).await;
+    commit(store, vec![alike(Some(8)), setting("now", "1")]).await;
+    assert!(store.setting("now").await.unwrap().is_some() && store.setting("late").await.unwrap().is_none());
+}
+
 pub async fn several_credentials_live_at_once_and_stay_as_rows_after_their_end(store: &impl Store) {
     let first = next(&bare_agent("a"), |a| (a.version, a.credentials) = (1, one_key("one")));
     commit(store, vec![insert(&first)]).await;

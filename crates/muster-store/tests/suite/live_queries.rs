@@ -1,7 +1,9 @@
 //! Live queries: targets, answers, ends, limits.
 
 use muster_core::id::{HostId, LiveQueryId, SpaceId};
-use muster_core::live_query::{EndReason, Ended, HostAnswer, LiveQuery, LiveResult, MAX_BYTES, MAX_ENDED, MAX_RUNNING};
+use muster_core::live_query::{
+    EndReason, Ended, HostAnswer, LiveQuery, LiveResult, MAX_BYTES, MAX_ENDED, MAX_RUNNING, MAX_RUNNING_OF_USER,
+};
 use muster_core::status::Status;
 use muster_store::{AgentWrite, LiveQueryWrite, Precondition, Store, Write};
 
@@ -165,14 +167,22 @@ pub async fn a_live_query_does_not_wait_for_targets_that_leave_its_space(store: 
 
 pub async fn the_number_of_live_queries_is_limited(store: &impl Store) {
     commit(store, vec![super::sample::insert(&bare_agent("a"))]).await;
+    let by = |number: u64| format!("user:{} token:t{number}", number / MAX_RUNNING_OF_USER);
     for number in 0..MAX_RUNNING {
-        commit(store, vec![insert(&query(&format!("q{number}"), 1), &["a"])]).await;
+        let one = LiveQuery { created_by: by(number), ..query(&format!("q{number}"), 1) };
+        commit(store, vec![insert(&one, &["a"])]).await;
+        if number + 1 == MAX_RUNNING_OF_USER {
+            let same = LiveQuery { created_by: "user:0".into(), ..query("same", 1) };
+            assert!(matches!(refused(store, vec![insert(&same, &["a"])]).await, Precondition::TooMany(_)));
+            let longer = LiveQuery { created_by: "user:01".into(), ..query("longer", 1) };
+            commit(store, vec![insert(&longer, &["a"]), end(&longer, EndReason::Stopped)]).await;
+        }
     }
     let more = |id: &str| vec![insert(&query(id, 1), &["a"])];
     assert!(matches!(refused(store, more("more")).await, Precondition::TooMany(_)));
     let other = LiveQuery { space: SpaceId::trusted("other"), ..query("other", 1) };
     commit(store, vec![insert(&other, &[])]).await;
-    commit(store, vec![end(&query("q0", 1), EndReason::TimedOut)]).await;
+    commit(store, vec![end(&query("q0", 1), EndReason::Stopped)]).await;
     commit(store, more("more")).await;
     for number in 0..=MAX_ENDED {
         let one = LiveQuery { created_at: at(100), ..query(&format!("e{number:03}"), 1) };
@@ -183,6 +193,23 @@ pub async fn the_number_of_live_queries_is_limited(store: &impl Store) {
     let ended = kept.iter().filter(|query| query.ended.is_some()).count() as u64;
     assert!((MAX_ENDED..=MAX_ENDED + 1).contains(&ended), "{ended}");
     assert!(kept.iter().all(|query| query.id.as_str() != "q0"), "the oldest is deleted");
+}
+
+pub async fn a_live_query_can_be_prolonged(store: &impl Store) {
+    let query = begun(store, "q", &["a"]).await;
+    let time_out = |seconds| {
+        vec![LiveQueryWrite::End { id: query.id.clone(), reason: EndReason::TimedOut, now: at(seconds) }.into()]
+    };
+    let prolong = |seconds| vec![LiveQueryWrite::Prolong { id: query.id.clone(), until: at(seconds) }.into()];
+    commit(store, prolong(200)).await;
+    commit(store, prolong(100)).await;
+    // A server that does not know of it yet would end it.
+    commit(store, time_out(91)).await;
+    assert_eq!((stored(store, &query).await.expires_at, stored(store, &query).await.ended), (at(200), None));
+    commit(store, time_out(200)).await;
+    commit(store, prolong(300)).await;
+    let ended = stored(store, &query).await;
+    assert_eq!((ended.expires_at, ended.ended.map(|ended| ended.reason)), (at(200), Some(EndReason::TimedOut)));
 }
 
 pub async fn old_live_queries_are_deleted_with_their_results(store: &impl Store) {

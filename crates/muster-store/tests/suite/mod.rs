@@ -73,6 +73,7 @@ macro_rules! run_for {
             an_update_stores_every_field_whichever_changed,
             an_update_from_an_older_version_is_refused,
             an_update_counts_its_version_up_by_one,
+            fl148_a_commit_is_refused_if_the_agent_is_bound_to_another_certificate,
             a_commit_that_needs_agents_of_a_space_is_refused_after_one_has_left_it,
             an_update_of_nobody_is_refused,
             a_commit_that_needs_a_version_is_refused_after_a_change,
@@ -214,6 +215,7 @@ macro_rules! run_for {
             targets_that_cannot_answer_are_counted,
             a_live_query_does_not_wait_for_targets_that_leave_its_space,
             the_number_of_live_queries_is_limited,
+            a_live_query_can_be_prolonged,
             old_live_queries_are_deleted_with_their_results,
         ]);
         suite::run_for!(@module $make, log_ins: [

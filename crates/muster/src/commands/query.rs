@@ -41,9 +41,9 @@ pub enum QueryCommand {
     Run(RunArgs),
     /// Save a query under a name, so that people can run it without the right to run any SQL
     ///
-    /// A saved query with this name is replaced.
+    /// A saved query with this name is replaced. With --restricted, running it requires the privilege queries.run, as for any SQL.
     #[command(
-        after_help = "Examples:\n  muster query save 'logged in users' 'SELECT user, host FROM logged_in_users' --description 'Who is logged in'"
+        after_help = "Examples:\n  muster query save 'logged in users' 'SELECT user, host FROM logged_in_users' --description 'Who is logged in'\n  muster query save 'password hashes' 'SELECT * FROM shadow' --restricted"
     )]
     Save(SaveArgs),
     /// Delete a saved query
@@ -112,6 +112,9 @@ pub struct SaveArgs {
     /// Description
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
+    /// Only people who may run any SQL may run it
+    #[arg(long)]
+    restricted: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -182,6 +185,7 @@ const SAVED: &[Column<SavedQuery>] = &[
     column("NAME", |query| query.name.clone()),
     column("DESCRIPTION", |query| or_dash(Some(&query.description))),
     column("SQL", |query| muster_core::reported::shortened_to(&query.sql, SQL_SHOWN).into_owned()),
+    wide("RESTRICTED", |query| if query.restricted { "yes" } else { "no" }.into()),
     wide("CHANGED", |query| query.updated_at.clone()),
     wide("CHANGED BY", |query| query.updated_by.clone()),
     wide("ID", |query| query.id.clone()),
@@ -247,7 +251,8 @@ impl RunArgs {
 
 impl SaveArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let query = SaveQuery { name: self.name, description: self.description, sql: self.sql };
+        let query =
+            SaveQuery { name: self.name, description: self.description, sql: self.sql, restricted: self.restricted };
         print_one(&client.save_query(&query).await?, self.output.output, SAVED, |query| query.id.clone())
     }
 }

@@ -2,6 +2,7 @@
 //! all of them meanwhile: an agent gets its policy, and the server creates a key for it with the credential of an output.
 
 mod canaries;
+mod hosts;
 mod server;
 
 use base64::Engine as _;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::world::{fails, json, ok};
 
 #[test]
-fn documents_for_mdm_servers_contain_the_secret_and_are_private() {
+fn m34_documents_for_mdm_servers_contain_the_secret_and_are_private() {
     let secret = json(&["enrollment-key", "create", "--family", "fleetd", "--name", "mdm-laptops"]);
     let secret = secret["api_key"].as_str().unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -36,6 +36,8 @@ pub struct Fields {
     name: String,
     description: String,
     sql: String,
+    /// Empty, or `1`: only people who may run any SQL may run it.
+    restricted: String,
     /// The version that the form was made from; empty for a new query.
     version: String,
 }
@@ -46,12 +48,22 @@ impl Fields {
             name: query.name.clone(),
             description: query.description.clone(),
             sql: query.sql.clone(),
+            restricted: if query.is_restricted { "1" } else { "" }.to_owned(),
             version: query.version.to_string(),
         }
     }
 
     fn draft(&self) -> SavedQueryDraft {
-        SavedQueryDraft { name: self.name.clone(), description: self.description.clone(), sql: self.sql.clone() }
+        SavedQueryDraft {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            sql: self.sql.clone(),
+            is_restricted: self.is_restricted(),
+        }
+    }
+
+    fn is_restricted(&self) -> bool {
+        !self.restricted.is_empty()
     }
 }
 
@@ -83,12 +95,16 @@ fn render(shown: &SavedPage) -> Response {
 fn form_page(visitor: &Visitor, id: &str, fields: Fields, error: Option<Error>) -> SavedPage {
     let name = if fields.name.trim().is_empty() { "NAME" } else { fields.name.trim() };
     let command = format!(
-        "query save {} {} {}",
+        "query save {} {} {}{}",
         shell::argument(name),
         shell::word(fields.sql.trim()),
-        shell::option("--description", &fields.description)
+        shell::option("--description", &fields.description),
+        if fields.is_restricted() { " --restricted" } else { "" }
     );
-    let body = serde_json::json!({"name": name, "sql": fields.sql, "description": fields.description});
+    let mut body = serde_json::json!({"name": name, "sql": fields.sql, "description": fields.description});
+    if fields.is_restricted() {
+        body["restricted"] = true.into();
+    }
     SavedPage {
         frame: Frame::new(
             visitor,

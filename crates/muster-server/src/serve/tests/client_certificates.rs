@@ -20,7 +20,7 @@ fn file(directory: &tempfile::TempDir, name: &str, content: &str) -> Utf8PathBuf
 }
 
 #[tokio::test]
-async fn fl148_agents_need_a_required_certificate_but_browsers_do_not() {
+async fn m32_fl148_agents_need_a_required_certificate_but_browsers_do_not() {
     let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
     let path = file(&directory, "clients.crt", &ca.pem);
     let config = config(&directory, &[&format!("tls.client_ca={path}"), "tls.client_auth=required"]);

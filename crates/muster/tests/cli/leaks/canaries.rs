@@ -99,9 +99,14 @@ pub const DELIVERED: [&str; 12] = [
 pub struct Canaries(Vec<(String, String)>);
 
 impl Canaries {
+    /// None yet.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Those that administrators write.
     pub fn written() -> Self {
-        let mut canaries = Self(Vec::new());
+        let mut canaries = Self::none();
         WRITTEN.iter().for_each(|secret| canaries.add(secret));
         canaries
     }

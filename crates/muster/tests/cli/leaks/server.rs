@@ -14,6 +14,7 @@ use muster_drones::tally::Tally;
 use muster_drones::wire::{Host, Report, check_in};
 use muster_elasticsearch::testing::Stub;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 
 use crate::world::{Ran, command, finish};
@@ -53,6 +54,8 @@ impl Server {
         let mut serve = Command::new(env!("CARGO_BIN_EXE_muster"));
         serve.args(["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none", "--log-level", "trace"]);
         serve.args(["--admin-listen", "127.0.0.1:0", "--set", "timeouts.checkin_long_poll=2s"]);
+        // Its handshake has a key in a header.
+        serve.args(["--set", "osquery.push=true"]);
         // The cluster is a stub on this host.
         serve.args(["--set", "outgoing.allow_local_targets=true"]);
         let data = directory.path().join("data");
@@ -105,6 +108,34 @@ impl Server {
         body.trim_end_matches("\r\n0\r\n\r\n").to_owned()
     }
 
+    /// Sends a request of fleetd or a browser; returns the status and the body of the response. `first`: method and path;
+    /// `headers`: lines.
+    pub fn fleetd(&self, first: &str, headers: &str, body: &str) -> (u16, String) {
+        self.runtime.block_on(async {
+            let listen = self.agents();
+            let dialer = Dialer::new(&format!("https://{listen}"), &self.data().join("ca.crt"), false).await.unwrap();
+            let mut stream = dialer.dial(0).await.unwrap();
+            let length = body.len();
+            let request = format!(
+                "{first} HTTP/1.1\r\nhost: {listen}\r\nconnection: close\r\nuser-agent: osquery/5.21.0\r\n{headers}\
+                 content-length: {length}\r\n\r\n{body}"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // The server may leave without a TLS goodbye.
+            drop(stream.read_to_end(&mut answer).await);
+            let answer = String::from_utf8(answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        })
+    }
+
+    /// Address of the listener for agents.
+    fn agents(&self) -> String {
+        let listen: Value = serde_json::from_slice(&std::fs::read(self.data().join("listen.json")).unwrap()).unwrap();
+        listen["agent"].as_str().unwrap().to_owned()
+    }
+
     /// Enrolls an agent, which checks in until it has its policy with a key of its own.
     pub fn agent(&self, policy: &str) -> Agent {
         let key = self.run(&["enrollment-key", "create", "--policy", policy, "--output", "json"]);
@@ -113,8 +144,7 @@ impl Server {
     }
 
     async fn enrolled(&self, token: &str) -> Agent {
-        let listen: Value = serde_json::from_slice(&std::fs::read(self.data().join("listen.json")).unwrap()).unwrap();
-        let url = format!("https://{}", listen["agent"].as_str().unwrap());
+        let url = format!("https://{}", self.agents());
         let (events, _) = tokio::sync::mpsc::unbounded_channel();
         let shared = Shared {
             dialer: Dialer::new(&url, &self.data().join("ca.crt"), true).await.unwrap(),
