@@ -6,6 +6,7 @@ use muster_core::Error;
 use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
 use muster_fleet::Fleet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 
 use crate::actions::{policy_names, title_of};
 use crate::agents::agent::{name_of, name_or_id};
@@ -77,6 +78,16 @@ impl<'a> Subjects<'a> {
         }
     }
 
+    /// Returns how pages show a role binding, from the details of an event about it: who has which role.
+    pub async fn binding(&mut self, detail: &Value) -> Option<Shown> {
+        let role = detail["role"].as_str()?;
+        let (name, link) = match (detail["user"].as_str(), detail["group"].as_str()) {
+            (Some(user), _) => (self.people.name(&format!("user:{user}")).await, page_of("user", user)),
+            (None, group) => (format!("the group {}", group?), String::new()),
+        };
+        Some(Shown { name: format!("{name}: {role}"), kind: "role binding".to_owned(), link })
+    }
+
     /// Returns how pages show a subject, `kind:id`. `told` is the name that the event itself contains; empty if there is none.
     pub async fn shown(&mut self, subject: &str, told: &str) -> Shown {
         let Some((kind, id)) = subject.split_once(':') else {
@@ -111,6 +122,9 @@ impl<'a> Subjects<'a> {
                 let found = fleet.enrollment_keys().find::<EnrollmentRead>(context, id).await;
                 found.map(|key| name_or_id(&key.name, id).to_owned())
             }
+            "label" => fleet.labels().find(&context.grant().ok()?, id).await.map(|view| view.label.name),
+            "host_check" => fleet.host_checks().find(&context.grant().ok()?, id).await.map(|found| found.check.name),
+            "pack" => fleet.packs().find(&context.grant().ok()?, id).await.map(|found| found.pack.name),
             "rollout" => self.rollout(id).await,
             "action" => self.action(id).await,
             _ => return None,

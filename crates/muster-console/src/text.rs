@@ -78,6 +78,21 @@ struct Os {
     version: String,
 }
 
+/// Returns the processor architecture of a host; empty if its agent does not report one.
+pub fn architecture(metadata: Option<&str>) -> String {
+    let name = metadata.and_then(|document| raw_json::text(document, &["host", "architecture"]));
+    shortened_to(&name.unwrap_or_default(), MAX_LEVEL).into_owned()
+}
+
+/// Returns how privileged an agent runs; empty if it does not report it.
+pub fn privileges(metadata: Option<&str>) -> &'static str {
+    match metadata.and_then(|document| raw_json::flag(document, &["elastic", "agent", "unprivileged"])) {
+        Some(true) => "runs unprivileged",
+        Some(false) => "runs as root or SYSTEM",
+        None => "",
+    }
+}
+
 /// Returns the level at which an agent logs; empty if it does not report one.
 pub fn log_level(metadata: Option<&str>) -> String {
     let level = metadata.and_then(|document| raw_json::text(document, &["elastic", "agent", "log_level"]));

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::gate::{Breach, Gate, Observation};
 pub use self::plan::{Members, Place, Plan, Wave};
+use crate::agent::AgentRecord;
 use crate::id::{ActionId, AgentId, PolicyId, RolloutId, SpaceId};
 use crate::time::Timestamp;
 use crate::{Error, ErrorKind};
@@ -198,6 +199,13 @@ impl Rollout {
             Subject::Policy { last_good, .. } if !self.reaches(Place::of(agent), tags) => *last_good,
             Subject::Policy { .. } | Subject::Upgrade { .. } => newest,
         }
+    }
+
+    /// Returns the revision that an agent should run: its own target, or what it follows. `rollout` is the one of its policy that has not
+    /// ended.
+    pub fn wanted_revision(rollout: Option<&Self>, record: &AgentRecord, newest: i64) -> i64 {
+        let followed = || rollout.map_or(newest, |rollout| rollout.revision_for(&record.id, &record.tags, newest));
+        record.target_revision.unwrap_or_else(followed)
     }
 
     /// Decides what happens next. `seen` describes the agents that have been reached.

@@ -5,6 +5,7 @@ pub(crate) mod observe;
 mod run;
 pub mod upgrade;
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -81,6 +82,22 @@ impl Rollouts {
     /// Finds the rollout of a policy that has not ended yet.
     pub async fn active_of(&self, policy: &Authorized<Policy, PoliciesRead>) -> Result<Option<Rollout>, Error> {
         Ok(self.store.seen_by(policy.grant()).active_rollout_of(&policy.id).await?)
+    }
+
+    /// Returns the rollouts of some policies that have not ended.
+    pub async fn active_among(
+        &self,
+        grant: &Grant<PoliciesRead>,
+        policies: &[&Policy],
+    ) -> Result<HashMap<PolicyId, Rollout>, Error> {
+        let seen = self.store.seen_by(grant);
+        let mut active = HashMap::new();
+        for policy in policies {
+            if let Some(rollout) = seen.active_rollout_of(&policy.id).await? {
+                active.insert(policy.id.clone(), rollout);
+            }
+        }
+        Ok(active)
     }
 
     /// Describes the agents that a rollout has reached.

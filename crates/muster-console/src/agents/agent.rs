@@ -1,23 +1,26 @@
 //! `/agents/{id}`: an agent, its host, its policy, its components and what can be done with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{AgentsRead, PoliciesRead, PrivilegeName};
 use muster_core::id::AgentId;
 use muster_core::policy::Policy;
 use muster_core::reported::is_visible;
+use muster_core::rollout::Rollout;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::action_views::AgentAction;
+use muster_fleet::actions::{Eligible, Surveyed};
 use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::authority::Authorized;
+use muster_management::selector::by_ids;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 
 use super::acts::Act;
@@ -30,9 +33,11 @@ use crate::frame::{Frame, page};
 use crate::names;
 use crate::people::People;
 use crate::request::Id;
-use crate::text::{Badge, Moment, log_level, os_name};
+use crate::text::{Badge, Moment, architecture, log_level, os_name, privileges, sentence};
 use crate::visitor::Visitor;
 
+/// Id of the server of a fleet that has only one.
+const ONLY_SERVER: &str = "local";
 /// Number of actions on the page.
 const ACTIONS: u32 = 20;
 
@@ -84,6 +89,8 @@ struct PolicyOfAgent {
     target: Option<i64>,
     running: i64,
     since: Option<Moment>,
+    /// The newest revision and the id of its rollout, if it reaches the agent only with a later wave.
+    later: Option<(i64, String)>,
 }
 
 impl PolicyOfAgent {
@@ -152,17 +159,23 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
     let found = agents.find::<AgentsRead>(&visitor.context, id).await?;
     let actions = actions(fleet, visitor, &found).await?;
     let others = others(fleet, visitor, &found).await?;
+    let alone = agents.select::<AgentsRead>(&visitor.context, &by_ids(&[id.to_owned()])?).await?;
+    let surveyed = fleet.actions().survey(&alone).await?;
     let view = agents.show(found).await?;
     let policy = policy(fleet, visitor, &view).await?;
     let key = key(fleet, visitor, &view.details.record).await;
+    let wave = later_wave(fleet, visitor, &view.details.record, policy.as_ref()).await?;
     // Its name is part of what people see of the agent; its content is not.
     let named = match (&policy, &view.details.record.policy_id) {
         (None, Some(id)) => names::policy(fleet, visitor, id.as_str()).await,
         _ => None,
     };
-    let mut shown = AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) };
+    let mut shown = AgentPage { others, key, ..content(visitor, view, policy, actions, &surveyed, fleet.now()) };
     if let (Some(policy), Some(name)) = (&mut shown.policy, named) {
         policy.name = name;
+    }
+    if let (Some(policy), Some((wanted, newest, rollout))) = (&mut shown.policy, wave) {
+        (policy.target, policy.later) = (Some(wanted), Some((newest, rollout)));
     }
     Ok(shown)
 }
@@ -196,6 +209,21 @@ async fn policy(fleet: &Fleet, visitor: &Visitor, view: &AgentView) -> Result<Op
     Ok(fleet.policies().named(&grant, &[id.to_string()], &[]).await?.0.pop())
 }
 
+/// Returns the revision that the agent should run, the newest one, and the rollout that has not reached the agent with it. `None` if the
+/// agent should run the newest one, or one of its own.
+async fn later_wave(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    record: &AgentRecord,
+    policy: Option<&Policy>,
+) -> Result<Option<(i64, i64, String)>, Error> {
+    let (Some(policy), None) = (policy, record.target_revision) else { return Ok(None) };
+    let active = fleet.rollouts().active_among(&visitor.context.grant()?, &[policy]).await?;
+    let Some(rollout) = active.get(&policy.id) else { return Ok(None) };
+    let wanted = Rollout::wanted_revision(Some(rollout), record, policy.revision);
+    Ok((wanted < policy.revision).then(|| (wanted, policy.revision, rollout.id.to_string())))
+}
+
 /// Returns the key with which the agent enrolled.
 async fn key(fleet: &Fleet, visitor: &Visitor, record: &AgentRecord) -> Option<KeyOfAgent> {
     let id = record.enrollment_key_id.as_ref()?.to_string();
@@ -225,6 +253,7 @@ fn content(
     view: AgentView,
     policy: Option<Policy>,
     actions: Vec<ActionRow>,
+    surveyed: &BTreeMap<Surveyed, Eligible>,
     now: Timestamp,
 ) -> AgentPage {
     let record = view.details.record;
@@ -233,16 +262,13 @@ fn content(
         id: id.to_string(),
         name: policy.as_ref().map_or_else(|| id.to_string(), |policy| policy.name.clone()),
         is_readable: policy.is_some(),
-        target: record.target_revision.or(policy.map(|policy| policy.revision)),
+        target: record.target_revision.or(policy.as_ref().map(|policy| policy.revision)),
+        later: None,
         running: record.policy_revision,
         since: Moment::of(record.policy_revision_at, now),
     });
-    let unsupported = |act: Act| {
-        let family = record.family;
-        let is_unsupported = act.needs_agent() && !family.takes_actions();
-        is_unsupported.then(|| format!("{} does not support this.", family.program()))
-    };
-    let acts = Act::ALL.map(|act| (act, visitor.needs(act.privilege()).or_else(|| unsupported(act))));
+    let why_not = |act: Act| visitor.needs(act.privilege()).or_else(|| ineligible(act, record.family, surveyed));
+    let acts = Act::ALL.map(|act| (act, why_not(act)));
     AgentPage {
         frame: Frame::new(visitor, name_of(&record), TAB),
         badge: Badge(record.status),
@@ -273,6 +299,17 @@ fn content(
     }
 }
 
+/// Returns why an act is not possible on an agent.
+fn ineligible(act: Act, family: Family, surveyed: &BTreeMap<Surveyed, Eligible>) -> Option<String> {
+    if act.needs_agent() && !family.takes_actions() {
+        return Some(format!("{} does not support this.", family.program()));
+    }
+    // Those with a field that overrides the reason are possible.
+    let eligible = act.surveyed().filter(|_| !act.fields().contains(&"force")).and_then(|one| surveyed.get(&one))?;
+    let reason = eligible.reasons.keys().next().filter(|_| eligible.agents == 0)?;
+    Some(format!("{}.", sentence(reason)))
+}
+
 /// Returns the acts that are disabled for the same reason: their names, and the reason.
 fn limits(acts: &[(Act, Option<String>)]) -> Vec<(String, String)> {
     let mut limits: Vec<(String, String)> = Vec::new();
@@ -286,20 +323,26 @@ fn limits(acts: &[(Act, Option<String>)]) -> Vec<(String, String)> {
 }
 
 fn facts(record: &AgentRecord, metadata: Option<&str>) -> Vec<(&'static str, String)> {
-    let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
     let upgrade = record.upgrade.open.as_ref().map(|open| format!("to {}, in progress", open.version));
     vec![
         ("Host name", record.hostname.clone()),
         ("Operating system", os_name(metadata)),
         ("Agent version", record.agent_version.clone()),
+        ("Architecture", architecture(metadata)),
+        ("Privileges", privileges(metadata).to_owned()),
         ("Log level", log_level(metadata)),
         ("Upgrade", upgrade.unwrap_or_default()),
         ("Program", record.family.program().to_owned()),
         ("Address", record.last_address.clone()),
         ("Address at enrollment", record.first_address.clone()),
-        ("Server", text(record.node.as_ref().map(|id| id as _))),
+        ("Server", server(record)),
         ("Unenrolled because", record.unenrolled_reason.clone().unwrap_or_default()),
     ]
+}
+
+/// Returns the id of the server at which the agent checks in; empty if the fleet has one only.
+fn server(record: &AgentRecord) -> String {
+    record.node.as_ref().map(ToString::to_string).filter(|id| id != ONLY_SERVER).unwrap_or_default()
 }
 
 /// Says that the agent left, and who removed it if the report says so.

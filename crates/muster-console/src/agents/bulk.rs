@@ -24,11 +24,12 @@ use serde::Deserialize;
 
 use super::acts::{Act, Done, LEVELS, NO_POLICY};
 use super::agent::names_of;
-use super::asked::{TAB, encoded};
+use super::asked::{Asked, TAB, encoded};
 use super::selection::Chosen;
 use crate::elsewhere::{commands, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::links::Base;
 use crate::notice;
 use crate::request::Posted;
 use crate::visitor::{Params, Visitor};
@@ -95,6 +96,17 @@ impl Order {
             .collect()
     }
 
+    /// Returns the page from which the agents were chosen: its link and the text of the link.
+    fn origin(&self, base: &Base) -> (String, &'static str) {
+        let asked = Asked { q: self.q.clone(), status: self.status.clone(), ..Asked::default() };
+        match self.agent.as_slice() {
+            _ if !self.failed.is_empty() => (format!("{base}/actions/{}", encoded(&self.failed)), "Back to the action"),
+            // The page of an agent sends nothing else.
+            [id] if self.of.is_empty() => (format!("{base}{TAB}/{}", encoded(id)), "Back to the agent"),
+            _ => (asked.link(base, &[]), "Back to the list"),
+        }
+    }
+
     /// Returns the details that decide what an act does and to which agents, as one text. The reason is not among them: it can
     /// be entered after the preview.
     fn previewable(&self, act: Act) -> String {
@@ -132,6 +144,8 @@ struct ChoicePage<'a> {
     frame: Frame,
     text: String,
     hidden: Vec<(&'static str, &'a str)>,
+    /// Where the agents were chosen.
+    back: (String, &'static str),
     acts: Vec<Item>,
 }
 
@@ -161,6 +175,8 @@ struct ActPage<'a> {
     text: String,
     order: &'a Order,
     hidden: Vec<(&'static str, &'a str)>,
+    /// Where the agents were chosen.
+    back: (String, &'static str),
     /// The details of the preview, which the confirmation sends beside the fields.
     previewed: String,
     /// What the confirmation does, and to how many agents.
@@ -231,6 +247,7 @@ async fn choice<'a>(fleet: &Fleet, visitor: &Visitor, order: &'a Order) -> Resul
         frame: Frame::new(visitor, "Act on agents", TAB),
         text: chosen.text,
         hidden: order.selection(),
+        back: order.origin(&visitor.base),
         acts: Act::ALL.map(item).into(),
     })
 }
@@ -273,6 +290,7 @@ async fn act_page<'a>(
         text: chosen.text.clone(),
         order,
         hidden: order.selection(),
+        back: order.origin(&visitor.base),
         previewed: order.previewable(act),
         button,
         policies,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::reported::{is_visible, shortened_to};
+use muster_core::rollout::Rollout;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_store::query::AgentSort;
@@ -20,6 +21,8 @@ const MESSAGE: usize = 120;
 pub struct Around {
     /// The policies of the rows; those that the viewer may not read are missing.
     pub policies: HashMap<PolicyId, Policy>,
+    /// The rollouts of these policies that have not ended.
+    pub rollouts: HashMap<PolicyId, Rollout>,
     /// Names of those that are missing.
     pub policy_names: HashMap<PolicyId, String>,
     /// Names of the enrollment keys of the rows.
@@ -51,8 +54,10 @@ pub enum Cell {
         is_readable: bool,
         /// Running revision; empty if none is known.
         revision: String,
-        /// Whether a newer one exists.
+        /// Whether the agent should run another one.
         is_behind: bool,
+        /// The newest revision, if the agent gets it only with a later wave of a rollout.
+        later: Option<i64>,
     },
     /// The enrollment key.
     Key {
@@ -241,11 +246,14 @@ fn policy(view: &AgentView, around: &Around) -> Cell {
     let record = &view.details.record;
     let policy = record.policy_id.as_ref().and_then(|id| around.policies.get(id));
     let name = record.policy_id.as_ref().and_then(|id| around.policy_names.get(id));
+    let rollout = policy.and_then(|policy| around.rollouts.get(&policy.id));
+    let wanted = policy.map(|policy| Rollout::wanted_revision(rollout, record, policy.revision));
     Cell::Policy {
         id: or_empty(record.policy_id.as_ref()),
         name: policy.map(|policy| &policy.name).or(name).cloned().unwrap_or_default(),
         is_readable: policy.is_some(),
         revision: if record.policy_revision > 0 { record.policy_revision.to_string() } else { String::new() },
-        is_behind: policy.is_some_and(|policy| record.policy_revision < policy.revision),
+        is_behind: wanted.is_some_and(|wanted| record.policy_revision < wanted),
+        later: policy.map(|policy| policy.revision).filter(|newest| rollout.is_some() && wanted < Some(*newest)),
     }
 }

@@ -30,6 +30,7 @@ use axum::response::{IntoResponse, Response};
 use muster_core::authorization::{AgentsRead, Grant, PoliciesRead, PrivilegeName, Scope};
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
+use muster_core::rollout::Rollout;
 use muster_core::status::Status;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
@@ -197,8 +198,10 @@ async fn read<'a>(
     let columns = asked.columns();
     let has_keys = columns.iter().any(|column| column.key == "enrollment_key_id");
     let readable = visitor.context.grant().ok();
+    let policies = policies(fleet, readable.as_ref(), &rows).await?;
     let around = Around {
-        policies: policies(fleet, readable.as_ref(), &rows).await?,
+        rollouts: rollouts(fleet, readable.as_ref(), &policies, &rows).await?,
+        policies,
         policy_names: match readable {
             Some(_) => HashMap::new(),
             None => names::policies(fleet, visitor, &policies_of(&rows)).await,
@@ -360,6 +363,23 @@ pub async fn policies(
     let ids: Vec<String> = policies_of(rows).iter().map(ToString::to_string).collect();
     let (found, _) = fleet.policies().named(grant, &ids, &[]).await?;
     Ok(found.into_iter().map(|policy| (policy.id.clone(), policy)).collect())
+}
+
+/// Reads the rollouts that may keep agents of the rows from the newest revision of their policy.
+async fn rollouts(
+    fleet: &Fleet,
+    grant: Option<&Grant<PoliciesRead>>,
+    policies: &HashMap<PolicyId, Policy>,
+    rows: &[AgentView],
+) -> Result<HashMap<PolicyId, Rollout>, Error> {
+    let Some(grant) = grant else { return Ok(HashMap::new()) };
+    let is_older = |policy: &Policy| {
+        rows.iter()
+            .map(|view| &view.details.record)
+            .any(|record| record.policy_id.as_ref() == Some(&policy.id) && record.policy_revision < policy.revision)
+    };
+    let older: Vec<&Policy> = policies.values().filter(|policy| is_older(policy)).collect();
+    fleet.rollouts().active_among(grant, &older).await
 }
 
 /// Returns the ids of the policies of the rows, once each.

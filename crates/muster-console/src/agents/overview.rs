@@ -9,22 +9,25 @@ use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, AlertsRead, Grant, PoliciesRead, RefusalsRead, Scope};
 use muster_core::event::{Event, Severity, Subject};
+use muster_core::id::SpaceId;
 use muster_core::reported::{is_visible, shortened_to};
 use muster_core::rollout::{Rollout, State as RolloutState};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::agent_history::CountsAt;
+use muster_fleet::refusals::RefusedRow;
 use muster_management::kql::agents as kql;
 use muster_store::query::{AgentFilter, Page};
 
-use super::agent::name_or_id;
+use super::agent::{name_of, name_or_id};
 use super::asked::encoded;
 use super::menu::{Known, versions};
 use crate::chart;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
+use crate::names;
 use crate::policies::{PolicyRow, rows};
 use crate::rollouts::{readable, subjects};
 use crate::text::{Badge, Moment, event_words};
@@ -71,6 +74,8 @@ struct Overview {
     rollouts: Option<Vec<RolloutRow>>,
     alerts: Option<Vec<Alert>>,
     refused: Option<Vec<Refused>>,
+    /// Whether this is the default space.
+    is_default: bool,
 }
 
 /// A bar of the chart of statuses.
@@ -123,7 +128,12 @@ struct Alert {
 
 /// A kind of rejected requests.
 struct Refused {
+    /// Host name, id of an agent, or address.
     who: String,
+    /// What the request says of its program; empty if nothing.
+    program: String,
+    /// Name or id of its key; empty if it has none.
+    key: String,
     reason: String,
     remedy: &'static str,
     count: u64,
@@ -167,7 +177,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor) -> Result<Overview, Error> {
         policies: policies(fleet, visitor).await?,
         rollouts: rollouts(fleet, visitor).await?,
         alerts: alerts(fleet, visitor).await?,
-        refused: refused(fleet, visitor),
+        refused: refused(fleet, visitor).await,
+        is_default: *visitor.context.space() == SpaceId::default(),
     })
 }
 
@@ -319,19 +330,39 @@ async fn alert_name(fleet: &Fleet, visitor: &Visitor, event: &Event) -> Result<S
     Ok(name_or_id(name, id).to_owned())
 }
 
-fn refused(fleet: &Fleet, visitor: &Visitor) -> Option<Vec<Refused>> {
+/// Returns the latest rejected requests; `None` for those who may not read them. They come from every space, and from nobody that
+/// is known: those are shown in the default space, and in another one only what belongs to it.
+async fn refused(fleet: &Fleet, visitor: &Visitor) -> Option<Vec<Refused>> {
     let grant = visitor.context.grant::<RefusalsRead>().ok()?;
-    let now = fleet.now();
+    let is_default = *visitor.context.space() == SpaceId::default();
     let mut all = fleet.refusals().list(&grant);
     all.sort_by_key(|row| std::cmp::Reverse(row.last));
-    let shown = all.into_iter().take(ROWS).map(|row| Refused {
-        who: row.refused.agent.unwrap_or(row.refused.address),
-        reason: row.refused.message,
-        remedy: row.refused.remedy,
-        count: row.count,
-        at: Moment::new(row.last, now),
-    });
-    Some(shown.collect())
+    let mut shown = Vec::new();
+    for RefusedRow { refused, count, last, .. } in all {
+        let (mut host, mut key) = (None, None);
+        if let Some(id) = &refused.agent {
+            let found = fleet.agents().find::<AgentsRead>(&visitor.context, id).await;
+            host = found.ok().map(|agent| name_of(&agent));
+        }
+        if let Some(id) = &refused.key {
+            key = names::key(fleet, visitor, id).await;
+        }
+        if is_default || host.is_some() || key.is_some() {
+            shown.push(Refused {
+                who: host.or(refused.agent).unwrap_or(refused.address),
+                program: refused.version,
+                key: key.or(refused.key).unwrap_or_default(),
+                reason: refused.message,
+                remedy: refused.remedy,
+                count,
+                at: Moment::new(last, fleet.now()),
+            });
+        }
+        if shown.len() == ROWS {
+            break;
+        }
+    }
+    Some(shown)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::event::Event;
 use muster_core::id::PolicyId;
 use muster_core::reported::shortened_to;
+use muster_core::rollout::Rollout;
 use muster_core::time::Timestamp;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
@@ -176,7 +177,9 @@ async fn revisions(
     let link = format!("{}/policies/{id}", visitor.base);
     let revisions = fleet.policies().revisions(&policy).await?.into_iter();
     // A revision with which a rollout has not reached the agent is not for it yet.
-    let is_due = |revision: i64| agent.target_revision.is_none_or(|target| revision <= target);
+    let rollout = fleet.rollouts().active_of(&policy).await?;
+    let wanted = Rollout::wanted_revision(rollout.as_ref(), agent, policy.revision);
+    let is_due = |revision: i64| revision <= wanted;
     let since_then =
         revisions.filter(|(revision, at, _)| *at >= agent.enrolled_at && is_due(*revision)).take(ENTRIES as usize);
     for (revision, at, by) in since_then {

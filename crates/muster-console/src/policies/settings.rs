@@ -28,7 +28,12 @@ use crate::visitor::Visitor;
 /// Settings that are references to other objects.
 const REFERENCES: [&str; 4] = ["data_output_id", "monitoring_output_id", "fleet_server_host_id", "download_source_id"];
 /// What agents may send about themselves.
-const MONITORING: [&str; 4] = ["logs", "metrics", "logs,metrics", "logs,metrics,traces"];
+const MONITORING: [(&str, &str); 4] = [
+    ("logs", "logs"),
+    ("metrics", "metrics"),
+    ("logs,metrics", "logs and metrics"),
+    ("logs,metrics,traces", "logs, metrics and traces"),
+];
 
 /// The form. A check box is empty if it is not checked.
 #[derive(Clone, Default, Deserialize)]
@@ -62,13 +67,22 @@ struct SettingsPage<'a> {
     id: String,
     fields: &'a Fields,
     references: Vec<Reference>,
-    monitoring: Vec<&'static str>,
+    /// Values and words.
+    monitoring: Vec<(&'static str, &'static str)>,
     is_managed: bool,
     error: Option<&'a Error>,
     cannot_update: &'static str,
     cannot_protect: &'static str,
     cli: String,
     api: String,
+}
+
+impl SettingsPage<'_> {
+    /// Whether agents send something about themselves that is not among the choices.
+    fn is_other_monitoring(&self) -> bool {
+        let chosen = self.fields.monitoring.as_str();
+        !matches!(chosen, "" | "off") && self.monitoring.iter().all(|(value, _)| *value != chosen)
+    }
 }
 
 /// A choice of another object.

@@ -41,10 +41,10 @@ pub struct GateRow {
 
 /// Fields of the gate, with what they limit.
 const GATE: [(&str, &str); 5] = [
-    ("max_unhealthy_percent", "Halt if more agents turn degraded or fail, %"),
-    ("max_failed_percent", "Halt if more agents reject the change, %"),
-    ("max_silent_percent", "Halt if more agents go offline after it, %"),
-    ("min_applied_percent", "Halt if fewer connected agents apply it in time, %"),
+    ("max_unhealthy_percent", "Agents that may turn degraded or fail (%)"),
+    ("max_failed_percent", "Agents that may reject the change (%)"),
+    ("max_silent_percent", "Agents that may go offline after it (%)"),
+    ("min_applied_percent", "Connected agents that must apply it in time (%)"),
     ("apply_within", "Time to apply it"),
 ];
 

@@ -146,7 +146,12 @@ pub async fn ask_to_end_all(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -
         let sessions = fleet.sessions().own(&visitor.context).await?.len();
         Ok(Confirm {
             text: vec![format!(
-                "{sessions} sessions end, this one too, with the tokens of commands that you have logged in from a browser."
+                "{}, with the tokens of commands that you have logged in from a browser.",
+                if sessions > 1 {
+                    format!("{sessions} sessions end, this one too")
+                } else {
+                    "This session ends".to_owned()
+                }
             )],
             button: "Log out everywhere",
             cli: cli(&visitor, "logout"),

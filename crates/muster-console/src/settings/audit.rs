@@ -226,8 +226,17 @@ pub async fn verify(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Respon
 async fn row(line: AuditLine, subjects: &mut Subjects<'_>, now: Timestamp) -> Row {
     let event = line.event;
     let sides = [&event.detail, &event.detail["after"], &event.detail["before"]];
-    let told = sides.into_iter().find_map(|side| side["name"].as_str()).unwrap_or_default();
-    let mut shown = subjects.shown(&event.subject, told).await;
+    let told = sides.into_iter().find_map(|side| side["name"].as_str()).unwrap_or_default().to_owned();
+    let binding = if event.subject.starts_with("binding:") { subjects.binding(&event.detail).await } else { None };
+    // The role and who has it are its name then, and need not be repeated.
+    let mut detail = event.detail.clone();
+    if let (Some(_), Some(members)) = (&binding, detail.as_object_mut()) {
+        members.retain(|name, _| !matches!(name.as_str(), "user" | "group" | "role"));
+    }
+    let mut shown = match binding {
+        Some(shown) => shown,
+        None => subjects.shown(&event.subject, &told).await,
+    };
     if event.action.ends_with(".delete") {
         shown.link.clear();
     }
@@ -235,7 +244,7 @@ async fn row(line: AuditLine, subjects: &mut Subjects<'_>, now: Timestamp) -> Ro
         at: Moment::new(event.at, now),
         actor_name: subjects.actor(&event.actor).await,
         shown,
-        details: Details::of(&event.detail),
+        details: Details { document: Details::of(&event.detail).document, ..Details::of(&detail) },
         actor: event.actor,
         action: event.action,
         subject: event.subject,

@@ -30,8 +30,8 @@ impl Details {
         let (mut parts, mut is_whole) = listed(others);
         let (sides, are_whole) = match (before, after) {
             (Some(before), Some(after)) => changes(before, after),
-            // What was created or deleted.
-            (Some(only), None) | (None, Some(only)) => listed(only.iter()),
+            // What was created or deleted, as far as it is set.
+            (Some(only), None) | (None, Some(only)) => listed(only.iter().filter(|(_, value)| !is_unset(value))),
             (None, None) => (Vec::new(), true),
         };
         parts.extend(sides);
@@ -57,12 +57,27 @@ fn listed<'v>(members: impl Iterator<Item = (&'v String, &'v Value)>) -> (Vec<St
 /// Returns what differs between two objects, and whether that is everything.
 fn changes(before: &Members, after: &Members) -> (Vec<String>, bool) {
     let (mut parts, mut is_whole) = (Vec::new(), before.keys().all(|name| after.contains_key(name)));
-    for (name, value) in after.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {
+    let is_changed = |(name, value): &(&String, &Value)| match before.get(*name) {
+        None => !is_unset(value),
+        Some(old) => old != *value && !(is_unset(old) && is_unset(value)),
+    };
+    for (name, value) in after.iter().filter(is_changed) {
         let ((old, had_all), (new, has_all)) = (text_of(before.get(name).unwrap_or(&Value::Null)), text_of(value));
         parts.push(format!("{}: {old} → {new}", words(name)));
         is_whole &= had_all && has_all;
     }
     (parts, is_whole)
+}
+
+/// Whether a value says that nothing is set.
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Returns a value in a few words, and whether they say all of it.
@@ -114,6 +129,10 @@ mod tests {
         assert_eq!((changed.line.as_str(), changed.document.as_str()), ("tags: none → x and y", ""));
         let created = of(json!({"after": {"name": "r", "privileges": ["a", "b"]}}));
         assert_eq!((created.line.as_str(), created.document.as_str()), ("name: r, privileges: a and b", ""));
+        let new = of(
+            json!({"before": {"labels": null}, "after": {"name": "l", "labels": [], "description": "", "on": false}}),
+        );
+        assert_eq!((new.line.as_str(), new.document.as_str()), ("name: none → l, on: none → no", ""));
         let long = of(json!({"agents": vec!["a"; 100], "query": "SELECT 1"}));
         assert_eq!(long.line, "agents: 100 entries, query: SELECT 1");
         assert!(long.document.contains("\n    \"a\",\n"), "{}", long.document);
