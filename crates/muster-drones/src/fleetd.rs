@@ -73,13 +73,6 @@ impl Lines {
     }
 }
 
-/// Returns the device token that a simulated host announces as its first, second, …: it protects nothing, and `./demo --check` opens the
-/// page with it.
-#[must_use]
-pub fn device_token(number: u32, count: u32) -> String {
-    format!("{count:08x}-0000-4000-8000-{number:012x}")
-}
-
 /// A simulated host. Everything is derived from its number.
 pub struct FleetdHost {
     shared: Arc<Shared>,
@@ -90,8 +83,6 @@ pub struct FleetdHost {
     node_key: String,
     push: Option<Push>,
     counter: u64,
-    /// Number of announced device tokens.
-    tokens: u32,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +105,6 @@ impl FleetdHost {
             node_key: String::new(),
             push: None,
             counter: 0,
-            tokens: 0,
         }
     }
 
@@ -152,7 +142,7 @@ impl FleetdHost {
     /// Returns another host that uses the connections of this one.
     #[must_use]
     pub fn followed_by(self, number: u32) -> Self {
-        Self { number, orbit_key: String::new(), node_key: String::new(), counter: 0, tokens: 0, ..self }
+        Self { number, orbit_key: String::new(), node_key: String::new(), counter: 0, ..self }
     }
 
     /// Returns its hardware UUID.
@@ -280,8 +270,7 @@ impl FleetdHost {
     /// # Errors
     /// If the server does not respond with 200.
     pub async fn device_token(&mut self, due: Instant) -> Result<(), Fault> {
-        self.tokens += 1;
-        let token = device_token(self.number, self.tokens);
+        let token = uuid::Uuid::new_v4().to_string();
         let body = json!({"orbit_node_key": self.orbit_key, "device_auth_token": token});
         post(&self.orbit, "/api/fleet/orbit/device_token", &body).await?;
         self.shared.tally.requested("device_token", due.elapsed());

@@ -9,7 +9,6 @@ use muster_core::error_chain::chain;
 use muster_core::time::Clock as _;
 use muster_protocol::elastic::enroll::EnrolledItem;
 
-use super::elastic_options::{ElasticOptions, EnrollOptions};
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
 use super::prompt;
@@ -57,10 +56,6 @@ pub struct Args {
     skip_daemon_reload: bool,
     #[command(flatten)]
     guarded: Guarded,
-    #[command(flatten)]
-    elastic: ElasticOptions,
-    #[command(flatten)]
-    elastic_enroll: EnrollOptions,
 }
 
 /// The previous enrollment in an existing base path.
@@ -74,8 +69,6 @@ pub(super) enum Former {
 /// Enrolls, stores the result, and reloads a running daemon.
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     // All usage errors are reported before the first connection.
-    args.elastic.check()?;
-    args.elastic_enroll.check()?;
     let target = Target::new(layout, &args.options, &args.server, &[])?;
     args.options.explain();
     check_base(layout.base())?;

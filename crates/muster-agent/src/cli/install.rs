@@ -8,7 +8,6 @@ use std::time::Duration;
 use muster_core::error_chain::chain;
 use muster_core::time::Clock as _;
 
-use super::elastic_options::ElasticOptions;
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
 use super::server_options::{ServerOptions, Target};
@@ -68,8 +67,6 @@ pub struct Args {
     daemon_timeout: Duration,
     #[command(flatten)]
     guarded: Guarded,
-    #[command(flatten)]
-    elastic: ElasticOptions,
 }
 
 impl Args {
@@ -93,7 +90,6 @@ struct Job {
 
 /// Installs the agent, enrolls it and starts it.
 pub async fn run(layout: &Layout, mut args: Args) -> Result<u8, Failure> {
-    args.elastic.check()?;
     let mut job = validate(layout, &args)?;
     args.options.explain();
     if job.target.is_none() && !args.force && !args.non_interactive && prompt::is_interactive() {

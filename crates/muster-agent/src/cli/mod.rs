@@ -2,7 +2,6 @@
 
 mod account;
 mod container;
-mod elastic_options;
 mod elasticsearch_options;
 mod enroll;
 mod enroll_options;

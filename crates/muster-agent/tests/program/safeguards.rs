@@ -42,41 +42,6 @@ fn ag4_ctrl_c_undoes_an_installation_and_stops_the_server_that_it_has_started() 
 }
 
 #[test]
-fn options_of_elastic_agent_that_do_not_exist_here_are_refused_with_a_remedy() {
-    let agent = Agent::new();
-    let common = [
-        ("--fleet-server-client-auth=required", "tls.client_auth"),
-        ("--fleet-server-cert-key-passphrase=/x", "openssl"),
-        ("--elastic-agent-cert-key-passphrase=/x", "openssl"),
-        ("--staging", "upgrade.source_uri"),
-    ];
-    let enroll =
-        [("--delay-enroll", "install"), ("--daemon-timeout=1m", "leave it out"), ("--skip-daemon-reload", "stop")];
-    let both = common.iter().flat_map(|case| [("install", case), ("enroll", case)]);
-    for (command, (option, remedy)) in both.chain(enroll.iter().map(|case| ("enroll", case))) {
-        let (code, text) = output(agent.command(command).arg(option));
-        assert_eq!((code, text.contains("is not supported") && text.contains(remedy)), (2, true), "{option}: {text}");
-    }
-}
-
-#[test]
-fn ag142_verify_unprotected_names_what_protects_an_agent_and_what_does_not() {
-    let (server, agent) = (TlsServer::start(), Agent::new());
-    let (code, text) = output(&mut agent.command("verify-unprotected"));
-    assert!(code == 13 && text.contains("no agent is enrolled"), "{code} {text}");
-    let _daemon = protected(&server, &agent);
-    let (code, text) = agent.installed(&["verify-unprotected", "--output", "json"]);
-    assert_eq!(code, 10, "{text}");
-    let verdict: Value = serde_json::from_str(&text).unwrap();
-    let of = |name: &str| verdict["checks"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone();
-    assert_eq!((&verdict["protected"], &of("uninstall_token")["protects"]), (&false.into(), &true.into()), "{text}");
-    assert_eq!((&of("files")["protects"], &of("service")["protects"]), (&true.into(), &false.into()), "{text}");
-    std::fs::set_permissions(agent.path("versions"), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let (code, text) = agent.installed(&["verify-unprotected"]);
-    assert!(code == 10 && text.contains("versions (mode 777)") && text.contains("root can stop"), "{code} {text}");
-}
-
-#[test]
 fn ag84_an_enrollment_that_cannot_be_stored_is_withdrawn_from_the_server() {
     let (server, agent) = (TlsServer::start(), Agent::new());
     std::fs::create_dir(agent.path("")).unwrap();
