@@ -73,6 +73,13 @@ impl Confirm {
             api,
         }
     }
+
+    /// Creates a page that asks before an act on an object, such as its deletion. `page` is the path of the object's page below the space,
+    /// to which the person returns otherwise; the form goes to the act's path below it.
+    pub fn of(visitor: &Visitor, title: impl Into<String>, tab: &'static str, page: &str, act: &str) -> Self {
+        let action = visitor.base.link(format_args!("{page}/{act}"));
+        Self::new(visitor, title, tab, action, visitor.base.link(page))
+    }
 }
 
 /// Responds with the page, or with the error that prevented it.

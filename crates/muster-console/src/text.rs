@@ -84,11 +84,11 @@ pub fn architecture(metadata: Option<&str>) -> String {
     shortened_to(&name.unwrap_or_default(), MAX_LEVEL).into_owned()
 }
 
-/// Returns how privileged an agent runs; empty if it does not report it.
-pub fn privileges(metadata: Option<&str>) -> &'static str {
+/// Returns as which kind of user an agent runs; empty if it does not report it.
+pub fn runs_as(metadata: Option<&str>) -> &'static str {
     match metadata.and_then(|document| raw_json::flag(document, &["elastic", "agent", "unprivileged"])) {
-        Some(true) => "runs unprivileged",
-        Some(false) => "runs as root or SYSTEM",
+        Some(true) => "an unprivileged user",
+        Some(false) => "root or SYSTEM",
         None => "",
     }
 }

@@ -33,7 +33,7 @@ use crate::frame::{Frame, page};
 use crate::names;
 use crate::people::People;
 use crate::request::Id;
-use crate::text::{Badge, Moment, architecture, log_level, os_name, privileges, sentence};
+use crate::text::{Badge, Moment, architecture, log_level, os_name, runs_as, sentence};
 use crate::visitor::Visitor;
 
 /// Id of the server of a fleet that has only one.
@@ -329,7 +329,7 @@ fn facts(record: &AgentRecord, metadata: Option<&str>) -> Vec<(&'static str, Str
         ("Operating system", os_name(metadata)),
         ("Agent version", record.agent_version.clone()),
         ("Architecture", architecture(metadata)),
-        ("Privileges", privileges(metadata).to_owned()),
+        ("Runs as", runs_as(metadata).to_owned()),
         ("Log level", log_level(metadata)),
         ("Upgrade", upgrade.unwrap_or_default()),
         ("Program", record.family.program().to_owned()),

@@ -365,8 +365,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         // Hosts that have not answered have nothing that is deleted.
         let hosts = counted(found.passing + found.failing, "host");
         let title = format!("Delete the check {}?", found.check.name);
-        let (action, back) =
-            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         Ok(Confirm {
             text: vec![format!(
                 "This deletes the check and the answers of {hosts}. Hosts no longer run its query. This cannot be undone."
@@ -374,7 +372,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the check",
             cli: cli(&visitor, &format!("host-check delete {}", shell::argument(&found.check.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

@@ -107,8 +107,7 @@ impl Found {
     }
 
     fn question(&self, visitor: &Visitor, title: String, to: &str) -> Confirm {
-        let action = visitor.base.link(format_args!("{TAB}/{}/disk-key/{to}", self.id));
-        Confirm::new(visitor, title, TAB, action, visitor.base.link(format_args!("{TAB}/{}/disk-key", self.id)))
+        Confirm::of(visitor, title, TAB, &format!("{TAB}/{}/disk-key", self.id), to)
     }
 }
 

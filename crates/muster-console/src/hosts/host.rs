@@ -304,10 +304,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let agents = fleet.agents().delete_host(&visitor.context.clone().trying(true), view.host.id.as_str()).await?;
         let families: Vec<&str> = view.agents.iter().map(|agent| agent.details.record.family.as_str()).collect();
         let title = format!("Delete the host {}?", cut(&name_of(&view)));
-        let (action, back) = (
-            visitor.base.link(format_args!("{TAB}/{}/delete", view.host.id)),
-            visitor.base.link(format_args!("{TAB}/{}", view.host.id)),
-        );
         Ok(Confirm {
             text: vec![
                 format!(
@@ -323,7 +319,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the host",
             cli: cli(&visitor, &format!("host delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{TAB}/{}", view.host.id), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

@@ -375,8 +375,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let view = <Fields as Edit>::find(&fleet, &visitor, &id).await?;
         // A dry run finds out whether a host check or a pack still uses it.
         let used = fleet.labels().delete(&trial.grant()?, view.label.id.as_str()).await.err();
-        let (action, back) =
-            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         let title = format!("Delete the label {}?", cut(&view.label.name));
         Ok(Confirm {
             text: vec![format!(
@@ -388,7 +386,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the label",
             cli: cli(&visitor, &format!("label delete {}", shell::argument(&view.label.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{}", view.label.id), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

@@ -363,8 +363,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         // A dry run finds out whether the person may delete it.
         fleet.packs().delete(&visitor.context.clone().trying(true), &id).await?;
         let title = format!("Delete the pack {}?", one.pack.name);
-        let (action, back) =
-            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         let queries = match count(&one.pack.document) {
             1 => "its scheduled query".to_owned(),
             number => format!("its {number} scheduled queries"),
@@ -375,7 +373,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the pack",
             cli: cli(&visitor, &format!("pack delete {}", shell::argument(&one.pack.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{}", one.pack.id), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

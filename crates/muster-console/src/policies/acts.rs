@@ -54,14 +54,12 @@ fn confirm(
     fields: &Fields,
     error: Option<Error>,
 ) -> Confirm {
-    let path = format!("{TAB}/{}", policy.id);
-    let link = |path: &str| visitor.base.link(path);
     Confirm {
         hidden: vec![("version", fields.version.clone())],
         force: policy.is_managed.then_some(!fields.force.is_empty()),
         reason: Some(fields.reason.clone()),
         error,
-        ..Confirm::new(visitor, title, TAB, link(&format!("{path}/{act}")), link(&path))
+        ..Confirm::of(visitor, title, TAB, &format!("{TAB}/{}", policy.id), act)
     }
 }
 

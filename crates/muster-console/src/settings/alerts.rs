@@ -159,12 +159,12 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the receiver",
             cli: cli(&visitor, &format!("alert delete {}", shell::argument(&receiver.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
+            ..Confirm::of(
                 &visitor,
                 format!("Delete the receiver {}?", receiver.name),
                 TAB,
-                visitor.base.link(format_args!("{TAB}/{id}/delete")),
-                visitor.base.link(format_args!("{TAB}/{id}")),
+                &format!("{TAB}/{id}"),
+                "delete",
             )
         })
     };

@@ -318,16 +318,19 @@ pub async fn ask_to_replace(State(fleet): State<Arc<Fleet>>, visitor: Visitor, I
     let made = async {
         let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         visitor.context.grant::<EnrollmentCreate>()?;
+        let title = format!("Replace the key {}?", key.name);
         Ok(Confirm {
-                        text: vec![
-                "The key is revoked, and a new one with the same name, policy, tags and expiration takes its place. Hosts \
-                 that still have the old token cannot enroll with it."
+            text: vec![
+                "The key is revoked, and a new one with the same name, policy, tags and expiration takes its place. \
+                 Hosts that still have the old token cannot enroll with it."
                     .to_owned(),
                 stay(&key),
             ],
-                        button: "Replace the key",
-                        cli: cli(&visitor, &format!("enrollment-key replace {}", shell::argument(&id))),
-            api: curl(&visitor, "POST", &format!("{API}/{id}/replace"), ""), ..Confirm::new(&visitor, format!("Replace the key {}?", key.name), TAB, visitor.base.link(format_args!("{TAB}/{id}/replace")), visitor.base.link(format_args!("{TAB}/{id}")))})
+            button: "Replace the key",
+            cli: cli(&visitor, &format!("enrollment-key replace {}", shell::argument(&id))),
+            api: curl(&visitor, "POST", &format!("{API}/{id}/replace"), ""),
+            ..Confirm::of(&visitor, title, TAB, &format!("{TAB}/{id}"), "replace")
+        })
     };
     shown(&visitor, TAB, made.await)
 }
@@ -360,13 +363,7 @@ pub async fn ask_to_revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Revoke the key",
             cli: cli(&visitor, &format!("enrollment-key revoke {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Revoke the key {}?", key.name),
-                TAB,
-                visitor.base.link(format_args!("{TAB}/{id}/revoke")),
-                visitor.base.link(format_args!("{TAB}/{id}")),
-            )
+            ..Confirm::of(&visitor, format!("Revoke the key {}?", key.name), TAB, &format!("{TAB}/{id}"), "revoke")
         })
     };
     shown(&visitor, TAB, made.await)

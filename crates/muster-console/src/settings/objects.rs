@@ -124,8 +124,6 @@ async fn ask_to_delete<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visito
         visitor.context.check(K::WRITE)?;
         let record = K::find(&fleet, &visitor.context, &id).await?;
         let used = "Policies that name it use the default instead, and get a new revision.";
-        let path = visitor.base.link(format_args!("{}/{id}", K::LIST));
-        let delete = visitor.base.link(format_args!("{}/{id}/delete", K::LIST));
         Ok(Confirm {
             text: vec![format!("{} {:?} is deleted. {used} This cannot be undone.", K::THE, record.name)],
             refused: if record.is_default || record.is_default_monitoring {
@@ -136,7 +134,7 @@ async fn ask_to_delete<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visito
             button: "Delete",
             cli: cli(&visitor, &format!("{} delete {}", K::CLI, muster_core::shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{}/{id}", K::API), ""),
-            ..Confirm::new(&visitor, format!("Delete {}?", record.name), TAB, delete, path)
+            ..Confirm::of(&visitor, format!("Delete {}?", record.name), TAB, &format!("{}/{id}", K::LIST), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

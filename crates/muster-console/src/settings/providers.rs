@@ -260,8 +260,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         let provider = fleet.providers().find::<UsersWrite>(&visitor.context, &id).await?;
         let title = format!("Delete the provider {}?", provider.id);
-        let (action, back) =
-            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         Ok(Confirm {
             text: vec![
                 "The sessions of all people who log in there end now, and they cannot log in any more. \
@@ -271,7 +269,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the provider",
             cli: cli(&visitor, &format!("oidc-provider delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

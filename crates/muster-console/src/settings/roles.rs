@@ -223,13 +223,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the role",
             cli: cli(&visitor, &format!("role delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Delete the role {}?", role.name),
-                TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/delete")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
-            )
+            ..Confirm::of(&visitor, format!("Delete the role {}?", role.name), TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

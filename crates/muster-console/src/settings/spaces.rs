@@ -209,16 +209,19 @@ impl Edit for Fields {
 pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let space = fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await?;
+        let title = format!("Delete the space {}?", space.name);
         Ok(Confirm {
-                        text: vec![
-                "Only an empty space can be deleted: without agents, policies, outputs, enrollment keys, labels, host checks, \
-                 packs, installers, saved queries and saved scripts. Its fleetd options and the results in it are deleted. The \
-                 roles that are limited to it are taken away. This cannot be undone."
+            text: vec![
+                "Only an empty space can be deleted: without agents, policies, outputs, enrollment keys, labels, \
+                 host checks, packs, installers, saved queries and saved scripts. Its fleetd options and the results \
+                 in it are deleted. The roles that are limited to it are taken away. This cannot be undone."
                     .to_owned(),
             ],
-                        button: "Delete the space",
-                        cli: cli(&visitor, &format!("space delete {}", shell::argument(&id))),
-            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""), ..Confirm::new(&visitor, format!("Delete the space {}?", space.name), TAB, visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")))})
+            button: "Delete the space",
+            cli: cli(&visitor, &format!("space delete {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/{id}"), "delete")
+        })
     };
     shown(&visitor, TAB, made.await)
 }

@@ -365,9 +365,57 @@ async fn commands_for_each_platform_are_shown_and_rejections_explained() {
         version: "elastic agent 9.5.2".into(),
         ..Default::default()
     };
-    pages.fleet.fleet.refusals().note(refused, pages.fleet.now());
+    pages.fleet.fleet.refusals().note(refused.clone(), pages.fleet.now());
     let waiting = pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
     assert!(waiting.contains("192.0.2.9 (elastic agent 9.5.2)") && waiting.contains("Create another"), "{waiting}");
+
+    // The overview of another space shows only what belongs to it.
+    let overview = pages.page(&cookie, "/").await.html;
+    assert!(overview.contains("192.0.2.9") && overview.contains("elastic agent 9.5.2"), "{overview}");
+    pages.prepare("/v1/spaces", r#"{"id":"shop","name":"Shop"}"#).await;
+    assert!(!pages.page(&cookie, "/s/shop/").await.html.contains("192.0.2.9"));
+}
+
+#[tokio::test]
+async fn an_act_that_is_not_possible_on_an_agent_is_disabled_with_its_reason() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let html = pages.page(&cookie, "/agents/a-1").await.html;
+    assert!(html.contains("<li>Roll back an upgrade: Agent has no rollback.</li>"), "{html}");
+    let button = html.split("value=\"rollback\"").nth(1).unwrap().split('>').next().unwrap();
+    assert!(button.contains(" disabled"), "{html}");
+    let bulk = pages.page(&cookie, "/agents/bulk?agent=a-1&act=tag").await.html;
+    assert!(bulk.contains("href=\"/agents/a%2D1\">Back to the agent</a>"), "{bulk}");
+    let bulk = pages.page(&cookie, "/agents/bulk?of=all&q=tags%3Ax").await.html;
+    assert!(bulk.contains("href=\"/agents?q=tags%3Ax\">Back to the list</a>"), "{bulk}");
+}
+
+#[tokio::test]
+async fn names_of_keys_and_people_are_shown_to_whoever_sees_the_agents() {
+    let pages = Pages::new().await;
+    pages.prepare("/fleet/enrollment_api_keys", r#"{"policy_id":"web","name":"office"}"#).await;
+    let admin = pages.log_in("ann", "administrator").await;
+    let keys = pages.page(&admin, "/keys").await.html;
+    let id = between(&keys, "href=\"/keys/", "\" title=\"office").rsplit('/').next().unwrap().to_owned();
+    pages
+        .agent("a-1", |record| {
+            record.enrollment_key_id = Some(muster_core::id::EnrollmentKeyId::trusted(id.clone()));
+        })
+        .await;
+    let done =
+        pages.post(&admin, "/agents/bulk", "agent=a-1&act=diagnostics&count=1&previewed=act%3Ddiagnostics").await;
+    assert_eq!(done.status, 303, "{}", done.html);
+    let helpdesk = pages.log_in("bob", "helpdesk").await;
+    for (cookie, reads_keys) in [(&admin, true), (&helpdesk, false)] {
+        let list = pages.page(cookie, "/agents?columns=hostname%2Cenrollment_key_id").await.html;
+        assert!(list.contains("office"), "{list}");
+        let agent = pages.page(cookie, "/agents/a-1").await.html;
+        assert!(agent.contains("office") && agent.contains("<td class=\"cut\">ann</td>"), "{agent}");
+        assert_eq!(agent.contains(&format!("href=\"/keys/{id}\"")), reads_keys, "{agent}");
+        let chosen = pages.page(cookie, &format!("/agents?q=enrollment_key_id%3A%22{id}%22")).await.html;
+        assert!(chosen.contains("Enrollment key: office"), "{chosen}");
+    }
 }
 
 #[tokio::test]

@@ -118,6 +118,21 @@ impl Pages {
         self.fleet.add_agent(record, AgentDocuments::default()).await;
     }
 
+    /// Adds many agents with these ids in few commits.
+    pub async fn agents(&self, ids: impl Iterator<Item = String>, change: impl Fn(&mut AgentRecord)) {
+        let mut writes = Vec::new();
+        for id in ids {
+            let mut record = online_agent(&id, Some("web"), self.fleet.now());
+            record.hostname = format!("host-{id}");
+            change(&mut record);
+            writes.push(self.fleet.insertion(record, AgentDocuments::default()).0);
+            if writes.len() == 500 {
+                self.fleet.commit(std::mem::take(&mut writes)).await;
+            }
+        }
+        self.fleet.commit(writes).await;
+    }
+
     /// Sends a form, as a page of this server does.
     pub async fn post(&self, cookie: &str, path: &str, form: &str) -> Answer {
         self.browse(Method::POST, path, &[("cookie", cookie), ("sec-fetch-site", "same-origin")], form).await

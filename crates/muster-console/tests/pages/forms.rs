@@ -227,6 +227,11 @@ async fn a_page_behind_the_last_one_leads_back_to_the_first() {
         ("/settings/users?kind=service&page=99", "/settings/users?kind=service"),
         ("/settings/tokens?page=99", "/settings/tokens"),
         ("/settings/bindings?page=99", "/settings/bindings"),
+        ("/policies?page=99", "/policies"),
+        ("/rollouts?page=99", "/rollouts"),
+        ("/uninstall-tokens?page=4294967295", "/uninstall-tokens"),
+        ("/settings/users?page=4294967295", "/settings/users"),
+        ("/settings/tokens?page=4294967295", "/settings/tokens"),
     ] {
         let html = pages.page(&cookie, path).await.html;
         assert!(html.contains("There are no more "), "{path}: {html}");

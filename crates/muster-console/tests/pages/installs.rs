@@ -113,7 +113,10 @@ async fn what_a_person_may_not_do_is_disabled_with_the_privilege() {
     assert_eq!(pages.page(&cookie, &format!("/software/installers/{id}/delete")).await.status, 403);
     assert_eq!(pages.post(&cookie, &format!("/software/installers/{id}/delete"), "").await.status, 403);
     let host = pages.page(&cookie, "/hosts/h-1").await.html;
-    assert!(host.contains("No installs yet.") && host.contains("needs <code>software.install"), "{host}");
+    assert!(
+        host.contains("There is no install on this host.") && host.contains("needs <code>software.install"),
+        "{host}"
+    );
     let cookie = pages.log_in("eve", "helpdesk").await;
     assert_eq!(pages.page(&cookie, "/hosts/h-1").await.status, 200);
     assert_eq!(pages.page(&cookie, "/software/installers").await.status, 403);

@@ -64,11 +64,22 @@ async fn a_rejected_login_keeps_the_name_and_another_site_cannot_log_in() {
 async fn mg181_hidden_agents_are_counted_and_shown_on_request() {
     let pages = Pages::new().await;
     pages.agent("a-1", |_| {}).await;
-    pages.agent("a-2", |record| record.status = Status::Inactive).await;
+    let hidden = [("a-2", Status::Inactive), ("a-3", Status::Unenrolled), ("a-4", Status::Uninstalled)];
+    for (id, status) in hidden {
+        pages.agent(id, |record| record.status = status).await;
+    }
+    pages.agent("a-5", |record| record.status = Status::Inactive).await;
     let cookie = pages.log_in("ann", "auditor").await;
     let all = pages.page(&cookie, "/agents").await.html;
     assert!(all.contains("host-a-1") && !all.contains("host-a-2"), "{all}");
-    assert!(all.contains(r#"href="/agents?status=inactive""#), "{all}");
+    for (id, status) in hidden {
+        assert!(!all.contains(&format!("host-{id}")), "{all}");
+        let chip = all.split(&format!("href=\"/agents?status={status}\"")).nth(1).unwrap();
+        let count = if status == Status::Inactive { 2 } else { 1 };
+        assert!(chip.split("</a>").next().unwrap().contains(&format!("<b>{count}</b>")), "{status}: {all}");
+        let shown = pages.page(&cookie, &format!("/agents?status={status}")).await.html;
+        assert!(shown.contains(&format!("host-{id}")) && !shown.contains("host-a-1"), "{shown}");
+    }
     let inactive = pages.page(&cookie, "/agents?status=inactive").await.html;
     assert!(inactive.contains("host-a-2") && !inactive.contains("host-a-1"), "{inactive}");
 }
@@ -76,14 +87,13 @@ async fn mg181_hidden_agents_are_counted_and_shown_on_request() {
 #[tokio::test]
 async fn mg189_an_empty_list_offers_to_clear_the_filter_or_to_add_an_agent() {
     let pages = Pages::new().await;
-    let cookie = pages.log_in("ann", "auditor").await;
-    assert!(pages.page(&cookie, "/agents").await.html.contains("No agent has enrolled in this space."));
+    let cookie = pages.log_in("ann", "administrator").await;
+    let empty = pages.page(&cookie, "/agents").await.html;
+    let offer = empty.split("No agent has enrolled in this space.").nth(1).unwrap();
+    assert!(offer.split("</div>").next().unwrap().contains(r#"href="/add-agent">Add an agent</a>"#), "{empty}");
     pages.agent("a-1", |_| {}).await;
     let none = pages.page(&cookie, "/agents?q=hostname%3Anone").await.html;
-    assert!(
-        none.contains("No agent matches.") && none.contains(r#"<a href="/agents">Clear the filters</a>"#),
-        "{none}"
-    );
+    assert!(none.contains("No agent matches.") && none.contains(r#"href="/agents">Clear the filters</a>"#), "{none}");
 }
 
 #[tokio::test]
@@ -103,16 +113,69 @@ async fn all_agents_are_reached_page_by_page() {
         pages.agent(&format!("a-{number:03}"), |_| {}).await;
     }
     let cookie = pages.log_in("ann", "auditor").await;
-    let (mut path, mut found) = ("/agents?sort=hostname".to_owned(), Vec::new());
-    for _ in 0..4 {
-        let html = pages.page(&cookie, &path).await.html;
-        let rows = html.split("title=\"host-").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
-        found.extend(rows);
-        let Some(next) = html.split("rel=\"next\" href=\"").nth(1) else { break };
-        path = next.split('"').next().unwrap().replace("&#38;", "&");
+    for (list, name) in [("/agents?sort=hostname", "agent"), ("/agents?sort=enrolled_at", "agent")] {
+        let (mut path, mut found, mut forth) = (list.to_owned(), Vec::new(), Vec::new());
+        let link = |html: &str, rel: &str| {
+            let link = html.split(&format!("rel=\"{rel}\" href=\"")).nth(1)?.split('"').next();
+            link.map(|link| link.replace("&#38;", "&"))
+        };
+        let rows = |html: &str| -> Vec<String> {
+            html.split("title=\"host-").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+        };
+        let places = ["1–50 of 120", "51–100 of 120", "101–120 of 120"];
+        for place in places {
+            let html = pages.page(&cookie, &path).await.html;
+            assert!(html.contains(&format!("<caption>{place} {name}s</caption>")), "{path}: {html}");
+            found.extend(rows(&html));
+            forth.push(rows(&html));
+            let Some(next) = link(&html, "next") else { break };
+            path = next;
+        }
+        assert_eq!(found.len(), 120, "{list}");
+        assert!(!list.contains("hostname") || found.is_sorted());
+        for (place, there) in places.into_iter().zip(&forth).rev().skip(1) {
+            path = link(&pages.page(&cookie, &path).await.html, "prev").unwrap();
+            let html = pages.page(&cookie, &path).await.html;
+            assert!(html.contains(&format!("<caption>{place} {name}s</caption>")), "{path}: {html}");
+            assert_eq!(rows(&html), *there, "{path}");
+        }
+        assert!(link(&pages.page(&cookie, &path).await.html, "prev").is_none(), "{path}");
     }
-    assert_eq!(found.len(), 120);
-    assert!(found.is_sorted());
+}
+
+#[tokio::test]
+async fn hosts_are_reached_page_by_page_and_back() {
+    let pages = Pages::new().await;
+    let id = |number: usize| muster_core::id::HostId::trusted(format!("h-{number:03}"));
+    for number in 0..120 {
+        let host = muster_core::host::Host {
+            id: id(number),
+            space: muster_core::id::SpaceId::default(),
+            machine_id: None,
+            hostname: format!("host-a-{number:03}"),
+            created_at: pages.fleet.now(),
+        };
+        pages.fleet.commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::PutHost(host))]).await;
+        pages.agent(&format!("a-{number:03}"), |record| record.host_id = Some(id(number))).await;
+    }
+    let cookie = pages.log_in("ann", "auditor").await;
+    let follow = async |path: &str, rel: &str| {
+        let html = pages.page(&cookie, path).await.html;
+        html.split(&format!("rel=\"{rel}\" href=\""))
+            .nth(1)
+            .map(|rest| rest.split('"').next().unwrap().replace("&#38;", "&"))
+    };
+    let second = follow("/hosts", "next").await.unwrap();
+    let third = follow(&second, "next").await.unwrap();
+    assert!(follow(&third, "next").await.is_none());
+    let back = follow(&third, "prev").await.unwrap();
+    let html = pages.page(&cookie, &back).await.html;
+    assert!(html.contains("<caption>51–100 of 120 hosts</caption>"), "{html}");
+    assert!(html.contains("title=\"host-a-050\"") && html.contains("title=\"host-a-099\""), "{html}");
+    assert!(!html.contains("title=\"host-a-049\"") && !html.contains("title=\"host-a-100\""), "{html}");
+    let first = follow(&back, "prev").await.unwrap();
+    let html = pages.page(&cookie, &first).await.html;
+    assert!(html.contains("<caption>1–50 of 120 hosts</caption>") && !html.contains("rel=\"prev\""), "{html}");
 }
 
 #[tokio::test]
@@ -127,7 +190,7 @@ async fn a_full_last_page_has_no_next_one_and_an_empty_one_has_a_way_back() {
     let behind = "%5B%22host-a-49%22%2C%22a-49%22%5D";
     let empty = pages.page(&cookie, &format!("/agents?sort=hostname&after={behind}")).await;
     assert_eq!(empty.status, 200, "{}", empty.html);
-    assert!(empty.html.contains("<a href=\"/agents?sort=hostname\">First page</a>"), "{}", empty.html);
+    assert!(empty.html.contains("href=\"/agents?sort=hostname\">First page</a>"), "{}", empty.html);
 }
 
 #[tokio::test]
@@ -143,9 +206,7 @@ async fn an_agent_whose_name_is_invisible_is_shown_by_its_id() {
 #[tokio::test]
 async fn mg186_a_csv_file_contains_all_agents_of_a_view_in_its_order() {
     let pages = Pages::new().await;
-    for number in 0..2_100 {
-        pages.agent(&format!("a-{number:04}"), |record| record.tags = vec!["=1+1".into()]).await;
-    }
+    pages.agents((0..10_001).map(|number| format!("a-{number:05}")), |record| record.tags = vec!["=1+1".into()]).await;
     pages.agent("other", |record| record.status = Status::Error).await;
     let cookie = pages.log_in("ann", "auditor").await;
     let list = pages.page(&cookie, "/agents?q=hostname%3Ahost-a-*&sort=hostname&order=desc").await.html;
@@ -154,15 +215,34 @@ async fn mg186_a_csv_file_contains_all_agents_of_a_view_in_its_order() {
     let csv = pages.page(&cookie, &link).await;
     assert_eq!((csv.status.as_u16(), &csv.headers["content-type"]), (200, &"text/csv; charset=utf-8".parse().unwrap()));
     let lines: Vec<_> = csv.html.split("\r\n").collect();
-    assert_eq!(lines.len(), 1 + 2_100 + 1);
+    assert_eq!(lines.len(), 1 + 10_001 + 1);
     assert!(
         lines[0].starts_with("host,status,policy_id,policy,") && lines[1].contains(",web,web,"),
         "{:?}",
         &lines[..2]
     );
-    assert!(lines[0].starts_with("host,status,") && lines[1].starts_with("host-a-2099,online,"), "{:?}", &lines[..2]);
-    assert!(lines[2_100].starts_with("host-a-0000,") && lines[1].contains("\"'=1+1\""), "{}", lines[1]);
+    assert!(lines[0].starts_with("host,status,") && lines[1].starts_with("host-a-10000,online,"), "{:?}", &lines[..2]);
+    assert!(lines[10_001].starts_with("host-a-00000,") && lines[1].contains("\"'=1+1\""), "{}", lines[1]);
     assert_eq!(pages.page(&cookie, "/agents.csv?q=a%3A%3A").await.status, 400);
+}
+
+#[tokio::test]
+async fn mg190_a_link_opens_the_same_view_for_somebody_else() {
+    let pages = Pages::new().await;
+    for (id, tag) in [("a-1", "prod"), ("a-3", "prod"), ("a-2", "prod"), ("a-4", "test")] {
+        pages.agent(id, |record| record.tags = vec![tag.into()]).await;
+    }
+    pages.agent("a-5", |record| (record.tags, record.status) = (vec!["prod".into()], Status::Error)).await;
+    let link = "/agents?q=tags%3Aprod&status=online&sort=hostname&order=desc&columns=hostname%2Cversion";
+    for name in ["ann", "bob"] {
+        let cookie = pages.log_in(name, "auditor").await;
+        let html = pages.page(&cookie, link).await.html;
+        let rows: Vec<_> = html.split("title=\"host-").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(rows, ["a-3", "a-2", "a-1"], "{html}");
+        assert_eq!(html.matches("<th aria-sort").count() + html.matches("<th>").count(), 2, "{html}");
+        assert!(html.contains("aria-sort=\"descending\"") && html.contains("value=\"tags:prod\""), "{html}");
+        assert!(html.contains(&link.replace("/agents?", "/agents.csv?").replace('&', "&#38;")), "{html}");
+    }
 }
 
 #[tokio::test]
@@ -288,6 +368,10 @@ async fn helpdesk_sees_what_it_may_request_and_why_it_may_not_do_the_rest() {
         assert!(!html.contains("href=\"/add-agent\""), "{path}: {html}");
         assert!(pages.page(&admin, path).await.html.contains("href=\"/add-agent\""), "{path}");
     }
+    let agent = pages.page(&cookie, "/agents/a-1").await.html;
+    assert!(agent.contains("<dt>Policy</dt><dd>web</dd>"), "{agent}");
+    let menu = pages.page(&cookie, "/agents/menu/policy").await.html;
+    assert!(menu.contains("policy%5Fid%3A%22web%22") && menu.contains(">web</a> 1"), "{menu}");
     let diagnostics = pages.page(&cookie, "/agents/a-1/diagnostics").await;
     assert_eq!(diagnostics.status, 200, "{}", diagnostics.html);
     assert!(

@@ -51,6 +51,14 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     let shown = pages.page(&cookie, &path).await.html;
     assert!(shown.contains("running") && shown.contains("current") && shown.contains("not started"), "{shown}");
     assert!(shown.contains("0 of 2") && shown.contains("at least 90% within 30m"), "{shown}");
+    let agents = pages.page(&cookie, "/agents?sort=hostname").await.html;
+    assert_eq!(agents.matches("revision 1, 2 in a later wave").count(), 8, "{agents}");
+    assert_eq!(agents.matches("revision 1 <strong>behind</strong></span>").count(), 2, "{agents}");
+    let waiting = agents.split(", 2 in a later wave").next().unwrap();
+    let id = waiting.rsplit("href=\"/agents/").next().unwrap().split('"').next().unwrap();
+    let agent = pages.page(&cookie, &format!("/agents/{id}")).await.html;
+    assert!(agent.contains("<dt>Target revision</dt><dd>1</dd>") && !agent.contains("behind"), "{agent}");
+    assert!(agent.contains(&format!("Revision 2 follows with a later wave of its <a href=\"{path}\">")), "{agent}");
     let busy = pages.send_text(&cookie, "/policies/web/edit", "name: web\nconfig: {}\n", &[]).await;
     assert!(busy.status == 409 && busy.html.contains("has an active rollout"), "{}", busy.html);
     let link = format!("<a href=\"{path}\">Go to the rollout</a>");

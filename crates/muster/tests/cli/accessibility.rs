@@ -12,13 +12,20 @@ use serde_json::{Value, json};
 
 use crate::agents::{answered_by, answered_text};
 use crate::browser::Browser;
-use crate::web_pages::{set_up_as, set_up_in};
+use crate::web_pages::{CANARY, set_up_as, set_up_in};
 use crate::world::{World, file};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Widths that pages are shown at, pixels, each with a theme: a screen, and a small phone. The rules of axe-core take seconds for
 /// a page, so not every combination.
 const SCREENS: [(u32, &str); 2] = [(1280, "light"), (360, "dark")];
+
+/// Whether markup of an agent has become a part of the page.
+const RUNS: &str = "return window.canary !== undefined || document.querySelector('main img, main script') !== null";
+
+/// Whether a box is narrower than what a browser gives it, because the text beside it is long.
+const IS_SHRUNK: &str = "return [...document.querySelectorAll('main input:is([type=checkbox], [type=radio])')]
+    .some(one => one.offsetWidth > 0 && one.offsetWidth < 13)";
 
 /// Creates an object for each page that needs one: what commands do not create, forms do.
 fn furnish(world: &World, browser: &Browser, site: &str) {
@@ -64,9 +71,9 @@ fn furnish_hosts(world: &World, browser: &Browser, site: &str) {
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
     };
-    let name = "very-long-osquery-name".repeat(20);
+    let name = format!("{CANARY}{}", "very-long-osquery-name".repeat(20));
     let details = json!({"system_info": {"hostname": name, "hardware_vendor": name},
-        "os_version": {"name": "Ubuntu", "platform": "ubuntu"}, "osquery_info": {"version": "5.21.0"}});
+        "os_version": {"name": format!("Ubuntu {name}"), "platform": "ubuntu"}, "osquery_info": {"version": "5.21.0"}});
     let enroll = json!({"enroll_secret": secret["api_key"], "host_identifier": "furnished", "host_details": details});
     let key = osquery("enroll", &enroll)["node_key"].clone();
     browser.open(&format!("{site}/queries/run"));
@@ -109,14 +116,14 @@ fn furnish_runs(world: &World, secret: &str, osquery: &Value) {
         assert!([200, 204].contains(&status), "{path}: {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
     };
-    let name = "very-long-orbit-name".repeat(20);
+    let name = format!("{CANARY}{}", "very-long-orbit-name".repeat(20));
     let enroll = json!({"enroll_secret": secret, "hardware_uuid": "44444444-AAAA-4000-8000-000000000001",
         "hostname": name, "platform": "ubuntu"});
     let key: Value = call("/api/fleet/orbit/enroll", enroll.to_string())["orbit_node_key"].clone();
     let (_directory, script) = file("furnished.sh", &format!("#!/bin/sh\necho {}\n", "x".repeat(500)));
     world.ok(&["script", "save", "furnished", &script, "--description", &"description".repeat(30)]);
     let run = world.json(&["script", "run", "--saved", "furnished", "--all", "--yes", "--no-wait"]);
-    let output = "<b>a line that is wider than a phone</b> ".repeat(200);
+    let output = format!("{CANARY}{}", "<b>a line that is wider than a phone</b> ".repeat(200));
     let result =
         json!({"orbit_node_key": key, "execution_id": run["id"], "output": output, "runtime": 1, "exit_code": 7});
     call("/api/fleet/orbit/scripts/result", result.to_string());
@@ -162,9 +169,10 @@ fn is_detail(query: &str) -> bool {
 
 /// Enrolls an agent that reports markup, and a name that is wider than a phone. Returns its id.
 fn enroll(world: &World, token: &str) -> String {
-    let name = format!("{}<script>document.title = 'run'</script>", "very-long-host-name".repeat(20));
-    let local = json!({"host": {"hostname": name}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2", "upgradeable": true}}});
-    let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}}});
+    let name = format!("{CANARY}{}", "very-long-host-name".repeat(20));
+    let local = json!({"host": {"hostname": name, "architecture": CANARY}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2", "upgradeable": true}}});
+    let tags = [CANARY];
+    let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}, "tags": tags}});
     let (status, answer) = answered_by(world, "/api/fleet/agents/enroll", token, "elastic agent 9.5.2", &body);
     assert_eq!(status, 200, "{answer}");
     serde_json::from_str::<Value>(&answer).unwrap()["item"]["id"].as_str().unwrap().to_owned()
@@ -188,6 +196,9 @@ fn mg191_every_page_is_accessible_by_keyboard_in_both_themes_on_screens_and_phon
     let mut paths = texts(&found["pages"]);
     faults.extend(unsendable(&world, &site, &paths));
     paths.extend(["/login".into(), "/setup".into(), "/no-such-page".into()]);
+    // The others are those of a host with osquery.
+    let hosts = world.json(&["host", "list", "--filter", "family:elastic"]);
+    paths.push(format!("/hosts/{}", hosts[0]["id"].as_str().unwrap()));
     let second = Browser::start();
     set_up_in(&world, &second, "second");
     // Two browsers, because the test would otherwise take longer than all others of this program together.
@@ -219,6 +230,12 @@ fn faults_of(browser: &Browser, site: &str, path: &str, axe: &str) -> Vec<String
         }
         if browser.run(IS_TOO_WIDE) == json!(true) {
             faults.push(at("is wider than the window"));
+        }
+        if browser.run(IS_SHRUNK) == json!(true) {
+            faults.push(at("has boxes that are hard to hit"));
+        }
+        if browser.run(RUNS) == json!(true) {
+            faults.push(at("markup that an agent has reported is a part of the page"));
         }
         faults.extend(texts(&browser.run(KEYBOARD)).iter().map(|text| at(text)));
         browser.run(axe);

@@ -10,7 +10,7 @@ use crate::world::{World, new_policy, ok, world};
 
 pub const PASSWORD: &str = "correct horse battery";
 /// Runs in the page if anything that an agent reports becomes markup.
-const CANARY: &str = "\"'></td><img src=x onerror=\"window.canary=1\"><script>window.canary=1</script>";
+pub const CANARY: &str = "\"'></td><img src=x onerror=\"window.canary=1\"><script>window.canary=1</script>";
 
 /// Creates an administrator, and sets the password in the browser.
 pub fn set_up(browser: &Browser, name: &str) {
@@ -37,6 +37,31 @@ pub fn set_up_as(world: &World, browser: &Browser, site: &str, name: &str, role:
     browser.fill("input[name=again]", PASSWORD);
     browser.click("main button");
     browser.wait(Duration::from_secs(10), "return document.querySelector('h1').innerText.startsWith('Overview')");
+}
+
+#[test]
+fn the_link_that_the_first_start_prints_sets_the_password_of_the_administrator() {
+    let world = World::start();
+    let link = || world.printed().split_whitespace().find(|word| word.contains("/setup?token=")).map(str::to_owned);
+    let printed = (0..100).find_map(|_| {
+        link().or_else(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            None
+        })
+    });
+    let browser = Browser::start();
+    browser.open(&printed.expect("the server prints a link"));
+    browser.fill("input[name=password]", PASSWORD);
+    browser.fill("input[name=again]", PASSWORD);
+    browser.click("main button");
+    let overview = "return document.querySelector('h1').innerText.startsWith('Overview')";
+    browser.wait(Duration::from_secs(10), overview);
+    browser.run("document.querySelector('form[data-log-out]').requestSubmit(); return true");
+    browser.wait(Duration::from_secs(10), "return document.querySelector('input[name=username]') !== null");
+    browser.fill("input[name=username]", "admin");
+    browser.fill("input[name=password]", PASSWORD);
+    browser.click("main button");
+    browser.wait(Duration::from_secs(10), overview);
 }
 
 /// Enrolls an agent whose host has this name.

@@ -86,6 +86,11 @@ impl World {
         self.dir.join("data")
     }
 
+    /// What the server has printed.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.dir.join("out")).unwrap_or_default()
+    }
+
     /// `muster` with these words, for this server, with nothing of the caller's environment that it would heed.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(MUSTER);

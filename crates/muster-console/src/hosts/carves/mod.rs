@@ -243,14 +243,12 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             _ => "The archive and its record are deleted. This cannot be undone.",
         };
         let title = format!("Delete the carve of {} ({})?", row.name, row.size);
-        let (action, back) =
-            (visitor.base.link(format_args!("{PATH}/{id}/delete")), visitor.base.link(format_args!("{PATH}/{id}")));
         Ok(Confirm {
             text: vec![text.to_owned()],
             button: "Delete the carve",
             cli: cli(&visitor, &format!("carve delete {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     confirm::shown(&visitor, TAB, made.await)

@@ -172,7 +172,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
     let made = async {
         let one = fleet.installs().installer(&visitor.context, &id).await?;
         let title = format!("Delete the installer of {} {}?", one.name, one.version);
-        let to = |rest: &str| visitor.base.link(format_args!("{INSTALLERS}/{}{rest}", one.id));
         // A dry run, which finds the hosts that need it.
         let trial = visitor.context.clone().trying(true).grant::<InstallersWrite>()?;
         let refused = fleet.installs().delete_installer(&trial, one.id.as_str()).await.err();
@@ -186,7 +185,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the installer",
             cli: cli(&visitor, &format!("software installer delete {}", shell::argument(one.id.as_str()))),
             api: curl(&visitor, "DELETE", &format!("{INSTALLERS_API}/{}", one.id), ""),
-            ..Confirm::new(&visitor, title, TAB, to("/delete"), to(""))
+            ..Confirm::of(&visitor, title, TAB, &format!("{INSTALLERS}/{}", one.id), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

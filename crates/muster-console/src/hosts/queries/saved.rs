@@ -211,10 +211,6 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         visitor.context.grant::<OsqueryWrite>()?;
         let query = find(&fleet, &visitor, &id).await?;
         let title = format!("Delete the query {}?", query.name);
-        let (action, back) = (
-            visitor.base.link(format_args!("{PATH}/saved/{id}/delete")),
-            visitor.base.link(format_args!("{PATH}/saved/{id}")),
-        );
         Ok(Confirm {
             text: vec![
                 "People who may run only saved queries can no longer run it. Its results are kept. This \
@@ -224,7 +220,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the query",
             cli: cli(&visitor, &format!("query delete {}", shell::argument(&query.name))),
             api: curl(&visitor, "DELETE", &format!("{SAVED_API}/{id}"), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/saved/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)

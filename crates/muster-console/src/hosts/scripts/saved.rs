@@ -195,16 +195,12 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         visitor.context.grant::<ScriptsWrite>()?;
         let script = find(&fleet, &visitor, &id).await?;
         let title = format!("Delete the script {}?", script.name);
-        let (action, back) = (
-            visitor.base.link(format_args!("{PATH}/saved/{id}/delete")),
-            visitor.base.link(format_args!("{PATH}/saved/{id}")),
-        );
         Ok(Confirm {
             text: vec!["Runs of it go on, and their results are kept. This cannot be undone.".to_owned()],
             button: "Delete the script",
             cli: cli(&visitor, &format!("script delete {}", shell::argument(&script.name))),
             api: curl(&visitor, "DELETE", &format!("{SAVED_API}/{id}"), ""),
-            ..Confirm::new(&visitor, title, TAB, action, back)
+            ..Confirm::of(&visitor, title, TAB, &format!("{PATH}/saved/{id}"), "delete")
         })
     };
     confirm::shown(&visitor, TAB, made.await)

@@ -26,12 +26,12 @@ pub async fn ask_to_sign_out(State(fleet): State<Arc<Fleet>>, visitor: Visitor, 
         Ok(Confirm {
             text: vec![text],
             button: "Log out everywhere",
-            ..Confirm::new(
+            ..Confirm::of(
                 &visitor,
                 format!("Log out {} everywhere?", user.name),
                 TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/sign-out")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
+                &format!("{PATH}/{id}"),
+                "sign-out",
             )
         })
     };
@@ -59,13 +59,7 @@ pub async fn ask_to_lock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(i
             button: "Lock the user",
             cli: cli(&visitor, &format!("user lock {}", shell::argument(&user.name))),
             api: curl(&visitor, "PUT", &format!("{API}/{id}"), r#"{"locked":true}"#),
-            ..Confirm::new(
-                &visitor,
-                format!("Lock {}?", user.name),
-                TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/lock")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
-            )
+            ..Confirm::of(&visitor, format!("Lock {}?", user.name), TAB, &format!("{PATH}/{id}"), "lock")
         })
     };
     shown(&visitor, TAB, made.await)
@@ -111,13 +105,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             button: "Delete the user",
             cli: cli(&visitor, &format!("user delete {}", shell::argument(&user.name))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
-            ..Confirm::new(
-                &visitor,
-                format!("Delete {}?", user.name),
-                TAB,
-                visitor.base.link(format_args!("{PATH}/{id}/delete")),
-                visitor.base.link(format_args!("{PATH}/{id}")),
-            )
+            ..Confirm::of(&visitor, format!("Delete {}?", user.name), TAB, &format!("{PATH}/{id}"), "delete")
         })
     };
     shown(&visitor, TAB, made.await)
