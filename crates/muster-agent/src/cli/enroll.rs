@@ -3,6 +3,7 @@
 //! Everything that can be checked without the server is checked first. Nothing on disk is changed until the server has
 //! accepted the agent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::error_chain::chain;
@@ -22,6 +23,7 @@ use crate::enroll::join::Joining;
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
+use crate::host::HostFacts;
 use crate::host::fingerprint::Fingerprint;
 use crate::install::{Installation, Manager, steps};
 use crate::interrupt::Interrupt;
@@ -187,7 +189,15 @@ pub(super) async fn join(
     let (transport, patience) = (transport(&plan.trust)?, options.patience());
     let progress = |line: &str| eprintln!("{line}");
     eprintln!("Enrolling with {} …", plan.servers.join(", "));
-    let joining = Joining { plan, transport, former, patience: &patience, progress: &progress };
+    let joining = Joining {
+        plan,
+        transport,
+        former,
+        patience: &patience,
+        progress: &progress,
+        facts: &HostFacts,
+        entropy: Arc::new(System),
+    };
     let (item, kept) = joining.join(store).await?;
     println!("Enrolled as agent {}{}", item.id, on_policy(&item));
     if let Some(kept) = kept {

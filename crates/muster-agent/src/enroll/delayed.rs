@@ -1,12 +1,15 @@
 //! An enrollment that takes place at the first start: hosts that are installed from an image enroll themselves, each
 //! under an id of its own. The request is stored sealed, because it contains the enrollment token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::join::Joining;
 use super::plan::{PLAN_VERSION, Plan};
 use super::{OnRejection, Patience};
+use crate::entropy::System;
 use crate::exit::Failure;
+use crate::host::HostFacts;
 use crate::net::Transport;
 use crate::paths::Layout;
 use crate::state::StoreError;
@@ -29,7 +32,7 @@ pub async fn enroll(
     layout: &Layout,
     store: &DiskStore,
     plan: &Plan,
-    transport: std::sync::Arc<dyn Transport>,
+    transport: Arc<dyn Transport>,
 ) -> Result<(), Failure> {
     let patience = Patience {
         timeout: None,
@@ -40,7 +43,15 @@ pub async fn enroll(
         rejection: OnRejection::Retry,
     };
     let progress = |line: &str| tracing::warn!(reason = line, "not enrolled yet");
-    let joining = Joining { plan, transport, former: None, patience: &patience, progress: &progress };
+    let joining = Joining {
+        plan,
+        transport,
+        former: None,
+        patience: &patience,
+        progress: &progress,
+        facts: &HostFacts,
+        entropy: Arc::new(System),
+    };
     let (item, _) = joining.join(store).await?;
     tracing::info!(agent = item.id, "enrolled");
     // Removed last: if the agent is killed before, it enrolls again, but never not at all.

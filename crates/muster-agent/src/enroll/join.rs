@@ -12,12 +12,11 @@ use muster_protocol::elastic::enroll::EnrolledItem;
 use super::plan::Plan;
 use super::{EnrollError, Patience, enroll};
 use crate::clock::SystemClock;
-use crate::entropy::System;
 use crate::exit::Failure;
 use crate::fleet::FleetClient;
 use crate::fleet::enroll::Wish;
 use crate::host::fingerprint::Fingerprint;
-use crate::host::{Facts, HostFacts, Own};
+use crate::host::{Facts, Own};
 use crate::net::Transport;
 use crate::notice::departure::Departure;
 use crate::notice::{Event, Notice};
@@ -42,22 +41,39 @@ pub struct Joining<'a> {
     pub patience: &'a Patience,
     /// Called with a line for every failed attempt.
     pub progress: &'a (dyn Fn(&str) + Sync),
+    /// What is reported about the host.
+    pub facts: &'a dyn Facts,
+    /// Source of random numbers.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 impl Joining<'_> {
     /// Enrolls, and replaces the enrollment and the state. Nothing is written until the server has accepted the agent.
     /// Also returns where the policy of a standalone agent is kept, if it was one.
     pub async fn join(&self, store: &DiskStore) -> Result<(EnrolledItem, Option<Utf8PathBuf>), Failure> {
-        let (item, replace_token) = self.enroll().await?;
-        // From here on, the server knows the agent.
-        let enrollment = self.enrollment(&item, replace_token);
-        if let Err(error) = keep(store, &enrollment) {
-            self.withdraw(&enrollment).await;
-            return Err(error.into());
-        }
+        let item = self.join_in(store, || store.prepare()).await?;
         // The enrollment takes precedence anyway, so that a failure is only untidy.
         let kept = standalone::retire(store.layout(), SystemClock.now());
         Ok((item, kept.unwrap_or_default()))
+    }
+
+    /// Enrolls, and replaces the enrollment and the state in a store, which `prepare` has made ready.
+    ///
+    /// # Errors
+    /// If the server does not accept the agent, or the result cannot be stored; then the server is told so.
+    pub async fn join_in(
+        &self,
+        store: &dyn Store,
+        prepare: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<EnrolledItem, Failure> {
+        let (item, replace_token) = self.enroll().await?;
+        // From here on, the server knows the agent.
+        let enrollment = self.enrollment(&item, replace_token);
+        if let Err(error) = prepare().and_then(|()| keep(store, &enrollment)) {
+            self.withdraw(&enrollment).await;
+            return Err(error.into());
+        }
+        Ok(item)
     }
 
     /// Tells the server that an agent that could not be stored does not exist: each further attempt would leave another one.
@@ -69,7 +85,7 @@ impl Joining<'_> {
         let departure = Departure::by_this_process("enroll", Some("the enrollment could not be stored"), None);
         let notice = Notice::new(Event::Uninstall, enrollment, departure, SystemClock.now());
         let key = enrollment.access_api_key.clone();
-        let client = FleetClient::new(self.transport.clone(), self.plan.servers(), key, Arc::new(System));
+        let client = FleetClient::new(self.transport.clone(), self.plan.servers(), key, self.entropy.clone());
         // If this fails too, somebody has to remove the agent by hand.
         let _ = tokio::time::timeout(WITHDRAWAL, notice.deliver(&client)).await;
     }
@@ -83,7 +99,7 @@ impl Joining<'_> {
                 other => return other.map(|item| (item, token)),
             }
         }
-        let token = self.plan.replace_token.clone().unwrap_or_else(|| new_replace_token(&System));
+        let token = self.plan.replace_token.clone().unwrap_or_else(|| new_replace_token(&*self.entropy));
         let item = self.request(self.plan.id.clone(), &token).await?;
         Ok((item, token))
     }
@@ -100,15 +116,15 @@ impl Joining<'_> {
 
     async fn request(&self, id: Option<String>, replace_token: &Secret) -> Result<EnrolledItem, EnrollError> {
         let (token, servers) = (self.plan.token.clone(), self.plan.servers());
-        let client = FleetClient::new(self.transport.clone(), servers, token, Arc::new(System));
+        let client = FleetClient::new(self.transport.clone(), servers, token, self.entropy.clone());
         let wish = Wish {
             id,
             replace_token: Some(replace_token.expose().to_owned()),
-            enrollment_id: random_uuid(&System),
+            enrollment_id: random_uuid(&*self.entropy),
             tags: self.plan.tags.clone(),
         };
-        let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
-        enroll(&client, &wish, &facts, self.patience, &System, |line| (self.progress)(line)).await
+        let facts = self.facts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
+        enroll(&client, &wish, &facts, self.patience, &*self.entropy, |line| (self.progress)(line)).await
     }
 
     fn enrollment(&self, item: &EnrolledItem, replace_token: Secret) -> Enrollment {
@@ -128,8 +144,7 @@ impl Joining<'_> {
 
 /// Stores the enrollment. The state is replaced first, so that nothing of the previous fleet can run under the new enrollment,
 /// even if this process is killed in between (AG82).
-fn keep(store: &DiskStore, enrollment: &Enrollment) -> Result<(), StoreError> {
-    store.prepare()?;
+fn keep(store: &dyn Store, enrollment: &Enrollment) -> Result<(), StoreError> {
     store.save_state(&State::default())?;
     store.save_enrollment(enrollment)
 }

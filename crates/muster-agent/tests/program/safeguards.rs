@@ -4,11 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
 
-use crate::install::{protected, tree, until};
+use crate::install::{tree, until};
 use crate::server::TlsServer;
-use crate::{Agent, Daemon, TOKEN, output};
+use crate::{Agent, Daemon, TOKEN};
 
 #[test]
 fn ag4_ctrl_c_undoes_an_installation_and_stops_the_server_that_it_has_started() {

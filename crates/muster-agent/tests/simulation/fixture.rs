@@ -47,7 +47,8 @@ impl Clock for SimClock {
     }
 }
 
-struct StillFacts;
+/// A host that nothing is known about.
+pub struct StillFacts;
 
 impl Facts for StillFacts {
     fn local_metadata(&self, own: Own<'_>) -> Box<RawValue> {

@@ -6,6 +6,7 @@ mod fixture;
 mod server;
 
 mod cuts;
+mod enrollments;
 mod faults;
 mod held;
 mod life;

@@ -190,7 +190,10 @@ mod tests {
         let (path, query) = link.split_once('?').unwrap();
         assert_eq!(path, "/s/shop/hosts");
         let read: Asked = muster_management::form::parameters(&format!("/?{query}").parse().unwrap()).unwrap();
-        assert_eq!((cursor(&read.after), read.platform.as_str(), read.label.as_str()), (Some(last), "linux", "a \"b\""));
+        assert_eq!(
+            (cursor(&read.after), read.platform.as_str(), read.label.as_str()),
+            (Some(last), "linux", "a \"b\"")
+        );
         assert!(read.check().is_ok());
         assert!(Asked { after: "[1]".into(), ..Asked::default() }.check().is_err());
         assert!(Asked { status: "odd".into(), ..Asked::default() }.check().is_err());

@@ -74,10 +74,11 @@ async fn mg181_hidden_agents_are_counted_and_shown_on_request() {
     assert!(all.contains("host-a-1") && !all.contains("host-a-2"), "{all}");
     for (id, status) in hidden {
         assert!(!all.contains(&format!("host-{id}")), "{all}");
-        let chip = all.split(&format!("href=\"/agents?status={status}\"")).nth(1).unwrap();
+        let name = status.as_str();
+        let chip = all.split(&format!("href=\"/agents?status={name}\"")).nth(1).unwrap();
         let count = if status == Status::Inactive { 2 } else { 1 };
-        assert!(chip.split("</a>").next().unwrap().contains(&format!("<b>{count}</b>")), "{status}: {all}");
-        let shown = pages.page(&cookie, &format!("/agents?status={status}")).await.html;
+        assert!(chip.split("</a>").next().unwrap().contains(&format!("<b>{count}</b>")), "{name}: {all}");
+        let shown = pages.page(&cookie, &format!("/agents?status={name}")).await.html;
         assert!(shown.contains(&format!("host-{id}")) && !shown.contains("host-a-1"), "{shown}");
     }
     let inactive = pages.page(&cookie, "/agents?status=inactive").await.html;
