@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-
 use crate::install::{tree, until};
 use crate::server::TlsServer;
 use crate::{Agent, Daemon, TOKEN};
