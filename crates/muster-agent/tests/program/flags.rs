@@ -25,10 +25,12 @@ fn ag13_a_key_with_a_passphrase_is_stored_without_it() {
     assert!(code == 2 && text.contains("hint: pass a file with its passphrase"), "{code} {text}");
     let (code, text) = agent.enroll(&server, &["--elastic-agent-cert-key-passphrase", "/p"]);
     assert!(code == 2 && text.contains("--elastic-agent-cert"), "without a certificate and a key: {code} {text}");
-    let with = |passphrase: &str| [&flags[..], &["--elastic-agent-cert-key-passphrase", passphrase]].concat();
-    let (code, text) = agent.enroll(&server, &with(&file("wrong", "wrong-canary")));
+    let with = |passphrase: &str| {
+        agent.enroll(&server, &[&flags[..], &["--elastic-agent-cert-key-passphrase", passphrase]].concat())
+    };
+    let (code, text) = with(&file("wrong", "wrong-canary"));
     assert!(code == 2 && text.contains("cannot be decrypted") && !text.contains("wrong-canary"), "{code} {text}");
-    let (code, text) = agent.enroll(&server, &with(&file("passphrase", &format!("{PASSPHRASE}\n"))));
+    let (code, text) = with(&file("passphrase", &format!("{PASSPHRASE}\n")));
     assert_eq!(code, 0, "{text}");
     let client = agent.enrollment().trust.client.unwrap();
     assert!(client.key.expose().starts_with("-----BEGIN PRIVATE KEY-----"), "the key is stored decrypted");
