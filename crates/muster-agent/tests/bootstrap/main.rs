@@ -256,23 +256,26 @@ fn ag84_ag85_only_the_replace_token_lets_another_host_take_over_an_agent() {
 }
 
 #[test]
-fn ag139_an_uninstallation_tells_the_local_server_before_it_stops_it() {
-    let host = Host::new();
-    let mut install = host.command("install");
-    install.args(["--service", "none"]).args(host.server_flags());
-    let (code, text) = output(&mut install);
-    assert_eq!(code, 0, "{text}");
-    let daemon = host.run_installed();
-    let id = host.until_healthy()["agent_id"].as_str().unwrap().to_owned();
-    let (code, text) = output(std::process::Command::new(host.path("muster-agent")).args(["uninstall", "--force"]));
-    assert_eq!(code, 0, "{text}");
-    drop(daemon);
-    assert!(text.contains("data of the fleet server stays"), "{text}");
-    assert!(!host.path("").try_exists().unwrap());
-    let notifier = host.path("").with_file_name("agent-notifier");
-    assert!(!notifier.try_exists().unwrap(), "nobody is left to be told");
-    // A server on the same data directory knows who has left.
-    let _server = host.serve();
-    let agents = host.muster_json(&["agent", "list", "--filter", "status:unenrolled"]);
-    assert_eq!(agents[0]["id"], id, "{agents}");
+fn ag139_an_uninstallation_tells_the_local_server_before_it_stops_it_unless_this_is_skipped() {
+    for (more, is_told) in [(&[] as &[&str], true), (&["--skip-fleet-audit"], false)] {
+        let host = Host::new();
+        let mut install = host.command("install");
+        install.args(["--service", "none"]).args(host.server_flags());
+        let (code, text) = output(&mut install);
+        assert_eq!(code, 0, "{text}");
+        let daemon = host.run_installed();
+        let id = host.until_healthy()["agent_id"].as_str().unwrap().to_owned();
+        let mut uninstall = std::process::Command::new(host.path("muster-agent"));
+        let (code, text) = output(uninstall.args(["uninstall", "--force"]).args(more));
+        assert_eq!(code, 0, "{text}");
+        drop(daemon);
+        assert!(text.contains("data of the fleet server stays"), "{text}");
+        assert!(!host.path("").try_exists().unwrap());
+        let notifier = host.path("").with_file_name("agent-notifier");
+        assert!(!notifier.try_exists().unwrap(), "nobody is left to be told");
+        // A server on the same data directory knows who has left.
+        let _server = host.serve();
+        let unenrolled = host.muster_json(&["agent", "list", "--filter", "status:unenrolled"]);
+        assert_eq!(unenrolled[0]["id"] == id, is_told, "{unenrolled}");
+    }
 }
