@@ -64,7 +64,12 @@ pub struct LiveQueryView {
     pub query: LiveQuery,
     /// Number of targets that have not answered and are not connected.
     pub offline: u64,
+    /// Names of the hosts that did not answer, at most [`MAX_SILENT`]; empty while the live query runs.
+    pub silent: Vec<String>,
 }
+
+/// Maximum number of hosts without an answer that are named.
+pub const MAX_SILENT: u32 = 20;
 
 /// The service of live queries.
 pub struct LiveQueries {
@@ -140,13 +145,13 @@ impl LiveQueries {
         let writes = vec![insert.into(), Write::Changed(Change::LiveQuery(query.id.clone())), line];
         self.store.commit(&grant, writes).await.map_err(refused)?;
         if grant.is_dry_run() {
-            return Ok(LiveQueryView { query, offline: 0 });
+            return Ok(LiveQueryView { query, offline: 0, silent: Vec::new() });
         }
         self.running.begin(&query, targets);
         // As it is stored: a target may have left the space since it was selected.
         let query = self.store.seen_by(&grant).live_query(&query.id).await?.unwrap_or(query);
         let offline = self.offline(&grant, &query).await?;
-        Ok(LiveQueryView { query, offline })
+        Ok(LiveQueryView { query, offline, silent: Vec::new() })
     }
 
     /// Finds a live query that the caller may see. Its results may be of any host of the space and to any SQL, so a caller with a
@@ -171,9 +176,16 @@ impl LiveQueries {
 
     /// Returns a live query with the number of targets that can't answer now.
     pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQueryView, Error> {
-        let offline =
-            if query.answered + query.gone < query.targets { self.offline(query.grant(), query).await? } else { 0 };
-        Ok(LiveQueryView { query: (**query).clone(), offline })
+        let mut view = LiveQueryView { query: (**query).clone(), offline: 0, silent: Vec::new() };
+        if query.answered + query.gone < query.targets {
+            view.offline = self.offline(query.grant(), query).await?;
+            // Until then, it would be most of them.
+            if query.ended.is_some() {
+                view.silent = self.store.seen_by(query.grant()).live_query_silent(query, MAX_SILENT).await?;
+                view.silent.sort_unstable();
+            }
+        }
+        Ok(view)
     }
 
     /// Returns the number of targets that have not answered and are not connected, as it was at most a second ago: counting them reads

@@ -63,6 +63,7 @@ fn converted(record: Record) -> LiveQuery {
         failed: record.failed,
         gone: record.gone,
         offline: None,
+        silent: Vec::new(),
         rows: record.rows,
         created_by: record.created_by,
         created_at: time(record.created_at),
@@ -72,7 +73,7 @@ fn converted(record: Record) -> LiveQuery {
 }
 
 fn viewed(view: LiveQueryView) -> LiveQuery {
-    LiveQuery { offline: Some(view.offline), ..converted(view.query) }
+    LiveQuery { offline: Some(view.offline), silent: view.silent, ..converted(view.query) }
 }
 
 fn result(found: LiveResult) -> LiveQueryResult {

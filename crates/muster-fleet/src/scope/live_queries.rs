@@ -23,6 +23,17 @@ impl Scoped<'_> {
         if self.holds(&query.space) { self.store.live_query_absent(&query.id).await } else { Ok(0) }
     }
 
+    /// Returns the names of at most `limit` targets that have not answered.
+    pub async fn live_query_silent(&self, query: &LiveQuery, limit: u32) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        if self.holds(&query.space) {
+            for id in self.store.live_query_pending(&query.id, None, limit).await? {
+                names.extend(self.store.agent_in(self.space, &id).await?.map(|agent| agent.hostname));
+            }
+        }
+        Ok(names)
+    }
+
     /// Returns the answers after a number.
     pub async fn live_query_results(
         &self,

@@ -238,7 +238,7 @@ async fn notifications(recorder: &mut Recorder, key: &str) {
     ];
     recorder.ask(Method::GET, path, &[("authorization", "Node key wrong")], "").await;
     let authorization = format!("Node key {key}");
-    let headers = [&[("authorization", authorization.as_str())], &handshake[..]].concat();
+    let headers = [&[("authorization", authorization.as_str())][..], &handshake].concat();
     recorder.ask(Method::GET, path, &headers, "").await;
 }
 

@@ -92,6 +92,24 @@ async fn m35_fl24_fl35_a_live_query_is_given_until_it_is_answered() {
 }
 
 #[tokio::test]
+async fn hosts_that_have_not_answered_when_a_live_query_ends_are_named() {
+    let (server, key) = server().await;
+    let mut other = crate::setting::osquery_enroll(&server.secret().await, OTHER);
+    other["host_details"]["system_info"]["hostname"] = json!("silent-host");
+    assert_eq!(server.osquery("enroll", &other).await.status, 200);
+    let query = run(&server, &[]).await;
+    assert_eq!(write(&server, &key, &name(&query), json!([{"pid": "1"}]), json!(0), "").await, 200);
+    let view = async || {
+        let found = server.fleet.live_queries().find(&root(), query.id.as_str()).await.expect("as expected");
+        server.fleet.live_queries().view(&found).await.expect("a view")
+    };
+    assert!(view().await.silent.is_empty(), "it runs");
+    let found = server.fleet.live_queries().find(&root(), query.id.as_str()).await.expect("as expected");
+    server.fleet.live_queries().stop(&found).await.expect("as expected");
+    assert_eq!(view().await.silent, ["silent-host"]);
+}
+
+#[tokio::test]
 async fn the_audit_log_tells_which_hosts_a_live_query_was_for() {
     let (server, _) = server().await;
     run(&server, &["web-7"]).await;

@@ -49,6 +49,9 @@ pub struct LiveQuery {
     /// Number of targets that have not answered and are not connected. Only for a single live query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<u64>,
+    /// Names of hosts that did not answer, at most 20. Only for a single live query that has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
     /// Number of rows of all results.
     pub rows: u64,
     /// The actor that created it.

@@ -175,6 +175,7 @@ const DETAILS: &[Column<LiveQuery>] = &[
     column("FAILED", |query| query.failed.to_string()),
     column("GONE", |query| query.gone.to_string()),
     column("OFFLINE", |query| query.offline.unwrap_or(0).to_string()),
+    column("NO ANSWER", |query| or_dash(silent(query).as_deref())),
     column("ROWS", |query| query.rows.to_string()),
     column("CREATED", |query| query.created_at.clone()),
     column("CREATED BY", |query| query.created_by.clone()),
@@ -355,9 +356,20 @@ fn progress(query: &LiveQuery) -> String {
     parts.join(", ")
 }
 
+/// Returns the names of the hosts that did not answer a live query that has ended, if there are any.
+fn silent(query: &LiveQuery) -> Option<String> {
+    let without = query.targets.saturating_sub(query.answered + query.gone);
+    let more = without.saturating_sub(query.silent.len() as u64);
+    let mut names = query.silent.clone();
+    names.extend((more > 0).then(|| format!("{more} more")));
+    (!query.silent.is_empty()).then(|| names.join(", "))
+}
+
 /// Returns an error unless every host has answered without an error.
 fn outcome(query: &LiveQuery) -> Result<(), Failed> {
-    let told = format!("{} of {} answered: {}", query.answered, counted(query.targets, "host"), progress(query));
+    let silent = silent(query).map_or_else(String::new, |names| format!("; no answer from {names}"));
+    let told =
+        format!("{} of {} answered: {}{silent}", query.answered, counted(query.targets, "host"), progress(query));
     match query.state.as_str() {
         "complete" if query.failed == 0 && query.gone == 0 => {
             eprintln!("{told}");
@@ -381,6 +393,25 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn hosts_that_did_not_answer_are_named() {
+        let query = |targets, silent: &[&str]| LiveQuery {
+            state: "timed_out".into(),
+            targets,
+            answered: 4,
+            offline: Some(1),
+            silent: silent.iter().map(|name| (*name).to_owned()).collect(),
+            ..LiveQuery::default()
+        };
+        let message = outcome(&query(7, &["lab-4", "lab-5", "leak"])).unwrap_err().to_string();
+        assert!(
+            message.contains("4 of 7 hosts answered: 0 rows, 1 offline; no answer from lab-4, lab-5, leak"),
+            "{message}"
+        );
+        assert_eq!(silent(&query(4, &[])), None);
+        assert_eq!(silent(&query(30, &["a", "b"])).as_deref(), Some("a, b, 24 more"));
+    }
 
     #[tokio::test]
     async fn a_query_in_the_terminal_survives_a_restart_of_the_server() {

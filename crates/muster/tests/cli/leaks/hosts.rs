@@ -1,5 +1,7 @@
 //! Secrets of fleetd's hosts.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::canaries::Canaries;
@@ -31,7 +33,7 @@ fn m26_m28_fl80_fl81_no_secret_of_a_host_is_stored_answered_or_logged_in_clear_t
     let mut canaries = Canaries::none();
     SENT.iter().for_each(|secret| canaries.add(secret));
     let secret = |words: &[&str]| {
-        let words = [&["enrollment-key", "create", "--output", "json"], words].concat();
+        let words = [&["enrollment-key", "create", "--output", "json"][..], words].concat();
         let made: Value = serde_json::from_str(&server.run(&words).out).unwrap();
         made["api_key"].as_str().unwrap().to_owned()
     };
@@ -60,8 +62,8 @@ fn m26_m28_fl80_fl81_no_secret_of_a_host_is_stored_answered_or_logged_in_clear_t
     }
     for words in [
         &["status", "--output", "json"][..],
-        &["host", "show", "leaks", "--output", "json"],
-        &["host", "disk-key", "leaks", "--status"],
+        &["host", "show", UUID, "--output", "json"],
+        &["host", "disk-key", UUID, "--status"],
     ] {
         canaries.check_run(&server, words, true);
     }
@@ -115,7 +117,7 @@ fn ask_as_agents(server: &Server, canaries: &Canaries, [orbit, osquery]: &[Strin
         ("/api/fleet/orbit/device_token", json!({"orbit_node_key": orbit, "device_auth_token": TOKEN}), 200),
         (
             "/api/fleet/orbit/disk_encryption_key",
-            json!({"orbit_node_key": orbit, "encryption_key": "canary-disk-encryption-key"}),
+            json!({"orbit_node_key": orbit, "encryption_key": STANDARD.encode("canary-disk-encryption-key")}),
             204,
         ),
         (
@@ -173,12 +175,15 @@ fn ask_as_desktop(server: &Server, canaries: &Canaries) {
 
 /// Runs a script on a host, which prints something.
 fn run_script(server: &Server, orbit: &str) {
+    let config = || {
+        let body = json!({"orbit_node_key": orbit}).to_string();
+        serde_json::from_str::<Value>(&server.fleetd("POST /api/fleet/orbit/config", "", &body).1).unwrap()
+    };
+    config();
     let (_directory, path) = file("leaks.sh", &format!("#!/bin/sh\necho {}\n", STORED[0]));
     let ran = server.run(&["script", "run", &path, "--host", UUID, "--no-wait", "--yes"]);
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-    let (_, config) = server.fleetd("POST /api/fleet/orbit/config", "", &json!({"orbit_node_key": orbit}).to_string());
-    let config: Value = serde_json::from_str(&config).unwrap();
-    let id = config["notifications"]["pending_script_execution_ids"][0].clone();
+    let id = config()["notifications"]["pending_script_execution_ids"][0].clone();
     for (path, body) in [
         ("request", json!({"orbit_node_key": orbit, "execution_id": id})),
         (
