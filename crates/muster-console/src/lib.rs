@@ -42,7 +42,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use muster_fleet::Fleet;
 
-pub use agents::add_agent::ServerTrust;
+pub use agents::enroll_commands::ServerTrust;
 pub use unknown::in_html;
 
 /// A page: its path below the space, and what answers its methods.

@@ -3,11 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ActionId, AgentId, FileId};
+use crate::reported::is_deceptive;
 use crate::time::Timestamp;
 
 // Fixed by the protocol, so the offset of a chunk follows from its number.
 /// Size of every chunk but the last, in bytes (EA128).
 pub const CHUNK_BYTES: u64 = 4_194_304;
+
+/// Extension of bundles of diagnostics.
+const EXTENSION: &str = ".zip";
+/// Maximum length of the name of a downloaded file, bytes. File systems allow 255.
+const MAX_DOWNLOAD_NAME: usize = 200;
 
 /// Status of an upload (EA §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +66,16 @@ impl Upload {
         // The record outlives its bytes, so that the administrator learns what happened to the upload.
         matches!(self.status, FileStatus::UploadError | FileStatus::Deleted)
     }
+
+    /// Returns a name under which the bytes can be stored on a computer of a person. The agent chose the name, but not where the file is
+    /// written, how the name looks, or which program opens it: all uploads are bundles of diagnostics, which are ZIP archives.
+    pub fn download_name(&self) -> String {
+        let safe = |c: char| if is_deceptive(c) || r#"/\:*?"<>|"#.contains(c) { '_' } else { c };
+        let name: String = self.name.chars().map(safe).collect();
+        let stem =
+            if name.to_ascii_lowercase().ends_with(EXTENSION) { &name[..name.len() - EXTENSION.len()] } else { &name };
+        format!("{}{EXTENSION}", &stem[..stem.floor_char_boundary(MAX_DOWNLOAD_NAME - EXTENSION.len())])
+    }
 }
 
 /// A stored chunk without its bytes.
@@ -107,4 +123,37 @@ pub struct Artifact {
     pub compression: String,
     /// When it was stored.
     pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_download_shows_where_it_ends_and_is_that_of_an_archive() {
+        let mut upload = Upload {
+            id: FileId::trusted("f"),
+            action_id: ActionId::trusted("a"),
+            agent_id: AgentId::trusted("a"),
+            source: "agent".into(),
+            name: String::new(),
+            mime_type: "application/zip".into(),
+            size: 1,
+            status: FileStatus::Ready,
+            started_at: Timestamp::from_micros(0),
+            transit_hash: None,
+        };
+        let mut named = |name: &str| {
+            upload.name = name.into();
+            upload.download_name()
+        };
+        assert_eq!(
+            named("elastic-agent-diagnostics-2026-11-30T10-00-00Z-00.zip"),
+            "elastic-agent-diagnostics-2026-11-30T10-00-00Z-00.zip"
+        );
+        assert_eq!(named("invoice\u{202e}gpj.exe"), "invoice_gpj.exe.zip");
+        assert_eq!(named("../e\r\n\u{7}\\vil.ZIP"), ".._e____vil.zip");
+        let long = named(&"ä".repeat(500));
+        assert!(long.len() <= 200 && long.ends_with("ä.zip"), "{long}");
+    }
 }

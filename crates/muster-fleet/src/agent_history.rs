@@ -1,12 +1,12 @@
 //! What became of agents: the events of one, and the numbers of all of a space by status, hour by hour.
 
 use muster_core::Error;
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::event::Event;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{AgentFilter, VersionCount};
+use muster_store::query::AgentFilter;
 
 use super::agents::Agents;
 use super::authority::Authorized;
@@ -73,8 +73,12 @@ impl Agents {
         Ok(platforms)
     }
 
-    /// Counts the matching agents by version and upgrade.
-    pub async fn versions(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<VersionCount>, Error> {
-        Ok(self.store.seen_by(grant).agents_by_version(filter).await?)
+    /// Counts the matching agents by family and version, the most frequent first.
+    pub async fn versions(
+        &self,
+        grant: &Grant<AgentsRead>,
+        filter: &AgentFilter,
+    ) -> Result<Vec<(Family, String, u64)>, Error> {
+        Ok(self.store.seen_by(grant).agents_by_program(filter).await?)
     }
 }

@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
+use muster_core::file::Upload;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
 use muster_protocol::management::{Empty, Item};
@@ -85,14 +86,17 @@ fn upload(view: UploadView) -> AgentUpload {
     let stamp = time(at).replace(':', "-");
     let name = upload.as_ref().map(|upload| upload.name.clone()).filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("elastic-agent-diagnostics-{stamp}-00.zip"));
-    let path = |id| format!("/api/fleet/agents/files/{id}/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    let path = |upload: &Upload| {
+        let name = utf8_percent_encode(&upload.download_name(), NON_ALPHANUMERIC).to_string();
+        format!("/api/fleet/agents/files/{}/{name}", upload.id)
+    };
     // No path for incomplete uploads, so that clients don't offer a download that fails.
     let ready = upload.as_ref().filter(|_| status == "READY");
     AgentUpload {
         // Until there is an upload, the row stands for the action that requested it.
         id: upload.as_ref().map_or_else(|| action_id.to_string(), |upload| upload.id.to_string()),
         create_time: time(at),
-        file_path: ready.map(|upload| path(&upload.id)).unwrap_or_default(),
+        file_path: ready.map(path).unwrap_or_default(),
         size: upload.as_ref().map_or(0, |upload| upload.size),
         action_id: action_id.to_string(),
         status: status.into(),
@@ -110,7 +114,7 @@ async fn download(
     let upload = fleet.files().find_upload(&context, &id).await?;
     let (upload, bytes) = fleet.files().download(upload).await?;
     // Diagnostics have tens of megabytes.
-    Ok(attachment(&upload.name, u64::try_from(upload.size).unwrap_or(0), bytes))
+    Ok(attachment(&upload.download_name(), u64::try_from(upload.size).unwrap_or(0), bytes))
 }
 
 /// Creates a response with a file that an agent has uploaded, streamed.

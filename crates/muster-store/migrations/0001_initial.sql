@@ -70,11 +70,16 @@ CREATE TABLE agents (
     serial TEXT NOT NULL,
     -- A number that sorts versions.
     version_key INTEGER NOT NULL,
+    -- The family and the version, one in each line.
+    program TEXT NOT NULL,
     -- Computed from the id: decides in which wave of a rollout the agent is.
     place INTEGER NOT NULL
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
-CREATE INDEX agents_by_host ON agents (host_id, space) WHERE host_id IS NOT NULL;
+-- With what lists of hosts are filtered by: hosts are counted from this index alone.
+CREATE INDEX agents_by_host ON agents (host_id, space, status, os) WHERE host_id IS NOT NULL;
+-- Agents are counted by system and by program from this index alone.
+CREATE INDEX agents_by_system ON agents (space, os, program, status);
 CREATE INDEX agents_by_policy ON agents (policy_id, active);
 CREATE INDEX agents_by_status ON agents (space, status);
 CREATE INDEX agents_by_deadline ON agents (status_deadline) WHERE status_deadline IS NOT NULL;
@@ -84,7 +89,8 @@ CREATE UNIQUE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrollment
 WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
 CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_version ON agents (space, version_key, id);
-CREATE INDEX agents_by_upgrade ON agents (space) WHERE upgrade_details IS NOT NULL;
+CREATE INDEX agents_by_upgrade ON agents (space, id) WHERE upgrade_details IS NOT NULL;
+CREATE INDEX agents_by_departure ON agents (space, audit_at) WHERE audit_at IS NOT NULL;
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
 CREATE INDEX agents_by_hardware_uuid ON agents (space, hardware_uuid) WHERE hardware_uuid <> '';
 CREATE INDEX agents_by_serial ON agents (space, serial) WHERE serial <> '';

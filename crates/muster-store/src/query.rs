@@ -203,6 +203,8 @@ pub enum AgentCondition {
     HostnameLike(String),
     /// With this fact about the operating system; with `true`, one that starts with the value. Ignoring case.
     Os(Fact, String, bool),
+    /// With one of these systems, each as [`AgentRecord::os`](muster_core::agent::AgentRecord::os) has it. The store makes it of [`Os`](Self::Os).
+    Systems(Vec<String>),
     /// Whose host name, version, id, operating system or tags contain this text, in which `*` stands for anything; ignoring case.
     Text(String),
     /// Of a version within these bounds of [`sort_key`](muster_core::version::Version::sort_key): at least the first, and less than the second.

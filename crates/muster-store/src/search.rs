@@ -34,6 +34,15 @@ impl Fact {
         }
     }
 
+    /// Returns whether a system, as [`AgentRecord::os`] has it, has this value of the fact, or one that starts with it.
+    pub(crate) fn is_met(self, system: &str, value: &str, is_prefix: bool) -> bool {
+        let facts = Self::ALL.into_iter().zip(system.split('\n'));
+        facts.into_iter().filter(|(fact, _)| *fact == self).any(|(_, known)| {
+            let (known, value) = (known.to_ascii_lowercase(), value.to_ascii_lowercase());
+            if is_prefix { known.starts_with(&value) } else { known == value }
+        })
+    }
+
     /// Returns the LIKE pattern of agents with this value of the fact, or with one that starts with it.
     pub(crate) fn pattern(self, value: &str, is_prefix: bool) -> String {
         let end = if is_prefix { "" } else { "\n" };
@@ -105,6 +114,16 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn facts_of_a_system_are_compared_like_the_lines_of_the_text() {
+        let met = |system, fact: Fact, value, is_prefix| fact.is_met(system, value, is_prefix);
+        let debian = "debian\nDebian\nDebian GNU/Linux\n12\nx86_64";
+        assert!(met(debian, Fact::Family, "debian", false) && met(debian, Fact::Name, "DEBIAN", true));
+        assert!(!met(debian, Fact::Name, "debian", false) && !met(debian, Fact::Platform, "12", false));
+        // Without any fact, the text has a line for the platform alone.
+        assert!(met("", Fact::Platform, "", false) && !met("", Fact::Version, "", true));
+    }
 
     #[test]
     fn what_like_interprets_is_escaped() {

@@ -23,6 +23,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
         &[152],
     ),
     (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
+    (
+        List::Mg,
+        "the texts of the commands are tested; verified by hand that Elastic Agent 9.5.2 enrolls with these options on Linux, without `install`, and not on macOS and Windows",
+        &[179],
+    ),
     (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
     (
         List::Ag,

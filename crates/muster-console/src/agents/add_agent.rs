@@ -14,7 +14,6 @@ use muster_core::authorization::{
 };
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::EnrollmentKeyId;
-use muster_core::shell;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
@@ -24,6 +23,7 @@ use serde::Deserialize;
 
 use super::agent::name_of;
 use super::asked::TAB;
+use super::enroll_commands::{EnrollCommands, ServerTrust};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::links::Base;
@@ -37,32 +37,6 @@ use crate::visitor::{Params, Visitor};
 const LIFETIME: &str = "1d";
 /// Number of agents and rejected requests that the page shows.
 const SHOWN: u32 = 10;
-/// Elastic Agent's image, in the version that Muster is tested with.
-const IMAGE: &str = "docker.elastic.co/elastic-agent/elastic-agent:9.5.2";
-
-/// How agents verify the server's certificate.
-pub struct ServerTrust {
-    /// Path of the CA certificate of the server's own CA; `None` if its certificate is another CA's.
-    pub ca: Option<String>,
-    /// Whether agents connect over plain HTTP.
-    pub is_plain: bool,
-}
-
-impl ServerTrust {
-    /// The path of the CA certificate, if agents need it.
-    fn needed_ca(&self) -> Option<&str> {
-        self.ca.as_deref().filter(|_| !self.is_plain)
-    }
-
-    /// The flags of an enrollment (MG184): only what the server's certificate makes necessary.
-    fn flags(&self) -> String {
-        match (self.needed_ca(), self.is_plain) {
-            (_, true) => " --insecure".to_owned(),
-            (Some(_), false) => " --certificate-authorities=ca.crt".to_owned(),
-            (None, false) => String::new(),
-        }
-    }
-}
 
 /// Parameters of the page.
 #[derive(Default, Deserialize)]
@@ -105,13 +79,11 @@ struct Commands<'a> {
     has_token: bool,
     /// The privilege that revealing the token needs, if the person lacks it.
     lacks: &'static str,
+    /// Path of the CA certificate on the server's host, if agents need it.
     ca: Option<&'a str>,
-    /// Command that creates the file with the CA certificate; empty if the certificate cannot be read here.
-    ca_file: String,
-    flags: String,
-    docker: String,
-    secret: String,
-    manifest: String,
+    /// The CA certificate, PEM; empty if it cannot be read here.
+    ca_text: String,
+    enroll: EnrollCommands,
 }
 
 #[derive(Template)]
@@ -220,8 +192,9 @@ async fn of_key<'a>(
         unusable: key.admits(now).err().map(|reason| reason.to_string()).unwrap_or_default(),
         has_token: token.is_some(),
         lacks: visitor.lacks(PrivilegeName::EnrollmentReveal),
-        ca_file: ca_file(trust).await,
-        ..commands(trust, url, token.unwrap_or("TOKEN"))
+        ca: trust.needed_ca(),
+        ca_text: trust.ca_text().await,
+        enroll: EnrollCommands::new(trust, url, token.unwrap_or("TOKEN")),
     }
 }
 
@@ -282,71 +255,6 @@ pub async fn reveal(
         with_commands(&fleet, &trust, &visitor, &key, Some(&token)).await
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
-}
-
-/// Returns the CA certificate, PEM; empty if agents need none or it cannot be read.
-async fn ca_file(trust: &ServerTrust) -> String {
-    let Some(path) = trust.needed_ca() else { return String::new() };
-    let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
-    let is_certificate = text.starts_with("-----BEGIN CERTIFICATE-----") && !text.contains("PRIVATE KEY");
-    if is_certificate { text.trim_end().to_owned() } else { String::new() }
-}
-
-/// Returns the commands that enroll with a token at a URL.
-fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> {
-    let ca = trust.needed_ca();
-    let flags =
-        format!("{} {}{}", shell::option("--url", url), shell::option("--enrollment-token", token), trust.flags());
-    let variable = |name: &str, value: &str| format!(" -e {}", shell::word(&format!("{name}={value}")));
-    let mut docker = "docker run -d --name muster-agent --restart unless-stopped -e FLEET_ENROLL=1".to_owned();
-    docker += &(variable("FLEET_URL", url) + &variable("FLEET_ENROLLMENT_TOKEN", token));
-    docker += if trust.is_plain { " -e FLEET_INSECURE=true" } else { "" };
-    docker +=
-        if ca.is_some() { " -e FLEET_CA=/etc/muster/ca.crt -v \"$PWD/ca.crt:/etc/muster/ca.crt:ro\"" } else { "" };
-    let from_file = if ca.is_some() { " --from-file=ca.crt" } else { "" };
-    Commands {
-        key: String::new(),
-        since: 0,
-        unusable: String::new(),
-        has_token: true,
-        lacks: "",
-        ca,
-        ca_file: String::new(),
-        flags,
-        docker: format!("{docker} {IMAGE}"),
-        secret: format!(
-            "kubectl create secret generic muster-agent --namespace=kube-system {}{from_file}",
-            shell::word(&format!("--from-literal=token={token}"))
-        ),
-        manifest: manifest(url, trust.is_plain, ca.is_some()),
-    }
-}
-
-/// Returns the manifest of a DaemonSet: an agent on each node of a cluster.
-fn manifest(url: &str, is_plain: bool, has_ca: bool) -> String {
-    // A JSON string is a YAML string, whatever it contains.
-    let url = serde_json::Value::from(url).to_string();
-    let mut env = format!(
-        "        - {{name: FLEET_ENROLL, value: \"1\"}}\n        - {{name: FLEET_URL, value: {url}}}\n        \
-         - {{name: FLEET_ENROLLMENT_TOKEN, valueFrom: {{secretKeyRef: {{name: muster-agent, key: token}}}}}}\n        \
-         - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}\n"
-    );
-    if is_plain {
-        env += "        - {name: FLEET_INSECURE, value: \"true\"}\n";
-    }
-    if has_ca {
-        env += "        - {name: FLEET_CA, value: /etc/muster/ca.crt}\n";
-    }
-    format!(
-        "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: muster-agent, namespace: kube-system}}\nspec:\n  \
-         selector: {{matchLabels: {{app: muster-agent}}}}\n  template:\n    metadata: {{labels: {{app: muster-agent}}}}\n    \
-         spec:\n      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet\n      containers:\n      \
-         - name: agent\n        image: {IMAGE}\n        env:\n{env}        volumeMounts:\n        \
-         - {{name: muster, mountPath: /etc/muster, readOnly: true}}\n        \
-         - {{name: state, mountPath: /usr/share/elastic-agent/state}}\n      volumes:\n      \
-         - {{name: muster, secret: {{secretName: muster-agent}}}}\n      \
-         - {{name: state, hostPath: {{path: /var/lib/muster-agent, type: DirectoryOrCreate}}}}\n"
-    )
 }
 
 /// Returns the agents that have enrolled with a key, and what this server has rejected since the key was created: an agent
@@ -410,33 +318,6 @@ fn refusals(fleet: &Fleet, visitor: &Visitor, since: Timestamp) -> Vec<Refusal> 
 mod tests {
     use super::*;
 
-    fn trust(ca: Option<&str>, is_plain: bool) -> ServerTrust {
-        ServerTrust { ca: ca.map(Into::into), is_plain }
-    }
-
-    #[test]
-    fn mg184_commands_contain_what_the_certificate_needs() {
-        let flags = |ca, is_plain| trust(ca, is_plain).flags();
-        assert_eq!(flags(Some("/var/lib/muster/ca.crt"), false), " --certificate-authorities=ca.crt");
-        assert_eq!((flags(None, false).as_str(), flags(None, true).as_str()), ("", " --insecure"));
-        let shown = |ca, is_plain| {
-            let trust = trust(ca, is_plain);
-            let commands = commands(&trust, "https://f:8220", "dG9rOmVu");
-            commands.docker + &commands.secret + &commands.manifest
-        };
-        let own = shown(Some("/ca.crt"), false);
-        assert!(own.contains("FLEET_CA=/etc/muster/ca.crt") && own.contains("--from-file=ca.crt"), "{own}");
-        let (public, plain) = (shown(None, false), shown(None, true));
-        assert!(
-            !public.contains("FLEET_CA") && !public.contains("INSECURE") && !public.contains("from-file"),
-            "{public}"
-        );
-        assert!(
-            plain.contains("-e FLEET_INSECURE=true") && plain.contains("FLEET_INSECURE, value: \"true\""),
-            "{plain}"
-        );
-    }
-
     #[test]
     fn urls_that_only_this_host_reaches_are_recognized() {
         for url in ["https://127.0.0.1:8220", "https://localhost:8220", "http://[::1]:8220", "https://127.9.9.9"] {
@@ -444,16 +325,6 @@ mod tests {
         }
         for url in ["https://fleet.example:8220", "https://192.0.2.1", "https://localhost.example", "x"] {
             assert!(!is_loopback(url), "{url}");
-        }
-    }
-
-    #[test]
-    fn the_manifest_is_yaml_whatever_the_url_is() {
-        for url in ["https://fleet.example:8220", "https://a\"b: {c}#"] {
-            let manifest: serde_json::Value = serde_saphyr::from_str(&manifest(url, false, true)).unwrap();
-            let container = &manifest["spec"]["template"]["spec"]["containers"][0];
-            assert_eq!(container["env"][1]["value"], url);
-            assert_eq!((&manifest["kind"], container["env"].as_array().unwrap().len()), (&"DaemonSet".into(), 5));
         }
     }
 }

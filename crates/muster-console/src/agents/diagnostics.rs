@@ -105,7 +105,8 @@ fn row(view: UploadView, base: &Base, now: Timestamp) -> Row {
     };
     let ready = upload.as_ref().filter(|_| state == "ready");
     // The API streams the bytes, and writes the download into the audit log.
-    let download = ready.map(|upload| format!("{base}/api/fleet/agents/files/{}/{}", upload.id, encoded(&upload.name)));
+    let download =
+        ready.map(|upload| format!("{base}/api/fleet/agents/files/{}/{}", upload.id, encoded(&upload.download_name())));
     Row {
         at: Moment::new(at, now),
         action: action_id.to_string(),
@@ -114,7 +115,7 @@ fn row(view: UploadView, base: &Base, now: Timestamp) -> Row {
         file: ready.map(|upload| upload.id.to_string()).unwrap_or_default(),
         download: download.unwrap_or_default(),
         size: upload.as_ref().map(|upload| size(upload.size.unsigned_abs())).unwrap_or_default(),
-        name: upload.map(|upload| upload.name).unwrap_or_default(),
+        name: upload.map(|upload| upload.download_name()).unwrap_or_default(),
     }
 }
 

@@ -140,16 +140,7 @@ pub async fn values(fleet: &Fleet, visitor: &Visitor, kind: &str) -> Result<Vec<
 
 /// Returns the programs and versions of matching agents, those of most agents first.
 pub async fn versions(fleet: &Fleet, visitor: &Visitor, filter: &AgentFilter) -> Result<Vec<Known>, Error> {
-    let mut versions: Vec<(Family, String, u64)> = Vec::new();
-    // Counted by their upgrades too.
-    for counted in fleet.agents().versions(&visitor.context.grant::<AgentsRead>()?, filter).await? {
-        match versions.iter_mut().find(|(family, version, _)| (*family, version) == (counted.family, &counted.version))
-        {
-            Some((.., number)) => *number += counted.agents,
-            None => versions.push((counted.family, counted.version, counted.agents)),
-        }
-    }
-    versions.sort_by_key(|(.., number)| std::cmp::Reverse(*number));
+    let versions = fleet.agents().versions(&visitor.context.grant::<AgentsRead>()?, filter).await?;
     let known = |(family, version, number): (Family, String, u64)| Known {
         condition: format!("family:{} and version:{}", family.as_str(), quoted(&version)),
         name: format!("{} {}", family.program(), if version.is_empty() { "of unknown version" } else { &version }),

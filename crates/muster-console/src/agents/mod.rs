@@ -8,6 +8,7 @@ pub mod bulk;
 mod chosen;
 pub mod columns;
 pub mod diagnostics;
+pub mod enroll_commands;
 pub mod export;
 pub mod menu;
 pub mod overview;

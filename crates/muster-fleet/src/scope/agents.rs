@@ -1,6 +1,6 @@
 //! Agents within a space and a scope.
 
-use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord, Family};
 use muster_core::authorization::Scope;
 use muster_core::credential::Credential;
 use muster_core::event::Event;
@@ -100,6 +100,11 @@ impl Scoped<'_> {
     /// Counts matching agents by version and upgrade.
     pub async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
         self.store.agents_by_version(&self.agents_that(filter)).await
+    }
+
+    /// Counts matching agents by family and version, the most frequent first.
+    pub async fn agents_by_program(&self, filter: &AgentFilter) -> Result<Vec<(Family, String, u64)>, StoreError> {
+        self.store.agents_by_program(&self.agents_that(filter)).await
     }
 
     /// Counts matching agents by what they report of their operating system, at most `limit` groups.

@@ -3,7 +3,7 @@
 mod list;
 mod record;
 
-pub(super) use list::{after, by_os, by_version, counts, hosts, ids, named, page, tags, versions};
+pub(super) use list::{after, by_os, by_program, by_version, counts, hosts, ids, named, page, tags, versions};
 
 use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord, Family};
 use muster_core::credential::{Credential, SecretHash};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
@@ -181,6 +181,8 @@ reads! {
         async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
         /// Counts matching agents by version and upgrade.
         async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError>;
+        /// Counts matching agents by family and version, the most frequent first.
+        async fn agents_by_program(&self, filter: &AgentFilter) -> Result<Vec<(Family, String, u64)>, StoreError>;
         /// Selects all tags of matching agents, sorted ignoring case.
         async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError>;
         /// Tidies the maintained numbers of agents: deletes those that are zero, and merges those of servers that are gone. Returns the

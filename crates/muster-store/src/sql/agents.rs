@@ -43,10 +43,10 @@ macro_rules! keys_values {
         "$39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52"
     };
 }
-/// Computed from another column, for filters and sorting; never read.
+/// Computed from other columns, for filters and sorting; never read.
 macro_rules! derived {
     () => {
-        "version_key"
+        "version_key, program"
     };
 }
 macro_rules! columns {
@@ -81,7 +81,7 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $53, $54, $55) \
+        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $53, $54, $55, $56) \
          ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
@@ -96,7 +96,7 @@ statements! {
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ", ", derived!(), ") = (", values!(),
-        ", $53) WHERE id = $54 AND version = $55"
+        ", $53, $54) WHERE id = $55 AND version = $56"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";

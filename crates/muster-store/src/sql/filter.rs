@@ -5,6 +5,7 @@ mod actions;
 mod counted;
 mod looked_up;
 mod pages;
+mod systems;
 
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ pub(crate) use self::actions::{action_page, action_total, counts_within, key_pag
 use self::looked_up::{identifiers, looked_up, selects_few};
 pub(crate) use self::pages::{
     agent_counts, agent_ids, agent_page, agent_page_by_checkin, agent_place, agent_probe, agent_tags, agent_total,
-    agent_versions, agents_after, agents_by_os, agents_by_version, host_page, host_total,
+    agent_versions, agents_after, agents_by_os, agents_by_program, agents_by_version, host_page, host_total,
 };
+pub(crate) use self::systems::{has_systems, on_systems, systems};
 
 /// Whether an agent is in the rollout `$?`.
 const IN_ROLLOUT: &str = "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)";
@@ -56,8 +58,11 @@ const SEEN_AFTER: &str = "(coalesce(agents.last_checkin, agents.enrolled_at) > $
 
 /// Whether an agent was last reported as gone after `$?`.
 const LEFT_AFTER: &str = "(agents.audit_at IS NOT NULL AND agents.audit_at > $?)";
-/// Whether an agent that enrolled before `$?` does not run its target revision …
-const IS_PENDING: &str = "(agents.active = 1 AND agents.policy_id IS NOT NULL AND agents.enrolled_at < $?";
+/// Whether an agent that enrolled before `$?` does not run its target revision … First whether it runs the newest one, since most do: SQLite
+/// reads all of these once.
+const IS_PENDING: &str = "(agents.active = 1 AND agents.policy_id IS NOT NULL AND agents.enrolled_at < $? \
+    AND (agents.target_revision IS NOT NULL \
+        OR (agents.policy_id, agents.policy_revision) NOT IN (SELECT p.id, p.revision FROM policies p))";
 /// … which was created before `$?`.
 const SINCE_BEFORE: &str = " AND EXISTS (SELECT 1 FROM policies p JOIN policy_revisions r ON r.policy_id = p.id \
     WHERE p.id = agents.policy_id AND r.revision = coalesce(agents.target_revision, p.revision) \
@@ -150,6 +155,19 @@ impl Composed {
         self.push(")");
     }
 
+    /// Appends the conditions on an agent for a query in the order of hosts.
+    fn by_host(&mut self, filter: &AgentFilter) {
+        self.space.clone_from(&filter.space);
+        if let Some(space) = &filter.space {
+            // In an expression, so that SQLite reads the index of hosts, and sorts nothing.
+            self.text(" AND coalesce(agents.space, '') = $?", space.as_str());
+        }
+        for condition in &filter.conditions {
+            self.push(" AND ");
+            self.condition(condition);
+        }
+    }
+
     /// Appends one condition. It is never NULL, so that its negation matches exactly the rest; and where a column has an
     /// index, it stands alone on its side of the comparison, so that the index is used.
     fn condition(&mut self, condition: &AgentCondition) {
@@ -186,6 +204,8 @@ impl Composed {
             AgentCondition::HostnameLike(pattern) => self.hostname_like(condition, pattern),
             AgentCondition::HostnamePart(part) => self.text(NAME_HAS, &search::literally(part)),
             AgentCondition::Os(fact, value, is_prefix) => self.text(HAS_TEXT, &fact.pattern(value, *is_prefix)),
+            // In an expression, so that a list reads an index in its order. All of a common system would have to be sorted.
+            AgentCondition::Systems(systems) => self.set("(coalesce(agents.os, '') ", systems),
             AgentCondition::Text(words) => self.text(HAS_TEXT, &search::containing(words)),
             AgentCondition::VersionIn(from, to) => self.version_in(*from, *to),
             AgentCondition::UpgradeState(state) => self.upgrade_state(state),
@@ -280,9 +300,10 @@ impl Composed {
             self.text(" AND agents.space = $?", space.as_str());
         }
         self.push(" AND ");
-        match pattern {
-            Some(pattern) => self.text(r"agents.search LIKE $? ESCAPE '\'", &pattern),
-            None => self.condition(condition),
+        match (pattern, condition) {
+            (Some(pattern), _) => self.text(r"agents.search LIKE $? ESCAPE '\'", &pattern),
+            (None, AgentCondition::Systems(systems)) => self.set("(agents.os ", systems),
+            (None, _) => self.condition(condition),
         }
     }
 
@@ -299,7 +320,9 @@ impl Composed {
 
     fn upgrade_state(&mut self, state: &str) {
         let member = format!("%\"state\":\"{state}\"%");
-        self.text("(agents.upgrade_details IS NOT NULL AND agents.upgrade_details LIKE $?)", &member);
+        // With the id, SQLite prefers the index of those with details to the others of the space.
+        self.push("(agents.upgrade_details IS NOT NULL AND agents.id > ''");
+        self.text(" AND agents.upgrade_details LIKE $?)", &member);
     }
 
     fn runs_revision(&mut self, revision: i64) {

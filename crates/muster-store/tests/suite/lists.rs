@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::agent::{AgentDetails, AgentRecord, AuditReason, AuditReport};
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::agent::{AgentDetails, AgentRecord, AuditReason, AuditReport, Family};
+use muster_core::host::Host;
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use muster_core::policy::PolicyRevision;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
 use muster_store::query::AgentCondition::{self, EnrollmentKeys, HasTags, Ids, Policies, Statuses, Tags};
-use muster_store::query::{AgentFilter, AgentSort, Identifier, Page};
+use muster_store::query::{AgentFilter, AgentSort, HostRows, Identifier, Page};
 use muster_store::search::Fact;
 use muster_store::{AgentWrite, PolicyWrite, Store, Write};
 
@@ -146,6 +147,65 @@ pub async fn agents_are_counted_by_operating_system(store: &impl Store) {
     let group = |os: &str, number| (os.to_owned(), number);
     assert_eq!(counted(10).await, [group("debian", 2), group("", 1), group("windows\nwindows", 1)]);
     assert_eq!(counted(1).await, [group("debian", 2)]);
+}
+
+pub async fn agents_are_counted_by_program(store: &impl Store) {
+    let on = |id: &str, family, version: &str| AgentRecord { family, agent_version: version.into(), ..bare_agent(id) };
+    let first = on("a", Family::Elastic, "9.5.2");
+    let others = [on("b", Family::Elastic, "9.5.2"), on("c", Family::Orbit, "1.2"), on("d", Family::Elastic, "")];
+    commit(store, others.iter().chain([&first]).map(insert).collect()).await;
+    let counted = async || store.agents_by_program(&AgentFilter::default()).await.unwrap();
+    let group = |family, version: &str, number| (family, version.to_owned(), number);
+    let (orbit, unknown) = (group(Family::Orbit, "1.2", 1), group(Family::Elastic, "", 1));
+    assert_eq!(counted().await, [group(Family::Elastic, "9.5.2", 2), unknown.clone(), orbit.clone()]);
+    let stored = store.agent(&first.id).await.unwrap().unwrap();
+    let upgraded = next(&stored, |record| record.agent_version = "1.2".into());
+    commit(store, vec![update(&stored, &upgraded)]).await;
+    let (old, new) = (group(Family::Elastic, "9.5.2", 1), group(Family::Elastic, "1.2", 1));
+    assert_eq!(counted().await, [unknown, new, old, orbit]);
+}
+
+/// Within a space, conditions on systems are decided for the different systems; without one, for each agent.
+pub async fn hosts_and_agents_are_found_by_their_system(store: &impl Store) {
+    let systems = [
+        ("a", "debian\ndebian\nDebian GNU/Linux\n12\nx86_64"),
+        ("b", "debian\ndebian\nDebian GNU/Linux\n13\naarch64"),
+        ("c", "windows\nwindows\nWindows 11\n10.0\nx86_64"),
+        ("d", ""),
+    ];
+    for (id, os) in systems {
+        let host = Host {
+            id: HostId::trusted(format!("h-{id}")),
+            space: SpaceId::default(),
+            machine_id: None,
+            hostname: id.into(),
+            created_at: at(0),
+        };
+        let record =
+            AgentRecord { os: os.into(), host_id: Some(host.id.clone()), hostname: id.into(), ..bare_agent(id) };
+        commit(store, vec![Write::Agent(AgentWrite::PutHost(host)), insert(&record)]).await;
+    }
+    let os = |fact, value: &str, is_prefix| AgentCondition::Os(fact, value.into(), is_prefix);
+    for (condition, found) in [
+        (os(Fact::Platform, "Debian", false), "ab"),
+        (os(Fact::Name, "debian", false), ""),
+        (os(Fact::Name, "debian", true), "ab"),
+        (os(Fact::Architecture, "x86_64", false), "ac"),
+        (os(Fact::Platform, "", false), "d"),
+        (!os(Fact::Platform, "windows", false), "abd"),
+        (!AgentCondition::Any(vec![os(Fact::Platform, "", false), os(Fact::Platform, "windows", false)]), "ab"),
+    ] {
+        for space in [None, Some(SpaceId::default())] {
+            let filter = AgentFilter { space, conditions: vec![condition.clone()], ..AgentFilter::default() };
+            let page = Page { offset: 0, limit: 10 };
+            let agents = store.agent_list(&filter, AgentSort::Hostname, false, page).await.unwrap();
+            let ids: String = agents.items.iter().map(|one| one.record.id.to_string()).collect();
+            let hosts = store.host_list(&filter, &HostRows::Page(page)).await.unwrap();
+            let names: String = hosts.items.iter().map(|host| host.hostname.as_str()).collect();
+            assert_eq!((ids.as_str(), names.as_str()), (found, found), "{filter:?}");
+            assert_eq!((agents.total, hosts.total), (found.len() as u64, found.len() as u64), "{filter:?}");
+        }
+    }
 }
 
 pub async fn a_filter_of_very_many_ids_works(store: &impl Store) {

@@ -237,6 +237,8 @@ macro_rules! run_for {
             each_filter_holds_and_all_of_them_together,
             departures_and_pending_policies_are_found_by_time,
             agents_are_counted_by_operating_system,
+            agents_are_counted_by_program,
+            hosts_and_agents_are_found_by_their_system,
             named_agents_come_in_the_order_of_their_names,
             a_filter_of_very_many_ids_works,
             mg149_agents_unseen_for_long_are_found,

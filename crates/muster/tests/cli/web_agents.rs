@@ -62,7 +62,7 @@ const SOON: Duration = Duration::from_secs(15);
 const AGENT: Duration = Duration::from_secs(90);
 
 #[test]
-fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_revoked() {
+fn mg182_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_revoked() {
     let policy = new_policy("web agents walk");
     let browser = Browser::by_keyboard();
     let site = format!("http://{}", world().admin);

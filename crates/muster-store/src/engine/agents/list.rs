@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::engine::session::{Connection, params};
-use muster_core::agent::{AgentDetails, AgentDocuments};
+use muster_core::agent::{AgentDetails, AgentDocuments, Family};
 use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 
 use super::record;
 use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, readable, unless_unreadable};
+use crate::engine::words::Word as _;
 use crate::query::{
     AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount,
 };
@@ -49,19 +50,35 @@ const RARE: u64 = 20;
 /// Maximum number of agents that are looked up one by one, instead of reading all agents in the order of a list.
 const FEW: usize = 1000;
 
-/// Replaces a condition on a part of a text by the ids that meet it, if they are few: the page and the total would each
-/// compare every agent. If they are many, the first ones are found soon, and so is a page.
+/// One more than are looked up one by one, which tells "few" from "at least as many as we can take".
+const MORE_THAN_FEW: u32 = 1001;
+
+/// Replaces conditions on operating systems by the systems that meet them, and a condition on a part of a text by the ids that meet it,
+/// if they are few: the page and the total would each compare every agent. If they are many, the first ones are found soon, and so
+/// is a page.
 fn narrowed<'f>(connection: &Connection, wanted: &'f AgentFilter) -> Result<Cow<'f, AgentFilter>> {
-    let limit = u32::try_from(FEW + 1).unwrap_or(u32::MAX);
-    let Some((at, probe)) = filter::agent_probe(wanted, limit) else { return Ok(Cow::Borrowed(wanted)) };
+    let wanted = on_systems(connection, wanted)?;
+    let Some((at, probe)) = filter::agent_probe(&wanted, MORE_THAN_FEW) else { return Ok(wanted) };
     let ids: Vec<AgentId> = all_composed(connection, &probe, |row| Columns::of(row).id())?;
-    // One more than the limit was read, which tells "few" from "at least as many as we can take".
     if ids.len() > FEW {
-        return Ok(Cow::Borrowed(wanted));
+        return Ok(wanted);
     }
-    let mut narrowed = wanted.clone();
+    let mut narrowed = wanted.into_owned();
     narrowed.conditions[at] = AgentCondition::Ids(ids);
     Ok(Cow::Owned(narrowed))
+}
+
+fn on_systems<'f>(connection: &Connection, wanted: &'f AgentFilter) -> Result<Cow<'f, AgentFilter>> {
+    let statement = Some(wanted).filter(|wanted| filter::has_systems(&wanted.conditions));
+    let Some(statement) = statement.and_then(|wanted| filter::systems(wanted, MORE_THAN_FEW)) else {
+        return Ok(Cow::Borrowed(wanted));
+    };
+    let systems: Vec<String> = all_composed(connection, &statement, |row| row.get(0))?;
+    if systems.len() > FEW {
+        return Ok(Cow::Borrowed(wanted));
+    }
+    let conditions = wanted.conditions.iter().map(|condition| filter::on_systems(condition, &systems)).collect();
+    Ok(Cow::Owned(AgentFilter { conditions, ..wanted.clone() }))
 }
 
 fn all_details(
@@ -120,11 +137,16 @@ fn details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<Option<AgentD
 /// Returns hosts of matching agents.
 pub(in crate::engine) fn hosts(connection: &Connection, wanted: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>> {
     let wanted = &narrowed(connection, wanted)?;
-    let mut items = all_composed(connection, &filter::host_page(wanted, rows), super::read_host)?;
+    let total = count_composed(connection, &filter::host_total(wanted))?;
+    // To find none, a page would look at every host.
+    let mut items = if total == 0 {
+        Vec::new()
+    } else {
+        all_composed(connection, &filter::host_page(wanted, rows), super::read_host)?
+    };
     if matches!(rows, HostRows::Before(..)) {
         items.reverse();
     }
-    let total = count_composed(connection, &filter::host_total(wanted))?;
     Ok(Listed { items, total, unreadable: 0 })
 }
 
@@ -177,6 +199,22 @@ pub(in crate::engine) fn by_version(connection: &Connection, wanted: &AgentFilte
         unless_unreadable("versions of agents", || row.get(0).unwrap_or_default(), read())
     })?;
     Ok(counts.into_iter().flatten().collect())
+}
+
+/// Counts agents by family and version, the most frequent first. Families that this version does not know are omitted.
+pub(in crate::engine) fn by_program(
+    connection: &Connection,
+    wanted: &AgentFilter,
+) -> Result<Vec<(Family, String, u64)>> {
+    let counts = all_composed(connection, &filter::agents_by_program(wanted), |row| {
+        let mut c = Columns::of(row);
+        Ok((c.take::<String>()?, c.count()?))
+    })?;
+    let known = |(program, agents): (String, u64)| {
+        let (family, version) = program.split_once('\n')?;
+        Some((Family::from_word(family)?, version.to_owned(), agents))
+    };
+    Ok(counts.into_iter().filter_map(known).collect())
 }
 
 /// Counts agents by what they report of their operating system, at most `limit` groups.

@@ -13,7 +13,10 @@ use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 58;
+const COLUMNS: usize = 59;
+
+/// Maximum length of the version in the column `program`, characters.
+const PROGRAM_VERSION: usize = 128;
 
 /// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -59,7 +62,8 @@ fn same_status(before: &AgentRecord, after: &AgentRecord) -> bool {
 }
 
 fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
-    before.active == after.active
+    before.family == after.family
+        && before.active == after.active
         && before.host_id == after.host_id
         && before.enrollment_key_id == after.enrollment_key_id
         && before.enrollment_id == after.enrollment_id
@@ -169,9 +173,12 @@ impl<'r> Values<'r> {
         self.bind(record.serial())
     }
 
-    /// Binds the column that is computed from another.
+    /// Binds the columns that are computed from others.
     fn derived(&mut self, record: &'r AgentRecord) -> Result<()> {
-        self.bind(Version::parse(&record.agent_version).map_or(0, Version::sort_key))
+        self.bind(Version::parse(&record.agent_version).map_or(0, Version::sort_key))?;
+        // Cut, because PostgreSQL rejects long values of an index.
+        let version: String = record.agent_version.chars().take(PROGRAM_VERSION).collect();
+        self.bind(format!("{}\n{version}", record.family.word()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads of agents and their documents.
 
 use async_trait::async_trait;
-use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord, Family};
 use muster_core::credential::Credential;
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
@@ -142,6 +142,11 @@ impl AgentStore for SqlStore {
     async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
         let filter = filter.clone();
         self.lists.read(move |c| agents::by_version(c, &filter)).await
+    }
+
+    async fn agents_by_program(&self, filter: &AgentFilter) -> Result<Vec<(Family, String, u64)>, StoreError> {
+        let filter = filter.clone();
+        self.lists.read(move |c| agents::by_program(c, &filter)).await
     }
 
     async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {

@@ -77,6 +77,8 @@ fn composed_statements_bind_in_ascending_order() {
         conditions: vec![AgentCondition::HostnameLike("web*".into())],
         ..AgentFilter::default()
     };
+    let on_system =
+        AgentFilter { conditions: vec![AgentCondition::Systems(vec!["debian".into()])], ..searched.clone() };
     let shown = AgentFilter {
         conditions: vec![!AgentCondition::Statuses(vec![Status::Error]), AgentCondition::Text("web".into())],
         ..searched.clone()
@@ -99,6 +101,11 @@ fn composed_statements_bind_in_ascending_order() {
         agent_counts(&full()),
         agent_tags(&full()),
         agents_by_version(&full()),
+        agents_by_program(&full()),
+        systems(&full(), 5).unwrap(),
+        host_total(&full()),
+        host_total(&searched),
+        agent_probe(&on_system, 5).unwrap().1,
         agents_by_os(&full(), 5),
         action_page(&actions, page),
         action_total(&actions),

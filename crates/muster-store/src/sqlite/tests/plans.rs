@@ -2,6 +2,7 @@
 
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use muster_core::status::Status;
+use muster_core::time::Timestamp;
 use rusqlite::Connection;
 
 use crate::engine::migration::MIGRATIONS;
@@ -282,6 +283,44 @@ fn numbers_of_agents_are_summed_and_not_counted() {
             steps.iter().any(|step| step.starts_with("SEARCH agent_counts USING PRIMARY KEY (space=?")),
             "{steps:?}"
         );
+    }
+}
+
+#[test]
+fn what_the_overview_counts_is_read_from_an_index_of_it() {
+    let connection = schema();
+    let shown = |condition| AgentFilter {
+        space: Some(SpaceId::default()),
+        conditions: vec![!AgentCondition::Statuses(vec![Status::Unenrolled]), condition],
+        ..AgentFilter::default()
+    };
+    let any = || AgentCondition::All(Vec::new());
+    let system = || shown(AgentCondition::Systems(vec!["debian".into()]));
+    for (statement, index) in [
+        (filter::agents_by_program(&shown(any())), "COVERING INDEX agents_by_system (space=?"),
+        (filter::agents_by_os(&shown(any()), 10), "COVERING INDEX agents_by_system (space=?"),
+        (filter::agent_total(&system()), "COVERING INDEX agents_by_system (space=?"),
+        (filter::agent_counts(&system()), "COVERING INDEX agents_by_system (space=?"),
+        (filter::agent_probe(&system(), 10).unwrap().1, "INDEX agents_by_system (space=? AND os=?)"),
+        (filter::systems(&system(), 10).unwrap(), "COVERING INDEX agents_by_system (space=? AND os>?)"),
+        (filter::host_total(&system()), "COVERING INDEX agents_by_host (host_id>?)"),
+        (filter::host_total(&shown(any())), "COVERING INDEX agents_by_host (host_id>?)"),
+        (filter::host_page(&system(), &HostRows::Page(PAGE)), "COVERING INDEX agents_by_host (host_id=? AND space=?)"),
+        (filter::agent_counts(&shown(AgentCondition::HasDuplicateHosts)), "INDEX agents_by_duplicate_hosts (space=?"),
+        (
+            filter::agent_counts(&shown(AgentCondition::LeftAfter(Timestamp::from_micros(1)))),
+            "INDEX agents_by_departure (space=? AND audit_at>?)",
+        ),
+        (
+            filter::agent_counts(&shown(AgentCondition::UpgradeState("UPG_FAILED".into()))),
+            "INDEX agents_by_upgrade (space=?",
+        ),
+    ] {
+        let steps = plan(&connection, &statement.text);
+        assert!(steps.iter().any(|step| step.contains(index)), "{index}: {steps:?}");
+    }
+    for changed in [agents::UPDATE_PLAIN, agents::SEEN] {
+        assert!(!changed.contains("program") && !changed.contains(" os"), "a check-in must not touch the index");
     }
 }
 
