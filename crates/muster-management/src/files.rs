@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
+use muster_core::reported::is_deceptive;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
 use muster_protocol::management::{Empty, Item};
@@ -31,6 +32,9 @@ use muster_listen::reply::ReplyBody;
 
 /// Maximum length of a file or artifact, bytes.
 const MAX_FILE: usize = 100 << 20;
+/// Maximum length of the name under which a file is stored, bytes; and of its extension.
+const MAX_NAME: usize = 200;
+const MAX_EXTENSION: usize = 20;
 
 /// Endpoints for uploads from agents, and for files and artifacts for agents.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -113,11 +117,23 @@ async fn download(
     Ok(attachment(&upload.name, u64::try_from(upload.size).unwrap_or(0), bytes))
 }
 
+/// Returns the name under which a file is stored: of at most [`MAX_NAME`] bytes with its extension, and without characters that
+/// make it look like another one.
+fn file_name(name: &str) -> String {
+    let shown: String = name.chars().map(|c| if is_deceptive(c) || "/\\".contains(c) { '_' } else { c }).collect();
+    let (stem, extension) = match shown.rsplit_once('.') {
+        Some((stem, extension)) if extension.len() <= MAX_EXTENSION => (stem, format!(".{extension}")),
+        _ => (shown.as_str(), String::new()),
+    };
+    format!("{}{extension}", &stem[..stem.floor_char_boundary(MAX_NAME - extension.len())])
+}
+
 /// Creates a response with a file that an agent has uploaded, streamed.
 pub fn attachment(name: &str, size: u64, bytes: Receiver<Bytes>) -> Response {
     let body = Body::new(ReplyBody::stream(bytes, size));
     // The agent chose the name and the type. Neither may make a browser display the content.
-    let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+    let name = file_name(name);
+    let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let headers = [
         (CONTENT_TYPE, UNKNOWN_TYPE.to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
@@ -224,4 +240,24 @@ async fn store_artifact(
         encoded_sha256: artifact.encoded_sha256,
         compression_algorithm: artifact.compression,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_stored_under_a_name_that_does_not_deceive() {
+        let long = format!("{}.zip", "ä".repeat(200));
+        let expected = format!("{}.zip", "ä".repeat(98));
+        for (name, stored) in [
+            ("elastic-agent-diagnostics.zip", "elastic-agent-diagnostics.zip"),
+            ("invoice\u{202e}gpj.exe", "invoice_gpj.exe"),
+            ("../a\\b\u{7}", ".._a_b_"),
+            (long.as_str(), expected.as_str()),
+            ("", ""),
+        ] {
+            assert_eq!(file_name(name), stored);
+        }
+    }
 }
