@@ -54,11 +54,12 @@ impl ServerTrust {
         self.ca.as_deref().filter(|_| !self.is_plain)
     }
 
-    /// The flags of an enrollment (MG184): only what the server's certificate makes necessary.
-    fn flags(&self) -> String {
+    /// The flags of an enrollment (MG184): only what the server's certificate makes necessary. `ca` is the path of the CA
+    /// certificate on the new host, as a shell reads it.
+    fn flags(&self, ca: &str) -> String {
         match (self.needed_ca(), self.is_plain) {
             (_, true) => " --insecure".to_owned(),
-            (Some(_), false) => " --certificate-authorities=ca.crt".to_owned(),
+            (Some(_), false) => format!(" --certificate-authorities={ca}"),
             (None, false) => String::new(),
         }
     }
@@ -108,7 +109,10 @@ struct Commands<'a> {
     ca: Option<&'a str>,
     /// Command that creates the file with the CA certificate; empty if the certificate cannot be read here.
     ca_file: String,
+    /// Flags for muster-agent, and for Elastic Agent in the shells of Unix and of Windows.
     flags: String,
+    elastic: String,
+    windows: String,
     docker: String,
     secret: String,
     manifest: String,
@@ -295,8 +299,9 @@ async fn ca_file(trust: &ServerTrust) -> String {
 /// Returns the commands that enroll with a token at a URL.
 fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> {
     let ca = trust.needed_ca();
-    let flags =
-        format!("{} {}{}", shell::option("--url", url), shell::option("--enrollment-token", token), trust.flags());
+    let flags = format!("{} {}", shell::option("--url", url), shell::option("--enrollment-token", token));
+    // Elastic Agent rejects relative paths.
+    let of = |ca| format!("{flags}{}", trust.flags(ca));
     let variable = |name: &str, value: &str| format!(" -e {}", shell::word(&format!("{name}={value}")));
     let mut docker = "docker run -d --name muster-agent --restart unless-stopped -e FLEET_ENROLL=1".to_owned();
     docker += &(variable("FLEET_URL", url) + &variable("FLEET_ENROLLMENT_TOKEN", token));
@@ -312,7 +317,9 @@ fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> 
         lacks: "",
         ca,
         ca_file: String::new(),
-        flags,
+        flags: of("ca.crt"),
+        elastic: of("\"$PWD/ca.crt\""),
+        windows: of("\"$PWD\\ca.crt\""),
         docker: format!("{docker} {IMAGE}"),
         secret: format!(
             "kubectl create secret generic muster-agent --namespace=kube-system {}{from_file}",
@@ -340,8 +347,9 @@ fn manifest(url: &str, is_plain: bool, has_ca: bool) -> String {
     format!(
         "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: muster-agent, namespace: kube-system}}\nspec:\n  \
          selector: {{matchLabels: {{app: muster-agent}}}}\n  template:\n    metadata: {{labels: {{app: muster-agent}}}}\n    \
-         spec:\n      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet\n      containers:\n      \
-         - name: agent\n        image: {IMAGE}\n        env:\n{env}        volumeMounts:\n        \
+         spec:\n      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet\n      \
+         tolerations:\n      - {{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}}\n      containers:\n      \
+         - name: agent\n        image: {IMAGE}\n        securityContext: {{runAsUser: 0}}\n        env:\n{env}        volumeMounts:\n        \
          - {{name: muster, mountPath: /etc/muster, readOnly: true}}\n        \
          - {{name: state, mountPath: /usr/share/elastic-agent/state}}\n      volumes:\n      \
          - {{name: muster, secret: {{secretName: muster-agent}}}}\n      \
@@ -416,7 +424,7 @@ mod tests {
 
     #[test]
     fn mg184_commands_contain_what_the_certificate_needs() {
-        let flags = |ca, is_plain| trust(ca, is_plain).flags();
+        let flags = |ca, is_plain| trust(ca, is_plain).flags("ca.crt");
         assert_eq!(flags(Some("/var/lib/muster/ca.crt"), false), " --certificate-authorities=ca.crt");
         assert_eq!((flags(None, false).as_str(), flags(None, true).as_str()), ("", " --insecure"));
         let shown = |ca, is_plain| {
@@ -425,6 +433,12 @@ mod tests {
             commands.docker + &commands.secret + &commands.manifest
         };
         let own = shown(Some("/ca.crt"), false);
+        let with_ca = trust(Some("/ca.crt"), false);
+        let with_ca = commands(&with_ca, "https://f:8220", "dG9rOmVu");
+        assert!(with_ca.elastic.ends_with(r#" --certificate-authorities="$PWD/ca.crt""#), "{}", with_ca.elastic);
+        assert!(with_ca.windows.ends_with(r#" --certificate-authorities="$PWD\ca.crt""#), "{}", with_ca.windows);
+        // Elastic's image has another user, who cannot write to the directory of the node.
+        assert!(own.contains("securityContext: {runAsUser: 0}"), "{own}");
         assert!(own.contains("FLEET_CA=/etc/muster/ca.crt") && own.contains("--from-file=ca.crt"), "{own}");
         let (public, plain) = (shown(None, false), shown(None, true));
         assert!(
