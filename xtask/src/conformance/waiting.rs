@@ -23,6 +23,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
         &[152],
     ),
     (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
+    (
+        List::Mg,
+        "no test runs Elastic Agent, or a command on macOS or Windows: the commands for them are compared as texts (MG184)",
+        &[179],
+    ),
     (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
     (
         List::Ag,
