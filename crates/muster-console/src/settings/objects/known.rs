@@ -62,7 +62,12 @@ pub const OUTPUT: &[Input] = &[
 
 /// Inputs of Fleet Server hosts.
 pub const HOST: &[Input] = &[
-    input("host_urls", "URLs", Shape::Lines, "One a line, such as https://fleet.example:8220. Agents try them in order."),
+    input(
+        "host_urls",
+        "URLs",
+        Shape::Lines,
+        "One a line, such as https://fleet.example:8220. Agents try them in order.",
+    ),
     input("ssl.agent_certificate_authorities", "Certificate authorities", Shape::Certificates, CA),
     PROXY,
 ];
@@ -136,7 +141,10 @@ pub const OUTPUT_HINTS: Hints = &[
 
 /// Other fields of Fleet Server hosts.
 pub const HOST_HINTS: Hints = &[
-    ("ssl", "object: agent_certificate and agent_key (PEM or paths) for agents; the other fields are for Elastic's Fleet Server"),
+    (
+        "ssl",
+        "object: agent_certificate and agent_key (PEM or paths) for agents; the other fields are for Elastic's Fleet Server",
+    ),
     ("secrets", "object: ssl.agent_key, ssl.key, ssl.es_key, stored encrypted"),
     ("is_internal", "true or false; kept for Kibana's clients"),
     ("is_preconfigured", "true or false; kept for Kibana's clients"),
