@@ -1,6 +1,8 @@
 // A text that is too long is refused before it is sent, at its field: the page of the server's refusal has no form.
 {
   const LARGEST = 900_000;
+  // What is sent in an address has less room.
+  const LONGEST_ADDRESS = 6_000;
   const bytes = (text) => new TextEncoder().encode(text).length;
   const refuse = (field, most) => {
     field.setCustomValidity(`This is too long: at most ${Math.floor(most / 1000)} kB are possible.`);
@@ -9,16 +11,29 @@
   };
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.method !== "post" || form.enctype !== "application/x-www-form-urlencoded") return;
+    if (form.method !== "get" && form.enctype !== "application/x-www-form-urlencoded") return;
+    const most = form.method === "get" ? LONGEST_ADDRESS : LARGEST;
     const fields = [...form.elements].filter(({ type }) => ["text", "textarea", "search", "url"].includes(type));
     const limited = fields.find(({ dataset, value }) => dataset.bytes && bytes(value) > dataset.bytes);
-    const isLarge = new URLSearchParams(new FormData(form)).toString().length > LARGEST;
+    const isLarge = new URLSearchParams(new FormData(form)).toString().length > most;
     if (!limited && !(isLarge && fields.length)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (limited) refuse(limited, limited.dataset.bytes);
-    else refuse(fields.reduce((one, other) => (other.value.length > one.value.length ? other : one)), LARGEST);
+    else refuse(fields.reduce((one, other) => (other.value.length > one.value.length ? other : one)), most);
   }, true);
+}
+
+// A field can contain characters that nobody sees, such as escape sequences in a script. They are kept, but not unnoticed.
+{
+  const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/u;
+  for (const field of document.querySelectorAll("textarea, input:not([type]), input[type=text]")) {
+    if (!HIDDEN.test(field.value)) continue;
+    const note = document.createElement("span");
+    note.className = "hint";
+    note.textContent = "This text contains characters that cannot be seen. They are saved as they are.";
+    field.after(note);
+  }
 }
 
 // Buttons that choose among the privileges of a form. Without scripts, they are hidden.

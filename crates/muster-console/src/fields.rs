@@ -5,7 +5,7 @@ use muster_core::Error;
 use crate::text::sentence;
 
 /// What pages call fields whose names in the API do not say it.
-const LABELS: [(&str, &str); 31] = [
+const LABELS: [(&str, &str); 33] = [
     ("auth.api_key", "API key"),
     ("auth.password", "Password"),
     ("auth.username", "User name"),
@@ -16,8 +16,9 @@ const LABELS: [(&str, &str); 31] = [
     ("duplicate_hosts", "Clones of a host"),
     ("expiration", "Expires"),
     ("fleet_server_host_id", "Fleet Server host"),
+    ("expires_in_seconds", "Expires after"),
     ("host_urls", "URLs"),
-    ("inactivity_timeout", "Seconds until an agent is inactive"),
+    ("inactivity_timeout", "Inactive after"),
     ("is_default", "Default"),
     ("is_managed", "Managed"),
     ("is_protected", "Uninstalling an agent needs its uninstall token"),
@@ -26,12 +27,13 @@ const LABELS: [(&str, &str); 31] = [
     ("monitoring_enabled", "Agents send about themselves"),
     ("monitoring_output_id", "Output for monitoring"),
     ("namespace", "Data namespace"),
+    ("over", "Spread the starts over"),
     ("proxy_id", "Proxy"),
     ("ssl.agent_certificate_authorities", "Certificate authorities"),
     ("ssl.certificate_authorities", "Certificate authorities"),
-    ("timeout_seconds", "Ends after (seconds)"),
+    ("timeout_seconds", "Time limit"),
     ("to_space", "Space"),
-    ("unenroll_timeout", "Seconds until an inactive agent is unenrolled"),
+    ("unenroll_timeout", "Unenrolled after, once inactive"),
     ("url", "URL"),
     ("username", "User name"),
     ("webhook.url", "URL"),
@@ -71,6 +73,12 @@ pub fn summary(error: &Error) -> String {
     }
 }
 
+/// Returns what pages call the field that an error is about.
+pub fn name(error: &Error) -> Option<String> {
+    let field = error.field.as_deref().or_else(|| concerns(error, "name").then_some("name"));
+    field.map(|field| capitalized(&label(field)))
+}
+
 /// Returns what pages call a field: `webhook.secret` is the webhook secret.
 pub fn label(field: &str) -> String {
     let (list, item) = match field.strip_suffix(']').and_then(|field| field.split_once('[')) {
@@ -108,13 +116,14 @@ mod tests {
         assert_eq!((reason(&item), summary(&item).as_str()), ("too long", "Tags, item 3: too long"));
         let nested =
             Error { field: Some("inactivity_timeout".into()), ..Error::invalid("settings.inactivity_timeout", "x") };
-        assert_eq!(summary(&nested), "Seconds until an agent is inactive: x");
+        assert_eq!(summary(&nested), "Inactive after: x");
         assert_eq!(summary(&Error::invalid("webhook.secret", "x")), "Webhook secret: x");
         let kql = Error { field: Some("kuery".into()), ..Error::conflict("x", "KQLSyntaxError: a value is missing") };
         assert_eq!((reason(&kql), summary(&kql).as_str()), ("a value is missing", "A value is missing"));
         let taken = Error::conflict("receiver_name_taken", "another receiver is named \"a\"");
         assert!(concerns(&taken, "name") && !concerns(&taken, "tags"));
         assert_eq!(summary(&taken), "Another receiver is named \"a\"");
+        assert_eq!((name(&taken), name(&item)), (Some("Name".to_owned()), Some("Tags, item 3".to_owned())));
     }
 
     #[test]

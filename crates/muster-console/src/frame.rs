@@ -1,5 +1,7 @@
 //! What all pages share: the frame around the content, and the headers.
 
+use std::fmt::Write as _;
+
 use askama::Template;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -174,16 +176,57 @@ pub fn tab_of(path: &str) -> &'static str {
 /// Renders a page.
 pub fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
-        // What an agent reports could otherwise change the direction of the text around it.
-        Ok(html) => {
-            let shown = |c| if is_deceptive(c) && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c };
-            with_headers(status, html.chars().map(shown).collect())
-        }
+        Ok(html) => with_headers(status, visible(html)),
         Err(error) => {
             tracing::error!(%error, "cannot render a page");
             with_headers(StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned())
         }
     }
+}
+
+/// Returns whether a character is replaced on pages. What an agent reports could otherwise change the direction of the text
+/// around it.
+fn is_hidden(c: char) -> bool {
+    is_deceptive(c) && !matches!(c, '\n' | '\t')
+}
+
+/// Replaces deceptive characters. In the values of fields, they are written as references instead: a browser sends them back,
+/// and saving a form must not change a script that contains an escape sequence.
+fn visible(html: String) -> String {
+    if !html.contains(is_hidden) {
+        return html;
+    }
+    let (mut shown, mut rest) = (String::with_capacity(html.len()), html.as_str());
+    let replaced = |c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
+    while let Some((start, end)) = next_value(rest) {
+        shown.extend(rest[..start].chars().map(replaced));
+        for c in rest[start..end].chars() {
+            match c {
+                // Browsers decode references to these as something else.
+                '\0' => shown.push(char::REPLACEMENT_CHARACTER),
+                '\u{80}'..='\u{9f}' => shown.push(c),
+                c if is_hidden(c) => {
+                    // Writing to a string does not fail.
+                    let _ = write!(shown, "&#{};", u32::from(c));
+                }
+                c => shown.push(c),
+            }
+        }
+        rest = &rest[end..];
+    }
+    shown.extend(rest.chars().map(replaced));
+    shown
+}
+
+/// Returns the range of the first value of a field. Templates escape quotation marks and angle brackets in values and texts, so
+/// that these marks are always those of the page.
+fn next_value(html: &str) -> Option<(usize, usize)> {
+    const ATTRIBUTE: &str = " value=\"";
+    let attribute = html.find(ATTRIBUTE).map(|at| (at + ATTRIBUTE.len(), "\""));
+    let text = html.find("<textarea").and_then(|at| Some((at + html[at..].find('>')? + 1, "</textarea>")));
+    let (start, mark) = attribute.into_iter().chain(text).min()?;
+    let length = html[start..].find(mark).unwrap_or(html.len() - start);
+    Some((start, start + length))
 }
 
 fn with_headers(status: StatusCode, html: String) -> Response {
@@ -196,4 +239,19 @@ fn with_headers(status: StatusCode, html: String) -> Response {
         (CONTENT_SECURITY_POLICY, plain(POLICY)),
     ];
     (status, headers, html).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_deceives_is_replaced_on_pages_but_sent_back_unchanged_by_forms() {
+        let html = "<p>a\u{202e}b\u{1b}</p><input name=\"x\" value=\"\u{1b}[31m\u{200b}\u{85}\0\">\u{200b}\
+            <textarea name=\"y\" rows=\"4\">\n\u{1b}\t1</textarea>\u{1b}";
+        let shown = "<p>a\u{fffd}b\u{fffd}</p><input name=\"x\" value=\"&#27;[31m&#8203;\u{85}\u{fffd}\">\u{fffd}\
+            <textarea name=\"y\" rows=\"4\">\n&#27;\t1</textarea>\u{fffd}";
+        assert_eq!(visible(html.to_owned()), shown);
+        assert_eq!(visible("<p>plain\n\u{200d}</p>".to_owned()), "<p>plain\n\u{200d}</p>");
+    }
 }

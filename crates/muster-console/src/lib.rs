@@ -11,6 +11,7 @@ mod chart;
 mod compress;
 mod confirm;
 mod download;
+mod durations;
 mod elsewhere;
 mod failure;
 mod fields;

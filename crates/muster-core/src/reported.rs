@@ -39,7 +39,7 @@ pub const RESULT_BYTES: usize = 64 << 10;
 pub const DEPTH: usize = 64;
 
 /// Returns whether a character controls a terminal or the direction of text, or takes no space, so that a text could look
-/// like another one. The joiners U+200C and U+200D are not among them: Persian, Indic scripts and emoji need them.
+/// like another one. No object may have one in its name: two people would see the same name and could not type it. The joiners U+200C and U+200D are not among them: Persian, Indic scripts and emoji need them.
 pub fn is_deceptive(c: char) -> bool {
     let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let takes_no_space = matches!(c, '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}');

@@ -45,7 +45,7 @@ impl SavedQuery {
         if self.name.trim().is_empty() || self.name.len() > MAX_NAME {
             return Err(Error::invalid("name", format!("must have 1 to {MAX_NAME} bytes")));
         }
-        if self.name.chars().any(char::is_control) {
+        if self.name.chars().any(crate::reported::is_deceptive) {
             return Err(Error::invalid("name", "must not contain control characters"));
         }
         if self.description.len() > MAX_TEXT {

@@ -123,7 +123,7 @@ impl SavedScript {
 
 /// Validates a name.
 pub fn check_name(name: &str) -> Result<(), Error> {
-    if name.trim().is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+    if name.trim().is_empty() || name.len() > MAX_NAME || name.chars().any(crate::reported::is_deceptive) {
         return Err(Error::invalid("name", format!("must have 1 to {MAX_NAME} bytes, without control characters")));
     }
     Ok(())

@@ -401,7 +401,7 @@ impl EnrollmentKeys {
 fn key_name(name: Option<&str>, id: &EnrollmentKeyId) -> Result<String, Error> {
     match name.map(str::trim) {
         None | Some("") => Ok(id.to_string()),
-        Some(name) if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) => {
+        Some(name) if name.len() > MAX_NAME_BYTES || name.chars().any(muster_core::reported::is_deceptive) => {
             Err(Error::invalid("name", format!("at most {MAX_NAME_BYTES} bytes, no control characters")))
         }
         Some(name) => Ok(name.to_owned()),

@@ -96,7 +96,9 @@ pub(super) fn with_content(file: &DeliverableFile, data: &Bytes, line: Write) ->
 
 /// Rejects names that are not safe in paths and headers, where agents and browsers see them.
 fn check_name(name: &str) -> Result<(), Error> {
-    let plain = !name.chars().any(|c| c.is_control() || "/\\\"".contains(c)) && name != "." && name != "..";
+    let plain = !name.chars().any(|c| muster_core::reported::is_deceptive(c) || "/\\\"".contains(c))
+        && name != "."
+        && name != "..";
     if plain && (1..=MAX_NAME_BYTES).contains(&name.len()) {
         return Ok(());
     }

@@ -33,7 +33,7 @@ impl Agents {
     /// Saves a view, in place of one with the same name.
     pub async fn save_view(&self, grant: &Grant<AgentsRead>, name: &str, query: &str) -> Result<(), Error> {
         let name = name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(muster_core::reported::is_deceptive) {
             let reason = format!("must have 1 to {MAX_NAME} characters and no control characters");
             return Err(Error::invalid("name", reason));
         }

@@ -51,8 +51,8 @@ const HOW: &str = "\
 * *Start*: time from the start of the process, after `kill -9`, until it accepts connections; median of five.
 * *Page*: nine kinds of requests, filtered by status, tag, policy, host name and text, and sorted by several fields, while the parked agents check in
   with long polls of 30 s; half of the stored agents have the tag.
-* *Web page*: the same requests as for *page*, to the list of agents in HTML. *Transfer*: bytes of a page, compressed; of the first one with the style
-  sheet and the scripts. *Open lists*: each asks for changes every two seconds.
+* *Web page*: five requests for the list of agents in HTML: all, by host name, by status, by tag and last check-in, and by a part of the host name. *Transfer*: bytes of a page, compressed; of the first one with the style
+  sheet and the scripts. *Open lists*: each asks for changes every 1.5 seconds.
 * To measure check-ins without the network, with CPU time per thread and bytes written, run
   `cargo bench -p muster-elastic --bench check_in -- change 256 64 6`. The arguments are the mode (`change` or `heartbeat`), the number of agents, the
   number of concurrent agents, the duration in seconds and, optionally, the number of check-ins per second.

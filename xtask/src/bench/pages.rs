@@ -42,7 +42,7 @@ const SMALL: usize = 1_024;
 const DEEP: usize = 100;
 /// Lists that are open at the same time, the time between two requests of one, and the number of requests of each.
 const OPEN: usize = 200;
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_millis(1_500);
 const TIMES: u32 = 8;
 
 /// A person that is logged in.

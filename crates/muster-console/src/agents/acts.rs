@@ -19,6 +19,7 @@ use muster_fleet::tags::TagChange;
 use serde_json::{Value, json};
 
 use super::bulk::Order;
+use crate::durations;
 use crate::preferences;
 
 /// Choice of no policy, which no policy has as its id.
@@ -271,7 +272,7 @@ impl Act {
             Self::Assign => format!("agent reassign {agents}{}{force}", optional("--policy", &order.policy)),
             Self::Upgrade => {
                 let version = shell::option("--version", &order.version);
-                let over = if order.over.is_empty() { String::new() } else { format!("{}m", order.over) };
+                let over = if order.over.is_empty() { String::new() } else { order.over.trim().to_owned() };
                 let (over, start) = (optional("--rollout", &over), optional("--start", &start_text(order)));
                 format!("agent upgrade {agents} {version}{over}{start}{force}")
             }
@@ -348,12 +349,13 @@ fn policy(order: &Order) -> Result<Option<&str>, Error> {
     }
 }
 
+/// Maximum time over which the starts of an upgrade are spread, seconds: 69 days.
+const MAX_WINDOW: i64 = 69 * 86_400;
+
 fn window(order: &Order) -> Result<Option<i64>, Error> {
-    if order.over.is_empty() {
-        return Ok(None);
-    }
-    let minutes = order.over.trim().parse::<i64>().ok().filter(|minutes| (1..=100_000).contains(minutes));
-    minutes.map(|minutes| Some(minutes * 60)).ok_or_else(|| Error::invalid("over", "must be a number of minutes"))
+    let Some(seconds) = durations::parse_optional("over", &order.over)? else { return Ok(None) };
+    let fitting = i64::try_from(seconds).ok().filter(|seconds| (60..=MAX_WINDOW).contains(seconds));
+    fitting.map(Some).ok_or_else(|| Error::invalid("over", "must be from `1m` to `69d`"))
 }
 
 /// Returns the start time. What browsers send for a field of a time is without a time zone: the person's is meant.
@@ -396,7 +398,7 @@ mod tests {
 
     #[test]
     fn an_act_is_shown_as_a_command_and_as_a_call() {
-        let order = Order { version: "9.5.3".into(), over: "90".into(), add: "a b, c".into(), ..Order::default() };
+        let order = Order { version: "9.5.3".into(), over: "90m".into(), add: "a b, c".into(), ..Order::default() };
         let commands = |act: Act| act.commands("--filter='tags:x y'", &order);
         assert_eq!(commands(Act::Upgrade), ["agent upgrade --filter='tags:x y' --version=9.5.3 --rollout=90m"]);
         assert_eq!(commands(Act::Tag), ["agent tag --filter='tags:x y' --tag='a b,c'"]);

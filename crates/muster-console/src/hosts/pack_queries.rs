@@ -20,6 +20,7 @@ use super::facts::cut;
 use super::packs::{MAX_FORM, PATH, after_failure, find, saved};
 use crate::agents::asked::quoted;
 use crate::confirm::{Confirm, shown};
+use crate::durations;
 use crate::failure;
 use crate::links::Base;
 use crate::request::{Id, Posted};
@@ -124,7 +125,7 @@ pub struct Fields {
 impl Fields {
     /// Creates an empty form.
     pub fn new(version: String) -> Self {
-        Self { interval: "3600".to_owned(), version, ..Self::default() }
+        Self { interval: "1h".to_owned(), version, ..Self::default() }
     }
 
     /// What can be logged.
@@ -134,8 +135,7 @@ impl Fields {
 
     /// Returns the scheduled query. Other members of one that it replaces are kept.
     fn apply(&self, before: Option<&Value>) -> Result<Value, Error> {
-        let seconds: i64 =
-            self.interval.trim().parse().map_err(|_| Error::invalid("interval", "must be a number of seconds"))?;
+        let seconds = durations::parse("interval", &self.interval)?;
         let mut query = before.and_then(Value::as_object).cloned().unwrap_or_default();
         query.retain(|name, _| !["snapshot", "removed", "platform"].contains(&name.as_str()));
         query.insert("query".into(), self.query.trim().into());

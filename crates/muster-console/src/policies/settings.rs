@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::change::Draft;
 use super::text::of_fields;
 use super::{API, TAB, review};
+use crate::durations;
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
@@ -166,8 +167,8 @@ impl Fields {
             name: policy.name.clone(),
             description: policy.description.clone(),
             namespace: policy.namespace.clone(),
-            inactivity_timeout: policy.inactivity_timeout.to_string(),
-            unenroll_timeout: policy.unenroll_timeout.map(|seconds| seconds.to_string()).unwrap_or_default(),
+            inactivity_timeout: timeout(policy.inactivity_timeout),
+            unenroll_timeout: policy.unenroll_timeout.map(timeout).unwrap_or_default(),
             duplicate_hosts: text("duplicate_hosts"),
             is_protected: checked(policy.fields["is_protected"] == true),
             is_default: checked(policy.is_default),
@@ -186,7 +187,7 @@ impl Fields {
         let mut body = json!({"name": self.name, "namespace": self.namespace, "description": self.description});
         let times = [("inactivity_timeout", &self.inactivity_timeout), ("unenroll_timeout", &self.unenroll_timeout)];
         for (name, text) in times {
-            if let Ok(seconds) = text.trim().parse::<u64>() {
+            if let Ok(Some(seconds)) = durations::parse_optional(name, text) {
                 body[name] = seconds.into();
             }
         }
@@ -230,8 +231,8 @@ impl Fields {
     fn write(&self, policy: &Policy, may_protect: bool, settings: &mut Map<String, Value>) -> Result<(), Error> {
         let checked = |text: &str| if text.is_empty() { Value::Null } else { true.into() };
         let mut set = |name: &str, value: Value| drop(settings.insert(name.to_owned(), value));
-        set("inactivity_timeout", seconds("inactivity_timeout", &self.inactivity_timeout)?);
-        set("unenroll_timeout", seconds("unenroll_timeout", &self.unenroll_timeout)?);
+        set("inactivity_timeout", durations::parse_optional("inactivity_timeout", &self.inactivity_timeout)?.into());
+        set("unenroll_timeout", durations::parse_optional("unenroll_timeout", &self.unenroll_timeout)?.into());
         set("is_default", checked(&self.is_default));
         set("is_managed", checked(&self.is_managed));
         // Only what the form changes: `false` and an absent field are the same for agents, but a difference in the review.
@@ -257,19 +258,13 @@ impl Fields {
     }
 }
 
-fn text(text: &str) -> Value {
-    if text.is_empty() { Value::Null } else { text.into() }
+/// Returns a time as the form shows it.
+fn timeout(seconds: i64) -> String {
+    u64::try_from(seconds).map(durations::written).unwrap_or_default()
 }
 
-fn seconds(field: &str, text: &str) -> Result<Value, Error> {
-    match (text.trim(), text.trim().parse::<u64>()) {
-        ("", _) => Ok(Value::Null),
-        (_, Ok(seconds)) => Ok(seconds.into()),
-        (other, Err(_)) => {
-            let reason = format!("{other:?} is not a number of seconds");
-            Err(Error::invalid(field, reason).remedy("such as 3600 for an hour"))
-        }
-    }
+fn text(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
 }
 
 /// Returns the choice of monitoring that the fields of a policy have.

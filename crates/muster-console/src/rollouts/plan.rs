@@ -2,8 +2,9 @@
 
 use muster_core::rollout::{Gate, Members, Plan, Wave};
 use muster_core::{Error, hex};
-use muster_fleet::moment::parse_duration;
 use serde_json::json;
+
+use crate::durations::{self, written};
 
 /// Rows without content that a form offers.
 const SPARE: usize = 1;
@@ -57,7 +58,7 @@ impl PlanForm {
             usual.max_failed_percent.to_string(),
             usual.max_silent_percent.to_string(),
             usual.min_applied_percent.to_string(),
-            short(usual.apply_within),
+            written(usual.apply_within),
         ];
         let row = |((name, label), (value, default)): ((&'static str, &'static str), (&String, String))| GateRow {
             name,
@@ -151,16 +152,7 @@ fn percent(row: &GateRow) -> Result<u8, Error> {
 }
 
 fn duration(field: &str, text: &str) -> Result<std::time::Duration, Error> {
-    parse_duration(text.trim())
-        .ok_or_else(|| Error::invalid(field, format!("{text:?} is not a duration")).remedy("such as 30m, 2h or 1d"))
-}
-
-/// `30m`, as people enter it.
-pub fn short(seconds: u64) -> String {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60)];
-    let fitting = units.into_iter().find(|(_, length)| seconds > 0 && seconds.is_multiple_of(*length));
-    let (unit, length) = fitting.unwrap_or(("s", 1));
-    format!("{}{unit}", seconds / length)
+    durations::parse(field, text).map(std::time::Duration::from_secs)
 }
 
 /// Returns whose agents a wave consists of.
@@ -217,7 +209,7 @@ pub fn draw(
             start,
             // A wave of a few agents among many is still visible.
             length: if more == 0 { 0 } else { (end - start).max(1) },
-            soak: short(wave.soak.as_secs()),
+            soak: written(wave.soak.as_secs()),
             needs_approval: wave.needs_approval,
             state: state(number),
         }

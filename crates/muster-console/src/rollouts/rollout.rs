@@ -14,9 +14,10 @@ use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditQuery, AuditView};
 use serde::Deserialize;
 
-use super::plan::{DrawnWave, draw, short};
+use super::plan::{DrawnWave, draw};
 use super::{StateText, TAB, named, names, readable};
 use crate::confirm::{Confirm, shown};
+use crate::durations::written;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::people::People;
@@ -241,7 +242,7 @@ fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure>
             count: seen.applied,
             of: seen.reachable,
             share: share(seen.applied, seen.reachable),
-            limit: format!("at least {}% within {}", gate.min_applied_percent, short(gate.apply_within)),
+            limit: format!("at least {}% within {}", gate.min_applied_percent, written(gate.apply_within)),
             state: applied,
         },
     ]

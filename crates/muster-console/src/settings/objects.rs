@@ -7,6 +7,7 @@ mod inputs;
 mod kinds;
 mod known;
 mod review;
+mod view;
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::side::Side;
 use super::{TAB, lines};
+use crate::durations;
 use crate::elsewhere::curl;
 use crate::frame::{Frame, page};
 use crate::request::Posted;
@@ -25,8 +26,6 @@ use crate::{failure, notice};
 
 /// Path of the page.
 const PATH: &str = "/settings/space";
-/// Seconds of a day.
-const DAY: u64 = 86_400;
 
 /// The form.
 #[derive(Default, Deserialize)]
@@ -34,26 +33,26 @@ const DAY: u64 = 86_400;
 pub struct Fields {
     prefixes: String,
     deletes: Option<String>,
-    days: String,
+    after: String,
     /// The version that the form was made from.
     version: String,
 }
 
 impl Fields {
-    /// Days until unenrolled agents are deleted.
-    fn days(&self) -> Result<u64, Error> {
-        match (&self.deletes, self.days.trim()) {
-            (None, _) | (_, "") => Ok(0),
-            (_, text) => text.parse().map_err(|_| Error::invalid("days", "must be a number of days")),
+    /// Seconds until unenrolled agents are deleted; `None` if they are kept.
+    fn kept_for(&self) -> Result<Option<u64>, Error> {
+        if self.deletes.is_none() {
+            return Ok(None);
         }
+        Ok(Some(durations::parse_optional("after", &self.after)?.unwrap_or_default()))
     }
 
     /// What happens to unenrolled agents.
     fn retention(&self) -> String {
-        match (&self.deletes, self.days.trim()) {
+        match (&self.deletes, self.after.trim()) {
             (None, _) => "are kept".to_owned(),
-            (Some(_), "" | "0") => "are deleted with the next housekeeping".to_owned(),
-            (Some(_), days) => format!("are deleted after {days} days"),
+            (Some(_), "" | "0" | "0s") => "are deleted with the next housekeeping".to_owned(),
+            (Some(_), after) => format!("are deleted after {after}"),
         }
     }
 }
@@ -78,11 +77,11 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
 }
 
 fn fields_of(settings: &SpaceSettings, version: String) -> Fields {
-    let days = settings.delete_unenrolled_after.map(|seconds| seconds.div_ceil(DAY).to_string());
+    let after = settings.delete_unenrolled_after.map(durations::written);
     Fields {
         prefixes: settings.allowed_namespace_prefixes.join("\n"),
-        deletes: days.as_ref().map(|_| "1".to_owned()),
-        days: days.unwrap_or_default(),
+        deletes: after.as_ref().map(|_| "1".to_owned()),
+        after: after.unwrap_or_default(),
         version,
     }
 }
@@ -143,10 +142,10 @@ impl Edit for Fields {
 
     async fn save(&self, fleet: &Fleet, visitor: &Visitor, (_, version): &Self::Record) -> Result<Response, Error> {
         let grant = visitor.context.grant()?;
-        let (deletes, days, prefixes) = (self.deletes.is_some(), self.days()?, lines(&self.prefixes));
+        let (kept_for, prefixes) = (self.kept_for()?, lines(&self.prefixes));
         let change = move |settings: &mut SpaceSettings| {
             settings.allowed_namespace_prefixes = prefixes;
-            settings.delete_unenrolled_after = deletes.then(|| days.saturating_mul(DAY));
+            settings.delete_unenrolled_after = kept_for;
         };
         fleet.space_settings().update(&grant, Some(version), change).await?;
         Ok(notice::redirect(visitor.base.link(PATH), "The settings are saved."))

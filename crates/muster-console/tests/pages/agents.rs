@@ -231,7 +231,7 @@ async fn diagnostics_are_requested_and_listed() {
     let done = pages.post(&cookie, "/agents/bulk", &order).await;
     assert_eq!(done.status, 303, "{}", done.html);
     let listed = pages.page(&cookie, "/agents/a-1/diagnostics").await.html;
-    assert!(listed.contains("<td>requested</td>") && listed.contains("every 2s"), "{listed}");
+    assert!(listed.contains("<td>requested</td>") && listed.contains("every 1500ms"), "{listed}");
     assert_eq!(pages.post(&cookie, "/agents/a-1/diagnostics/delete", "file=none").await.status, 404);
     assert_eq!(pages.page(&cookie, "/agents/none/diagnostics").await.status, 404);
 }

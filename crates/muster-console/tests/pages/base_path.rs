@@ -115,12 +115,12 @@ async fn furnish_host(pages: &Pages, cookie: &str) {
     let rows = format!(r#"{{"{query}":[{{"name":"tool","version":"1"}}]}}"#);
     fleet.software().reported(&entry, &rows, &format!(r#"{{"{query}":0}}"#)).await.unwrap();
     fleet.software().index().await.unwrap();
-    let started = confirmed(pages, cookie, "/queries/run", "sql=SELECT+1&timeout=60").await;
+    let started = confirmed(pages, cookie, "/queries/run", "sql=SELECT+1&timeout=60s").await;
     let id = started.rsplit('/').next().unwrap();
     let answer = HostAnswer { rows: r#"[{"a":"1"}]"#.to_owned(), row_count: 1, ..HostAnswer::default() };
     fleet.live_queries().answer(&entry, id, answer).await.unwrap();
     pages.on_host("b-1", Family::Orbit, "h-1", "web-1", "ubuntu\ndebian").await;
-    confirmed(pages, cookie, "/scripts/run", "script=exit+0&hosts=web-1&timeout=60&expiry=3600").await;
+    confirmed(pages, cookie, "/scripts/run", "script=exit+0&hosts=web-1&timeout=60s&expiry=3600").await;
     pages.carve("carve-1", "web-1", 2).await;
     let orbit = fleet.entry(&AgentId::trusted("b-1")).await.unwrap();
     let secret = DiskSecret { key: "123-456".into(), salt: None, key_slot: None };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::Method;
 
 use crate::browsing::Pages;
-use crate::settings::between;
+use crate::settings::{between, link};
 
 #[tokio::test]
 async fn settings_of_a_space_that_somebody_else_has_changed_are_not_overwritten_without_a_word() {
@@ -13,15 +13,15 @@ async fn settings_of_a_space_that_somebody_else_has_changed_are_not_overwritten_
     let cookie = pages.log_in("ann", "administrator").await;
     let shown = pages.page(&cookie, "/settings/space").await.html;
     let version = between(&shown, "name=\"version\" value=\"", "\"").to_owned();
-    let deleting = format!("prefixes=team&deletes=1&days=30&version={version}");
+    let deleting = format!("prefixes=team&deletes=1&after=30d&version={version}");
     assert_eq!(pages.post(&cookie, "/settings/space", &deleting).await.status, 303);
-    let mine = |version: &str| format!("prefixes=prod&days=&version={version}");
+    let mine = |version: &str| format!("prefixes=prod&after=&version={version}");
     let stale = pages.post(&cookie, "/settings/space", &mine(&version)).await;
     assert_eq!(stale.status, 409, "{}", stale.html);
-    assert!(stale.html.contains("allowed prefixes: team; unenrolled agents: are deleted after 30 days"), "both");
+    assert!(stale.html.contains("allowed prefixes: team; unenrolled agents: are deleted after 30d"), "both");
     assert!(stale.html.contains(">prod</textarea>"), "{}", stale.html);
     let stored = pages.page(&cookie, "/settings/space").await.html;
-    assert!(stored.contains(">team</textarea>") && stored.contains("value=\"30\""), "{stored}");
+    assert!(stored.contains(">team</textarea>") && stored.contains("value=\"30d\""), "{stored}");
     let version = between(&stale.html, "name=\"version\" value=\"", "\"").to_owned();
     assert_eq!(pages.post(&cookie, "/settings/space", &mine(&version)).await.status, 303);
 }
@@ -181,8 +181,8 @@ async fn a_setting_of_a_policy_is_called_what_the_form_calls_it() {
         format!("name={name}&namespace=default&inactivity_timeout={timeout}&duplicate_hosts=warn&version={version}")
     };
     let failed = pages.post(&cookie, "/policies/web/settings", &form("web", "soon")).await.html;
-    assert!(failed.contains("<p>Seconds until an agent is inactive: &#34;soon&#34; is not a number"), "{failed}");
-    let review = pages.post(&cookie, "/policies/web/settings", &form("www", "60")).await.html;
+    assert!(failed.contains("<p class=\"whole\">Inactive after: <code>soon</code> is not a duration"), "{failed}");
+    let review = pages.post(&cookie, "/policies/web/settings", &form("www", "2m")).await.html;
     assert!(review.contains("<dt>Name <code>/name</code>"), "{review}");
 }
 
@@ -282,5 +282,39 @@ async fn connections_of_hosts_proxies_and_download_sources_are_tested_from_their
     let missing = pages.post(&cookie, "/settings/proxies/new", "name=p&yaml=url%3A%20http%3A%2F%2Fp&step=test").await;
     assert_eq!(missing.status, 200, "the default Fleet Server host is behind it: {}", missing.html);
     let invalid = pages.post(&cookie, "/settings/hosts/new", "name=h&yaml=&step=test").await;
-    assert!(invalid.status == 400 && invalid.html.contains("Host urls: is missing"), "{}", invalid.html);
+    assert!(invalid.status == 400 && invalid.html.contains("URLs: is missing"), "{}", invalid.html);
+}
+
+#[tokio::test]
+async fn no_object_can_have_a_name_with_characters_that_nobody_sees() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let name = "name=a%E2%80%AEb";
+    for (path, rest) in [
+        ("/policies/new", ""),
+        ("/keys/new", ""),
+        ("/scripts/saved/new", "&script=exit+0"),
+        ("/queries/saved/new", "&sql=SELECT+1&query=SELECT+1"),
+        ("/checks/new", "&query=SELECT+1"),
+        ("/labels/new", "&query=SELECT+1&kind=dynamic"),
+        ("/alerts/new", "&kind=syslog&host=logs.example"),
+        ("/settings/outputs/new", "&kind=logstash&hosts=logs.example%3A5044"),
+        ("/settings/hosts/new", "&host_urls=https%3A%2F%2Ff.example%3A8220"),
+        ("/settings/roles/new", ""),
+        ("/settings/users/new", ""),
+    ] {
+        let refused = pages.post(&cookie, path, &format!("{name}{rest}")).await;
+        assert_eq!(refused.status, 400, "{path}: {}", refused.html);
+        assert!(refused.html.contains("id=\"problem-name\""), "{path}: {}", refused.html);
+    }
+}
+
+#[tokio::test]
+async fn a_form_sends_back_a_script_with_the_characters_that_nobody_sees() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let saved = pages.post(&cookie, "/scripts/saved/new", "name=red&script=printf+%1B%5B31m%E2%80%8B").await;
+    assert_eq!(saved.status, 303, "{}", saved.html);
+    let shown = pages.page(&cookie, link(&pages.page(&cookie, "/scripts").await.html, "/scripts/saved/")).await.html;
+    assert!(shown.contains("printf &#27;[31m&#8203;</textarea>"), "{shown}");
 }

@@ -148,9 +148,9 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
     let rows = json!({query: [{"name": format!("{CANARY}{}", "y".repeat(900)), "version": CANARY}]}).to_string();
     pages.fleet.fleet.software().reported(&entry, &rows, &json!({query: 0}).to_string()).await.unwrap();
     pages.fleet.fleet.software().index().await.unwrap();
-    let run = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60").await.html;
+    let run = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60s").await.html;
     let sealed = between(&run, "name=\"confirmed\" value=\"", "\"");
-    let started = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60&confirmed={sealed}")).await;
+    let started = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60s&confirmed={sealed}")).await;
     let live = started.goes_to().to_owned();
     let rows = json!([{long.as_str(): long.as_str()}]).to_string();
     let answer = HostAnswer { rows, row_count: 1, error: Some(long.clone()), is_truncated: false };
@@ -204,12 +204,12 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
         pages.on_host(&format!("o-{id}"), Family::Osquery, &format!("h-{id}"), &format!("web-{id}"), "ubuntu").await;
     }
     // Browsers send CR and LF for each line break of a text area.
-    let form = "sql=SELECT+pid%0D%0AFROM+processes&timeout=60&hosts=web-1%0D%0Aweb-2";
+    let form = "sql=SELECT+pid%0D%0AFROM+processes&timeout=60s&hosts=web-1%0D%0Aweb-2";
     let counted = pages.post(&cookie, "/queries/run", form).await;
     assert!(counted.status == 200 && counted.html.contains("<strong>2 hosts</strong>"), "{}", counted.html);
     assert!(counted.html.contains("SELECT pid\nFROM processes</textarea>"), "what was typed stays: {}", counted.html);
     let sealed = between(&counted.html, "name=\"confirmed\" value=\"", "\"").to_owned();
-    let changed = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+2&timeout=60&confirmed={sealed}")).await;
+    let changed = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+2&timeout=60s&confirmed={sealed}")).await;
     assert!(
         changed.status == 200 && changed.html.contains("<strong>3 hosts</strong>"),
         "another form is counted again"
@@ -247,17 +247,17 @@ async fn a_live_query_says_on_how_many_hosts_it_runs_before_it_does_and_shows_th
     let again = pages.page(&cookie, &format!("/queries/run?again={id}&host=web-3")).await.html;
     assert!(again.contains("SELECT pid\nFROM processes</textarea>") && again.contains("web-3</textarea>"), "{again}");
 
-    let counted = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60").await.html;
+    let counted = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60s").await.html;
     let sealed = between(&counted, "name=\"confirmed\" value=\"", "\"");
-    let endless = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60&confirmed={sealed}")).await;
+    let endless = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60s&confirmed={sealed}")).await;
     let endless = endless.goes_to().to_owned();
     assert_eq!(pages.post(&cookie, &format!("{endless}/stop"), "").await.goes_to(), endless);
     assert!(pages.page(&cookie, &endless).await.html.contains("stopped"));
     for (form, part) in [
-        ("sql=&timeout=60", "problem-sql"),
+        ("sql=&timeout=60s", "problem-sql"),
         ("sql=SELECT+1&timeout=x", "problem-timeout_seconds"),
-        ("sql=SELECT+1&timeout=60&hosts=nowhere", "nowhere"),
-        ("sql=SELECT+1&timeout=60&kuery=status%3A%3A", "role=\"alert\""),
+        ("sql=SELECT+1&timeout=60s&hosts=nowhere", "nowhere"),
+        ("sql=SELECT+1&timeout=60s&kuery=status%3A%3A", "role=\"alert\""),
     ] {
         let failed = pages.post(&cookie, "/queries/run", form).await;
         assert!(failed.status.is_client_error() && failed.html.contains(part), "{form}: {}", failed.html);
@@ -281,10 +281,10 @@ async fn a_saved_query_is_created_run_changed_and_deleted_and_a_concurrent_chang
     let asker = pages.log_in("bob", "asker").await;
     let form = pages.page(&asker, "/queries/run").await.html;
     assert!(form.contains("requires the privilege <code>queries.run</code>"), "{form}");
-    assert_eq!(pages.post(&asker, "/queries/run", "sql=SELECT+1&timeout=60").await.status, 403);
-    let counted = pages.post(&asker, "/queries/run", &format!("saved={id}&timeout=60")).await.html;
+    assert_eq!(pages.post(&asker, "/queries/run", "sql=SELECT+1&timeout=60s").await.status, 403);
+    let counted = pages.post(&asker, "/queries/run", &format!("saved={id}&timeout=60s")).await.html;
     let sealed = between(&counted, "name=\"confirmed\" value=\"", "\"");
-    let run = pages.post(&asker, "/queries/run", &format!("saved={id}&timeout=60&confirmed={sealed}")).await;
+    let run = pages.post(&asker, "/queries/run", &format!("saved={id}&timeout=60s&confirmed={sealed}")).await;
     assert_eq!(run.status, 303, "{}", run.html);
     let read_only = pages.page(&asker, &saved).await.html;
     assert!(read_only.contains("you need the privilege <code>osquery.write</code>"), "{read_only}");

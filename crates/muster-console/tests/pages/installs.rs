@@ -80,11 +80,11 @@ async fn software_is_installed_after_a_review_and_its_results_are_shown() {
     let run = pages.install(&cookie, "", &id, "kind=&kuery=family%3Aorbit&retries=2").await;
     let run_id = run.rsplit('/').next().unwrap();
     let begun = pages.page(&cookie, &run).await.html;
-    assert!(begun.contains("every 2s") && begun.contains("by ann"), "{begun}");
+    assert!(begun.contains("every 1500ms") && begun.contains("by ann"), "{begun}");
     pages.report_install("b-1", run_id, 0, "fine").await;
     pages.report_install("b-2", run_id, 100, &format!("{CANARY}\n")).await;
     let shown = pages.page(&cookie, &run).await.html;
-    assert!(!shown.contains("every 2s"), "nothing can change any more: {shown}");
+    assert!(!shown.contains("every 1500ms"), "nothing can change any more: {shown}");
     assert!(shown.contains("complete, 1 failed") && shown.contains("the install script"), "{shown}");
     assert!(shown.contains("exit code 100") && !shown.contains("<script>alert"), "{shown}");
     let host = pages.page(&cookie, "/hosts/h-2").await.html;

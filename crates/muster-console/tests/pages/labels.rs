@@ -156,17 +156,17 @@ async fn a_pack_is_created_its_queries_are_changed_one_by_one_and_hosts_say_that
     assert!(host.contains(&format!("href=\"{path}\"")), "{host}");
 
     let queries = format!("{path}/queries");
-    let add = "version=1&name=users&query=SELECT+2&interval=3600&kind=snapshot&platform=linux";
+    let add = "version=1&name=users&query=SELECT+2&interval=1h&kind=snapshot&platform=linux";
     assert_eq!(pages.post(&cookie, &queries, add).await.goes_to(), path);
     let pack = pages.page(&cookie, &path).await.html;
     assert!(pack.contains("1 h") && pack.contains("snapshot: true") && pack.contains("Remove users"), "{pack}");
-    let stale = pages.post(&cookie, &queries, "version=1&name=late&query=SELECT+4&interval=1").await;
+    let stale = pages.post(&cookie, &queries, "version=1&name=late&query=SELECT+4&interval=1s").await;
     assert!(stale.status == 409 && stale.html.contains("SELECT 4</textarea>"), "{}", stale.html);
     for (form, part) in [
         ("version=2&name=x&query=SELECT+1&interval=soon", "problem-interval"),
         ("version=2&name=x&query=SELECT+1&interval=0", "problem-interval"),
-        ("version=2&name=x&query=+&interval=5", "problem-query"),
-        ("version=2&name=+&query=SELECT+1&interval=5", "problem-query_name"),
+        ("version=2&name=x&query=+&interval=5s", "problem-query"),
+        ("version=2&name=+&query=SELECT+1&interval=5s", "problem-query_name"),
     ] {
         let failed = pages.post(&cookie, &queries, form).await;
         assert!(failed.status == 400 && failed.html.contains(part), "{form}: {}", failed.html);
@@ -201,15 +201,15 @@ async fn a_live_query_runs_on_the_hosts_with_a_label() {
     pages.label(&cookie, "name=pilot&hosts=web-1%2Cweb-2").await;
     let form = pages.page(&cookie, "/queries/run?label=pilot").await.html;
     assert!(form.contains("value=\"pilot\" checked") && form.contains("value=\"macOS\">"), "{form}");
-    let counted = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60&labels=pilot").await.html;
+    let counted = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60s&labels=pilot").await.html;
     assert!(counted.contains("<strong>2 hosts</strong>") && counted.contains("--label=pilot"), "{counted}");
     let sealed = between(&counted, "name=\"confirmed\" value=\"", "\"");
-    let other = format!("sql=SELECT+1&timeout=60&labels=All+Hosts&confirmed={sealed}");
+    let other = format!("sql=SELECT+1&timeout=60s&labels=All+Hosts&confirmed={sealed}");
     assert_eq!(pages.post(&cookie, "/queries/run", &other).await.status, 200, "other labels are counted again");
     let run =
-        pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60&labels=pilot&confirmed={sealed}")).await;
+        pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60s&labels=pilot&confirmed={sealed}")).await;
     assert_eq!(run.status, 303, "{}", run.html);
-    let unknown = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60&labels=gone").await;
+    let unknown = pages.post(&cookie, "/queries/run", "sql=SELECT+1&timeout=60s&labels=gone").await;
     assert!(unknown.status == 404 && unknown.html.contains("value=\"gone\" checked"), "{}", unknown.html);
 }
 
@@ -332,7 +332,7 @@ async fn names_and_descriptions_of_labels_are_escaped_and_cut() {
     assert_eq!(invalid.status, 400, "{}", invalid.html);
     let pack =
         pages.pack(&cookie, &format!("name=it&description={coded}&labels={coded}&document=queries%3A+%7B%7D")).await;
-    let query = format!("version=1&name={coded}&query={coded}&interval=5&platform={coded}");
+    let query = format!("version=1&name={coded}&query={coded}&interval=5s&platform={coded}");
     assert_eq!(pages.post(&cookie, &format!("{pack}/queries"), &query).await.goes_to(), pack);
     let pages_of = [
         "/labels",

@@ -36,7 +36,7 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     let wrong = pages.send_text(&cookie, "/rollouts", CHANGED, &[("members", "50"), ("soak", "1h")]).await;
     assert!(wrong.status == 400 && wrong.html.contains("100 percent") && wrong.html.contains("value=\"50\""));
     let soon = pages.send_text(&cookie, "/rollouts/new", CHANGED, &[("members", "100"), ("soak", "soon")]).await.html;
-    assert!(soon.contains("<p>Soak time of wave 1: &#34;soon&#34; is not a duration</p>"), "{soon}");
+    assert!(soon.contains("<p class=\"whole\">Soak time of wave 1: <code>soon</code> is not a duration</p>"), "{soon}");
     assert!(soon.contains("id=\"problem-waves[0].soak\">") && !soon.contains("soak\">waves[0].soak"), "{soon}");
     let invalid = pages.send_text(&cookie, "/rollouts", "name: web\nconfig: []\n", &plan).await;
     assert!(invalid.status == 400 && invalid.html.contains("2:1"), "{}", invalid.html);

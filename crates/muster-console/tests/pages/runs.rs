@@ -13,7 +13,7 @@ use muster_store::{CarveWrite, FileWrite};
 use crate::browsing::{CANARY, Pages};
 use crate::settings::between;
 
-const FORM: &str = "timeout=60&expiry=3600";
+const FORM: &str = "timeout=60s&expiry=3600";
 
 impl Pages {
     /// Adds a host with orbit and osquery.
@@ -152,7 +152,7 @@ async fn a_script_runs_after_a_review_that_states_script_and_hosts_and_each_host
         (format!("{FORM}&script=x&hosts=nowhere"), "nowhere"),
         (format!("{FORM}&script=x&kuery=status%3A%3A"), "role=\"alert\""),
         ("timeout=x&expiry=3600&script=x&hosts=web-1".to_owned(), "problem-timeout_seconds"),
-        ("timeout=60&expiry=1&script=x&hosts=web-1".to_owned(), "problem-expires_in_seconds"),
+        ("timeout=60s&expiry=1&script=x&hosts=web-1".to_owned(), "problem-expires_in_seconds"),
     ] {
         let failed = pages.post(&cookie, "/scripts/run", &form).await;
         assert!(failed.status.is_client_error() && failed.html.contains(part), "{form}: {}", failed.html);

@@ -130,13 +130,13 @@ async fn an_output_is_created_changed_and_deleted_and_a_concurrent_change_is_sho
 async fn every_kind_of_network_object_has_its_pages() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    for (path, resource, yaml) in [
-        ("hosts", "server_host", "host_urls%3A%0A-%20https%3A%2F%2Ff.example%3A8220"),
-        ("proxies", "proxy", "url%3A%20http%3A%2F%2Fp.example%3A3128"),
-        ("downloads", "agent_download_source", "host%3A%20https%3A%2F%2Fd.example%2F"),
+    for (path, resource, field, address) in [
+        ("hosts", "server_host", "host_urls", "https%3A%2F%2Ff.example%3A8220"),
+        ("proxies", "proxy", "url", "http%3A%2F%2Fp.example%3A3128"),
+        ("downloads", "agent_download_source", "host", "https%3A%2F%2Fd.example%2F"),
     ] {
         let list = format!("/settings/{path}");
-        let created = pages.post(&cookie, &format!("{list}/new"), &format!("name=first&yaml={yaml}")).await;
+        let created = pages.post(&cookie, &format!("{list}/new"), &format!("name=first&{field}={address}")).await;
         assert_eq!(created.status, 303, "{path}: {}", created.html);
         let shown = pages.page(&cookie, link(&pages.page(&cookie, &list).await.html, &format!("{list}/"))).await;
         assert!(shown.status == 200 && shown.html.contains("value=\"first\""), "{path}: {}", shown.html);
@@ -516,6 +516,47 @@ async fn mg188_a_change_of_an_output_names_the_policies_and_the_agents_that_it_r
     assert_eq!(other.status, 200, "{}", other.html);
     let saved = pages.post(&cookie, &output, &format!("{change}&confirmed={seal}")).await;
     assert_eq!(saved.status, 303, "{}", saved.html);
+}
+
+#[tokio::test]
+async fn an_output_has_inputs_for_its_usual_fields_and_never_shows_a_stored_secret() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let new = "name=es&kind=elasticsearch&hosts=https%3A%2F%2Fa.example%3A9200%0D%0Ahttps%3A%2F%2Fb.example%3A9200\
+        &ca_trusted_fingerprint=ABCD&username=elastic&secret.password=hunter2&yaml=preset%3A+balanced";
+    let created = pages.post(&cookie, "/settings/outputs/new", new).await;
+    assert_eq!(created.status, 303, "{}", created.html);
+    let list = pages.page(&cookie, "/settings/outputs").await.html;
+    let row = list.split("<tr>").find(|row| row.contains(">es</a>")).unwrap();
+    let output = link(row, "/settings/outputs/").to_owned();
+    let shown = pages.page(&cookie, &output).await.html;
+    assert!(shown.contains("https://a.example:9200\nhttps://b.example:9200</textarea>"), "{shown}");
+    assert!(shown.contains("name=\"ca_trusted_fingerprint\" value=\"ABCD\""), "{shown}");
+    assert!(
+        shown.contains("preset: balanced\n</textarea>") && !shown.contains("hosts:"),
+        "only the rest is YAML: {shown}"
+    );
+    assert!(shown.contains("A value is stored.") && !shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("<dt><code>compression_level</code></dt>"), "{shown}");
+    let seen = between(&shown, "name=\"seen\" value=\"", "\"").to_owned();
+    let change =
+        |more: &str| format!("name=es&kind=elasticsearch&hosts=https%3A%2F%2Fa.example%3A9200&seen={seen}&{more}");
+    for (more, field, message) in [
+        ("yaml=hosts%3A+%5Bhttps%3A%2F%2Fc%5D", "hosts", "is also set under More settings; keep only one of the two"),
+        ("secret.password=x&yaml=password%3A+y", "password", "is also set under More settings"),
+        ("yaml=presett%3A+balanced", "yaml", "<code>presett</code> unknown field of an output"),
+        ("yaml=password%3A+y&again.password=1", "password", "enter the value again"),
+    ] {
+        let failed = pages.post(&cookie, &output, &change(more)).await;
+        assert_eq!(failed.status, 400, "{more}: {}", failed.html);
+        assert!(failed.html.contains(&format!("id=\"problem-{field}\">")), "{more}: {}", failed.html);
+        assert!(failed.html.contains(message) && !failed.html.contains("value=\"x\""), "{more}: {}", failed.html);
+    }
+    let wrong = pages.post(&cookie, &output, &change("").replace("https%3A%2F%2Fa", "a")).await.html;
+    assert!(wrong.contains("Correct the field “Hosts, item 1”.") && wrong.contains("must be a URL"), "{wrong}");
+    let saved = pages.post(&cookie, &output, &change("username=elastic&remove.password=1")).await;
+    assert_eq!(saved.status, 303, "{}", saved.html);
+    assert!(!pages.page(&cookie, &output).await.html.contains("A value is stored."), "it is removed");
 }
 
 #[tokio::test]

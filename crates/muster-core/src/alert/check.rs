@@ -22,7 +22,7 @@ impl Receiver {
     /// Rejects values outside of the limits.
     pub fn check(&self) -> Result<(), Error> {
         let name = self.name.trim();
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(crate::reported::is_deceptive) {
             return Err(Error::invalid("name", format!("1 to {MAX_NAME} characters, without control characters")));
         }
         for (field, items) in [

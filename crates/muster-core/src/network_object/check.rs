@@ -88,7 +88,10 @@ const DOWNLOAD_SOURCE: &[Field] = &[
 /// Checks the name and all fields of a network object, whose secrets are sealed. The id must have been validated.
 pub fn check_network_object(object: &NetworkObject) -> Problems {
     let mut problems = Problems::default();
-    if object.name.trim().is_empty() || object.name.len() > MAX_NAME || object.name.chars().any(char::is_control) {
+    if object.name.trim().is_empty()
+        || object.name.len() > MAX_NAME
+        || object.name.chars().any(crate::reported::is_deceptive)
+    {
         problems.add("name", format!("must have 1 to {MAX_NAME} bytes and no control characters"));
     }
     if object.is_default && !object.kind.has_default() {

@@ -18,6 +18,7 @@ use muster_management::kql::agents::visible;
 use serde::Deserialize;
 
 use super::{API, PATH, TAB};
+use crate::durations;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::hosts::label_hosts::names;
@@ -100,7 +101,7 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked
         saved: asked.saved,
         hosts: asked.host,
         labels: given(&asked.label).into_iter().collect(),
-        timeout: DEFAULT_TIMEOUT.as_secs().to_string(),
+        timeout: durations::written(DEFAULT_TIMEOUT.as_secs()),
         ..Fields::default()
     };
     if !asked.again.is_empty() {
@@ -188,14 +189,12 @@ async fn source(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Que
 }
 
 async fn new_query(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<NewLiveQuery, Error> {
-    let seconds = fields.timeout.trim().parse();
-    let seconds = seconds.map_err(|_| Error::invalid("timeout_seconds", "must be a number of seconds"))?;
     Ok(NewLiveQuery {
         sql: source(fleet, visitor, fields).await?,
         hosts: fields.hosts(),
         labels: fields.labels.clone(),
         filter: visible(&fields.kuery, false, fleet.now())?,
-        timeout: Duration::from_secs(seconds),
+        timeout: Duration::from_secs(durations::parse("timeout_seconds", &fields.timeout)?),
     })
 }
 

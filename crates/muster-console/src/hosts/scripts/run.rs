@@ -22,6 +22,7 @@ use serde::Deserialize;
 use super::super::TAB;
 use super::super::facts::cut;
 use super::{API, MAX_FORM, PATH};
+use crate::durations;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::request::Posted;
@@ -59,7 +60,7 @@ pub struct Fields {
     /// Names or ids of hosts, one in each line.
     hosts: String,
     kuery: String,
-    /// Maximum duration on a host, seconds.
+    /// Maximum duration on a host, such as `5m`.
     timeout: String,
     /// Time within which hosts must fetch it, seconds.
     expiry: String,
@@ -123,7 +124,7 @@ pub async fn ask(
     let mut fields = Fields {
         saved: asked.saved,
         hosts: asked.host,
-        timeout: DEFAULT_TIMEOUT.to_string(),
+        timeout: durations::written(DEFAULT_TIMEOUT),
         expiry: DEFAULT_EXPIRY.as_secs().to_string(),
         ..Fields::default()
     };
@@ -183,7 +184,10 @@ fn command(fields: &Fields, saved: &str) -> String {
     if let Some(kuery) = given(&fields.kuery) {
         command += &format!(" {}", shell::option("--filter", &kuery));
     }
-    for (flag, value) in [("--timeout", &fields.timeout), ("--expires", &fields.expiry)] {
+    // The option takes seconds.
+    let timeout = durations::parse("timeout_seconds", &fields.timeout);
+    let timeout = timeout.map_or_else(|_| fields.timeout.clone(), |seconds| seconds.to_string());
+    for (flag, value) in [("--timeout", &timeout), ("--expires", &fields.expiry)] {
         if let Some(value) = given(value) {
             command += &format!(" {}", shell::option(flag, &value));
         }
@@ -202,18 +206,21 @@ fn body(fields: &Fields) -> serde_json::Value {
             body[member] = value.into();
         }
     }
-    for (member, value) in [("timeout_seconds", &fields.timeout), ("expires_in_seconds", &fields.expiry)] {
-        if let Ok(seconds) = value.trim().parse::<u64>() {
-            body[member] = seconds.into();
-        }
+    if let Ok(seconds) = durations::parse("timeout_seconds", &fields.timeout) {
+        body["timeout_seconds"] = seconds.into();
+    }
+    if let Ok(seconds) = expiry(fields) {
+        body["expires_in_seconds"] = seconds.into();
     }
     body
 }
 
+/// Returns the chosen time in which hosts must fetch the script, in seconds.
+fn expiry(fields: &Fields) -> Result<u64, Error> {
+    fields.expiry.trim().parse().map_err(|_| Error::invalid("expires_in_seconds", "choose one of the list"))
+}
+
 async fn new_run(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<NewScriptRun, Error> {
-    let seconds = |field: &'static str, text: &str| {
-        text.trim().parse::<u64>().map_err(|_| Error::invalid(field, "must be a number of seconds"))
-    };
     let (hosts, kuery) = (fields.hosts(), given(&fields.kuery));
     check_selection(&hosts, kuery.as_deref())?;
     let source = match fields.saved.as_str() {
@@ -224,8 +231,8 @@ async fn new_run(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Ne
         source,
         hosts,
         filter: visible(kuery.as_deref().unwrap_or_default(), false, fleet.now())?,
-        expiry: Duration::from_secs(seconds("expires_in_seconds", &fields.expiry)?),
-        timeout: seconds("timeout_seconds", &fields.timeout)?,
+        expiry: Duration::from_secs(expiry(fields)?),
+        timeout: durations::parse("timeout_seconds", &fields.timeout)?,
     })
 }
 
@@ -270,7 +277,7 @@ mod tests {
             script: "echo a\necho b\n".into(),
             hosts: "web-1, web-2".into(),
             kuery: " tags:a ".into(),
-            timeout: "60".into(),
+            timeout: "1m".into(),
             expiry: "x".into(),
             ..Fields::default()
         };

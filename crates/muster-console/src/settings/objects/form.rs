@@ -16,12 +16,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::TAB;
 use super::super::side::Side;
-use super::inputs::{self, AGAIN, Input, SECRET, Shape, Typed, is_stored, join, located, split};
+use super::inputs::{AGAIN, SECRET, Shape, Typed, join, located, split};
 use super::known::Hints;
 use super::review::Review;
-use super::{Draft, Kind, Proxies, Record, address};
+use super::view::{Shown, inputs, of_document};
+use super::{Draft, Kind, Record, address};
 use crate::elsewhere::{cli, curl, or_placeholder};
-use crate::fields::{concerns, reason};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::versioned::{Edit, Field, update_to};
@@ -70,21 +70,6 @@ impl Fields {
         inputs.dedup();
         (&self.name, &self.kind, is_set(&self.is_default), is_set(&self.is_default_monitoring), &self.yaml, inputs)
     }
-}
-
-/// An input as the page shows it.
-struct Shown {
-    input: &'static Input,
-    value: String,
-    /// Whether a value of a secret is stored.
-    is_stored: bool,
-    /// Whether a secret was typed, which has to be entered again.
-    is_lost: bool,
-    error: Option<Error>,
-    /// Classes that tell for which types it is: `typed of-kafka`.
-    class: String,
-    /// Proxies to choose from: id and name.
-    choices: Vec<(String, String)>,
 }
 
 /// What the form shows besides the fields.
@@ -202,7 +187,7 @@ async fn render<K: Kind>(
         path: K::LIST,
         what: K::THE.replacen("The ", "this ", 1),
         id,
-        inputs: inputs::<K>(fleet, visitor, record, &fields, &errors).await,
+        inputs: inputs::<K>(fleet, visitor, record, &fields.inputs, &errors).await,
         hints: K::HINTS,
         types: K::TYPES,
         has_default: K::HAS_DEFAULT,
@@ -223,51 +208,6 @@ async fn render<K: Kind>(
 
 /// Fields that the form of every object has.
 const OWN: [&str; 4] = ["name", "type", "is_default", "is_default_monitoring"];
-
-/// Returns all errors about the document as one.
-fn of_document(errors: &[Error]) -> Option<Error> {
-    let mut all = errors.iter().filter(|error| concerns(error, "yaml"));
-    let first = all.next()?.clone();
-    let message = all.fold(first.message.clone(), |text, error| format!("{text}\n{}", reason(error)));
-    Some(Error { message, ..first })
-}
-
-/// Returns the inputs with what was typed into them, and their errors.
-async fn inputs<K: Kind>(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    record: Option<&Record>,
-    fields: &Fields,
-    errors: &[Error],
-) -> Vec<Shown> {
-    let is_known = |prefix: &str, input: &Input| !inputs::typed(&fields.inputs, prefix, input.name).is_empty();
-    let mut all = Vec::new();
-    for input in K::INPUTS {
-        let value = inputs::typed(&fields.inputs, "", input.name).to_owned();
-        let choices = if input.shape == Shape::Proxy { proxies(fleet, visitor, &value).await } else { Vec::new() };
-        let classes = input.types.iter().map(|kind| format!(" of-{kind}")).collect::<String>();
-        all.push(Shown {
-            input,
-            value,
-            is_stored: record.is_some_and(|record| is_stored(&record.fields, input)),
-            is_lost: is_known(SECRET, input) || is_known(AGAIN, input),
-            error: errors.iter().find(|error| concerns(error, input.name)).cloned(),
-            class: if classes.is_empty() { classes } else { format!("typed{classes}") },
-            choices,
-        });
-    }
-    all
-}
-
-/// Returns the proxies that the person sees. One that was chosen is among them, even if the person may not see proxies.
-async fn proxies(fleet: &Fleet, visitor: &Visitor, chosen: &str) -> Vec<(String, String)> {
-    let found = Proxies::list(fleet, &visitor.context).await.unwrap_or_default();
-    let mut all: Vec<_> = found.into_iter().map(|proxy| (proxy.id, proxy.name)).collect();
-    if !chosen.is_empty() && all.iter().all(|(id, _)| id != chosen) {
-        all.push((chosen.to_owned(), chosen.to_owned()));
-    }
-    all
-}
 
 /// Code of the error for an object that somebody else has changed.
 const CHANGED: &str = "changed_meanwhile";

@@ -173,7 +173,10 @@ fn entered(input: &Input, all: &Typed, before: &Map<String, Value>) -> Result<Op
     if typed(all, AGAIN, input.name).is_empty() {
         return Ok(None);
     }
-    Err(Error::invalid(input.name, "enter the value again, because pages do not keep secrets"))
+    Err(Error::invalid(
+        input.name,
+        "enter the value again, because pages do not keep secrets; to leave it as it is, open the page anew",
+    ))
 }
 
 /// Returns whether a value of a secret is stored.

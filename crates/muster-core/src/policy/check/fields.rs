@@ -60,7 +60,7 @@ fn check_spaces(ids: Option<&Value>, own: &SpaceId, problems: &mut Problems) {
 fn check_name(name: &str, problems: &mut Problems) {
     if name.trim().is_empty() {
         problems.add("name", "must not be blank");
-    } else if name.len() > MAX_NAME || name.chars().any(char::is_control) {
+    } else if name.len() > MAX_NAME || name.chars().any(crate::reported::is_deceptive) {
         problems.add("name", format!("must have at most {MAX_NAME} bytes and no control characters"));
     }
 }

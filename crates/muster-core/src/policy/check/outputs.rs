@@ -156,7 +156,10 @@ pub fn check_record(output: &Output) -> Problems {
     // Stored apart from the other fields, but checked together with them as in a configuration.
     fields.insert("type".into(), output.kind.as_str().into());
     check_one(&fields, "", &mut problems);
-    if output.name.trim().is_empty() || output.name.len() > MAX_NAME || output.name.chars().any(char::is_control) {
+    if output.name.trim().is_empty()
+        || output.name.len() > MAX_NAME
+        || output.name.chars().any(crate::reported::is_deceptive)
+    {
         problems.add("name", format!("must have 1 to {MAX_NAME} bytes and no control characters"));
     }
     for (index, host) in fields.get("hosts").and_then(Value::as_array).into_iter().flatten().enumerate() {
