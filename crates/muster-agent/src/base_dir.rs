@@ -10,8 +10,16 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 /// Files that exist only in the base path of an agent.
-const MARKS: [&str; 7] =
-    ["fleet.enc", "state.enc", "state.enc.damaged", "agent.yml", "policy.yml", "install.json", "server.json"];
+const MARKS: [&str; 8] = [
+    "enroll.enc",
+    "fleet.enc",
+    "state.enc",
+    "state.enc.damaged",
+    "agent.yml",
+    "policy.yml",
+    "install.json",
+    "server.json",
+];
 /// Other entries that are allowed in a base path.
 const KNOWN: [&str; 11] = [
     "logs",
