@@ -61,7 +61,7 @@ pub struct ServerOptions {
     #[arg(long, value_enum, value_name = "MODE")]
     fleet_server_client_auth: Option<ClientAuth>,
     /// Serve agents of this host only, over plain HTTP
-    #[arg(long, conflicts_with_all = ["fleet_server_cert", "fleet_server_cert_key", "fleet_server_client_auth"])]
+    #[arg(long, conflicts_with_all = ["fleet_server_cert", "fleet_server_cert_key"])]
     fleet_server_insecure_http: bool,
     /// Configuration key of the server (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
@@ -275,6 +275,11 @@ impl ServerOptions {
             Some(ClientAuth::Optional) => "optional",
             Some(ClientAuth::Required) => "required",
         };
+        // `none` is Elastic's default, and may be passed with everything.
+        if self.fleet_server_insecure_http {
+            let message = "--fleet-server-client-auth: there are no certificates with --fleet-server-insecure-http";
+            return Err(Failure::new(exit::USAGE, message));
+        }
         let [authorities] = authorities else {
             let message = "--fleet-server-client-auth: needs one file of --certificate-authorities";
             return Err(

@@ -21,8 +21,8 @@ use crate::state::disk::DiskStore;
 use crate::state::seal::{KeyPlace, Seal};
 use crate::state::{Store, StoredPolicy};
 
-/// Mode bits of a file that everybody may change.
-const WRITABLE: u32 = 0o002;
+/// Mode bits of a file that somebody else than its owner may change.
+const WRITABLE: u32 = 0o022;
 /// Mode bits of a file that somebody else than its owner may read or change.
 const SHARED: u32 = 0o077;
 
@@ -114,10 +114,12 @@ fn exposed(layout: &Layout, key: Option<&KeyPlace>) -> Vec<(Utf8PathBuf, String)
     // Programs and settings, which the agent or root executes or trusts.
     let trusted =
         [layout.base().to_owned(), layout.homes(), layout.components(), layout.settings(), layout.installation()];
+    let versions = layout.homes().read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path());
+    let trusted = trusted.into_iter().chain(versions);
     // Secrets. A group may use the base path of an unprivileged agent, but not read these.
     let file = key.map(|(KeyPlace::File(path) | KeyPlace::Credential(path))| path.clone());
     let secret = [layout.fleet(), layout.state()].into_iter().chain(file);
-    let all = trusted.into_iter().map(|path| (path, WRITABLE)).chain(secret.map(|path| (path, SHARED)));
+    let all = trusted.map(|path| (path, WRITABLE)).chain(secret.map(|path| (path, SHARED)));
     exposed.extend(all.filter_map(|(path, forbidden)| Some((path.clone(), fault(&path, owner, forbidden)?))));
     exposed
 }

@@ -19,6 +19,7 @@ use super::cgroup::{Group, Groups};
 use super::limits::{caps, describe};
 use super::log_file::{LogFile, file_name};
 use super::orphans::{self, Process};
+use super::output_budget::{Decision, OutputBudget, PAUSE};
 use crate::environment;
 use crate::launch::{self, ALLOCATOR, Guard, Limits};
 use crate::paths::Layout;
@@ -257,11 +258,19 @@ where
     tokio::spawn(async move {
         let Some(mut source) = source else { return };
         let mut buffer = vec![0; 4096];
+        let mut budget = OutputBudget::new(Instant::now());
+        // If the disk is full, output is lost, but the program must not block.
+        let write = |bytes: &[u8]| drop(log.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes));
         while let Ok(length @ 1..) = source.read(&mut buffer).await {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            // If the disk is full, output is lost, but the program must not block.
-            let _ = log.write_all(&buffer[..length]);
+            match budget.spend(length, Instant::now()) {
+                Decision::Write(note) => {
+                    note.iter().for_each(|note| write(note.as_bytes()));
+                    write(&buffer[..length]);
+                }
+                Decision::Drop => tokio::time::sleep(PAUSE).await,
+            }
         }
+        budget.note().iter().for_each(|note| write(note.as_bytes()));
     })
 }
 

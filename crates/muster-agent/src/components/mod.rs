@@ -16,6 +16,7 @@ mod old_logs;
 mod operation;
 pub mod orphans;
 mod otlp;
+mod output_budget;
 pub mod process;
 mod proxied;
 mod reconciler;

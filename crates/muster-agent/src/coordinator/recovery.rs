@@ -39,6 +39,8 @@ impl Coordinator {
                     | TransportError::Broken(_)
                     // Ends when the clock of this host is set, or the certificate is renewed.
                     | TransportError::Tls { fault: TlsFault::Clock, .. }
+                    // As a load balancer that responds in plain text while it has no server.
+                    | TransportError::Tls { fault: TlsFault::NotTls, .. }
             )
         );
         // A check-in that fails after a successful probe waits for its back-off: something breaks only check-ins. Nothing does so

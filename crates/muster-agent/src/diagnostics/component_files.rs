@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::{REDACTED, is_secret, text};
+use super::redaction::{REDACTED, is_secret};
+use super::text;
 use crate::components::Diagnostics;
 use crate::components::diagnostics::File;
 use crate::net::gzip;

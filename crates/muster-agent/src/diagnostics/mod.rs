@@ -1,6 +1,7 @@
 //! The diagnostics bundle, a compressed JSON document without secrets.
 
 mod component_files;
+mod redaction;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,11 +16,8 @@ use crate::fleet::upload::Upload;
 use crate::net::gzip;
 use crate::state::State;
 use crate::state::enrollment::Secret;
-
-/// Words in the names of fields whose values are redacted.
-const SECRET_WORDS: [&str; 8] =
-    ["password", "passphrase", "secret", "token", "api_key", "credential", "private", "authorization"];
-const REDACTED: &str = "[redacted]";
+pub use redaction::redacted;
+use redaction::secret_paths;
 
 /// A bundle without the diagnostics of components, which take time to collect.
 #[derive(Debug)]
@@ -115,71 +113,11 @@ fn parse(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or(Value::Null)
 }
 
-/// Redacts a policy: the values at `secret_paths`, environments, and fields whose names suggest secrets.
-pub fn redacted(mut policy: Value) -> Value {
-    for path in secret_paths(&policy) {
-        if let Some(value) = policy.pointer_mut(&path) {
-            *value = REDACTED.into();
-        }
-    }
-    // The signed copy contains the same policy, in base64, with the hash of the uninstall token.
-    if let Some(signed) = policy.get_mut("signed").filter(|signed| !signed.is_null()) {
-        *signed = REDACTED.into();
-    }
-    hide(&mut policy);
-    policy
-}
-
-/// Returns the paths at which the server inserted secrets, as JSON pointers.
-fn secret_paths(policy: &Value) -> Vec<String> {
-    let paths = policy["secret_paths"].as_array().into_iter().flatten();
-    paths.filter_map(|path| path.as_str().map(|path| format!("/{}", path.replace('.', "/")))).collect()
-}
-
 /// Returns the text of a scalar value.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
-    }
-}
-
-/// Returns whether a field with this name is redacted. The bundle leaves the host, so that redacting too much is better
-/// than too little.
-fn is_secret(name: &str) -> bool {
-    let lower = name.to_lowercase();
-    lower == "env" || lower == "key" || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
-}
-
-fn hide(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(hide),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if is_secret(name) {
-                    *value = REDACTED.into();
-                } else {
-                    hide(value);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ag147_a_bundle_contains_no_secret_of_the_policy() {
-        let policy = json!({"secret_paths": ["inputs.0.deep.word"], "outputs": {"default": {"api_key": "s1", "hosts": ["h"]}},
-            "signed": {"data": "s5", "signature": "x"}, "inputs": [{"id": "x", "deep": {"word": "s2"}, "env": {"A": "s3"}, "Password": "s4"}]});
-        let text = redacted(policy).to_string();
-        for secret in ["s1", "s2", "s3", "s4", "s5"] {
-            assert!(!text.contains(&format!("{secret:?}")), "{text}");
-        }
-        assert!(text.contains("\"h\"") && text.contains("\"x\""));
     }
 }

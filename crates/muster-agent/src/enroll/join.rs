@@ -1,6 +1,7 @@
 //! Enrolls and stores the result.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::Entropy;
@@ -18,11 +19,16 @@ use crate::fleet::enroll::Wish;
 use crate::host::fingerprint::Fingerprint;
 use crate::host::{Facts, HostFacts, Own};
 use crate::net::Transport;
+use crate::notice::departure::Departure;
+use crate::notice::{Event, Notice};
 use crate::standalone;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::{Enrollment, Secret};
-use crate::state::{State, Store};
+use crate::state::{State, Store, StoreError};
 use muster_core::hex;
+
+/// Maximum time to tell the server that an enrollment could not be stored.
+const WITHDRAWAL: Duration = Duration::from_secs(10);
 
 /// An enrollment that is about to take place.
 pub struct Joining<'a> {
@@ -43,16 +49,29 @@ impl Joining<'_> {
     /// Also returns where the policy of a standalone agent is kept, if it was one.
     pub async fn join(&self, store: &DiskStore) -> Result<(EnrolledItem, Option<Utf8PathBuf>), Failure> {
         let (item, replace_token) = self.enroll().await?;
-        // From here on, the server knows the agent. If storing the enrollment fails, the agent is known only to the
-        // server.
-        store.prepare()?;
-        // The state is replaced first, so that nothing of the previous fleet can run under the new enrollment, even if
-        // this process is killed in between (AG82).
-        store.save_state(&State::default())?;
-        store.save_enrollment(&self.enrollment(&item, replace_token))?;
+        // From here on, the server knows the agent.
+        let enrollment = self.enrollment(&item, replace_token);
+        if let Err(error) = keep(store, &enrollment) {
+            self.withdraw(&enrollment).await;
+            return Err(error.into());
+        }
         // The enrollment takes precedence anyway, so that a failure is only untidy.
         let kept = standalone::retire(store.layout(), SystemClock.now());
         Ok((item, kept.unwrap_or_default()))
+    }
+
+    /// Tells the server that an agent that could not be stored does not exist: each further attempt would leave another one.
+    async fn withdraw(&self, enrollment: &Enrollment) {
+        // An agent that enrolls again under its id exists.
+        if self.former.is_some_and(|former| former.agent_id == enrollment.agent_id) {
+            return;
+        }
+        let departure = Departure::by_this_process("enroll", Some("the enrollment could not be stored"), None);
+        let notice = Notice::new(Event::Uninstall, enrollment, departure, SystemClock.now());
+        let key = enrollment.access_api_key.clone();
+        let client = FleetClient::new(self.transport.clone(), self.plan.servers(), key, Arc::new(System));
+        // If this fails too, somebody has to remove the agent by hand.
+        let _ = tokio::time::timeout(WITHDRAWAL, notice.deliver(&client)).await;
     }
 
     /// Requests the previous id if this is the same server (AG86), and otherwise a new one.
@@ -105,6 +124,14 @@ impl Joining<'_> {
             ..Enrollment::without_server(item.id.clone())
         }
     }
+}
+
+/// Stores the enrollment. The state is replaced first, so that nothing of the previous fleet can run under the new enrollment,
+/// even if this process is killed in between (AG82).
+fn keep(store: &DiskStore, enrollment: &Enrollment) -> Result<(), StoreError> {
+    store.prepare()?;
+    store.save_state(&State::default())?;
+    store.save_enrollment(enrollment)
 }
 
 /// Generates a replace token: 64 hexadecimal digits.

@@ -18,6 +18,7 @@ use super::proxy::Tunnel;
 use super::tls_fault::handshake_fault;
 use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, gzip};
 use muster_core::error_chain::{SharedError, chain};
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Maximum number of idle connections: one for the long poll, one for other requests.
 const IDLE_MAX: usize = 2;
@@ -26,6 +27,15 @@ const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// If an idle connection fails within this time, it was stale. A later failure concerns the request itself.
 const STALE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Seconds without traffic after which the kernel asks the other side whether it is there, between two such probes, and their
+/// number: a dead connection is noticed after 30 s.
+const SILENT_AFTER: u32 = 15;
+const PROBE_EVERY: u32 = 5;
+const PROBES: u32 = 3;
+/// What a connection that ends during the handshake means.
+const INTERRUPTED: &str = "the connection was closed during the TLS handshake, as by a load balancer without a server, or by a \
+    server without TLS";
 
 /// A connection on which requests can be sent.
 pub(crate) type Connection = SendRequest<Full<Bytes>>;
@@ -90,6 +100,7 @@ impl Http1 {
         };
         // A request is a single write, and must not wait for the TCP ack of an earlier one.
         let _ = stream.set_nodelay(true);
+        notice_silence(&stream);
         if !server.tls {
             return shake_hands(stream).await.map_err(|error| refused(server, error));
         }
@@ -97,7 +108,11 @@ impl Http1 {
         let name = ServerName::try_from(server.host.clone())
             .map_err(|error| failed((TlsFault::Name, chain(&error).to_string())))?;
         let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
-        let stream = connector.connect(name, stream).await.map_err(|error| failed(handshake_fault(&error)))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| match handshake_fault(&error) {
+            Some(fault) => failed(fault),
+            // As by a load balancer while its server restarts: it must be retried and probed for.
+            None => refused(server, SharedError::during(INTERRUPTED, error)),
+        })?;
         shake_hands(stream).await.map_err(|error| refused(server, error))
     }
 
@@ -121,9 +136,8 @@ impl Http1 {
         server: &Server,
         request: &Request,
     ) -> Result<Response, TransportError> {
-        let broken = |error: hyper::Error| TransportError::Broken(error.into());
         request.reached.mark();
-        let reply = connection.send_request(self.outgoing(server, request)?).await.map_err(broken)?;
+        let reply = connection.send_request(self.outgoing(server, request)?).await.map_err(lost)?;
         let (head, body) = reply.into_parts();
         // The limit applies while reading, so that a server cannot make the agent buffer more than it would accept.
         let body = Limited::new(body, REPLY_MAX).collect().await.map_err(too_large_or_broken)?;
@@ -176,6 +190,28 @@ where
         }
     });
     Ok(sender)
+}
+
+/// Makes the kernel notice that the other side is gone without a word, as after a power loss or behind a firewall that has
+/// forgotten the connection. Otherwise, a held check-in would fail only at its own timeout.
+fn notice_silence(stream: &TcpStream) {
+    // Errors are ignored: without these options, the connection works.
+    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &SILENT_AFTER);
+    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &PROBE_EVERY);
+    let _ = setsockopt(stream, sockopt::TcpKeepCount, &PROBES);
+    // The same for a request that is not acknowledged.
+    let _ = setsockopt(stream, sockopt::TcpUserTimeout, &((SILENT_AFTER + PROBE_EVERY * PROBES) * 1000));
+}
+
+/// Describes a lost connection. The words of the TLS library are for developers.
+fn lost(error: hyper::Error) -> TransportError {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::UnexpectedEof) => TransportError::Broken("the server closed the connection".into()),
+        Some(std::io::ErrorKind::TimedOut) => TransportError::Broken("the other side does not respond any more".into()),
+        _ => TransportError::Broken(error.into()),
+    }
 }
 
 fn decoded(headers: &HeaderMap, body: Bytes) -> Result<Bytes, TransportError> {
@@ -248,6 +284,37 @@ mod tests {
             timeout: Duration::from_secs(30),
             reached: Reached::default(),
         }
+    }
+
+    #[tokio::test]
+    async fn ag176_a_connection_that_ends_during_the_handshake_is_no_matter_of_trust() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+        // It reads the first message, so that it ends the connection without a reset.
+        tokio::spawn(async move {
+            let mut stream = listener.accept().await.unwrap().0;
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        });
+        let config = crate::net::tls::client_config(&Trust { ca_sha256: vec!["00".repeat(32)], ..Trust::default() });
+        let error = Http1::new(config.unwrap()).send(&server, request()).await.unwrap_err();
+        assert!(matches!(error, TransportError::Connect { .. }), "{error:?}");
+        assert!(chain(&error).to_string().contains("load balancer without a server"), "{}", chain(&error));
+    }
+
+    #[tokio::test]
+    async fn ag57_a_silent_connection_is_noticed_by_the_kernel() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        notice_silence(&stream);
+        use nix::sys::socket::getsockopt;
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+        let idle = getsockopt(&stream, sockopt::TcpKeepIdle).unwrap();
+        let probes = (
+            getsockopt(&stream, sockopt::TcpKeepInterval).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepCount).unwrap(),
+        );
+        assert_eq!((idle, probes), (15, (5, 3)));
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout).unwrap(), 30_000);
     }
 
     #[tokio::test]

@@ -12,13 +12,10 @@ use rustls::{CertificateError, Error, InvalidMessage};
 
 use super::TlsFault;
 
-/// Returns the kind of a failed handshake and its description.
-pub fn handshake_fault(error: &io::Error) -> (TlsFault, String) {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(error) => describe(error),
-        // The server disconnected during the handshake. Some servers do this if they expect plain HTTP.
-        None => (TlsFault::NotTls, format!("the TLS handshake was interrupted: {error}")),
-    }
+/// Returns the kind of a failed handshake and its description; `None` if the connection failed during it, which says nothing
+/// about trust.
+pub fn handshake_fault(error: &io::Error) -> Option<(TlsFault, String)> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).map(describe)
 }
 
 fn describe(error: &Error) -> (TlsFault, String) {
@@ -119,6 +116,8 @@ mod tests {
     fn a_server_without_tls_is_detected() {
         let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert_eq!(describe(&error), (TlsFault::NotTls, "it does not use TLS".into()));
-        assert_eq!(handshake_fault(&io::ErrorKind::UnexpectedEof.into()).0, TlsFault::NotTls);
+        let inside = io::Error::new(io::ErrorKind::InvalidData, error);
+        assert_eq!(handshake_fault(&inside).map(|(fault, _)| fault), Some(TlsFault::NotTls));
+        assert_eq!(handshake_fault(&io::ErrorKind::UnexpectedEof.into()), None, "a balancer without a server");
     }
 }

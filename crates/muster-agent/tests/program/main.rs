@@ -147,6 +147,19 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
+fn ag84_an_enrollment_that_cannot_be_stored_is_withdrawn_from_the_server() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    std::fs::create_dir(agent.path("")).unwrap();
+    // Never followed, and noticed only when the files are written.
+    std::os::unix::fs::symlink("/etc", agent.path("run")).unwrap();
+    let (code, text) = agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
+    assert!(code != 0 && text.contains("symbolic link"), "{code} {text}");
+    let server = server.lock();
+    assert_eq!((server.enrolled.len(), server.audits.len()), (1, 1), "{text}");
+    assert_eq!(server.audits[0]["departure"]["why"], "the enrollment could not be stored");
+}
+
+#[test]
 fn ag16_ag17_ag44_ag135_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();

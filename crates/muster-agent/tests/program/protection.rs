@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use crate::Agent;
 use crate::install::protected;
 use crate::server::TlsServer;
-use crate::{Agent, mode};
 
 /// Returns the exit code and the names of the findings with this verdict.
 fn findings(agent: &Agent, verdict: &str) -> (i32, Vec<String>) {
@@ -21,7 +21,7 @@ fn ag142_verify_unprotected_names_what_protects_the_host_and_what_does_not() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let (code, text) = crate::output(&mut agent.command("verify-unprotected"));
-    assert_eq!(code, 12, "no agent: {text}");
+    assert_eq!(code, 13, "no agent: {text}");
     let daemon = protected(&server, &agent);
     // The test server does not sign, and there is no service manager.
     assert_eq!(findings(&agent, "gap"), (15, vec!["signatures".to_owned(), "service".into()]));
@@ -30,9 +30,14 @@ fn ag142_verify_unprotected_names_what_protects_the_host_and_what_does_not() {
     let (code, text) = agent.installed(&["verify-unprotected"]);
     assert!(code == 15 && text.contains("NOT protected") && text.contains("gap       service: "), "{code} {text}");
     drop(daemon);
-    let fleet = agent.path("fleet.enc");
-    std::fs::set_permissions(&fleet, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    assert_eq!(mode(&fleet), 0o644);
-    let gaps = ["signatures", "files", "service", "daemon"].map(str::to_owned).to_vec();
-    assert_eq!(findings(&agent, "gap"), (15, gaps), "without a daemon, and with a readable secret");
+    let gaps = |names: &[&str]| (15, names.iter().map(ToString::to_string).collect());
+    for (name, open, private) in [("fleet.enc", 0o644, 0o600), ("versions", 0o770, 0o700)] {
+        let set = |mode| {
+            std::fs::set_permissions(agent.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        set(open);
+        assert_eq!(findings(&agent, "gap"), gaps(&["signatures", "files", "service", "daemon"]), "{name}");
+        set(private);
+    }
+    assert_eq!(findings(&agent, "gap"), gaps(&["signatures", "service", "daemon"]));
 }

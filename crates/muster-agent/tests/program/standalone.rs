@@ -32,6 +32,24 @@ fn write(agent: &Agent, policy: &str) {
 }
 
 #[test]
+fn programs_get_the_memory_that_policy_and_host_allow_and_the_agent_ignores_signals_of_log_rotation() {
+    let agent = installed();
+    std::fs::write(agent.path("agent.yml"), "process: { memory_max: 536870912 }").unwrap();
+    let program = "type: process, command: /bin/sh, args: ['-c', 'ulimit -d; cat /proc/self/oom_score_adj; sleep 600']";
+    let input = |id: &str, memory: u64| format!("- {{ id: {id}, {program}, limits: {{ memory: {memory} }} }}\n");
+    write(&agent, &format!("inputs:\n{}{}", input("small", 1 << 28), input("large", 1 << 30)));
+    let daemon = agent.start();
+    agent.until_healthy();
+    daemon.signal(Signal::SIGUSR1);
+    // In KiB: the policy can ask for less than the host allows, and not for more.
+    for (id, data) in [("small", 1 << 18), ("large", 1 << 19)] {
+        let log = agent.path(&format!("logs/components/process-default-{id}.log"));
+        until(id, || std::fs::read_to_string(&log).is_ok_and(|text| text == format!("{data}\n500\n")));
+    }
+    agent.until_healthy();
+}
+
+#[test]
 fn ag7_ag157_an_agent_without_a_fleet_runs_its_file_until_it_enrolls() {
     let (server, agent) = (TlsServer::start(), installed());
     assert_eq!(mode(&agent.path("policy.yml")), 0o600);
