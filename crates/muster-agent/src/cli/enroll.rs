@@ -101,8 +101,8 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     reloaded.map(|()| exit::DONE)
 }
 
-/// Returns whether an existing enrollment may be replaced, which a terminal is asked about if `--force` does not say so.
-/// `None` if the answer is no (AG14).
+/// Returns whether an existing enrollment may be replaced: with `--force`, or if somebody at the terminal agrees. `None` if
+/// they do not (AG14).
 fn confirmed(store: &DiskStore, force: bool) -> Option<bool> {
     match store.enrollment() {
         Ok(Some(enrollment)) if !force && prompt::is_interactive() => {
