@@ -8,6 +8,8 @@ use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::details::SCHEDULE;
 use muster_core::id::{HostId, SpaceId};
 use muster_core::status::Status;
+use muster_fleet::host_views::HostView;
+use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID, details, orbit_enroll, osquery_enroll};
@@ -282,6 +284,11 @@ async fn fl52_fl167_a_replaced_key_of_another_machine_is_a_duplicate_identifier_
     assert_eq!(found["detail"]["address"], json!("192.0.2.7"));
     let text = format!("{events:?}");
     assert!(!text.contains(&secret), "FL80");
+    let filter = AgentFilter::all([AgentCondition::HasDuplicateHosts]);
+    let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+    let shown = server.fleet.agents().hosts(&grant, &filter, &HostRows::Page(Page { offset: 0, limit: 9 })).await;
+    let shown: Vec<_> = shown.expect("a list").items.iter().map(HostView::duplicates).collect();
+    assert_eq!(shown, [["clone (192.0.2.7)", "web-7 (192.0.2.7)"]]);
 }
 
 #[tokio::test]
