@@ -26,7 +26,8 @@ const UPDATE_INTERVAL: Duration = Duration::from_secs(300);
 /// Hosts that share one agent's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicateHosts {
-    /// Ids (`host.id`) of the hosts that came back or checked in next to a held poll.
+    /// Ids (`host.id`) of the hosts that came back or checked in next to a held poll; of orbit and osquery, names and addresses of the
+    /// machines that replaced each other's keys.
     pub hosts: Vec<String>,
     /// Time when the second host was detected.
     pub since: Timestamp,
@@ -136,6 +137,37 @@ impl DuplicateHosts {
     }
 }
 
+/// Returns the duplicate hosts after an enrollment under an id that follows from the machine. `is_other` states that it seems to be of
+/// another machine than the one before (FL52).
+pub fn after_enrollment(
+    before: &AgentRecord,
+    after: &AgentRecord,
+    is_other: bool,
+    now: Timestamp,
+) -> Option<Box<DuplicateHosts>> {
+    let known = before.duplicate_hosts.as_deref().filter(|known| !known.is_over(now)).cloned();
+    if !is_other {
+        return known.map(Box::new);
+    }
+    let named = |record: &AgentRecord| -> String {
+        format!("{} ({})", record.hostname, record.last_address).chars().take(HOST_CHARS).collect()
+    };
+    let mut next = known.unwrap_or_else(|| DuplicateHosts {
+        hosts: Vec::new(),
+        since: now,
+        last: now,
+        keeper: HostMark::of(&named(before)),
+        reenrollments: Vec::new(),
+    });
+    for host in [named(before), named(after)] {
+        if !next.hosts.contains(&host) && next.hosts.len() < MOST_HOSTS {
+            next.hosts.push(host);
+        }
+    }
+    next.last = now;
+    Some(Box::new(next))
+}
+
 /// Returns the duplicate hosts after a check-in of `host`; `None` if they do not change.
 pub fn noted(
     record: &AgentRecord,
@@ -171,6 +203,20 @@ pub fn noted(
 mod tests {
     use super::*;
     use crate::testing::{agent, at};
+
+    #[test]
+    fn fl52_machines_that_replace_each_other_are_known_for_a_day() {
+        let named = |name: &str| AgentRecord { hostname: name.into(), last_address: "192.0.2.7".into(), ..agent() };
+        let (a, mut b) = (named("a"), named("b"));
+        assert_eq!(after_enrollment(&a, &b, false, at(0)), None);
+        b.duplicate_hosts = after_enrollment(&a, &b, true, at(10));
+        let hosts = ["a (192.0.2.7)", "b (192.0.2.7)"];
+        assert_eq!(b.duplicate_hosts.as_ref().unwrap().hosts, hosts);
+        let again = after_enrollment(&b, &a, true, at(20)).unwrap();
+        assert_eq!((again.hosts.len(), again.since, again.last), (2, at(10), at(20)));
+        assert_eq!(after_enrollment(&b, &b, false, at(20)), b.duplicate_hosts);
+        assert_eq!(after_enrollment(&b, &b, false, at(10 + 25 * 3600)), None);
+    }
 
     fn run(steps: &[(&str, bool, u64)]) -> AgentRecord {
         let (mut record, mut trail) = (agent(), HostTrail::of(Some("a")));

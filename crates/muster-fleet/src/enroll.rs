@@ -20,6 +20,7 @@ use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
+use muster_core::duplicate_hosts::after_enrollment;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, Unusable};
 use muster_core::entropy::time_ordered_uuid;
@@ -280,9 +281,9 @@ impl Enrollment {
             // Used only if the machine has no host yet.
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
-            let enrolled = applicant.enroll(admitted, &around, now);
+            let mut enrolled = applicant.enroll(admitted, &around, now);
             let condition = same_certificate(&applicant);
-            if self.commit_enrollment(&enrolled, stored.by_id, condition, admission, &input, now).await? {
+            if self.commit_enrollment(&mut enrolled, stored.by_id, condition, admission, &input, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
                 return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
@@ -296,9 +297,6 @@ impl Enrollment {
         if let Some(id) = &applicant.id {
             stored.by_id = self.store.everywhere(&System).agent(id).await?;
         }
-        if let Some(id) = applicant.twin() {
-            stored.twin = self.store.everywhere(&System).agent(&id).await?;
-        }
         if let Some(handle) = &applicant.enrollment_id {
             stored.by_enrollment_id =
                 self.store.everywhere(admission).agent_by_enrollment_id(handle, &admission.key().id).await?;
@@ -308,6 +306,10 @@ impl Enrollment {
         }
         if stored.host.is_none() {
             stored.host = self.host_of_former(applicant, &admission.key().space).await?;
+        }
+        // After the host, which is inserted with the first of the two: where there is a host, its agent is seen.
+        if let Some(id) = applicant.twin() {
+            stored.twin = self.store.everywhere(&System).agent(&id).await?;
         }
         Ok(stored)
     }
@@ -401,7 +403,7 @@ impl Enrollment {
     /// Commits the enrollment. Returns false on a conflict, after which the decision must be made again.
     async fn commit_enrollment(
         &self,
-        enrolled: &Enrolled,
+        enrolled: &mut Enrolled,
         before: Option<AgentRecord>,
         condition: Option<AgentWrite>,
         admission: &Admission,
@@ -409,6 +411,15 @@ impl Enrollment {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let key = admission.key();
+        let left = before.as_ref().filter(|before| before.space != key.space);
+        // This space must not learn the name and address of a host of another one. They are in the event of that space.
+        let former = before.as_ref().filter(|_| left.is_none());
+        let duplicate = former.and_then(|before| self.duplicate(enrolled, before, now));
+        if let Some(before) = former.filter(|before| before.family.is_one_per_machine()) {
+            let hosts = after_enrollment(before, &enrolled.record, duplicate.is_some(), now);
+            enrolled.record.duplicate_hosts = hosts;
+        }
+        let enrolled = &*enrolled;
         let counts = !takes_own_place(enrolled, before.as_ref(), key);
         // The use of the key is part of the commit: of many agents that enroll at the same time, a key for one admits
         // one.
@@ -425,12 +436,8 @@ impl Enrollment {
         };
         let mut writes = vec![Write::EnrollmentKey(used)];
         writes.extend(condition.map(Write::Agent));
-        let left = before.as_ref().filter(|before| before.space != key.space);
         let lines = left.map(|before| left_space(enrolled, before, key, now)).into_iter().flatten();
         writes.extend(lines);
-        // This space must not learn the name and address of a host of another one. They are in the event of that space.
-        let duplicate =
-            before.as_ref().filter(|_| left.is_none()).and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));
         writes.push(Write::Audit(audit_line(enrolled, key, duplicate.as_ref(), now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));

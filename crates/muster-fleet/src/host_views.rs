@@ -61,6 +61,15 @@ impl HostView {
         newest.unwrap_or_else(|| self.host.hostname.clone())
     }
 
+    /// Returns the machines that seem to share its identifier, as its agents know them.
+    pub fn duplicates(&self) -> Vec<String> {
+        let known = self.agents.iter().filter_map(|agent| agent.details.record.duplicate_hosts.as_ref());
+        let mut hosts: Vec<String> = known.flat_map(|known| known.hosts.iter().cloned()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
     /// Returns the name and version of the operating system, or its platform while no agent has reported them; empty if it is unknown.
     pub fn os(&self) -> String {
         // orbit knows only the platform, and is seen more often than osquery.

@@ -135,18 +135,26 @@ impl Labels {
         let space = self.of_space(entry, &record.space).await?;
         // From the store, not from the cache: the differences must be those to the stored rows.
         let known = self.store.everywhere(entry).labels_of_host(&host).await?;
+        let errors = self.store.everywhere(entry).label_errors_of_host(&host).await?;
         let platform = Platform::of(&record);
         let changes = decisions::decide(&space.labels, platform, &known, queries, statuses, messages);
-        if !changes.is_empty() {
+        let errors = decisions::decide_errors(&space.labels, platform, &errors, queries, statuses, messages);
+        if !(changes.is_empty() && errors.is_empty()) {
             // The record must not have changed: with another space, its host is another one.
             let unchanged = AgentWrite::Unchanged { id: record.id.clone(), version: record.version };
-            let hosts = vec![host];
+            let hosts = vec![host.clone()];
             let mut writes = vec![Write::Agent(unchanged)];
             if !changes.add.is_empty() {
                 writes.push(LabelWrite::Add { labels: changes.add.clone(), hosts: hosts.clone() }.into());
             }
             if !changes.remove.is_empty() {
                 writes.push(LabelWrite::Remove { labels: changes.remove.clone(), hosts }.into());
+            }
+            if !errors.put.is_empty() {
+                writes.push(LabelWrite::Failed { host: host.clone(), errors: errors.put, at: self.clock.now() }.into());
+            }
+            if !errors.remove.is_empty() {
+                writes.push(LabelWrite::Ran { host, labels: errors.remove }.into());
             }
             self.store.commit(entry, writes).await?;
         }

@@ -107,7 +107,7 @@ pub fn built_in() -> Vec<Value> {
 
 /// Returns a label in FleetDM's format.
 pub fn json(view: &LabelView) -> Value {
-    let LabelView { label, kind, hosts } = view;
+    let LabelView { label, kind, hosts, .. } = view;
     let team = team_id(&label.space);
     json!({
         "id": numbers::of(label.id.as_str()),

@@ -136,7 +136,7 @@ fn transferred(done: HostTransfer) -> TransferredHost {
 fn host(view: HostView, with_metadata: bool) -> Host {
     let (hostname, os, last_seen, denylisted_queries) =
         (view.hostname(), view.os(), view.last_seen(), view.denylisted());
-    let (hardware_uuid, serial) = (view.hardware_uuid(), view.serial());
+    let (hardware_uuid, serial, duplicate_hosts) = (view.hardware_uuid(), view.serial(), view.duplicates());
     let HostView { host, agents, checks, labels, software, inventory, failing, failures } = view;
     let Inventory { system, users, certificates } = inventory;
     Host {
@@ -147,6 +147,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         machine_id: host.machine_id,
         hardware_uuid,
         serial,
+        duplicate_hosts,
         created_at: time(host.created_at),
         failing_checks: failing,
         denylisted_queries,

@@ -36,7 +36,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn converted(view: LabelView) -> Label {
-    let LabelView { label, kind, hosts } = view;
+    let LabelView { label, kind, hosts, failing, error } = view;
     Label {
         id: label.id.to_string(),
         version: label.version,
@@ -50,6 +50,8 @@ fn converted(view: LabelView) -> Label {
         query: label.query,
         platforms: label.platforms,
         hosts,
+        failing,
+        error: Some(error).filter(|error| !error.is_empty()),
         created_at: (kind != Kind::BuiltIn).then(|| time(label.created_at)),
     }
 }

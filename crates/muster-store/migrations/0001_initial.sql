@@ -192,6 +192,16 @@ CREATE TABLE label_hosts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX label_hosts_by_host ON label_hosts (host_id, label_id);
 
+-- The hosts on which the query of a label failed when it was run last.
+CREATE TABLE label_errors (
+    label_id TEXT NOT NULL REFERENCES labels (id) ON DELETE CASCADE,
+    host_id TEXT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+    error TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (label_id, host_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX label_errors_by_host ON label_errors (host_id, label_id);
+
 -- Archives of files that osqueryd uploads. Their blocks are in chunks, under the id of the carve.
 CREATE TABLE carves (
     id TEXT NOT NULL PRIMARY KEY,

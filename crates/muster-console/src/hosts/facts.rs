@@ -48,7 +48,9 @@ pub fn facts(view: &HostView) -> Vec<(&'static str, String)> {
         let found = reports.iter().find_map(|(_, report)| fact(report, path))?;
         Some((*name, if *path == MEMORY { memory(&found) } else { found }))
     };
-    FACTS.iter().filter_map(known).collect()
+    let duplicates = view.duplicates().join(", ");
+    let duplicates = Some(("Duplicate identifier", duplicates)).filter(|(_, hosts)| !hosts.is_empty());
+    FACTS.iter().filter_map(known).chain(duplicates).collect()
 }
 
 /// Returns a string of the metadata, or a list of strings as one text.

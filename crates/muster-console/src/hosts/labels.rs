@@ -55,11 +55,13 @@ pub struct Row {
     kind: LabelKind,
     platforms: String,
     hosts: u64,
+    failing: u64,
+    error: String,
 }
 
 impl Row {
     fn new(view: LabelView) -> Self {
-        let LabelView { label, kind, hosts } = view;
+        let LabelView { label, kind, hosts, failing, error } = view;
         Self {
             id: label.id.to_string(),
             description: cut(&label.description),
@@ -67,6 +69,8 @@ impl Row {
             name: label.name,
             kind,
             hosts,
+            failing,
+            error,
         }
     }
 

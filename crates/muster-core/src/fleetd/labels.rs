@@ -163,6 +163,48 @@ pub fn decide(
     changes
 }
 
+/// Changes of the errors of the labels' queries on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelErrors {
+    /// Labels whose query fails, with the error: those that worked, or failed for another reason.
+    pub put: Vec<(LabelId, String)>,
+    /// Labels whose query failed, and has run or is no longer asked.
+    pub remove: Vec<LabelId>,
+}
+
+impl LabelErrors {
+    /// Returns whether there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// Decides the same about errors. `known` are those of the host.
+pub fn decide_errors(
+    labels: &[Label],
+    platform: Option<Platform>,
+    known: &[(LabelId, String)],
+    queries: &str,
+    statuses: &str,
+    messages: &str,
+) -> LabelErrors {
+    let asked: Vec<&Label> = labels.iter().filter(|label| label.query_for(platform).is_some()).collect();
+    let ids: Vec<&str> = asked.iter().map(|label| label.id.as_str()).collect();
+    let mut changes = LabelErrors::default();
+    for (at, answer) in questions::answers(PREFIX, &ids, queries, statuses, messages) {
+        let id = &asked[at].id;
+        let before = known.iter().find(|(label, _)| label == id).map(|(_, error)| error);
+        match answer {
+            Answer::Failed(error) if before != Some(&error) => changes.put.push((id.clone(), error)),
+            Answer::Ran(_) if before.is_some() => changes.remove.push(id.clone()),
+            Answer::Failed(_) | Answer::Ran(_) => {}
+        }
+    }
+    let is_asked = |id: &LabelId| asked.iter().any(|label| label.id == *id);
+    changes.remove.extend(known.iter().map(|(id, _)| id).filter(|id| !is_asked(id)).cloned());
+    changes
+}
+
 /// Returns whether the results of a request contain one of any label, of this or another space.
 pub fn has_answers(queries: &str, statuses: &str) -> bool {
     questions::has_answers(PREFIX, queries, statuses)
@@ -286,6 +328,24 @@ mod tests {
         assert_eq!(changes, LabelChanges { add: ids(&["a"]), remove: ids(&["b"]) });
         let again = decide(&labels, None, &ids(&["a", "c", "e"]), &queries, &statuses, &messages);
         assert!(again.is_empty(), "no write for equal results");
+    }
+
+    #[test]
+    fn fl32_errors_are_known_until_the_query_runs() {
+        let labels = ["a", "b", "c"].map(|id| label(id, Some("SELECT 1"), &["linux"]));
+        let name = |id: &str| format!("{PREFIX}{id}");
+        let queries = json!({name("b"): []}).to_string();
+        let statuses = json!({name("a"): 1, name("b"): 0, name("c"): 1}).to_string();
+        let messages = json!({name("a"): "no such table: x", name("c"): "near SELEC"}).to_string();
+        let decided = |platform, known: &[(&str, &str)]| {
+            let known: Vec<_> = known.iter().map(|(id, error)| (LabelId::trusted(*id), (*error).to_owned())).collect();
+            decide_errors(&labels, Some(platform), &known, &queries, &statuses, &messages)
+        };
+        let changes = decided(Platform::Linux, &[("b", "x"), ("c", "near SELEC")]);
+        assert_eq!(changes.put, [(LabelId::trusted("a"), "no such table: x".to_owned())]);
+        assert_eq!(changes.remove, ids(&["b"]));
+        assert!(decided(Platform::Linux, &[("a", "no such table: x"), ("c", "near SELEC")]).is_empty());
+        assert_eq!(decided(Platform::Windows, &[("a", "x")]).remove, ids(&["a"]), "no longer of its platform");
     }
 
     #[test]

@@ -53,11 +53,15 @@ pub struct LabelView {
     pub kind: LabelKind,
     /// Number of hosts; of a built-in label, of those with osquery.
     pub hosts: u64,
+    /// Number of hosts on which its query failed when it was run last.
+    pub failing: u64,
+    /// The last of their errors; empty without any.
+    pub error: String,
 }
 
 impl LabelView {
     fn stored(label: Label, hosts: u64) -> Self {
-        Self { kind: LabelKind::of(&label), label, hosts }
+        Self { kind: LabelKind::of(&label), label, hosts, failing: 0, error: String::new() }
     }
 }
 
@@ -98,12 +102,16 @@ impl Labels {
         // One grouped statement for all built-in labels, instead of a count for each.
         let systems = seen.agents_by_os(&osquery, MAX_SYSTEMS).await?;
         let mut counts: HashMap<LabelId, u64> = seen.label_counts().await?.into_iter().collect();
+        let errors = seen.label_error_counts().await?.into_iter();
+        let mut errors: HashMap<LabelId, (u64, String)> =
+            errors.map(|(label, hosts, last)| (label, (hosts, last))).collect();
         let counted = |(label, kind): (Label, LabelKind)| {
             let hosts = match BuiltIn::parse(label.id.as_str()).filter(|_| kind == LabelKind::BuiltIn) {
                 Some(one) => systems.iter().filter(|(os, _)| one.has(os)).map(|(_, hosts)| hosts).sum(),
                 None => counts.remove(&label.id).unwrap_or_default(),
             };
-            LabelView { label, kind, hosts }
+            let (failing, error) = errors.remove(&label.id).unwrap_or_default();
+            LabelView { label, kind, hosts, failing, error }
         };
         Ok(self.known(grant).await?.into_iter().map(counted).collect())
     }

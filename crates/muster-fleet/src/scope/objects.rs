@@ -221,6 +221,11 @@ impl Scoped<'_> {
         self.store.label_counts(self.space).await
     }
 
+    /// Counts the hosts on which the query of each label of the space fails, with the last error.
+    pub async fn label_error_counts(&self) -> Result<Vec<(LabelId, u64, String)>, StoreError> {
+        self.store.label_error_counts(self.space).await
+    }
+
     /// Returns those of some hosts that have a label of the space.
     pub async fn hosts_with_label(&self, label: &Label, hosts: &[HostId]) -> Result<Vec<HostId>, StoreError> {
         if self.holds(&label.space) { self.store.hosts_with_label(&label.id, hosts).await } else { Ok(Vec::new()) }

@@ -8,6 +8,8 @@ use muster_core::authorization::{Actor, OpContext};
 use muster_core::fleetd::details::SCHEDULE;
 use muster_core::id::{HostId, SpaceId};
 use muster_core::status::Status;
+use muster_fleet::host_views::HostView;
+use muster_store::query::{AgentCondition, AgentFilter, HostRows, Page};
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID, agent_id, details, orbit_enroll, osquery_enroll};
@@ -280,6 +282,11 @@ async fn fl52_fl167_a_replaced_key_of_another_machine_is_a_duplicate_identifier_
     assert!(found.len() == 2 && found.iter().any(|event| event["subject"] == osquery), "also of a second osqueryd");
     let text = format!("{:?}", server.store().audit_events(0, 100).await.expect("a log"));
     assert!(!text.contains(&secret), "FL80");
+    let filter = AgentFilter::all([AgentCondition::HasDuplicateHosts]);
+    let grant = OpContext::administrator(Actor::System).grant().expect("an administrator");
+    let shown = server.fleet.agents().hosts(&grant, &filter, &HostRows::Page(Page { offset: 0, limit: 9 })).await;
+    let shown: Vec<_> = shown.expect("a list").items.iter().map(HostView::duplicates).collect();
+    assert_eq!(shown, [["clone (192.0.2.7)", "web-7 (192.0.2.7)"]]);
 }
 
 #[tokio::test]

@@ -69,8 +69,17 @@ async fn fl26_fl32_labels_are_asked_every_hour_and_an_error_leaves_them_as_they_
     assert_eq!(server.commits(), commits, "an equal result writes nothing");
     answer(&server, &key, &name, json!([]), 1).await;
     assert_eq!(hosts(&server, &docker).await, 1, "an error");
+    let failing = async || {
+        let grant = administrator("default").grant().expect("an administrator");
+        let found = server.fleet.labels().find(&grant, "docker").await.expect("a label");
+        (found.failing, found.error)
+    };
+    assert_eq!(failing().await, (1, "why".to_owned()));
+    let commits = server.commits();
+    answer(&server, &key, &name, json!([]), 1).await;
+    assert_eq!(server.commits(), commits, "an equal error writes nothing");
     answer(&server, &key, &name, json!(""), 0).await;
-    assert_eq!(hosts(&server, &docker).await, 0);
+    assert_eq!((hosts(&server, &docker).await, failing().await), (0, (0, String::new())));
     server.clock.advance(Duration::from_secs(3600 + 360));
     assert_eq!(asked(&server, &key, "fleet_label_query_").await, [name]);
 }

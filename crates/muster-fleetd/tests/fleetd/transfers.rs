@@ -214,6 +214,10 @@ async fn a_secret_of_another_space_takes_neither_the_disk_key_of_a_host_nor_its_
     let keys = server.fleet.disk_keys();
     let key = keys.find(&here, UUID).await.expect("the key stays where it was reported");
     assert_eq!(keys.reveal(&key).await.expect("revealed").key, "123456");
+    // As the command line does, which finds the host by its name: osqueryd is left of it.
+    let rest = host(&server, "default").await.expect("a host").host.id;
+    let key = keys.find(&here, rest.as_str()).await.expect("the key of the host");
+    assert_eq!(keys.reveal(&key).await.expect("revealed").key, "123456");
     let status = keys.find(&there, UUID).await.expect("the host");
     assert_eq!(status.key.sealed, None, "people of the other space have no key");
     assert_eq!(keys.escrow(&key).await.expect_err("the host has left").kind, ErrorKind::NotFound);

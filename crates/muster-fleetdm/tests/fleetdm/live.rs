@@ -6,6 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::{SinkExt as _, StreamExt as _};
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::fleetd::numbers;
+use muster_core::id::SpaceId;
+use muster_core::live_query::MAX_RUNNING_OF_USER;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Peer, Reply};
 use muster_listen::testing::{Server, Setup, reply};
@@ -156,6 +160,33 @@ async fn a_live_query_goes_on_when_somebody_else_leaves_or_the_server_stops() {
     api.fleet.stop();
     while own.next().await.is_some() {}
     assert!(!api.audit().await.contains(&"live_query.stop".to_owned()));
+}
+
+#[tokio::test]
+async fn a_live_query_that_nobody_follows_ends_after_a_minute_and_each_user_has_a_limit() {
+    let api = Api::new().await;
+    api.host("m-1", |_| {}).await;
+    let run = json!({"query": "SELECT 1", "selected": {"hosts": ["m-1.example"]}});
+    let start = async || api.post("/queries/run_by_names", run.clone()).await;
+    let followed = start().await.ok()["campaign"]["id"].clone();
+    for _ in 1..MAX_RUNNING_OF_USER {
+        start().await.ok();
+    }
+    let (_, reason) = start().await.refused(409);
+    assert!(reason.contains("muster query list") && reason.contains("muster query stop"), "{reason}");
+    let mut client = Client::connect(&api).await;
+    client.select(&api.token, &followed).await;
+    client.data("status").await;
+    api.clock.advance(Duration::from_secs(61));
+    api.fleet.live_queries().advance().await.expect("as expected");
+    let context = OpContext::administrator(Actor::System).in_space(SpaceId::default());
+    let queries = api.fleet.live_queries().list(&context).await.expect("as expected");
+    let running: Vec<_> = queries.iter().filter(|query| query.ended.is_none()).collect();
+    assert_eq!(running.iter().map(|query| json!(numbers::of(query.id.as_str()))).collect::<Vec<_>>(), [followed]);
+    api.clock.advance(Duration::from_secs(600));
+    api.fleet.live_queries().advance().await.expect("as expected");
+    let queries = api.fleet.live_queries().list(&context).await.expect("as expected");
+    assert!(queries.iter().all(|query| query.ended.is_some()), "ten minutes are enough for everybody");
 }
 
 #[tokio::test]

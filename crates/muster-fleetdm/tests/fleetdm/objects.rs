@@ -128,6 +128,53 @@ async fn a_page_of_hosts_with_software_is_sent_host_by_host() {
 }
 
 #[tokio::test]
+async fn observers_run_only_the_queries_that_they_may_run() {
+    let api = Api::new().await;
+    let host = api.host("m-1", |_| {}).await;
+    let made = async |name: &str, body: Value| {
+        let mut body = body;
+        (body["name"], body["query"]) = (json!(name), json!("SELECT 1"));
+        api.post("/queries", body).await.ok()["query"].clone()
+    };
+    let (usual, open) = (made("usual", json!({})).await, made("open", json!({"observer_can_run": true})).await);
+    assert_eq!((&usual["observer_can_run"], &open["observer_can_run"]), (&json!(false), &json!(true)));
+    api.muster("/roles", json!({"name": "observer", "privileges": ["queries.run_saved", "agents.read"]})).await;
+    let observer = api.user("olga", "observer", None).await;
+    let run = async |query: &Value| {
+        let body = json!({"query_id": query["id"], "selected": {"hosts": [host]}});
+        api.with(&observer, axum::http::Method::POST, "/queries/run", body).await.status.as_u16()
+    };
+    assert_eq!([run(&usual).await, run(&open).await], [403, 200]);
+    let path = |query: &Value| format!("/queries/{}", query["id"]);
+    let kept = api.patch(&path(&open), json!({"description": "x"})).await.ok();
+    assert_eq!(kept["query"]["observer_can_run"], true);
+    api.patch(&path(&open), json!({"observer_can_run": false})).await.ok();
+    api.post("/spec/queries", json!({"specs": [{"name": "usual", "query": "SELECT 1", "observer_can_run": true}]}))
+        .await
+        .ok();
+    assert_eq!([run(&usual).await, run(&open).await], [200, 403]);
+}
+
+#[tokio::test]
+async fn a_team_is_deleted_with_its_secrets_or_keeps_them() {
+    let api = Api::new().await;
+    let team = api.team("blue").await;
+    let path = format!("/teams/{team}");
+    let secrets = async || api.get(&format!("{path}/secrets")).await.ok()["secrets"].clone();
+    let before = secrets().await;
+    // A host check, which the deletion of a space refuses.
+    let check = api.post(&format!("{path}/policies"), json!({"name": "p", "query": "SELECT 1"})).await.ok();
+    api.delete(&path).await.refused(409);
+    assert_eq!(secrets().await, before);
+    api.post(&format!("{path}/policies/delete"), json!({"ids": [check["policy"]["id"]]})).await.ok();
+    api.delete(&format!("{path}?dry_run=true")).await.ok();
+    assert_eq!(secrets().await, before);
+    api.delete(&path).await.ok();
+    api.get(&path).await.refused(404);
+    assert!(api.audit().await.contains(&"enrollment_key.delete".to_owned()));
+}
+
+#[tokio::test]
 async fn a_new_team_has_an_enroll_secret() {
     let api = Api::new().await;
     let secrets =

@@ -100,7 +100,7 @@ impl Api {
     }
 
     /// A request to Muster's own API by a user of the server's host.
-    async fn muster(&self, path: &str, body: Value) -> Value {
+    pub async fn muster(&self, path: &str, body: Value) -> Value {
         let uid = Some(nix_uid());
         let peer = Peer { uid, ..Peer::new(ListenerKind::Socket) };
         let request = Request::builder().method(Method::POST).uri(format!("/api/v1{path}")).extension(peer);

@@ -37,6 +37,9 @@ pub struct Host {
     /// Its agents.
     #[serde(default)]
     pub agents: Vec<HostAgent>,
+    /// Machines that seem to share its identifier, such as clones: names and addresses, or host ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicate_hosts: Vec<String>,
     /// Names of its labels, the built-in ones first; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,

@@ -26,6 +26,12 @@ pub struct Label {
     /// Number of hosts; of a built-in label, of those with osquery.
     #[serde(default)]
     pub hosts: u64,
+    /// Number of hosts on which the query of a dynamic label failed when it was run last.
+    #[serde(default)]
+    pub failing: u64,
+    /// The last of their errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Creation time; absent for a built-in label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,

@@ -21,6 +21,7 @@ const COPIED: &[&str] = &[
     "query_failures",
     "labels",
     "label_hosts",
+    "label_errors",
     "carves",
     "disk_keys",
     "software",

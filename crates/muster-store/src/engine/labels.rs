@@ -23,6 +23,16 @@ pub(super) fn apply(connection: &Connection, write: &LabelWrite) -> std::result:
         LabelWrite::Exist { space, names } => check_exist(connection, space, names),
         LabelWrite::Add { labels, hosts } => of_hosts(connection, sql::ADD, labels, hosts),
         LabelWrite::Remove { labels, hosts } => of_hosts(connection, sql::REMOVE, labels, hosts),
+        LabelWrite::Failed { host, errors, at } => {
+            for (label, error) in errors {
+                send(connection, sql::PUT_ERROR, params![error, at.as_micros(), label.as_str(), host.as_str()])?;
+            }
+            Ok(())
+        }
+        LabelWrite::Ran { host, labels } => {
+            let labels: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
+            Ok(send(connection, sql::DELETE_ERRORS, params![host.as_str(), labels])?)
+        }
     }
 }
 
@@ -88,6 +98,8 @@ fn update(connection: &Connection, label: &Label) -> std::result::Result<(), Fai
         to_json(&label.platforms)?,
         label.id.as_str(),
     ];
+    // They are those of the former query. Hosts are asked again after every change.
+    send(connection, sql::CLEAR_ERRORS, [label.id.as_str()])?;
     let is_found = run(connection, sql::UPDATE, values)? > 0;
     if is_found { Ok(()) } else { Err(Precondition::Changed(format!("label {}", label.id)).into()) }
 }
@@ -118,6 +130,22 @@ pub(super) fn counts(connection: &Connection, space: &SpaceId) -> Result<Vec<(La
     all(connection, sql::COUNTS, [space.as_str()], |row| {
         let mut c = Columns::of(row);
         Ok((c.id()?, c.count()?))
+    })
+}
+
+/// Counts the errors of labels, with the last one of each.
+pub(super) fn error_counts(connection: &Connection, space: &SpaceId) -> Result<Vec<(LabelId, u64, String)>> {
+    all(connection, sql::ERROR_COUNTS, [space.as_str()], |row| {
+        let mut c = Columns::of(row);
+        Ok((c.id()?, c.count()?, c.take()?))
+    })
+}
+
+/// Selects the errors of labels on a host.
+pub(super) fn errors_of_host(connection: &Connection, host: &HostId) -> Result<Vec<(LabelId, String)>> {
+    all(connection, sql::ERRORS_OF_HOST, [host.as_str()], |row| {
+        let mut c = Columns::of(row);
+        Ok((c.id()?, c.take()?))
     })
 }
 

@@ -32,6 +32,20 @@ statements! {
     /// Takes labels from hosts.
     REMOVE = "DELETE FROM label_hosts WHERE label_id IN (SELECT value FROM json_each($1)) \
         AND host_id IN (SELECT value FROM json_each($2))";
+    /// Stores the error of a label's query on a host of its space.
+    PUT_ERROR = "INSERT INTO label_errors (label_id, host_id, error, at) \
+        SELECT l.id, h.id, CAST($1 AS TEXT), CAST($2 AS BIGINT) FROM labels l JOIN hosts h ON h.space = l.space \
+        WHERE l.id = $3 AND h.id = $4 ON CONFLICT (label_id, host_id) DO UPDATE SET error = excluded.error, at = excluded.at";
+    /// Deletes the errors of labels on a host.
+    DELETE_ERRORS = "DELETE FROM label_errors WHERE host_id = $1 AND label_id IN (SELECT value FROM json_each($2))";
+    /// Deletes the errors of a label.
+    CLEAR_ERRORS = "DELETE FROM label_errors WHERE label_id = $1";
+    /// Selects the errors of labels on a host.
+    ERRORS_OF_HOST = "SELECT label_id, error FROM label_errors WHERE host_id = $1 ORDER BY label_id";
+    /// Counts the errors of the labels of a space, with the last one of each.
+    ERROR_COUNTS = "SELECT e.label_id, count(*), (SELECT n.error FROM label_errors n WHERE n.label_id = e.label_id \
+        ORDER BY n.at DESC, n.host_id LIMIT 1) FROM labels l JOIN label_errors e ON e.label_id = l.id WHERE l.space = $1 \
+        GROUP BY e.label_id";
     /// Selects the labels of a space by name.
     OF_SPACE = concat!("SELECT ", columns!(), " FROM labels WHERE space = $1 ORDER BY name_key");
     /// Counts the hosts of the labels of a space.

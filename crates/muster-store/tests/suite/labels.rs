@@ -97,6 +97,30 @@ pub async fn hosts_have_labels_of_their_space(store: &impl Store) {
     assert_eq!(store.label_counts(&space).await.unwrap(), [(LabelId::trusted("a"), 1)], "gone with the host");
 }
 
+pub async fn errors_of_labels_are_counted_until_their_queries_run(store: &impl Store) {
+    let space = fleet(store).await;
+    let failed = |host: &str, label: &str, error: &str, seconds| -> Write {
+        let errors = vec![(LabelId::trusted(label), error.to_owned())];
+        LabelWrite::Failed { host: HostId::trusted(host), errors, at: at(seconds) }.into()
+    };
+    commit(store, vec![failed("h-x", "a", "one", 5), failed("h-y", "a", "two", 4), failed("h-z", "a", "foreign", 9)])
+        .await;
+    commit(store, vec![failed("h-y", "b", "first", 5)]).await;
+    commit(store, vec![failed("h-y", "b", "second", 6), failed("h-y", "nothing", "x", 6)]).await;
+    let [a, b] = ["a", "b"].map(LabelId::trusted);
+    let counts = async || store.label_error_counts(&space).await.unwrap();
+    let mut found = counts().await;
+    found.sort_unstable();
+    assert_eq!(found, [(a.clone(), 2, "one".to_owned()), (b.clone(), 1, "second".to_owned())]);
+    let host = HostId::trusted("h-y");
+    let of_host = [(a.clone(), "two".to_owned()), (b.clone(), "second".to_owned())];
+    assert_eq!(store.label_errors_of_host(&host).await.unwrap(), of_host);
+    commit(store, vec![LabelWrite::Ran { host, labels: vec![b] }.into()]).await;
+    assert_eq!(counts().await, [(a, 2, "one".to_owned())]);
+    commit(store, vec![LabelWrite::Update(Box::new(Label { version: 2, ..label("a", &space) })).into()]).await;
+    assert_eq!(counts().await, [], "they were those of the former query");
+}
+
 pub async fn agents_are_found_by_the_labels_of_their_hosts(store: &impl Store) {
     let space = fleet(store).await;
     commit(store, vec![add(&["a"], &["h-x"]), add(&["b"], &["h-y"]), insert(&bare_agent("lone"))]).await;

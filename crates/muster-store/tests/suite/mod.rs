@@ -162,6 +162,7 @@ macro_rules! run_for {
         suite::run_for!(@module $make, labels: [
             labels_come_back_by_name_and_change_by_version,
             hosts_have_labels_of_their_space,
+            errors_of_labels_are_counted_until_their_queries_run,
             agents_are_found_by_the_labels_of_their_hosts,
             a_space_has_a_limited_number_of_labels,
             labels_that_are_named_exist,

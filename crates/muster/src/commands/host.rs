@@ -127,6 +127,7 @@ const COLUMNS: &[Column<Host>] = &[
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
     wide("MACHINE ID", |host| or_dash(host.machine_id.as_deref())),
     wide("SERIAL", |host| or_dash(host.serial.as_deref())),
+    wide("DUPLICATES", |host| or_dash(Some(&host.duplicate_hosts.join(", ")))),
     wide("CREATED", |host| host.created_at.clone()),
 ];
 

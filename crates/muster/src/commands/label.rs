@@ -133,6 +133,7 @@ const COLUMNS: &[Column<Label>] = &[
     column("NAME", |label| label.name.clone()),
     column("KIND", kind),
     column("HOSTS", |label| label.hosts.to_string()),
+    wide("FAILING", |label| label.failing.to_string()),
     column("PLATFORMS", platforms),
     wide("DESCRIPTION", |label| or_dash(Some(&label.description))),
     wide("ID", |label| label.id.clone()),
@@ -146,6 +147,8 @@ const DETAILS: &[Column<Label>] = &[
     column("QUERY", |label| or_dash(label.query.as_deref())),
     column("PLATFORMS", platforms),
     column("HOSTS", |label| label.hosts.to_string()),
+    column("FAILING", |label| label.failing.to_string()),
+    column("LAST ERROR", |label| or_dash(label.error.as_deref())),
 ];
 
 const HOSTS: &[Column<Host>] = &[

@@ -60,7 +60,9 @@ impl RowPrinter {
     }
 
     fn lines(&mut self, host: &str, rows: &[Value]) -> Vec<String> {
-        let rows: Vec<BTreeMap<&str, String>> = rows.iter().map(|row| cells(host, row)).collect();
+        // A CSV file can contain line breaks; what it cannot is replaced when it is written.
+        let shown: fn(&str) -> String = if self.format == Format::Csv { str::to_owned } else { printable };
+        let rows: Vec<BTreeMap<&str, String>> = rows.iter().map(|row| cells(host, row, shown)).collect();
         let mut lines = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let missing = row.keys().find(|name| !self.columns.iter().any(|(known, _)| known == *name));
@@ -104,10 +106,10 @@ const HOST: &str = "HOST";
 /// Name of a column that has this name in the rows: a host could otherwise pass its rows off as another's.
 const OTHER_HOST: &str = "HOST_";
 
-fn cells<'r>(host: &str, row: &'r Value) -> BTreeMap<&'r str, String> {
+fn cells<'r>(host: &str, row: &'r Value, shown: fn(&str) -> String) -> BTreeMap<&'r str, String> {
     let columns = row.as_object().into_iter().flatten();
     let named = |name: &'r str| if name == HOST { OTHER_HOST } else { name };
-    let cells = columns.map(|(name, value)| (named(name), printable(value.as_str().unwrap_or_default())));
+    let cells = columns.map(|(name, value)| (named(name), shown(value.as_str().unwrap_or_default())));
     std::iter::once((HOST, host.to_owned())).chain(cells).collect()
 }
 
@@ -148,5 +150,7 @@ mod tests {
         let lines = printer.lines("a", &[json!({"x": "=1+1"}), json!({"x": "1"})]);
         assert_eq!(lines, ["HOST,x\r", "a,\"'=1+1\"\r", "a,1\r"]);
         assert_eq!(printer.lines("b", &[json!({"x": "2", "y": "3"})]), ["b,2\r"]);
+        let lines = printer.lines("c", &[json!({"x": "<b>,\"\n2\r\n3\u{1b}"})]);
+        assert_eq!(lines, ["c,\"<b>,\"\"\n2\r\n3\u{fffd}\"\r"]);
     }
 }

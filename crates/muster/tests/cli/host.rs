@@ -34,6 +34,7 @@ fn fl47_orbit_and_osqueryd_are_one_host_whose_deletion_ends_both_keys() {
     assert!(ok(&["host", "list", "--filter", "serial:cli-5jx82", "--output", "wide"]).contains("CLI-5JX82"));
     let table = ok(&["host", "show", "laptop-9"]);
     assert!(table.contains("osquery") && table.contains("5.21.0") && table.contains(&uuid.to_lowercase()), "{table}");
+    assert!(["duplicates", "model", "cpu", "memory", "addresses"].iter().all(|row| table.contains(row)), "{table}");
     assert!(ok(&["host", "delete", "laptop-9", "--dry-run"]).contains("with 2 agents"));
     ok(&["host", "delete", "laptop-9", "--yes"]);
     let (status, refused) = read();

@@ -105,6 +105,9 @@ fn fl32_labels_are_dynamic_or_manual_and_select_hosts() {
     assert_eq!(json(&["agent", "list", "--label", "docker", "--filter", "family:orbit"]), json!([]));
     assert!(ok(&["query", "run", "SELECT 1", "--label", "docker", "--dry-run"]).contains("on 1 host"));
     assert!(json(&["host", "show", "labelled-host"])["labels"].as_array().unwrap().contains(&json!("docker")));
+    let failed = json!({"node_key": key, "queries": {}, "statuses": {&name: 1}, "messages": {&name: "near SELEC"}});
+    osquery("distributed/write", &failed);
+    assert!(ok(&["label", "show", "docker"]).contains("near SELEC"));
     ok(&["host-check", "create", "sockets", "--query", "SELECT 1", "--label", "docker"]);
     assert!(fails(6, &["label", "delete", "docker", "--yes"]).contains("sockets"));
     ok(&["host-check", "update", "sockets", "--any-label"]);

@@ -131,4 +131,7 @@ fn saved_queries_are_saved_run_listed_and_deleted() {
     assert!(ok(&["query", "delete", "CLI users", "--dry-run"]).contains("would delete"));
     ok(&["query", "delete", "cli users", "--yes"]);
     fails(3, &["query", "delete", "cli users", "--yes"]);
+    assert_eq!(saved["restricted"], false);
+    assert_eq!(json(&["query", "save", "cli hashes", "SELECT 1", "--restricted"])["restricted"], true);
+    ok(&["query", "delete", "cli hashes", "--yes"]);
 }

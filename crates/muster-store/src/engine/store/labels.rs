@@ -25,6 +25,16 @@ impl LabelStore for SqlStore {
         self.lists.read(move |c| labels::with_label(c, &label, &hosts)).await
     }
 
+    async fn label_error_counts(&self, space: &SpaceId) -> Result<Vec<(LabelId, u64, String)>, StoreError> {
+        let space = space.clone();
+        self.lists.read(move |c| labels::error_counts(c, &space)).await
+    }
+
+    async fn label_errors_of_host(&self, host: &HostId) -> Result<Vec<(LabelId, String)>, StoreError> {
+        let host = host.clone();
+        self.points.read(move |c| labels::errors_of_host(c, &host)).await
+    }
+
     async fn labels_of_host(&self, host: &HostId) -> Result<Vec<LabelId>, StoreError> {
         let host = host.clone();
         self.points.read(move |c| labels::of_host(c, &host)).await
