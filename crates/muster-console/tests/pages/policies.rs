@@ -143,7 +143,7 @@ async fn settings_are_reviewed_and_errors_are_at_their_fields() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     let shown = pages.page(&cookie, "/policies/web/settings").await.html;
-    let (version, timeout) = (hidden(&shown, "version"), "1209600");
+    let (version, timeout) = (hidden(&shown, "version"), "14d");
     let fields = |name: &str, namespace: &str, timeout: &str| {
         form(&[
             ("version", &version),
@@ -166,7 +166,7 @@ async fn settings_are_reviewed_and_errors_are_at_their_fields() {
         assert!(refused.html.contains(&format!("id=\"problem-{field}\"")), "{field}: {}", refused.html);
         assert!(refused.html.contains("value=\"on\" checked"), "what was chosen stays");
     }
-    let review = pages.post(&cookie, "/policies/web/settings", &fields("web", "shop", "600")).await;
+    let review = pages.post(&cookie, "/policies/web/settings", &fields("web", "shop", "10m")).await;
     assert_eq!(review.status, 200, "{}", review.html);
     for path in ["/namespace", "/inactivity_timeout", "/duplicate_hosts", "/is_protected", "/monitoring_enabled"] {
         assert!(review.html.contains(&format!("<code>{path}</code>")), "{path}: {}", review.html);

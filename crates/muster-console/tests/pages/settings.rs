@@ -533,7 +533,7 @@ async fn an_output_has_inputs_for_its_usual_fields_and_never_shows_a_stored_secr
     assert!(shown.contains("https://a.example:9200\nhttps://b.example:9200</textarea>"), "{shown}");
     assert!(shown.contains("name=\"ca_trusted_fingerprint\" value=\"ABCD\""), "{shown}");
     assert!(
-        shown.contains("preset: balanced\n</textarea>") && !shown.contains("hosts:"),
+        shown.contains("preset: balanced\n</textarea>") && !shown.contains("\nhosts:"),
         "only the rest is YAML: {shown}"
     );
     assert!(shown.contains("A value is stored.") && !shown.contains("hunter2"), "{shown}");
