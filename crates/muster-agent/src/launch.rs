@@ -182,14 +182,8 @@ mod tests {
 
     #[test]
     fn the_launcher_understands_the_limits_that_it_is_given() {
-<<<<<<< HEAD
         let capped = Caps { memory: Some(1 << 30), group: Some("/sys/fs/cgroup/a b".into()), ..Caps::default() };
         for limits in [Limits::Component(Caps::default()), Limits::Component(capped), Limits::Server] {
-=======
-        let caps =
-            Caps { memory: Some(1 << 30), processes: Some(64), open_files: Some(256), group: Some("/a=b".into()) };
-        for limits in [Limits::Component(Caps::default()), Limits::Component(caps), Limits::Server] {
->>>>>>> tenc
             assert_eq!(Limits::asked_by(limits.launch().as_ref()), Some(limits));
         }
         for other in ["run", "launch-component=", "launch-component=x", "launch-server=1"] {
