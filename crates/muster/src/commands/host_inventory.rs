@@ -57,7 +57,7 @@ fn number(known: usize, noun: &str, has_more: bool) -> String {
 }
 
 /// Formats a number of bytes.
-fn gib(bytes: u64) -> String {
+pub fn gib(bytes: u64) -> String {
     const GIB: u64 = 1 << 30;
     format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB)
 }

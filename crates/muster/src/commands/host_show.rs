@@ -9,6 +9,7 @@ use muster_protocol::management::software::Software;
 
 use super::failure::Failed;
 use super::host::find;
+use super::host_facts;
 use super::host_inventory;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_one, print_table};
 use super::text::print_line;
@@ -38,6 +39,11 @@ const DETAILS: &[Column<Host>] = &[
     column("HARDWARE UUID", |host| or_dash(host.hardware_uuid.as_deref())),
     column("SERIAL", |host| or_dash(host.serial.as_deref())),
     column("OS", |host| or_dash(Some(&host.os))),
+    column("VENDOR", |host| host_facts::text(host, "/hardware/vendor")),
+    column("MODEL", |host| host_facts::text(host, "/hardware/model")),
+    column("CPU", |host| host_facts::text(host, "/hardware/cpu")),
+    column("MEMORY", host_facts::memory),
+    column("ADDRESSES", |host| host_facts::text(host, "/host/ip")),
     column("CREATED", |host| host.created_at.clone()),
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
     column("BOOTED", |host| or_dash(host.booted_at.as_deref())),
