@@ -106,7 +106,12 @@ fn os_of(agent: &AgentView, name: &str) -> Option<String> {
     let metadata = agent.details.documents.local_metadata.as_deref()?;
     let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
     let name = fact(name)?;
-    Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
+    Some(fact("version").map_or_else(|| name.to_string(), |version| with_version(&name, &version)))
+}
+
+/// Returns the name of an operating system with its version. osquery's version of CentOS 6 begins with the name: `CentOS release 6.10 (Final)`.
+fn with_version(name: &str, version: &str) -> String {
+    if version.starts_with(name) { version.to_owned() } else { format!("{name} {version}") }
 }
 
 /// Returns a fact in an agent's metadata, unless it is empty.
