@@ -289,3 +289,14 @@ impl Agents {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::with_version;
+
+    #[test]
+    fn the_name_of_an_operating_system_is_shown_once() {
+        assert_eq!(with_version("Ubuntu", "24.04"), "Ubuntu 24.04");
+        assert_eq!(with_version("CentOS", "CentOS release 6.10 (Final)"), "CentOS release 6.10 (Final)");
+    }
+}
