@@ -97,6 +97,8 @@ impl Error {
         match self {
             // An error that names a field is about a value that the caller passed.
             Self::Answered(body) if body.status_code == 400 && body.field.is_some() => Failure::Usage,
+            // As with an ambiguous name that the command line finds itself.
+            Self::Answered(body) if body.code == "host_ambiguous" => Failure::Usage,
             Self::Answered(body) => by_status(body.status_code),
             Self::Unreachable { .. } => Failure::Unreachable,
             Self::Denied { .. } => Failure::Refused,

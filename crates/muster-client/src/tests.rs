@@ -71,6 +71,13 @@ fn only_errors_that_the_caller_can_fix_have_a_remedy() {
     assert!(broken.to_string().contains("may have been processed"));
 }
 
+#[test]
+fn an_ambiguous_host_is_a_usage_error() {
+    let body = |code: &str| ErrorBody { status_code: 409, code: code.to_owned(), ..ErrorBody::default() };
+    let failures = ["host_ambiguous", "host_busy"].map(|code| Error::Answered(Box::new(body(code))).failure());
+    assert_eq!(failures, [Failure::Usage, Failure::Conflict]);
+}
+
 #[tokio::test]
 async fn the_servers_error_is_returned_with_the_http_status() {
     let error = error_of(concat!(

@@ -115,7 +115,12 @@ fn os_of(agent: &AgentView, name: &str) -> Option<String> {
     let metadata = agent.details.documents.local_metadata.as_deref()?;
     let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
     let name = fact(name)?;
-    Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
+    Some(fact("version").map_or_else(|| name.to_string(), |version| with_version(&name, &version)))
+}
+
+/// Returns the name of an operating system with its version. osquery's version of CentOS 6 begins with the name: `CentOS release 6.10 (Final)`.
+fn with_version(name: &str, version: &str) -> String {
+    if version.starts_with(name) { version.to_owned() } else { format!("{name} {version}") }
 }
 
 /// Returns a fact in an agent's metadata, unless it is empty.
@@ -291,5 +296,16 @@ impl Agents {
             0 => Err(Error::not_found("host", id)),
             deleted => Ok(deleted),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_version;
+
+    #[test]
+    fn the_name_of_an_operating_system_is_shown_once() {
+        assert_eq!(with_version("Ubuntu", "24.04"), "Ubuntu 24.04");
+        assert_eq!(with_version("CentOS", "CentOS release 6.10 (Final)"), "CentOS release 6.10 (Final)");
     }
 }

@@ -168,6 +168,13 @@ pub fn remedy(reason: &str) -> &'static str {
         "PushIsOff" => {
             "to use push, set osquery.push in the server's configuration; otherwise, orbit continues to poll"
         }
+        "BadRequest" | "invalid" => {
+            "the request is malformed: check whether a proxy changes bodies, and the version of the program that sends it"
+        }
+        "InvalidDeviceToken" => {
+            "no action is needed if it happens once: Fleet Desktop gets a new token from orbit; otherwise, check that orbit runs on the host"
+        }
+        "TooManyDeviceTokens" => "an address sends invalid device tokens: find out what runs there",
         "BodyTooLarge" => "the maximum sizes are in docs/fleetd.md; for logs of osquery, lower logger_tls_max_lines",
         "NoSuchPath" => "unknown path: check the URL that is configured in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",

@@ -62,6 +62,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Run<S> {
     #[serde(default)]
     query: String,
@@ -196,6 +197,7 @@ impl Collected {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RunSaved {
     host_ids: Vec<u64>,
 }
@@ -216,6 +218,7 @@ async fn run_saved(caller: Caller, Path(id): Path<u64>, Input(body): Input<RunSa
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RunSeveral {
     #[serde(alias = "report_ids")]
     query_ids: Vec<u64>,
@@ -251,6 +254,7 @@ async fn run_several(caller: Caller, Input(body): Input<RunSeveral>) -> Answer {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RunOnHost {
     query: String,
 }

@@ -59,7 +59,7 @@ impl Failure {
 
     /// Creates the error for a path that this API does not have.
     pub fn no_such_route(uri: &Uri) -> Self {
-        Self::not_found("path", format_args!("{} is not part of this API ({DOCS}) and", uri.path()))
+        Self::missing(format!("the path {} is not part of this API, in which ids are integers ({DOCS})", uri.path()))
     }
 
     /// Creates the error for a name that is taken.

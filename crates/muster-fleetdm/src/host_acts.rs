@@ -46,6 +46,7 @@ async fn refetch(caller: Caller, Path(id): Path<u64>) -> Answer {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DeleteHosts {
     #[serde(default)]
     ids: Vec<u64>,
@@ -61,8 +62,7 @@ struct Filters {
 }
 
 impl Filters {
-    /// Reads them from a body. Unlike elsewhere in this API, an unknown member is an error: to ignore a filter is to act on more
-    /// hosts than were asked for.
+    /// Reads them from a body. An unknown member is an error: to ignore a filter is to act on more hosts than were asked for.
     fn read(filters: &Value) -> Result<Self, Failure> {
         let members = filters.as_object().ok_or_else(|| Failure::invalid("filters", "must be an object"))?;
         let mut read = Self { query: String::new(), status: String::new(), label_id: None, team_id: None };
@@ -110,10 +110,12 @@ async fn delete_many(caller: Caller, Input(body): Input<DeleteHosts>) -> Answer 
     Ok(done(&caller, &found))
 }
 
-/// The body of a transfer. Without a team, hosts move to no team.
+/// The body of a transfer. With null or 0 as the team, hosts move to no team. The member is required: hosts that leave their team by
+/// mistake lose what it has of them.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TransferHosts {
-    #[serde(alias = "fleet_id")]
+    #[serde(alias = "fleet_id", deserialize_with = "Option::deserialize")]
     team_id: Option<u64>,
     #[serde(default)]
     hosts: Vec<u64>,
@@ -121,8 +123,9 @@ struct TransferHosts {
 
 /// The same, with filters.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TransferFilter {
-    #[serde(alias = "fleet_id")]
+    #[serde(alias = "fleet_id", deserialize_with = "Option::deserialize")]
     team_id: Option<u64>,
     #[serde(default)]
     filters: Value,

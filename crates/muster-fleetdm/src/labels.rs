@@ -17,7 +17,7 @@ use crate::failure::{Answer, Failure};
 use crate::host_json::time;
 use crate::host_query::{FoundHost, HostQuery, all_identified};
 use crate::hosts::list_of;
-use crate::params::{Input, Paging, Params, Path, names, reject_set};
+use crate::params::{Input, Paging, Params, Path, check_unused, names};
 use crate::routes::Route;
 
 /// Maximum number of hosts of a manual label that a request can name or replace.
@@ -37,6 +37,20 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// Members of a label that clients send and that change nothing here: those of responses.
+const IGNORED: [&str; 10] = [
+    "author_id",
+    "count",
+    "created_at",
+    "display_text",
+    "host_count",
+    "id",
+    "label_membership_type",
+    "slug",
+    "type",
+    "updated_at",
+];
+
 /// What clients may set.
 #[derive(Debug, Default, Deserialize)]
 pub struct LabelBody {
@@ -49,8 +63,9 @@ pub struct LabelBody {
     host_ids: Option<Vec<u64>>,
     #[serde(default)]
     label_type: String,
-    #[serde(alias = "fleet_id")]
+    /// Team, under both names that FleetDM has for it: responses have both, and can be sent again.
     team_id: Option<u64>,
+    fleet_id: Option<u64>,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -59,6 +74,14 @@ impl LabelBody {
     /// Whether it is a built-in label, which `fleetctl` prints with the others and sends again.
     pub fn is_built_in(&self) -> bool {
         self.label_type == "builtin" || self.name.as_deref().is_some_and(|name| BuiltIn::parse(name).is_some())
+    }
+
+    fn team(&self) -> Option<u64> {
+        self.team_id.or(self.fleet_id)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        check_unused(&self.more, &["criteria"], &IGNORED)
     }
 
     fn draft(&self) -> LabelDraft {
@@ -73,7 +96,6 @@ impl LabelBody {
 
     /// Finds the hosts of a manual label; `None` if the request says nothing about them.
     async fn hosts(&self, caller: &Caller) -> Result<Option<Vec<String>>, Failure> {
-        reject_set(&self.more, &["criteria"])?;
         let found = match (&self.hosts, &self.host_ids) {
             (None, None) => return Ok(None),
             (_, Some(ids)) => crate::host_acts::of_ids(caller, ids).await?,
@@ -179,13 +201,15 @@ async fn get(caller: Caller, Path(id): Path<u64>) -> Answer {
 }
 
 async fn create(caller: Caller, Input(body): Input<LabelBody>) -> Answer {
-    let context = caller.in_team(body.team_id).await?;
+    body.check()?;
+    let context = caller.in_team(body.team()).await?;
     let hosts = body.hosts(&caller).await?.unwrap_or_default();
     let made = caller.fleet.labels().create(&context.grant()?, body.draft(), &hosts).await?;
     Ok(Json(json!({"label": json(&made)})))
 }
 
 async fn update(caller: Caller, Path(id): Path<u64>, Input(body): Input<LabelBody>) -> Answer {
+    body.check()?;
     let (context, before) = numbered(&caller, id).await?;
     let changed = change(&caller, &context, &before, &body).await?;
     Ok(Json(json!({"label": json(&changed)})))
@@ -241,6 +265,10 @@ async fn replace_hosts(
 
 /// Saves a label under its name.
 pub async fn apply(caller: &Caller, context: &OpContext, body: &LabelBody) -> Result<(), Failure> {
+    body.check()?;
+    if body.team().is_some_and(|team| team != 0) {
+        return Err(Failure::invalid("team_id", "cannot be set here; use the parameter team_id of the request"));
+    }
     let name = body.name.as_deref().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
     match caller.fleet.labels().find(&context.grant()?, name).await {
         // Applying is repeatable: an existing label keeps its id, and so what refers to it.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
 use crate::packs::{label_names, queries_of, stored_labels, with_sql};
-use crate::params::{Input, Params, Path, names, reject_set};
+use crate::params::{Input, Params, Path, check_unused, names, reject_set};
 use crate::routes::Route;
 use crate::specs::Specs;
 
@@ -64,6 +64,7 @@ impl ScheduledSpec {
     /// Returns what osquery gets. A query that is not saved keeps the SQL that the pack has under its name, so that the output of
     /// `fleetctl get packs` can be applied for every pack.
     fn scheduled(&self, saved: &[SavedQuery], before: Option<&Pack>) -> Result<Value, Failure> {
+        check_unused(&self.more, &[], &COPIED)?;
         let of_pack = || {
             let (_, query) = queries_of(before?).find(|(name, _)| *name == self.name() && *name == &self.query)?;
             query.get("query").cloned()
@@ -88,7 +89,7 @@ impl ScheduledSpec {
 impl PackSpec {
     /// Returns the pack to save. What FleetDM's packs do not have, such as `discovery`, stays as it is in the pack `before`.
     fn draft(&self, saved: &[SavedQuery], before: Option<&ScopedPack>) -> Result<PackDraft, Failure> {
-        reject_set(&self.more, &["disabled"])?;
+        check_unused(&self.more, &["disabled"], &["id", "type"])?;
         let name = self.name.clone().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
         let mut targets = self.targets.clone().unwrap_or_default();
         let labels = targets.remove("labels").filter(|labels| !labels.is_null()).unwrap_or_else(|| json!([]));

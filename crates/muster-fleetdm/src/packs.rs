@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::entry::Caller;
 use crate::failure::{Answer, Failure};
-use crate::params::{Input, Params, Path, names, reject_set};
+use crate::params::{Input, Params, Path, check_unused, names};
 use crate::routes::Route;
 
 /// Routes for packs.
@@ -30,7 +30,10 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// Targets that Muster's packs do not have.
-const UNSUPPORTED: [&str; 3] = ["disabled", "host_ids", "team_ids"];
+const UNSUPPORTED: [&str; 6] = ["disabled", "host_ids", "hosts", "labels", "team_ids", "teams"];
+
+/// Members of a pack that clients send and that change nothing here: those of responses.
+const IGNORED: [&str; 6] = ["created_at", "id", "query_count", "total_hosts_count", "type", "updated_at"];
 
 /// What clients may set.
 #[derive(Debug, Default, Deserialize)]
@@ -136,7 +139,7 @@ async fn get(caller: Caller, Path(id): Path<u64>) -> Answer {
 
 async fn create(caller: Caller, params: Params, Input(body): Input<PackBody>) -> Answer {
     let context = caller.in_team(params.team()?).await?;
-    reject_set(&body.more, &UNSUPPORTED)?;
+    check_unused(&body.more, &UNSUPPORTED, &IGNORED)?;
     let name = body.name.ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
     let labels = labels_of(&caller, &context, &body.label_ids.unwrap_or_default()).await?;
     let draft = PackDraft {
@@ -154,7 +157,7 @@ async fn create(caller: Caller, params: Params, Input(body): Input<PackBody>) ->
 
 async fn update(caller: Caller, Path(id): Path<u64>, Input(body): Input<PackBody>) -> Answer {
     let (context, ScopedPack { pack, is_of_all }) = numbered(&caller, id).await?;
-    reject_set(&body.more, &UNSUPPORTED)?;
+    check_unused(&body.more, &UNSUPPORTED, &IGNORED)?;
     // Packs are saved under their names, so another name would make another pack.
     if body.name.as_ref().is_some_and(|name| name_key(name) != name_key(&pack.name)) {
         return Err(Failure::invalid(

@@ -60,7 +60,7 @@ impl Params {
     /// Returns an integer.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Failure::bad(format!("{name}: {text:?} is not an integer")))
+        text.parse().map(Some).map_err(|_| Failure::bad(format!("{name}: {text:?} is not an integer of 0 or more")))
     }
 
     /// Returns a boolean; false by default.
@@ -185,8 +185,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(Failure::bad("Expected JSON Body"));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| Failure::bad(error.to_string()))
+        // serde also takes the fields of a struct from an array, and describes other values by the name of the struct.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Failure::bad("expected a JSON object"));
+        }
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| unreadable(&error.to_string()))
     }
+}
+
+/// Returns the error for a body that cannot be read.
+fn unreadable(reason: &str) -> Failure {
+    let unknown = reason.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+    unknown.map_or_else(|| Failure::bad(reason), |(name, _)| unknown_field(name))
+}
+
+fn unknown_field(name: &str) -> Failure {
+    Failure::invalid(name, "unknown field")
+}
+
+/// Checks the members of a body that a handler does not use: those of `unsupported` must not be set, those of `ignored` may have any value,
+/// and no others may exist, because a misspelled member would be missing: a policy would be for all hosts, for example.
+pub fn check_unused(members: &Map<String, Value>, unsupported: &[&str], ignored: &[&str]) -> Result<(), Failure> {
+    reject_set(members, unsupported)?;
+    let is_known = |name: &str| unsupported.contains(&name) || ignored.contains(&name);
+    members.keys().find(|name| !is_known(name)).map_or(Ok(()), |name| Err(unknown_field(name)))
 }
 
 /// Rejects members of a body that Muster does not have and that would change what the body means, unless they say what is the case anyway.

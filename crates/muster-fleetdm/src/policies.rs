@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
-use crate::params::{Input, Params, Path, names, reject_set};
+use crate::params::{Input, Params, Path, check_unused, is_set, names};
 use crate::queries::{self, Ids};
 use crate::routes::Route;
 
@@ -48,27 +48,62 @@ pub struct PolicyBody {
     resolution: Option<String>,
     platform: Option<String>,
     labels_include_any: Option<Vec<String>>,
-    /// Name of a team, in specifications.
-    #[serde(default, alias = "fleet")]
-    pub team: String,
+    /// Name of a team, in specifications, under both names that FleetDM has for it: its output has both, and can be sent again.
+    #[serde(default)]
+    team: String,
+    #[serde(default)]
+    fleet: String,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
 
 /// Members of a policy that would limit it to some hosts, or have something done on those that fail.
-const UNSUPPORTED: [&str; 6] = [
+const UNSUPPORTED: [&str; 11] = [
     "labels_include_all",
     "labels_exclude_any",
     "software_title_id",
+    "patch_software_title_id",
+    "install_software",
     "script_id",
+    "run_script",
     "calendar_events_enabled",
     "conditional_access_enabled",
+    "continuous_automations_enabled",
+    "webhooks_and_tickets_enabled",
+];
+
+/// Members of a policy that clients send and that change nothing here.
+const IGNORED: [&str; 14] = [
+    "author_email",
+    "author_id",
+    "author_name",
+    "conditional_access_bypass_enabled",
+    "created_at",
+    "critical",
+    "failing_host_count",
+    "fleet_id",
+    "host_count_updated_at",
+    "id",
+    "passing_host_count",
+    "team_id",
+    "type",
+    "updated_at",
 ];
 
 impl PolicyBody {
+    /// Returns whether the id of a team is given, which is in the path otherwise.
+    pub fn has_team_id(&self) -> bool {
+        ["team_id", "fleet_id"].iter().any(|name| self.more.get(*name).is_some_and(is_set))
+    }
+
+    /// Returns the name of its team; empty if none is given.
+    pub fn team(&self) -> &str {
+        if self.team.is_empty() { &self.fleet } else { &self.team }
+    }
+
     /// Returns the fields of the check. Fails for members that Muster does not have: without them, the policy would be another one.
     pub fn draft(self) -> Result<CheckDraft, Failure> {
-        reject_set(&self.more, &UNSUPPORTED)?;
+        check_unused(&self.more, &UNSUPPORTED, &IGNORED)?;
         Ok(CheckDraft {
             name: self.name,
             description: self.description,
@@ -176,6 +211,10 @@ async fn count(caller: Caller, params: Params) -> Answer {
 }
 
 async fn create(caller: &Caller, context: &OpContext, body: PolicyBody) -> Answer {
+    // The path names the team. A policy whose client names another one would be created for the wrong hosts.
+    if !body.team().is_empty() || body.has_team_id() {
+        return Err(Failure::invalid("team_id", "cannot be set here; use the path teams/{id}/policies"));
+    }
     let draft = body.completed(caller).await?.draft()?;
     let check = caller.fleet.host_checks().create(&context.grant()?, draft).await?;
     answer(caller, context, check).await

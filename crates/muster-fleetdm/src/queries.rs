@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::entry::{Caller, team_id};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
-use crate::params::{Input, Params, Path, reject_set};
+use crate::params::{Input, Params, Path, check_unused};
 use crate::routes::Route;
 
 /// Routes for saved queries.
@@ -29,6 +29,28 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// Members of a query that would limit its runs to some hosts, or send its results elsewhere.
+const UNSUPPORTED: [&str; 4] =
+    ["automations_enabled", "labels_include_any", "labels_include_all", "labels_exclude_any"];
+
+/// Members that clients send and that change nothing here: the platform, the version of osquery and the logging are about scheduled runs,
+/// which this API does not have; the others are those of responses.
+const IGNORED: [&str; 13] = [
+    "author_email",
+    "author_id",
+    "author_name",
+    "created_at",
+    "discard_data",
+    "id",
+    "logging",
+    "min_osquery_version",
+    "packs",
+    "platform",
+    "saved",
+    "stats",
+    "updated_at",
+];
+
 /// What clients may set. Muster's saved queries have no schedule, which is part of the fleetd options.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct QueryBody {
@@ -38,11 +60,14 @@ pub struct QueryBody {
     pub query: Option<String>,
     /// Description.
     pub description: Option<String>,
-    #[serde(alias = "fleet_id")]
+    /// Team, under both names that FleetDM has for it: responses have both, and can be sent again.
     team_id: Option<u64>,
-    /// Name of a team, in specifications.
-    #[serde(default, alias = "fleet")]
-    pub team: String,
+    fleet_id: Option<u64>,
+    /// Name of a team, in specifications, likewise.
+    #[serde(default)]
+    team: String,
+    #[serde(default)]
+    fleet: String,
     #[serde(default)]
     interval: u64,
     /// Whether people without the right to run any SQL may run it.
@@ -52,14 +77,38 @@ pub struct QueryBody {
 }
 
 impl QueryBody {
+    /// Returns the name of its team; empty if none is given.
+    pub fn team(&self) -> &str {
+        if self.team.is_empty() { &self.fleet } else { &self.team }
+    }
+
+    fn team_id(&self) -> Option<u64> {
+        self.team_id.or(self.fleet_id)
+    }
+
     /// Rejects a query with a schedule, rather than saving it without one.
-    pub fn check(&self) -> Result<(), Failure> {
+    fn check(&self) -> Result<(), Failure> {
         if self.interval != 0 {
             let reason = "must be 0: queries run on a schedule as part of the agent options (`muster fleetd-options`)";
             return Err(Failure::invalid("interval", reason));
         }
-        // The platform and the version of osquery are about scheduled runs only, which this API does not have.
-        reject_set(&self.more, &["labels_include_any", "automations_enabled"])
+        check_unused(&self.more, &UNSUPPORTED, &IGNORED)
+    }
+
+    /// Checks a query whose team is given by its id, not by its name as in specifications.
+    fn check_numbered(&self) -> Result<(), Failure> {
+        if !self.team().is_empty() {
+            return Err(Failure::invalid("team", "cannot be set here; use team_id"));
+        }
+        self.check()
+    }
+
+    /// Checks a specification, whose team is given by its name.
+    pub fn check_spec(&self) -> Result<(), Failure> {
+        if self.team_id().is_some() {
+            return Err(Failure::invalid("team_id", "cannot be set here; use team, with the name of the team"));
+        }
+        self.check()
     }
 
     fn draft(self, before: Option<&SavedQuery>) -> SavedQueryDraft {
@@ -177,8 +226,8 @@ async fn list(caller: Caller, params: Params) -> Answer {
 }
 
 async fn create(caller: Caller, Input(body): Input<QueryBody>) -> Answer {
-    body.check()?;
-    let context = caller.in_team(body.team_id).await?;
+    body.check_numbered()?;
+    let context = caller.in_team(body.team_id()).await?;
     let saved = caller.fleet.saved_queries().create(&context.grant()?, body.new_draft()).await?;
     answer(&saved, context.space())
 }
@@ -189,7 +238,7 @@ async fn get(caller: Caller, Path(id): Path<u64>) -> Answer {
 }
 
 async fn update(caller: Caller, Path(id): Path<u64>, Input(body): Input<QueryBody>) -> Answer {
-    body.check()?;
+    body.check_numbered()?;
     let (context, before) = numbered(&caller, id).await?;
     let draft = body.draft(Some(&before));
     let saved = caller.fleet.saved_queries().update(&context.grant()?, before.id.as_str(), draft).await?;
@@ -215,6 +264,7 @@ async fn delete_numbered(caller: &Caller, id: u64) -> Result<(), Failure> {
 
 /// Ids of the objects of a request.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ids {
     ids: Vec<u64>,
 }

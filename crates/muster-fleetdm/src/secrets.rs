@@ -34,6 +34,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Secrets {
     secrets: Vec<Secret>,
 }
@@ -45,6 +46,7 @@ pub struct Secret {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Spec {
     spec: Secrets,
 }

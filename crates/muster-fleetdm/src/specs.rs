@@ -31,6 +31,7 @@ pub fn routes() -> Vec<Route> {
 
 /// The body of a request that applies specifications.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Specs<T> {
     /// The specifications.
     pub specs: Vec<T>,
@@ -50,10 +51,10 @@ async fn get_query(caller: Caller, params: Params, Path(name): Path<String>) -> 
 }
 
 async fn apply_queries(caller: Caller, Input(body): Input<Specs<QueryBody>>) -> Answer {
-    body.specs.iter().try_for_each(QueryBody::check)?;
+    body.specs.iter().try_for_each(QueryBody::check_spec)?;
     for caller in caller.attempts() {
         for spec in &body.specs {
-            let context = caller.in_team_named(Some(&spec.team)).await?;
+            let context = caller.in_team_named(Some(spec.team())).await?;
             caller.fleet.saved_queries().save(&context.grant()?, spec.clone().new_draft(), None).await?;
         }
     }
@@ -94,7 +95,10 @@ async fn apply_policies(caller: Caller, Input(body): Input<Specs<PolicyBody>>) -
 }
 
 async fn apply_policy(caller: &Caller, spec: &PolicyBody) -> Result<(), Failure> {
-    let (checks, context) = (caller.fleet.host_checks(), caller.in_team_named(Some(&spec.team)).await?);
+    if spec.has_team_id() {
+        return Err(Failure::invalid("team_id", "cannot be set here; use team, with the name of the team"));
+    }
+    let (checks, context) = (caller.fleet.host_checks(), caller.in_team_named(Some(spec.team())).await?);
     let name = spec.name.as_deref().ok_or_else(|| Failure::invalid("name", "missing required argument"))?;
     let known = checks.list(&context.grant()?).await?.into_iter().map(|found| found.check);
     // As the service compares names; otherwise the creation would fail with a conflict.

@@ -15,6 +15,7 @@ const MAX_LABELS: usize = 100;
 
 /// Targets by id.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ById {
     #[serde(default)]
     hosts: Option<Vec<u64>>,
@@ -26,6 +27,7 @@ pub struct ById {
 
 /// Targets by name. Clients send an empty name for none.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ByName {
     #[serde(default)]
     hosts: Option<Vec<String>>,

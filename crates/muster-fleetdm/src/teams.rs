@@ -11,7 +11,7 @@ use crate::entry::{Caller, NO_TEAM, team_number};
 use crate::failure::{Answer, Failure};
 use crate::host_json::time;
 use crate::host_query::hosts_that;
-use crate::params::{Input, Params, Path, is_set, reject_set};
+use crate::params::{Input, Params, Path, check_unused, is_set};
 use crate::routes::Route;
 use crate::secrets::{self, Secret};
 
@@ -44,9 +44,23 @@ struct TeamBody {
 const UNSUPPORTED: [&str; 7] =
     ["agent_options", "host_expiry_settings", "integrations", "mdm", "scripts", "software", "webhook_settings"];
 
+/// Members of a team that [`check_members`] checks itself, and those that clients send and that change nothing here.
+const IGNORED: [&str; 10] = [
+    "created_at",
+    "features",
+    "filename",
+    "gitops_filename",
+    "host_count",
+    "hosts",
+    "id",
+    "roles",
+    "user_count",
+    "users",
+];
+
 /// Rejects what a team of Muster cannot have: without it, the team would be another one.
 pub fn check_members(members: &Map<String, Value>) -> Result<(), Failure> {
-    reject_set(members, &UNSUPPORTED)?;
+    check_unused(members, &UNSUPPORTED, &IGNORED)?;
     // Muster reports users and software of every host.
     let is_so = |(name, value): (&String, &Value)| match name.as_str() {
         "enable_host_users" | "enable_software_inventory" => *value != Value::Bool(false),

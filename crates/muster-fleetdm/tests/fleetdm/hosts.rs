@@ -208,6 +208,28 @@ async fn hosts_are_transferred_by_ids_or_filters_and_keep_their_numbers() {
 }
 
 #[tokio::test]
+async fn a_transfer_without_a_team_or_with_unknown_members_moves_no_host() {
+    let api = Api::new().await;
+    let (host, team) = (api.host("m-1", |_| {}).await, api.team("lab").await);
+    api.post("/hosts/transfer", json!({"team_id": team, "hosts": [host]})).await.ok();
+    for (body, name) in [
+        (json!({"teamid": team, "hosts": [host]}), "teamid"),
+        (json!({"team": "lab", "hosts": [host]}), "team"),
+        (json!({"team_id": 0, "hosts": [host], "dry_run": true}), "dry_run"),
+    ] {
+        assert_eq!(api.post("/hosts/transfer", body).await.refused(422), (name.to_owned(), "unknown field".to_owned()));
+    }
+    assert!(api.post("/hosts/transfer", json!({"hosts": [host]})).await.refused(400).1.contains("team_id"));
+    api.post("/hosts/transfer/filter", json!({"filters": {"query": "m-1"}})).await.refused(400);
+    let filter = json!({"filters": {"query": "m-1"}, "team": 0});
+    assert_eq!(api.post("/hosts/transfer/filter", filter).await.refused(422).0, "team");
+    assert_eq!(api.post("/hosts/delete", json!({"ids": [host], "filter": {}})).await.refused(422).0, "filter");
+    assert_eq!(column(&api.get(&format!("/hosts?team_id={team}")).await.ok()["hosts"], "id"), [host]);
+    api.post("/hosts/transfer", json!({"fleet_id": 0, "hosts": [host]})).await.ok();
+    assert_eq!(api.get(&format!("/hosts?team_id={team}")).await.ok()["hosts"], json!([]));
+}
+
+#[tokio::test]
 async fn a_transfer_moves_no_host_if_one_cannot_move() {
     let api = Api::new().await;
     let team = api.team("blue").await;

@@ -77,6 +77,68 @@ async fn policies_are_host_checks_of_no_team_and_of_teams() {
 }
 
 #[tokio::test]
+async fn a_body_with_unknown_members_changes_nothing() {
+    let api = Api::new().await;
+    let team = api.team("lab").await;
+    let sql = |member: &str| json!({"name": "x", "query": "SELECT 1", member: "windows"});
+    let scheduled = |member: &str| json!([{"query": "q", "interval": 60, member: true}]);
+    let pack = |member: &str| json!({"name": "x", "targets": {"labels": ["All Hosts"]}, "queries": scheduled(member)});
+    for (path, body, name) in [
+        ("/global/policies", sql("platfrom"), "platfrom"),
+        ("/global/policies", json!({"name": "x", "query": "SELECT 1", "team_id": team}), "team_id"),
+        ("/global/policies", json!({"name": "x", "query": "SELECT 1", "team": "lab"}), "team_id"),
+        ("/labels", sql("plattform"), "plattform"),
+        ("/queries", sql("teamid"), "teamid"),
+        ("/queries", sql("team"), "team"),
+        ("/queries/run", json!({"query": "SELECT 1", "selected": {"host": [1]}}), "host"),
+        ("/queries/run", json!({"query": "SELECT 1", "selected": {}, "timeout": 5}), "timeout"),
+        ("/packs", json!({"name": "x", "labels": ["All Hosts"]}), "labels"),
+        ("/packs", json!({"name": "x", "label_id": [1]}), "label_id"),
+        ("/teams", json!({"name": "x", "secret": "s"}), "secret"),
+        ("/policies/delete", json!({"ids": [], "all": true}), "all"),
+        ("/spec/policies", json!({"specs": [sql("platfrom")]}), "platfrom"),
+        ("/spec/policies", json!({"specs": [{"name": "x", "query": "SELECT 1", "team_id": team}]}), "team_id"),
+        ("/spec/queries", json!({"specs": [{"name": "x", "query": "SELECT 1", "team_id": team}]}), "team_id"),
+        ("/spec/labels", json!({"specs": [{"name": "x", "query": "SELECT 1", "team_id": team}]}), "team_id"),
+        ("/spec/queries", json!({"specs": [], "dryRun": true}), "dryRun"),
+        ("/spec/labels", json!({"specs": [sql("plattform")]}), "plattform"),
+        ("/spec/packs", json!({"specs": [pack("snapshots")]}), "snapshots"),
+        ("/spec/teams", json!({"specs": [{"name": "x", "secret": []}]}), "secret"),
+        ("/spec/enroll_secret", json!({"spec": {"secrets": [], "team": "lab"}}), "team"),
+    ] {
+        assert_eq!(api.post(path, body).await.refused(422).0, name, "{path}");
+    }
+    for (path, count) in [("policies", 0), ("queries", 0), ("packs", 0), ("teams", 1)] {
+        assert_eq!(api.get(&format!("/{path}")).await.ok()[path].as_array().unwrap().len(), count, "{path}");
+    }
+    assert_eq!(api.patch(&format!("/teams/{team}"), json!({"nme": "x"})).await.refused(422).0, "nme");
+    for body in [json!([]), json!("x"), json!(7)] {
+        assert_eq!(api.post("/labels", body).await.refused(400).1, "expected a JSON object");
+    }
+}
+
+#[tokio::test]
+async fn a_response_can_be_sent_back() {
+    let api = Api::new().await;
+    let team = api.team("lab").await;
+    let body = json!({"name": "x", "query": "SELECT 1"});
+    for (path, object) in [("/labels", "label"), ("/queries", "query"), ("/policies", "policy")] {
+        let made = api.post(path, body.clone()).await.ok()[object].clone();
+        let path = format!("{path}/{}", made["id"]);
+        assert_eq!(api.patch(&path, made.clone()).await.ok()[object]["id"], made["id"], "{path}");
+    }
+    let all = column(&api.get("/labels").await.ok()["labels"], "id")[0].clone();
+    let pack = api.post("/packs", json!({"name": "x", "label_ids": [all]})).await.ok()["pack"].clone();
+    api.patch(&format!("/packs/{}", pack["id"]), pack.clone()).await.ok();
+    let team = api.get(&format!("/teams/{team}")).await.ok()["team"].clone();
+    api.patch(&format!("/teams/{}", team["id"]), team.clone()).await.ok();
+    for path in ["/spec/labels", "/spec/queries", "/spec/packs"] {
+        let specs = api.get(path).await.ok();
+        api.post(path, json!({"specs": specs["specs"]})).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn hosts_are_filtered_by_software_and_list_it() {
     let api = Api::new().await;
     let host = api.host("m-1", |_| {}).await;

@@ -168,6 +168,7 @@ impl HostCommand {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => {
+                check_labels(client, &args.labels).await?;
                 let hosts = matching(client, labelled(&args.labels, args.filter).as_deref()).await?;
                 print_list(&hosts, args.output.output, COLUMNS, |host| host.id.clone())
             }
@@ -222,7 +223,12 @@ impl DiskKeyArgs {
             let status = client.disk_key_status(&host.id).await?;
             return print_one(&status, format, DISK_KEY_STATUS, |status| status.stored.to_string());
         }
-        print_one(&client.reveal_disk_key(&host.id).await?, format, DISK_KEY, |key| key.key.clone())
+        let key = if_there(client.reveal_disk_key(&host.id).await)?.ok_or_else(|| {
+            let name = if host.hostname.is_empty() { &host.id } else { &host.hostname };
+            Failed::not_found(format!("no disk key of the host {name:?} is stored"))
+                .remedy("the host has not reported a key; see muster host disk-key HOST --status")
+        })?;
+        print_one(&key, format, DISK_KEY, |key| key.key.clone())
     }
 }
 
@@ -298,9 +304,25 @@ pub async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
     hosts.retain(|host| {
         [Some(host.hostname.as_str()), host.serial.as_deref(), host.hardware_uuid.as_deref()].into_iter().any(is_called)
     });
-    let host = only("host", "name or serial number", named, hosts, |host| host.id.clone())?;
+    let host = only("host", "name, serial number or hardware UUID", named, hosts, |host| host.id.clone())?;
     // Again, because the checks are only returned for a single host.
     Ok(client.host(&host.id).await?)
+}
+
+/// Rejects a label that does not exist: with a typing error in its name, a list is empty, as if no host had the label.
+async fn check_labels(client: &Client, labels: &[String]) -> Result<(), Failed> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    // Without the privilege to read labels, the list is still useful.
+    let Ok(known) = client.labels().await else { return Ok(()) };
+    let is_known = |name: &String| known.items.iter().any(|label| label.name.to_lowercase() == name.to_lowercase());
+    match labels.iter().find(|name| !is_known(name)) {
+        Some(name) => {
+            Err(Failed::not_found(format!("no label with the name {name:?}")).remedy("list labels: muster label list"))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn matching(client: &Client, filter: Option<&str>) -> Result<Vec<Host>, Failed> {

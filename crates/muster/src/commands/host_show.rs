@@ -6,10 +6,10 @@ use muster_core::plural::counted;
 use muster_protocol::management::host::{FailingQuery, Host, HostAgent};
 use muster_protocol::management::host_check::AnsweredCheck;
 use muster_protocol::management::software::Software;
-use serde_json::Value;
 
 use super::failure::Failed;
 use super::host::find;
+use super::host_facts;
 use super::host_inventory;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_one, print_table};
 use super::text::print_line;
@@ -40,14 +40,12 @@ const DETAILS: &[Column<Host>] = &[
     column("SERIAL", |host| or_dash(host.serial.as_deref())),
     column("DUPLICATES", |host| or_dash(Some(&host.duplicate_hosts.join(", ")))),
     column("OS", |host| or_dash(Some(&host.os))),
-    column("MODEL", |host| {
-        let parts = ["/hardware/vendor", "/hardware/model"].map(|path| fact(host, path));
-        or_dash(Some(&parts.into_iter().flatten().collect::<Vec<_>>().join(" ")))
-    }),
-    column("CPU", |host| or_dash(fact(host, "/hardware/cpu").as_deref())),
-    column("MEMORY", |host| or_dash(fact(host, "/hardware/memory").map(|bytes| memory(&bytes)).as_deref())),
-    column("ADDRESSES", |host| or_dash(fact(host, "/host/ip").as_deref())),
-    column("MAC", |host| or_dash(fact(host, "/host/mac").as_deref())),
+    column("VENDOR", |host| host_facts::text(host, "/hardware/vendor")),
+    column("MODEL", |host| host_facts::text(host, "/hardware/model")),
+    column("CPU", |host| host_facts::text(host, "/hardware/cpu")),
+    column("MEMORY", host_facts::memory),
+    column("ADDRESSES", |host| host_facts::text(host, "/host/ip")),
+    column("MAC", |host| host_facts::text(host, "/host/mac")),
     column("CREATED", |host| host.created_at.clone()),
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
     column("BOOTED", |host| or_dash(host.booted_at.as_deref())),
@@ -88,31 +86,6 @@ const SOFTWARE: &[Column<Software>] = &[
     column("VERSION", |software| or_dash(Some(&software.version))),
     column("SOURCE", |software| software.source.clone()),
 ];
-
-/// Returns a fact that agents report, by its JSON pointer. Of several reports, the newest one counts.
-fn fact(host: &Host, pointer: &str) -> Option<String> {
-    let reports = host
-        .agents
-        .iter()
-        .filter_map(|agent| Some((agent.last_checkin.as_deref(), agent.local_metadata.as_ref()?.pointer(pointer)?)));
-    let mut found: Vec<(Option<&str>, &Value)> = reports.collect();
-    // All times are in UTC and of the same form.
-    found.sort_by_key(|(seen, _)| std::cmp::Reverse(*seen));
-    found.iter().find_map(|(_, value)| {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
-            Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        Some(text).filter(|text| !text.is_empty())
-    })
-}
-
-/// Formats a number of bytes. Other text is returned unchanged.
-fn memory(bytes: &str) -> String {
-    bytes.parse().map_or_else(|_| bytes.to_owned(), host_inventory::gib)
-}
 
 /// Formats the number of packages on a host.
 fn software(host: &Host) -> String {
@@ -158,33 +131,5 @@ impl ShowArgs {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn facts_are_those_of_the_newest_report() {
-        let agent = |seen: &str, metadata| HostAgent {
-            last_checkin: Some(seen.into()),
-            local_metadata: Some(metadata),
-            ..HostAgent::default()
-        };
-        let old =
-            json!({"hardware": {"cpu": "old", "memory": "17179869184"}, "host": {"ip": ["192.0.2.7", "2001:db8::7"]}});
-        let agents = vec![
-            agent("2026-01-01T00:00:00Z", old),
-            agent("2026-01-02T00:00:00Z", json!({"hardware": {"cpu": "new", "memory": ""}})),
-            HostAgent::default(),
-        ];
-        let host = Host { agents, ..Host::default() };
-        assert_eq!(fact(&host, "/hardware/cpu").as_deref(), Some("new"));
-        assert_eq!(fact(&host, "/host/ip").as_deref(), Some("192.0.2.7, 2001:db8::7"));
-        assert_eq!(fact(&host, "/host"), None);
-        assert_eq!((memory(&fact(&host, "/hardware/memory").unwrap()), memory("?")), ("16.0 GiB".into(), "?".into()));
     }
 }

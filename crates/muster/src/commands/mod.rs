@@ -26,6 +26,7 @@ mod fleetd;
 mod fleetd_options;
 mod host;
 mod host_check;
+mod host_facts;
 mod host_inventory;
 mod host_show;
 mod label;

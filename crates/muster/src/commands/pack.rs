@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_protocol::management::pack::{Pack, QueryFailures, SavePack};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -22,7 +22,7 @@ pub enum PackCommand {
     /// Show a pack
     ///
     /// Also shows queries that fail on hosts, or that osqueryd does not run there any more because it
-    /// crashed or was killed while it ran them (denylisted). With --output json or yaml, shows all queries.
+    /// crashed or was killed while it ran them (denylisted). With --output json or yaml, shows the whole pack.
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster pack show it-compliance\n  muster pack show it-compliance --output yaml"
@@ -115,6 +115,19 @@ const DETAILS: &[Column<Pack>] = &[
     column("QUERIES", queries),
 ];
 
+/// A query of a pack, as it is printed.
+struct Scheduled {
+    name: String,
+    interval: String,
+    sql: String,
+}
+
+const SCHEDULED: &[Column<Scheduled>] = &[
+    column("QUERY", |query| query.name.clone()),
+    column("INTERVAL", |query| query.interval.clone()),
+    column("SQL", |query| query.sql.clone()),
+];
+
 const FAILURES: &[Column<QueryFailures>] = &[
     column("QUERY", |failures| failures.query.clone()),
     column("HOSTS FAILING", |failures| failures.failing.to_string()),
@@ -122,8 +135,27 @@ const FAILURES: &[Column<QueryFailures>] = &[
     column("NAME", |failures| failures.name.clone()),
 ];
 
+/// Returns the queries of a pack, with the SQL of each in one line.
+fn scheduled(pack: &Pack) -> Vec<Scheduled> {
+    let one = |(name, query): (&String, &Value)| Scheduled {
+        name: name.clone(),
+        interval: member(query, "interval"),
+        sql: member(query, "query").split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    pack.pack.get("queries").and_then(Value::as_object).into_iter().flatten().map(one).collect()
+}
+
 fn queries(pack: &Pack) -> String {
-    pack.pack.get("queries").and_then(Value::as_object).map_or(0, Map::len).to_string()
+    scheduled(pack).len().to_string()
+}
+
+/// Formats a member of a query: osquery takes numbers as strings, too.
+fn member(query: &Value, name: &str) -> String {
+    match query.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => or_dash(None),
+    }
 }
 
 fn spaces(pack: &Pack) -> String {
@@ -150,7 +182,15 @@ impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let (pack, format) = (find(client, &self.pack).await?, self.output.output);
         print_one(&pack, format, DETAILS, id)?;
-        if matches!(format, Format::Table | Format::Wide) && !pack.failures.is_empty() {
+        if !matches!(format, Format::Table | Format::Wide) {
+            return Ok(());
+        }
+        let scheduled = scheduled(&pack);
+        if !scheduled.is_empty() {
+            print_line("")?;
+            print_table(&scheduled, false, SCHEDULED)?;
+        }
+        if !pack.failures.is_empty() {
             print_line("")?;
             print_table(&pack.failures, false, FAILURES)?;
         }

@@ -58,7 +58,7 @@ pub enum SoftwareCommand {
 }
 
 /// What to search for.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Which {
     /// Versions, such as '<1.2' or '>=3.0,<3.0.7'
     #[arg(long, value_name = "CONDITIONS")]
@@ -147,8 +147,24 @@ async fn find(client: &Client, named: &str, which: Which) -> Result<Software, Fa
     if let Some(software) = if_there(client.software_by_id(named).await)? {
         return Ok(software);
     }
+    let is_limited = which.version.is_some() || which.source.is_some();
     let found = matching(client, Some(named.to_owned()), which).await?;
+    if found.is_empty() && is_limited {
+        let others = matching(client, Some(named.to_owned()), Which::default()).await?;
+        if !others.is_empty() {
+            return Err(no_such_version(named, &others));
+        }
+    }
     only("software version", "name", named, found, id)
+}
+
+/// Returns the error for software of which no version meets the conditions.
+fn no_such_version(named: &str, others: &[Software]) -> Failed {
+    let known: Vec<String> =
+        others.iter().take(10).map(|other| format!("{} ({})", or_dash(Some(&other.version)), other.source)).collect();
+    let more = if others.len() > known.len() { ", …" } else { "" };
+    Failed::not_found(format!("no host has {named:?} with this version and source"))
+        .remedy(format!("hosts have: {}{more}", known.join(", ")))
 }
 
 async fn matching(client: &Client, name: Option<String>, which: Which) -> Result<Vec<Software>, Failed> {

@@ -18,7 +18,8 @@ fn fl47_orbit_and_osqueryd_are_one_host_whose_deletion_ends_both_keys() {
     let orbit = json!({"enroll_secret": secret, "hardware_uuid": uuid, "hostname": "laptop-9", "platform": "ubuntu"});
     let (status, orbit) = fleetd("/api/fleet/orbit/enroll", &orbit);
     assert_eq!(status, 200, "{orbit}");
-    let details = json!({"system_info": {"hostname": "laptop-9", "uuid": uuid, "hardware_serial": "CLI-5JX82"},
+    let details = json!({"system_info": {"hostname": "laptop-9", "uuid": uuid, "hardware_serial": "CLI-5JX82",
+            "hardware_model": "PowerEdge R740", "physical_memory": "17179869184"},
         "os_version": {"name": "Ubuntu", "version": "24.04", "platform": "ubuntu"}, "osquery_info": {"version": "5.21.0"}});
     let osquery = json!({"enroll_secret": secret, "host_identifier": uuid, "host_details": details});
     let (status, osquery) = fleetd("/api/v1/osquery/enroll", &osquery);
@@ -33,6 +34,7 @@ fn fl47_orbit_and_osqueryd_are_one_host_whose_deletion_ends_both_keys() {
     assert_eq!(json(&["host", "show", "cli-5jx82"])["serial"], "CLI-5JX82");
     assert!(ok(&["host", "list", "--filter", "serial:cli-5jx82", "--output", "wide"]).contains("CLI-5JX82"));
     let table = ok(&["host", "show", "laptop-9"]);
+    assert!(table.contains("PowerEdge R740") && table.contains("16.0 GiB"), "{table}");
     assert!(table.contains("osquery") && table.contains("5.21.0") && table.contains(&uuid.to_lowercase()), "{table}");
     assert!(["duplicates", "model", "cpu", "memory", "addresses"].iter().all(|row| table.contains(row)), "{table}");
     assert!(ok(&["host", "delete", "laptop-9", "--dry-run"]).contains("with 2 agents"));

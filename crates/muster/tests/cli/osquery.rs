@@ -102,6 +102,7 @@ fn fl32_labels_are_dynamic_or_manual_and_select_hosts() {
     assert!(ok(&["label", "list", "--output", "wide"]).contains("docker"));
     assert!(ok(&["label", "show", "Docker"]).contains("labelled-host"));
     assert_eq!(json(&["host", "list", "--label", "docker"]).as_array().unwrap().len(), 1);
+    assert!(fails(3, &["host", "list", "--label", "dokcer"]).contains("no label with the name \"dokcer\""));
     assert_eq!(json(&["agent", "list", "--label", "docker", "--filter", "family:orbit"]), json!([]));
     assert!(ok(&["query", "run", "SELECT 1", "--label", "docker", "--dry-run"]).contains("on 1 host"));
     assert!(json(&["host", "show", "labelled-host"])["labels"].as_array().unwrap().contains(&json!("docker")));
@@ -156,7 +157,9 @@ fn fl15_packs_are_applied_shown_and_deleted() {
     let listed = ok(&["pack", "list", "--output", "wide"]);
     assert!(listed.contains("docker") && listed.contains("All Linux"), "{listed}");
     assert_eq!(json(&["pack", "show", "Docker"])["pack"]["queries"]["containers"]["query"], "SELECT 1");
-    assert!(!ok(&["pack", "show", "docker"]).contains("DENYLISTED"), "every query works");
+    let shown = ok(&["pack", "show", "docker"]);
+    assert!(!shown.contains("DENYLISTED"), "every query works");
+    assert!(shown.contains("INTERVAL") && shown.contains("containers  60        SELECT 1"), "{shown}");
     let message = "Error executing scheduled query pack/docker/containers: no such table: docker";
     osquery("log", &json!({"node_key": key, "log_type": "status", "data": [{"severity": "2", "message": message}]}));
     let shown = ok(&["pack", "show", "docker"]);
@@ -199,6 +202,8 @@ fn software_of_hosts_is_listed_and_shown() {
     assert!(ok(&["software", "get", found["id"].as_str().unwrap()]).contains("1.9-1"));
     let message = fails(2, &["software", "show", "cli-tool"]);
     assert!(message.contains("cli-tool"), "{message}");
+    let message = fails(3, &["software", "show", "cli-tool", "--version", "=9"]);
+    assert!(message.contains("with this version") && message.contains("1.10-1"), "{message}");
     assert!(ok(&["host", "show", "host-with-software", "--software"]).contains("1.10-1"));
     assert_eq!(json(&["host", "show", "host-with-software"])["software"].as_array().unwrap().len(), 2);
     assert_eq!(json(&["software", "show", "cli-tool", "--version", "=1.9-1"])["id"], found["id"]);

@@ -100,7 +100,7 @@ fn a_script_runs_on_a_host_and_its_output_is_printed() {
 #[test]
 fn a_disk_key_is_requested_reported_and_revealed() {
     let orbit = Orbit::enroll(&secret("disks"), "22222222-BBBB-4000-8000-000000000001", "disk-1");
-    fails(3, &["host", "disk-key", "disk-1"]);
+    assert!(fails(3, &["host", "disk-key", "disk-1"]).contains("no disk key of the host \"disk-1\" is stored"));
     let status = ok(&["host", "disk-key", "disk-1", "--status", "--output", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&status).unwrap(), json!({"stored": false}));
     assert!(ok(&["host", "disk-key", "disk-1", "--request"]).contains("will ask its user"));
