@@ -141,7 +141,7 @@ async fn hosts_are_deleted_by_ids_or_filters_and_never_all_by_accident() {
         json!({"label_id": "1"}),
     ] {
         api.post("/hosts/delete", json!({"filters": filters})).await.refused(422);
-        api.post("/hosts/transfer/filter", json!({"filters": filters})).await.refused(422);
+        api.post("/hosts/transfer/filter", json!({"team_id": 0, "filters": filters})).await.refused(422);
     }
     let tried = api.post("/hosts/delete?dry_run=true", json!({"filters": {"team_id": 0}})).await.ok();
     assert_eq!(tried, json!({"count": 3}));
