@@ -48,6 +48,9 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
     for page in ["outputs", "tokens"] {
         browser.open(&format!("{site}/settings/{page}/new"));
         browser.fill("[name=name]", "furnished");
+        if page == "outputs" {
+            browser.fill("[name=hosts]", "https://elasticsearch.example:9200");
+        }
         browser.click("main form button:not([type=button])");
         // Leaving before the form has arrived would stop it.
         browser.wait(Duration::from_secs(10), "return !document.querySelector('main form [name=name]')");
