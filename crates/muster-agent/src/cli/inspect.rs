@@ -105,7 +105,7 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         version: active.map(|name| name.version().to_owned()),
         service,
         user: account,
-        key: Seal::place(layout.base()).map(|place| place.to_string()),
+        key: Seal::place(layout.base()).map(|place| place.described()),
         agent_id: enrollment.as_ref().map(|found| found.agent_id.clone()).or(state.standalone_id),
         servers,
         proxy: enrollment.as_ref().and_then(proxy),

@@ -49,6 +49,25 @@ impl std::fmt::Display for KeyPlace {
     }
 }
 
+impl KeyPlace {
+    /// Returns the place, and for a credential also what it was encrypted with.
+    pub fn described(&self) -> String {
+        let Self::Credential(path) = self else { return self.to_string() };
+        let with = std::fs::read_to_string(path).ok().and_then(|text| encrypted_with(&text));
+        with.map_or_else(|| self.to_string(), |with| format!("{self}, encrypted with {with}"))
+    }
+}
+
+/// Returns what a credential was encrypted with: it begins with an id of the kind of key, in Base64 like the rest (`systemd-creds(1)`).
+fn encrypted_with(credential: &str) -> Option<&'static str> {
+    match credential.get(..21)? {
+        "k6iUCUh0RJCQyvL8k8q1U" => Some("the TPM and the key of the host"),
+        "DHzAexF2RZGcSwvqCLwg/" => Some("the TPM"),
+        "Whxqht+dQJax1aZeCGLxm" => Some("the key of the host"),
+        _ => None,
+    }
+}
+
 /// Why a file cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
@@ -309,6 +328,21 @@ mod tests {
         let path = Utf8Path::from_path(directory.path()).unwrap().to_owned();
         let seal = Seal::obtain(&path).unwrap();
         (directory, path, seal)
+    }
+
+    #[test]
+    fn a_credential_tells_what_it_is_encrypted_with() {
+        let (_keep, path, _) = seal();
+        let place = KeyPlace::Credential(path.join("secret.cred"));
+        for (text, end) in [
+            ("k6iUCUh0RJCQyvL8k8q1UyAAAAABAAAADAAAABAAAAD1E49VT", "encrypted with the TPM and the key of the host"),
+            ("Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAAB", "encrypted with the key of the host"),
+            ("of another version of systemd", "secret.cred"),
+            ("short", "secret.cred"),
+        ] {
+            std::fs::write(path.join("secret.cred"), text).unwrap();
+            assert!(place.described().ends_with(end), "{}", place.described());
+        }
     }
 
     #[test]
