@@ -90,7 +90,8 @@ impl ServerStatus {
     /// Returns the CA that agents must trust. Fails if the server's certificate is not of the fleet's own CA (AG95).
     pub fn ca(&self, _grant: &Grant<EnrollmentRead>) -> Result<&CaCertificate, Error> {
         self.ca.get().ok_or_else(|| {
-            let message = "agents do not use the fleet's own CA: the server has a certificate of another CA, or serves plain HTTP";
+            let message = "agents do not use the fleet's own CA: the server has a certificate of another CA, or serves \
+                           plain HTTP";
             Error::new(ErrorKind::NotFound, "no_own_ca", message)
                 .remedy("give the agents the certificate of the CA that issued the server's certificate (tls.cert)")
         })
