@@ -9,6 +9,7 @@ mod alerts;
 mod audit;
 mod backups;
 mod bulk;
+mod ca;
 mod carves;
 mod changes;
 mod code;

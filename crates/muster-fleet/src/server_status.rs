@@ -1,14 +1,14 @@
 //! The server's own state: readiness, installation id, available versions.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use muster_core::authorization::{AgentsRead, Grant};
+use muster_core::authorization::{AgentsRead, EnrollmentRead, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
-use muster_core::time::Clock;
-use muster_core::{Entropy, Error};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{INSTALLATION, SettingWrite, StoreError, Write};
 
 use super::authority::System;
@@ -35,6 +35,17 @@ pub enum NotReady {
     Silent,
 }
 
+/// The certificate of the fleet's own CA.
+#[derive(Clone, Debug)]
+pub struct CaCertificate {
+    /// PEM.
+    pub pem: String,
+    /// SHA-256 of the certificate, in hex.
+    pub fingerprint: String,
+    /// End of its validity.
+    pub expires_at: Timestamp,
+}
+
 /// The service of the server's own state.
 pub struct ServerStatus {
     store: Arc<WatchedStore>,
@@ -42,6 +53,8 @@ pub struct ServerStatus {
     entropy: Arc<dyn Entropy>,
     /// Highest agent version that this server was tested with: major and minor.
     tested_version: (u32, u32),
+    /// Empty if agents verify the server with another CA, or not at all.
+    ca: OnceLock<CaCertificate>,
 }
 
 impl ServerStatus {
@@ -51,7 +64,7 @@ impl ServerStatus {
         entropy: Arc<dyn Entropy>,
         tested_version: (u32, u32),
     ) -> Self {
-        Self { store, clock, entropy, tested_version }
+        Self { store, clock, entropy, tested_version, ca: OnceLock::new() }
     }
 
     /// Returns the reason why the store is corrupt or read-only; `None` if it is neither.
@@ -67,6 +80,21 @@ impl ServerStatus {
     /// Allocates the reserve on the disk, for revocations and deletions when it is full.
     pub fn set_reserve_aside(&self) {
         self.store.set_reserve_aside();
+    }
+
+    /// Sets the CA that issued the certificate of the listeners for agents; to be called once.
+    pub fn set_ca(&self, ca: CaCertificate) {
+        self.ca.get_or_init(|| ca);
+    }
+
+    /// Returns the CA that agents must trust. Fails if the server's certificate is not of the fleet's own CA (AG95).
+    pub fn ca(&self, _grant: &Grant<EnrollmentRead>) -> Result<&CaCertificate, Error> {
+        self.ca.get().ok_or_else(|| {
+            let message = "agents do not use the fleet's own CA: the server has a certificate of another CA, or serves \
+                           plain HTTP";
+            Error::new(ErrorKind::NotFound, "no_own_ca", message)
+                .remedy("give the agents the certificate of the CA that issued the server's certificate (tls.cert)")
+        })
     }
 
     /// Writes a setting to find out whether the store is writable.

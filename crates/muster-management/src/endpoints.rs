@@ -21,7 +21,7 @@ use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation, Reads};
 use super::query::check_names;
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves,
+    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, ca, carves,
     changes, disk_keys, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, installers,
     installs, labels, live_queries, message_signing, network_objects, nodes, openapi, outputs, packages, packs,
     refused, respond, rollouts, saved_queries, scripts, settings, setup, software, uninstall_tokens,
@@ -163,6 +163,7 @@ impl Endpoint {
 pub fn all() -> Vec<Endpoint> {
     let families = [
         enrollment_keys::endpoints(),
+        ca::endpoints(),
         agent_routes::endpoints(),
         agent_action_routes::endpoints(),
         bulk_routes::endpoints(),

@@ -18,6 +18,7 @@ mod backups;
 pub mod base_path;
 mod body;
 mod bulk_routes;
+mod ca;
 mod carves;
 mod changes;
 mod convert;

@@ -292,7 +292,7 @@ pub(super) fn authority(flag: &str, path: &Utf8PathBuf) -> Result<String, Failur
         let failure = Failure::new(exit::USAGE, format!("{flag}: {path}: {reason}"));
         match flag {
             "--certificate-authorities" => {
-                failure.hint("pass the PEM file of the server's CA certificate: ca.crt in the server's data directory")
+                failure.hint("pass the PEM file of the server's CA certificate: muster ca export --out ca.crt")
             }
             _ => failure.hint("pass the PEM file of the CA certificate"),
         }

@@ -32,6 +32,7 @@ fn ag94_ag95_ag98_ag101_ag102_one_command_on_an_empty_directory_makes_a_fleet() 
     assert_eq!((&server["id"], &server["type"]), (&"fleet-server-local".into(), &"fleet-server".into()), "{status}");
 
     let fingerprint = text.split_once("--ca-sha256 ").unwrap().1.split(' ').next().unwrap();
+    assert_eq!(host.muster(&["ca", "fingerprint"]).trim(), fingerprint, "the CA can be exported (AG95)");
     let (remote, _remote) = a_remote_agent_joins(&host, "https://127.0.0.1", &["--ca-sha256", fingerprint]);
     // Policies name the server by its external URL. The local agent stays on its own listener (AG102).
     assert_eq!(host.until_healthy()["fleet"]["servers"], status["fleet"]["servers"]);

@@ -7,6 +7,7 @@ mod agents;
 mod alerts;
 mod audit;
 mod audited;
+mod ca;
 mod changes;
 mod client;
 mod connection_tests;

@@ -12,6 +12,7 @@ pub mod alert;
 pub mod audit;
 pub mod backup;
 pub mod bulk;
+pub mod ca;
 pub mod carve;
 pub mod change;
 pub mod disk_key;

@@ -191,6 +191,10 @@ async fn open_tls(
     }
     if let Some(authority) = tls.authority() {
         fleet.check_ins().set_own_ca(authority.pem());
+        // Agents that connect over plain HTTP have nothing to verify with it.
+        if let Some(ca) = authority.shown().filter(|_| !config.insecure_http) {
+            fleet.server_status().set_ca(ca);
+        }
     }
     Ok(tls)
 }

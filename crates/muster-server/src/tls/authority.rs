@@ -8,6 +8,7 @@ use muster_core::hex;
 use muster_core::seal::Sealer;
 use muster_core::time::Timestamp;
 use muster_fleet::fleet_keys::{self, FleetKeyError};
+use muster_fleet::server_status::CaCertificate;
 use muster_store::Store;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -21,6 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::TlsError;
+use super::validity::{Role, Validity};
 use crate::data_dir::DataDir;
 
 /// The setting that holds the sealed CA.
@@ -111,6 +113,13 @@ impl Authority {
     /// Returns the SHA-256 of the CA's certificate in hex.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.der)
+    }
+
+    /// Returns the certificate for the management API; `None` if its validity can't be parsed.
+    pub fn shown(&self) -> Option<CaCertificate> {
+        let until = Validity::of(Role::Ca, &self.der)?.until;
+        let expires_at = Timestamp::from_micros(until.saturating_mul(1_000_000));
+        Some(CaCertificate { pem: self.pem.clone(), fingerprint: self.fingerprint(), expires_at })
     }
 
     /// Ensures that `server.crt` was issued by this CA, covers `names`, and does not expire soon. Returns whether a new

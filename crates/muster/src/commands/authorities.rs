@@ -8,7 +8,8 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::failure::Failed;
 
-const REMEDY: &str = "pass the PEM file of the CA; a server with its own CA stores it as ca.crt in its data directory";
+const REMEDY: &str =
+    "pass the PEM file of the CA; on the host of a server with its own CA: muster ca export --out ca.crt";
 
 /// Reads a PEM file and checks that it contains valid certificates and nothing else.
 pub fn read(file: &Utf8Path) -> Result<Vec<u8>, Failed> {

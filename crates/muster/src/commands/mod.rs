@@ -12,6 +12,7 @@ mod audit;
 mod audit_file;
 mod authorities;
 mod backup;
+mod ca;
 mod carve;
 mod change;
 mod confirm;
@@ -104,6 +105,8 @@ pub enum AdminCommand {
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
     Action(Noun<action::ActionCommand>),
+    /// Export the CA certificate that agents trust, and its fingerprint
+    Ca(Noun<ca::CaCommand>),
     /// Show outputs, their health, and the keys of agents
     Output(Noun<output::OutputCommand>),
     /// Manage Fleet Server hosts: the URLs at which agents reach the fleet
@@ -188,6 +191,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Ca(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,

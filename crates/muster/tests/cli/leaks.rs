@@ -180,6 +180,7 @@ fn ask_everything(server: &Server, canaries: &Canaries, agent: &str) {
         "/api/fleet/audit".into(),
         "/api/fleet/audit/_verify".into(),
         "/api/fleet/nodes".into(),
+        "/api/v1/ca".into(),
         "/api/fleet/refused_requests".into(),
     ];
     for path in paths {

@@ -12,6 +12,7 @@ mod ask;
 mod audit;
 mod backup;
 mod browser;
+mod ca;
 mod change;
 mod device_page;
 mod doctor;

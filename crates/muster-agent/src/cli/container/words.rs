@@ -6,21 +6,37 @@ use super::{ELASTICSEARCH_FLAGS, FLAGS, SERVER_FLAGS, SERVICE_TOKENS};
 use crate::exit::Failure;
 
 /// Variables of Elastic's images that have no effect here.
-const IGNORED: [&str; 15] = [
+const IGNORED: [&str; 31] = [
+    "APMSERVER_GOGC",
+    "APM_SERVER_PATH",
     "CONFIG_PATH",
+    "DATA_PATH",
     "ELASTICSEARCH_PASSWORD",
     "ELASTICSEARCH_USERNAME",
+    "ELASTIC_AGENT_CLOUD",
+    "ELASTIC_AGENT_GRPC_PORT",
+    "ELASTIC_AGENT_OTEL",
+    "EVENTS_TO_STDERR",
     "FLEET_DAEMON_TIMEOUT",
+    "FLEET_KIBANA_HEADER",
+    "FLEET_KIBANA_HEADERS",
     "FLEET_SERVER_INIT_TIMEOUT",
     "FLEET_TOKEN_NAME",
     "FLEET_TOKEN_POLICY_NAME",
+    "HOME_PATH",
+    "HTTPPROF",
+    "KIBANA_FLEET_CA",
     "KIBANA_FLEET_HOST",
     "KIBANA_FLEET_PASSWORD",
     "KIBANA_FLEET_SERVICE_TOKEN",
+    "KIBANA_FLEET_SERVICE_TOKEN_PATH",
     "KIBANA_FLEET_SETUP",
     "KIBANA_FLEET_USERNAME",
     "KIBANA_HOST",
     "KIBANA_PASSWORD",
+    "KIBANA_REQUEST_RETRY_COUNT",
+    "KIBANA_REQUEST_RETRY_SLEEP",
+    "KIBANA_USERNAME",
     "LOGS_PATH",
 ];
 /// Variables that are true or false.
@@ -76,12 +92,18 @@ mod tests {
 
     #[test]
     fn ignored_and_unclear_variables_are_named_without_their_values() {
-        let variables =
-            [("FLEET_ENROLL", "canary"), ("KIBANA_PASSWORD", "canary"), ("LOGS_PATH", ""), ("FLEET_FORCE", "1")];
+        let variables = [
+            ("FLEET_ENROLL", "canary"),
+            ("KIBANA_PASSWORD", "canary"),
+            ("LOGS_PATH", ""),
+            ("FLEET_FORCE", "1"),
+            ("HTTPPROF", "canary"),
+        ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         assert_eq!(
             warnings(&variables),
             [
+                "HTTPPROF is not supported and is ignored",
                 "KIBANA_PASSWORD is not supported and is ignored",
                 "FLEET_ENROLL is neither true nor false, and counts as false"
             ]
