@@ -14,7 +14,9 @@ use crate::engine::error::Failure;
 use crate::engine::session::Connection;
 use crate::engine::{agent_counts, agents};
 use crate::port::{AgentStore, StoreError};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount};
+use crate::query::{
+    AgentCursor, AgentFilter, AgentSort, EligibilityCount, HostRows, Listed, Page, Readable, VersionCount,
+};
 
 #[async_trait]
 impl AgentStore for SqlStore {
@@ -142,6 +144,15 @@ impl AgentStore for SqlStore {
     async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
         let filter = filter.clone();
         self.lists.read(move |c| agents::by_version(c, &filter)).await
+    }
+
+    async fn agents_by_eligibility(
+        &self,
+        filter: &AgentFilter,
+        since: Timestamp,
+    ) -> Result<Vec<EligibilityCount>, StoreError> {
+        let filter = filter.clone();
+        self.lists.snapshot(move |c| agents::by_eligibility(c, &filter, since)).await
     }
 
     async fn agents_by_program(&self, filter: &AgentFilter) -> Result<Vec<(Family, String, u64)>, StoreError> {
