@@ -8,14 +8,11 @@ use serde::Deserialize;
 use crate::agent::{AgentRecord, Family};
 use crate::id::PolicyId;
 use crate::raw_json;
-use crate::status::{STUCK_AFTER, Status, is_stuck};
+use crate::status::{Status, is_stuck};
 use crate::time::Timestamp;
-use crate::upgrade::UpgradeState;
 use crate::upgrade_details::UpgradeDetails;
 use crate::version::{AcceptedVersions, Version};
 
-/// How long the times of an upgrade matter: earlier ones are all alike.
-pub const RECENT: Duration = STUCK_AFTER.saturating_add(COOL_DOWN);
 /// Older agents need a cool-down between upgrades.
 const NO_COOL_DOWN_SINCE: Version = Version(8, 12, 0);
 const COOL_DOWN: Duration = Duration::from_secs(600);
@@ -23,53 +20,14 @@ const DIAGNOSTICS_SINCE: Version = Version(8, 7, 0);
 const MIGRATE_SINCE: Version = Version(9, 2, 0);
 const PRIVILEGE_SINCE: Version = Version(9, 3, 0);
 
-/// Whether an agent can replace its own program, from its metadata.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SelfUpgrade {
-    /// Not, or unknown: an agent that never checked in, or one without this field, can't be upgraded safely.
-    #[default]
-    No,
-    /// It can.
-    Yes,
-    /// It runs in a container, whose image contains the program: not even with force.
-    Container,
-}
-
-impl SelfUpgrade {
-    /// Reads it from `local_metadata`, JSON text; empty if there is none.
-    pub fn of(metadata: &str) -> Self {
-        if raw_json::flag(metadata, &["host", "containerized"]) == Some(true) {
-            return Self::Container;
-        }
-        let is_upgradeable = raw_json::flag(metadata, &["elastic", "agent", "upgradeable"]) == Some(true);
-        if is_upgradeable { Self::Yes } else { Self::No }
-    }
-}
-
-/// A possible target: what decides whether it is eligible.
+/// A possible target.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    // Facts instead of references to the record and the policy: candidates that are alike are checked once, without any record.
-    /// Its family.
-    pub family: Family,
-    /// Its version, as it reports it.
-    pub agent_version: &'a str,
-    /// Whether it is enrolled.
-    pub active: bool,
-    /// Its status.
-    pub status: Status,
-    /// Whether an unenrollment has begun.
-    pub unenrolling: bool,
-    /// Its policy.
-    pub policy_id: Option<&'a PolicyId>,
-    /// The revision that it is pinned to.
-    pub target_revision: Option<i64>,
-    /// Its upgrade. The action in progress is not looked at.
-    pub upgrade: &'a UpgradeState,
+    // Facts instead of a reference to the policy, which many candidates share.
+    /// Its record.
+    pub record: &'a AgentRecord,
     /// Its `local_metadata` as JSON text; empty if there is none.
     pub metadata: &'a str,
-    /// What the metadata says of upgrades, if it has been read before.
-    pub self_upgrade: Option<SelfUpgrade>,
     /// Whether its policy is managed.
     pub managed: bool,
     /// Whether its policy is tamper-protected.
@@ -190,8 +148,8 @@ impl Operation<'_> {
     /// Checks whether `candidate` is eligible.
     pub fn check(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
         // Always first: an unenrolled agent has no key and would never acknowledge.
-        refuse_if(!candidate.active, Ineligible::Unenrolled)?;
-        let family = candidate.family;
+        refuse_if(!candidate.record.active, Ineligible::Unenrolled)?;
+        let family = candidate.record.family;
         refuse_if(self.needs_agent() && !family.takes_actions(), Ineligible::Unsupported(family.program()))?;
         match self {
             Self::Upgrade { version, accepted, force, skip_rate_limit } => {
@@ -200,9 +158,10 @@ impl Operation<'_> {
             Self::Rollback { version } => candidate.rollback(version, now),
             Self::Reassign { policy, revision, managed, force } => {
                 refuse_if(!force && (candidate.managed || *managed), Ineligible::Managed)?;
+                let record = candidate.record;
                 // A pinned revision and "follow the newest" are different targets, even if both are the same revision
                 // today.
-                let same = candidate.policy_id == Some(*policy) && candidate.target_revision == *revision;
+                let same = record.policy_id.as_ref() == Some(*policy) && record.target_revision == *revision;
                 refuse_if(same, Ineligible::SamePolicy((*policy).clone()))
             }
             Self::Unenroll { force } | Self::Revoke { force } => {
@@ -232,37 +191,18 @@ impl Operation<'_> {
     }
 }
 
-impl<'a> Candidate<'a> {
-    /// Creates a candidate whose policy has no properties, from a record and its `local_metadata`.
-    pub fn of(record: &'a AgentRecord, metadata: &'a str) -> Self {
-        Self {
-            family: record.family,
-            agent_version: &record.agent_version,
-            active: record.active,
-            status: record.status,
-            unenrolling: record.unenrollment_started_at.is_some(),
-            policy_id: record.policy_id.as_ref(),
-            target_revision: record.target_revision,
-            upgrade: &record.upgrade,
-            metadata,
-            self_upgrade: None,
-            managed: false,
-            protected: false,
-            fleet_server: false,
-            needs_root: false,
-        }
-    }
-
-    fn self_upgrade(&self) -> SelfUpgrade {
-        self.self_upgrade.unwrap_or_else(|| SelfUpgrade::of(self.metadata))
+impl Candidate<'_> {
+    // Absent facts are neither true nor false: each rule says what an unknown value means.
+    fn fact(&self, path: &[&str]) -> Option<bool> {
+        raw_json::flag(self.metadata, path)
     }
 
     fn version(&self) -> Option<Version> {
-        Version::parse(self.agent_version)
+        Version::parse(&self.record.agent_version)
     }
 
     fn is_muster(&self) -> bool {
-        self.family == Family::Muster
+        self.record.family == Family::Muster
     }
 
     /// Requires a minimum version. Agents with an unknown version pass: if they can't do it, their ack says so.
@@ -272,7 +212,7 @@ impl<'a> Candidate<'a> {
             return Ok(());
         }
         let too_old = self.version().is_some_and(|version| version < minimum);
-        refuse_if(too_old, Ineligible::TooOld(self.agent_version.to_owned(), minimum))
+        refuse_if(too_old, Ineligible::TooOld(self.record.agent_version.clone(), minimum))
     }
 
     fn upgrade(
@@ -284,7 +224,7 @@ impl<'a> Candidate<'a> {
         now: Timestamp,
     ) -> Verdict {
         let version = Version::parse(target).ok_or_else(|| Ineligible::NoVersion(target.to_owned()))?;
-        refuse_if(self.self_upgrade() == SelfUpgrade::Container, Ineligible::Container)?;
+        refuse_if(self.fact(&["host", "containerized"]) == Some(true), Ineligible::Container)?;
         // The version of muster-agent's program differs from that of the protocol, which is the one that is checked.
         refuse_if(!self.is_muster() && !accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
         // The rules above hold even with force: an upgrade that breaks them could never succeed.
@@ -292,9 +232,10 @@ impl<'a> Candidate<'a> {
             return Ok(());
         }
         refuse_if(self.managed, Ineligible::Managed)?;
-        refuse_if(self.unenrolling, Ineligible::Unenrolling)?;
-        refuse_if(self.status == Status::Inactive, Ineligible::Inactive)?;
-        refuse_if(self.self_upgrade() != SelfUpgrade::Yes, Ineligible::NotUpgradeable)?;
+        refuse_if(self.record.unenrollment_started_at.is_some(), Ineligible::Unenrolling)?;
+        refuse_if(self.record.status == Status::Inactive, Ineligible::Inactive)?;
+        // Unknown counts as "no": an agent that never checked in, or one without this field, can't be upgraded safely.
+        refuse_if(self.fact(&["elastic", "agent", "upgradeable"]) != Some(true), Ineligible::NotUpgradeable)?;
         self.not_upgrading(now)?;
         if !skip_rate_limit {
             self.cooled_down(now)?;
@@ -303,17 +244,17 @@ impl<'a> Candidate<'a> {
     }
 
     fn not_upgrading(&self, now: Timestamp) -> Verdict {
-        let upgrade = self.upgrade;
+        let upgrade = &self.record.upgrade;
         let details = upgrade.details.as_deref().and_then(UpgradeDetails::stored);
         refuse_if(details.is_some_and(|details| details.state == "UPG_WATCHING"), Ineligible::Watching)?;
         // A stuck upgrade may be replaced, since it would otherwise block the agent for ever.
         let open = upgrade.started_at.is_some() && upgrade.upgraded_at.is_none();
-        refuse_if(open && !is_stuck(self.status, upgrade, now), Ineligible::Upgrading)
+        refuse_if(open && !is_stuck(self.record, now), Ineligible::Upgrading)
     }
 
     fn cooled_down(&self, now: Timestamp) -> Verdict {
         let needs_cool_down = !self.is_muster() && self.version().is_some_and(|version| version < NO_COOL_DOWN_SINCE);
-        let just_now = self.upgrade.upgraded_at.is_some_and(|at| now.since(at) < COOL_DOWN);
+        let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < COOL_DOWN);
         refuse_if(needs_cool_down && just_now, Ineligible::UpgradedJustNow)
     }
 
@@ -321,13 +262,13 @@ impl<'a> Candidate<'a> {
     /// builds.
     fn is_newer(&self, target: &str, version: Version) -> Verdict {
         let newer = self.version().is_none_or(|own| version > own || version == own && target.contains("+build"));
-        refuse_if(!newer, Ineligible::NotNewer(target.to_owned(), self.agent_version.to_owned()))
+        refuse_if(!newer, Ineligible::NotNewer(target.to_owned(), self.record.agent_version.clone()))
     }
 
     fn rollback(&self, version: &str, now: Timestamp) -> Verdict {
         refuse_if(self.managed, Ineligible::Managed)?;
         let offers: Vec<Offer> =
-            self.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+            self.record.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
         // Compared as text: the agent looks for exactly the version that it offered.
         let offer = offers.into_iter().find(|offer| offer.version == version);
         let offer = offer.ok_or_else(|| Ineligible::NoRollback(version.to_owned()))?;
@@ -338,7 +279,7 @@ impl<'a> Candidate<'a> {
 
     fn migrate(&self) -> Verdict {
         self.at_least(MIGRATE_SINCE)?;
-        refuse_if(self.self_upgrade() == SelfUpgrade::Container, Ineligible::Container)?;
+        refuse_if(self.fact(&["host", "containerized"]) == Some(true), Ineligible::Container)?;
         refuse_if(self.protected, Ineligible::Protected)?;
         refuse_if(self.fleet_server, Ineligible::FleetServer)
     }
@@ -347,9 +288,7 @@ impl<'a> Candidate<'a> {
         self.at_least(PRIVILEGE_SINCE)?;
         refuse_if(self.needs_root, Ineligible::NeedsRoot)?;
         refuse_if(self.fleet_server, Ineligible::FleetServer)?;
-        // Unknown counts as privileged: an agent that can't carry out the change says so in its ack.
-        let unprivileged = raw_json::flag(self.metadata, &["elastic", "agent", "unprivileged"]);
-        refuse_if(unprivileged == Some(true), Ineligible::Unprivileged)
+        refuse_if(self.fact(&["elastic", "agent", "unprivileged"]) == Some(true), Ineligible::Unprivileged)
     }
 }
 
@@ -375,7 +314,7 @@ mod tests {
     }
 
     fn candidate<'a>(record: &'a AgentRecord, metadata: &'a str) -> Candidate<'a> {
-        Candidate::of(record, metadata)
+        Candidate { record, metadata, managed: false, protected: false, fleet_server: false, needs_root: false }
     }
 
     fn upgrade(version: &str, force: bool) -> Operation<'_> {

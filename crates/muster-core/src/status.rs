@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{AgentRecord, AuditReason};
 use crate::time::Timestamp;
-use crate::upgrade::UpgradeState;
 use crate::upgrade_details::UpgradeDetails;
 
 /// Status of an agent, from its connection, health and life cycle (MG §3.1, first match wins).
@@ -195,15 +194,15 @@ fn upgrade_begins(record: &AgentRecord) -> Option<Timestamp> {
 
 /// Returns whether the agent is stuck: its upgrade failed and it is present, or it has been updating for two hours
 /// without details (MG §3.5).
-pub fn is_stuck(status: Status, upgrade: &UpgradeState, now: Timestamp) -> bool {
-    let details = upgrade.details.as_deref().and_then(UpgradeDetails::stored);
+pub fn is_stuck(record: &AgentRecord, now: Timestamp) -> bool {
+    let details = record.upgrade.details.as_deref().and_then(UpgradeDetails::stored);
     match details {
         Some(details) => {
-            details.has_failed() && !matches!(status, Status::Offline | Status::Inactive | Status::Unenrolled)
+            details.has_failed() && !matches!(record.status, Status::Offline | Status::Inactive | Status::Unenrolled)
         }
         None => {
-            let started_at = upgrade.started_at.filter(|_| upgrade.upgraded_at.is_none());
-            status == Status::Updating && started_at.is_some_and(|at| now.since(at) > STUCK_AFTER)
+            let started_at = record.upgrade.started_at.filter(|_| record.upgrade.upgraded_at.is_none());
+            record.status == Status::Updating && started_at.is_some_and(|at| now.since(at) > STUCK_AFTER)
         }
     }
 }

@@ -94,10 +94,12 @@ impl CheckIns {
             return Err("muster-agent cannot be reenrolled by the server".to_owned());
         }
         let candidate = Candidate {
+            record,
+            metadata: host.metadata,
             managed: policy.is_managed,
             protected: policy.fields["is_protected"] == true,
             fleet_server: policy.fields["has_fleet_server"] == true,
-            ..Candidate::of(record, host.metadata)
+            needs_root: false,
         };
         Operation::Migrate.check(&candidate, self.clock.now()).map_err(|reason| reason.to_string())
     }

@@ -73,9 +73,7 @@ CREATE TABLE agents (
     -- The family and the version, one in each line.
     program TEXT NOT NULL,
     -- Computed from the id: decides in which wave of a rollout the agent is.
-    place INTEGER NOT NULL,
-    -- What its metadata says of upgrades: no, yes, container. Eligible agents are counted without the documents of all.
-    self_upgrade TEXT NOT NULL
+    place INTEGER NOT NULL
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
 -- With what lists of hosts are filtered by: hosts are counted from this index alone.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, AuditReason, Family};
-use muster_core::eligibility::{Candidate, SelfUpgrade};
 use muster_core::fleetd::inventory::Kind;
 use muster_core::fleetd::software::{Software, SoftwareId, Source};
 use muster_core::host::Host;
@@ -12,7 +11,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostCheckId, HostId, PolicyId, R
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_core::upgrade::{OpenUpgrade, UpgradeState};
+use muster_core::upgrade::OpenUpgrade;
 use muster_core::version::Version;
 
 use crate::search::Fact;
@@ -160,52 +159,6 @@ pub struct VersionCount {
     pub details: Option<String>,
     /// Their number.
     pub agents: u64,
-}
-
-/// Agents that are alike in what decides whether they are eligible for actions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EligibilityCount {
-    /// Their family.
-    pub family: Family,
-    /// Their version.
-    pub agent_version: String,
-    /// Whether they are enrolled.
-    pub active: bool,
-    /// Their status.
-    pub status: Status,
-    /// Whether their unenrollment has begun.
-    pub unenrolling: bool,
-    /// Their policy.
-    pub policy_id: Option<PolicyId>,
-    /// What their metadata says of upgrades.
-    pub self_upgrade: SelfUpgrade,
-    /// Their upgrade, without the action in progress.
-    pub upgrade: UpgradeState,
-    /// Their number.
-    pub agents: u64,
-}
-
-impl EligibilityCount {
-    /// Returns one of the agents as a candidate, without the properties of its policy. A reassignment cannot be checked: it
-    /// compares the revision that an agent is pinned to.
-    pub fn candidate(&self) -> Candidate<'_> {
-        Candidate {
-            family: self.family,
-            agent_version: &self.agent_version,
-            active: self.active,
-            status: self.status,
-            unenrolling: self.unenrolling,
-            policy_id: self.policy_id.as_ref(),
-            target_revision: None,
-            upgrade: &self.upgrade,
-            metadata: "",
-            self_upgrade: Some(self.self_upgrade),
-            managed: false,
-            protected: false,
-            fleet_server: false,
-            needs_root: false,
-        }
-    }
 }
 
 /// Identifier of the hardware of a host.

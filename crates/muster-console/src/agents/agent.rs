@@ -20,7 +20,7 @@ use muster_fleet::action_views::AgentAction;
 use muster_fleet::actions::{Eligible, Surveyed};
 use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::authority::Authorized;
-use muster_fleet::selection::Selected;
+use muster_management::selector::by_ids;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 
 use super::acts::Act;
@@ -159,7 +159,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
     let found = agents.find::<AgentsRead>(&visitor.context, id).await?;
     let actions = actions(fleet, visitor, &found).await?;
     let others = others(fleet, visitor, &found).await?;
-    let surveyed = fleet.actions().survey(&visitor.context, &Selected::one(id)?).await?.operations;
+    let alone = agents.select::<AgentsRead>(&visitor.context, &by_ids(&[id.to_owned()])?).await?;
+    let surveyed = fleet.actions().survey(&alone).await?;
     let view = agents.show(found).await?;
     let policy = policy(fleet, visitor, &view).await?;
     let key = key(fleet, visitor, &view.details.record).await;

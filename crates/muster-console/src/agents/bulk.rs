@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
-use muster_core::authorization::PoliciesRead;
+use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::id::AgentId;
 use muster_core::plural::counted;
 use muster_core::policy::Policy;
@@ -233,11 +233,12 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(orde
 
 async fn choice<'a>(fleet: &Fleet, visitor: &Visitor, order: &'a Order) -> Result<ChoicePage<'a>, Error> {
     let chosen = Chosen::of(fleet, visitor, order).await?;
-    let found = fleet.actions().survey(&visitor.context, &chosen.selected).await?;
+    let agents = fleet.agents().select::<AgentsRead>(&visitor.context, &chosen.selected).await?;
+    let found = fleet.actions().survey(&agents).await?;
     let item = |act: Act| {
         // All agents can be deleted.
-        let all = || Eligible { agents: found.agents, ..Eligible::default() };
-        let of = |surveyed: Surveyed| found.operations.get(&surveyed).cloned().unwrap_or_default();
+        let all = || Eligible { agents: agents.len() as u64, ..Eligible::default() };
+        let of = |surveyed: Surveyed| found.get(&surveyed).cloned().unwrap_or_default();
         let Eligible { agents, reasons } = act.surveyed().map_or_else(all, of);
         let missing = visitor.needs(act.privilege());
         Item { act, eligible: agents, reasons: reasons.into_iter().collect(), missing }

@@ -142,9 +142,9 @@ fn mg58_a_failed_upgrade_is_stuck_unless_the_agent_is_away() {
     record.upgrade.details = Some(r#"{"state":"UPG_FAILED","metadata":{"error_msg":"e"}}"#.into());
     transition(&mut record, None, at(1));
     assert_eq!(record.status, Status::Online);
-    assert!(is_stuck(record.status, &record.upgrade, at(1)));
+    assert!(is_stuck(&record, at(1)));
     transition(&mut record, None, at(1000));
-    assert!(!is_stuck(record.status, &record.upgrade, at(1000)));
+    assert!(!is_stuck(&record, at(1000)));
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn mg59_updating_without_details_is_stuck_after_two_hours() {
     let mut record = agent();
     record.upgrade.started_at = Some(at(0));
     transition(&mut record, Some(at(7100)), at(7140));
-    assert!(!is_stuck(record.status, &record.upgrade, at(7140)));
+    assert!(!is_stuck(&record, at(7140)));
     transition(&mut record, Some(at(7200)), at(7260));
-    assert!(is_stuck(record.status, &record.upgrade, at(7260)));
+    assert!(is_stuck(&record, at(7260)));
 }
 
 #[test]

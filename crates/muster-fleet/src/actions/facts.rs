@@ -38,25 +38,15 @@ pub(super) struct PolicyFacts(HashMap<PolicyId, Facts>);
 impl PolicyFacts {
     /// Checks whether the agent can be a target; the error is the reason why not.
     pub(super) fn check(&self, agent: &AgentDetails, operation: Operation<'_>, now: Timestamp) -> Result<(), String> {
-        let metadata = agent.documents.local_metadata.as_deref().unwrap_or_default();
-        self.check_candidate(Candidate::of(&agent.record, metadata), operation, now)
-    }
-
-    /// Checks whether a candidate, whose policy has not been looked up, can be a target.
-    pub(super) fn check_candidate(
-        &self,
-        candidate: Candidate<'_>,
-        operation: Operation<'_>,
-        now: Timestamp,
-    ) -> Result<(), String> {
-        let facts = candidate.policy_id.and_then(|id| self.0.get(id)).copied().unwrap_or_default();
+        let facts = agent.record.policy_id.as_ref().and_then(|id| self.0.get(id)).copied().unwrap_or_default();
         let candidate = Candidate {
+            record: &agent.record,
+            metadata: agent.documents.local_metadata.as_deref().unwrap_or_default(),
             managed: facts.managed,
             protected: facts.protected,
             fleet_server: facts.fleet_server,
             // Only integrations can need root, and those come with package policies, which are not supported.
             needs_root: false,
-            ..candidate
         };
         operation.check(&candidate, now).map_err(|reason| reason.to_string())
     }

@@ -26,7 +26,7 @@ use muster_core::version::AcceptedVersions;
 
 pub use cancel::Cancellation;
 pub use migrate::MigrateRequest;
-pub use survey::{Eligible, Survey, Surveyed};
+pub use survey::{Eligible, Surveyed};
 pub use upgrade::UpgradeRequest;
 
 use super::policy_cache::PolicyCache;

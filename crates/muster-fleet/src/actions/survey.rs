@@ -1,19 +1,18 @@
 //! Which operations are possible on a selection, before somebody chooses one (MG185).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use muster_core::Error;
-use muster_core::authorization::{AgentsRead, OpContext};
-use muster_core::eligibility::{Operation, RECENT};
-use muster_core::id::AgentId;
+use muster_core::agent::AgentDetails;
+use muster_core::authorization::AgentsRead;
+use muster_core::eligibility::Operation;
 use muster_core::time::Timestamp;
-use muster_store::query::{AgentCondition, AgentFilter, EligibilityCount};
 
-use super::Actions;
 use super::facts::PolicyFacts;
 use super::upgrade::offered_version;
-use crate::selection::Selected;
+use super::{Actions, READ_BATCH};
+use crate::authority::Authorized;
+use crate::selection::Selection;
 
 /// Maximum number of reasons that are told apart for each operation.
 const MAX_REASONS: usize = 20;
@@ -53,67 +52,48 @@ pub struct Eligible {
 }
 
 impl Eligible {
-    fn count(&mut self, agents: u64, outcome: Result<(), String>) {
+    fn count(&mut self, outcome: Result<(), String>) {
         let Err(reason) = outcome else {
-            self.agents += agents;
+            self.agents += 1;
             return;
         };
         let is_new = !self.reasons.contains_key(&reason);
         // A reason may contain a version: what agents report must not decide how much memory this takes.
         let key = if is_new && self.reasons.len() >= MAX_REASONS { "for another reason".to_owned() } else { reason };
-        *self.reasons.entry(key).or_default() += agents;
+        *self.reasons.entry(key).or_default() += 1;
     }
 }
 
-/// What is possible on a selection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survey {
-    /// Number of agents of the selection.
-    pub agents: u64,
-    /// The eligible agents of each operation.
-    pub operations: BTreeMap<Surveyed, Eligible>,
-}
-
 impl Actions {
-    /// Counts the eligible agents of each operation. Agents that are alike are checked once, so that no record is read.
-    pub async fn survey(&self, context: &OpContext, selected: &Selected) -> Result<Survey, Error> {
-        let grant = context.grant::<AgentsRead>()?;
-        let named = |ids: &[AgentId]| AgentFilter::all([AgentCondition::Ids(ids.to_vec())]);
-        let named = match selected {
-            Selected::One(id) => Cow::Owned(named(std::slice::from_ref(id))),
-            Selected::Ids(ids) => Cow::Owned(named(ids)),
-            Selected::Matching(filter) => Cow::Borrowed(&**filter),
-        };
-        let facts = self.policy_facts(&grant).await?;
+    /// Counts the eligible agents of each operation, in one pass over the selection.
+    pub async fn survey(
+        &self,
+        selection: &Authorized<Selection, AgentsRead>,
+    ) -> Result<BTreeMap<Surveyed, Eligible>, Error> {
+        let facts = self.policy_facts(selection.grant()).await?;
         let now = self.clock.now();
-        let mut found =
-            Survey { agents: 0, operations: Surveyed::ALL.map(|one| (one, Eligible::default())).into_iter().collect() };
-        for alike in self.store.seen_by(&grant).agents_by_eligibility(&named, now.minus(RECENT)).await? {
-            found.agents += alike.agents;
-            for (one, eligible) in &mut found.operations {
-                eligible.count(alike.agents, self.surveyed(&facts, &alike, *one, now));
+        let mut found: BTreeMap<_, _> = Surveyed::ALL.map(|one| (one, Eligible::default())).into_iter().collect();
+        for chunk in selection.ids.chunks(READ_BATCH) {
+            for agent in self.records.read(chunk).await? {
+                for (one, eligible) in &mut found {
+                    eligible.count(self.surveyed(&facts, &agent, *one, now));
+                }
             }
         }
         Ok(found)
     }
 
-    fn surveyed(
-        &self,
-        facts: &PolicyFacts,
-        alike: &EligibilityCount,
-        one: Surveyed,
-        now: Timestamp,
-    ) -> Result<(), String> {
+    fn surveyed(&self, facts: &PolicyFacts, agent: &AgentDetails, one: Surveyed, now: Timestamp) -> Result<(), String> {
         let version;
         let operation = match one {
             Surveyed::Tags => Operation::Tags,
             Surveyed::Upgrade => {
                 // A build of the agent's own version, which counts as newer: what remains does not depend on the version.
-                version = format!("{}+build", alike.agent_version);
+                version = format!("{}+build", agent.record.agent_version);
                 Operation::Upgrade { version: &version, accepted: &self.accepted, force: false, skip_rate_limit: false }
             }
             Surveyed::Rollback => {
-                version = offered_version(&alike.upgrade).ok_or("agent has no rollback")?;
+                version = offered_version(agent).ok_or("agent has no rollback")?;
                 Operation::Rollback { version: &version }
             }
             Surveyed::Diagnostics => Operation::Diagnostics,
@@ -121,6 +101,6 @@ impl Actions {
             Surveyed::Unenroll => Operation::Unenroll { force: false },
             Surveyed::Revoke => Operation::Revoke { force: false },
         };
-        facts.check_candidate(alike.candidate(), operation, now)
+        facts.check(agent, operation, now)
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
+use muster_core::agent::AgentDetails;
 use muster_core::authorization::{AgentsUpgrade, Grant};
 use muster_core::canonical;
 use muster_core::eligibility::Operation;
 use muster_core::id::AgentId;
 use muster_core::raw_json::{each_element, text};
 use muster_core::time::Timestamp;
-use muster_core::upgrade::UpgradeState;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
 
@@ -66,9 +66,9 @@ impl UpgradeRequest {
 }
 
 /// Returns the first version that the agent offers for a rollback. Core decides whether the offer is still valid.
-pub(super) fn offered_version(upgrade: &UpgradeState) -> Option<String> {
+pub(super) fn offered_version(agent: &AgentDetails) -> Option<String> {
     let mut version = None;
-    each_element(upgrade.rollbacks.as_deref()?, |offer| {
+    each_element(agent.record.upgrade.rollbacks.as_deref()?, |offer| {
         version = text(offer, &["version"]).map(Cow::into_owned);
         version.is_none()
     });
@@ -131,7 +131,7 @@ impl Actions {
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let checked = self
             .check_targets(selection, &|agent, now| {
-                let version = offered_version(&agent.record.upgrade).ok_or("agent has no rollback")?;
+                let version = offered_version(agent).ok_or("agent has no rollback")?;
                 // Agents compare the version with their installed ones as a string, so it can't be normalized here. One
                 // agent with a malformed offer must not fail the request for the others.
                 if canonical::version(&version).as_ref() != Ok(&version) {

@@ -7,11 +7,9 @@ use muster_core::event::Event;
 use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
-use muster_core::time::Timestamp;
 use muster_store::StoreError;
 use muster_store::query::{
-    AgentCondition, AgentCursor, AgentFilter, AgentSort, EligibilityCount, HostRows, Listed, Page, Readable,
-    VersionCount,
+    AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount,
 };
 
 use super::{Scoped, selected_by};
@@ -102,15 +100,6 @@ impl Scoped<'_> {
     /// Counts matching agents by version and upgrade.
     pub async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
         self.store.agents_by_version(&self.agents_that(filter)).await
-    }
-
-    /// Counts matching agents by what decides whether they are eligible for actions.
-    pub async fn agents_by_eligibility(
-        &self,
-        filter: &AgentFilter,
-        since: Timestamp,
-    ) -> Result<Vec<EligibilityCount>, StoreError> {
-        self.store.agents_by_eligibility(&self.agents_that(filter), since).await
     }
 
     /// Counts matching agents by family and version, the most frequent first.

@@ -3,14 +3,11 @@
 mod list;
 mod record;
 
-pub(super) use list::{
-    after, by_eligibility, by_os, by_program, by_version, counts, hosts, ids, named, page, tags, versions,
-};
+pub(super) use list::{after, by_os, by_program, by_version, counts, hosts, ids, named, page, tags, versions};
 
 use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::{Credential, CredentialKind, LiveCredential, SecretHash};
-use muster_core::eligibility::SelfUpgrade;
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::install::InstallWork;
@@ -46,7 +43,7 @@ pub(super) fn insert(
 ) -> std::result::Result<(), Failure> {
     // The policy must not be deleted between the check that it exists and the commit.
     connection.lock_shared(Rule::References)?;
-    if record::insert(connection, record, self_upgrade(documents.local_metadata.as_deref()))? == 0 {
+    if record::insert(connection, record)? == 0 {
         return Err(Precondition::Exists(format!("agent {}", record.id)).into());
     }
     // After the insert has affected a row, so that a refused agent is not counted.
@@ -321,10 +318,6 @@ pub(super) fn put_documents(
     if now.is_some() || documents.local_metadata.is_some() {
         let values = params![documents.local_metadata, now, id.as_str()];
         affected_or_missing(affects(connection, sql::UPDATE_DOCUMENTS, values)?, id)?;
-        if documents.local_metadata.is_some() {
-            let word = self_upgrade(documents.local_metadata.as_deref()).word();
-            send(connection, sql::UPDATE_SELF_UPGRADE, params![word, id.as_str(), word])?;
-        }
     // If only the ring is written, no statement would notice that the agent does not exist.
     } else if !recent.has(id) && !any(connection, sql::EXISTS, [id.as_str()])? {
         return Err(missing(id).into());
@@ -336,11 +329,6 @@ pub(super) fn put_documents(
         None => {}
     }
     Ok(())
-}
-
-/// Returns what the metadata of an agent says of upgrades.
-fn self_upgrade(metadata: Option<&str>) -> SelfUpgrade {
-    SelfUpgrade::of(metadata.unwrap_or_default())
 }
 
 /// Moves components to their table.

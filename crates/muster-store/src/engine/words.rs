@@ -4,7 +4,6 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
 use muster_core::carve::CarveState;
 use muster_core::credential::CredentialKind;
-use muster_core::eligibility::SelfUpgrade;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
 use muster_core::fleetd::inventory::Kind;
@@ -54,7 +53,6 @@ words!(Family {
     Osquery = "osquery",
     Opamp = "opamp",
 });
-words!(SelfUpgrade { No = "no", Yes = "yes", Container = "container" });
 words!(UserKind { Person = "person", ServiceAccount = "service_account" });
 words!(ActionType {
     Cancel = "CANCEL",

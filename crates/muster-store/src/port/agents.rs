@@ -11,9 +11,7 @@ use muster_core::time::Timestamp;
 
 use super::reads::reads;
 use super::{StoreError, Write};
-use crate::query::{
-    AgentCursor, AgentFilter, AgentSort, EligibilityCount, HostRows, Listed, Page, Readable, VersionCount,
-};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount};
 
 /// A change of agents and their documents.
 #[derive(Clone, Debug)]
@@ -183,13 +181,6 @@ reads! {
         async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
         /// Counts matching agents by version and upgrade.
         async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError>;
-        /// Counts matching agents by what decides whether they are eligible for actions. The times of upgrades before `since` are
-        /// merged, to the epoch.
-        async fn agents_by_eligibility(
-            &self,
-            filter: &AgentFilter,
-            since: Timestamp,
-        ) -> Result<Vec<EligibilityCount>, StoreError>;
         /// Counts matching agents by family and version, the most frequent first.
         async fn agents_by_program(&self, filter: &AgentFilter) -> Result<Vec<(Family, String, u64)>, StoreError>;
         /// Selects all tags of matching agents, sorted ignoring case.

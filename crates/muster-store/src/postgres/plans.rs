@@ -15,9 +15,9 @@ use crate::testing::Cluster;
 const FILL: &str = r"
 INSERT INTO agents (id, version, family, kind, updated_at, policy_revision, action_position, tags, agent_version, newer_than_tested,
         health_status, health_message, unhealthy_reason, status_since, first_address, last_address, status, active, enrolled_at,
-        space, hostname, os, hardware_uuid, serial, version_key, program, place, self_upgrade, contact_interval)
+        space, hostname, os, hardware_uuid, serial, version_key, program, place, contact_interval)
     SELECT 'agent-' || n, 1, 'elastic', 'PERMANENT', n, 0, 0, '[]', '9.5.2', 0, 'online', '', '[]', n, '', '',
-        CASE WHEN n = 7 THEN 'offline' ELSE 'online' END, 1, n, 'default', 'host-' || n, '', 'uuid-' || n, 'serial-' || n, 1, 'elastic', n, 'no', 0
+        CASE WHEN n = 7 THEN 'offline' ELSE 'online' END, 1, n, 'default', 'host-' || n, '', 'uuid-' || n, 'serial-' || n, 1, 'elastic', n, 0
     FROM generate_series(1, 20000) AS n;
 INSERT INTO agent_texts (space, id, search) SELECT space, id, repeat('x', 200) || hostname FROM agents;
 INSERT INTO agent_tags (agent_id, tag) SELECT id, 'west' FROM agents WHERE place % 2 = 0;

@@ -81,7 +81,7 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place, self_upgrade) VALUES (", values!(), ", $53, $54, $55, $56, $57) \
+        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $53, $54, $55, $56) \
          ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
@@ -161,8 +161,6 @@ statements! {
     /// Updates the documents that are not NULL.
     UPDATE_DOCUMENTS = "UPDATE agent_documents SET local_metadata = coalesce($1, local_metadata), \
         components = coalesce($2, components) WHERE agent_id = $3";
-    /// Sets what the metadata of an agent says of upgrades.
-    UPDATE_SELF_UPGRADE = "UPDATE agents SET self_upgrade = $1 WHERE id = $2 AND self_upgrade <> $3";
     /// Moves components to their table; ignored if the agent does not exist.
     SETTLE_COMPONENTS = "UPDATE agent_documents SET components = $1 WHERE agent_id = $2";
     /// Writes a page of pending components.

@@ -20,8 +20,7 @@ pub(crate) use self::actions::{action_page, action_total, counts_within, key_pag
 use self::looked_up::{identifiers, looked_up, selects_few};
 pub(crate) use self::pages::{
     agent_counts, agent_ids, agent_page, agent_page_by_checkin, agent_place, agent_probe, agent_tags, agent_total,
-    agent_versions, agents_after, agents_by_eligibility, agents_by_os, agents_by_program, agents_by_version, host_page,
-    host_total,
+    agent_versions, agents_after, agents_by_os, agents_by_program, agents_by_version, host_page, host_total,
 };
 pub(crate) use self::systems::{has_systems, on_systems, systems};
 

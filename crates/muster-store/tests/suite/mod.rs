@@ -16,7 +16,6 @@ pub mod alerts;
 pub mod carves;
 pub mod commits;
 pub mod disk_keys;
-pub mod eligibility;
 pub mod enrollment_keys;
 pub mod files;
 pub mod host_checks;
@@ -233,7 +232,6 @@ macro_rules! run_for {
             maintained_numbers_equal_a_recount_after_random_histories,
             numbers_of_an_hour_are_recorded_once_and_old_ones_deleted,
         ]);
-        suite::run_for!(@module $make, eligibility: [agents_that_are_alike_are_counted_as_their_records_say]);
         suite::run_for!(@module $make, lists: [
             agents_are_found_by_text_facts_and_version,
             mg25_versions_are_sorted_by_their_numbers,

@@ -8,15 +8,12 @@ use muster_core::agent::{AgentDetails, AgentDocuments, Family};
 use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
-use muster_core::time::Timestamp;
-use muster_core::upgrade::UpgradeState;
 
 use super::record;
 use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, readable, unless_unreadable};
 use crate::engine::words::Word as _;
 use crate::query::{
-    AgentCondition, AgentCursor, AgentFilter, AgentSort, EligibilityCount, HostRows, Listed, Page, Readable,
-    VersionCount,
+    AgentCondition, AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount,
 };
 use crate::sql::{agents as sql, filter};
 
@@ -200,39 +197,6 @@ pub(in crate::engine) fn by_version(connection: &Connection, wanted: &AgentFilte
             })
         };
         unless_unreadable("versions of agents", || row.get(0).unwrap_or_default(), read())
-    })?;
-    Ok(counts.into_iter().flatten().collect())
-}
-
-/// Counts agents by what decides about their eligibility.
-pub(in crate::engine) fn by_eligibility(
-    connection: &Connection,
-    wanted: &AgentFilter,
-    since: Timestamp,
-) -> Result<Vec<EligibilityCount>> {
-    let wanted = &narrowed(connection, wanted)?;
-    let counts = all_composed(connection, &filter::agents_by_eligibility(wanted, since), |row| {
-        let mut c = Columns::of(row);
-        let mut read = || {
-            Ok(EligibilityCount {
-                family: c.word()?,
-                agent_version: c.take()?,
-                active: c.flag()?,
-                status: c.word()?,
-                unenrolling: c.flag()?,
-                policy_id: c.id_option()?,
-                self_upgrade: c.word()?,
-                upgrade: UpgradeState {
-                    started_at: c.time_option()?,
-                    upgraded_at: c.time_option()?,
-                    open: None,
-                    details: c.take()?,
-                    rollbacks: c.take()?,
-                },
-                agents: c.count()?,
-            })
-        };
-        unless_unreadable("eligibility of agents", || row.get(0).unwrap_or_default(), read())
     })?;
     Ok(counts.into_iter().flatten().collect())
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use muster_core::agent::{AgentRecord, AuditReport, ReportedHealth, UpgradeState};
-use muster_core::eligibility::SelfUpgrade;
 use muster_core::rollout::Place;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
@@ -14,13 +13,13 @@ use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 60;
+const COLUMNS: usize = 59;
 
 /// Maximum length of the version in the column `program`, characters.
 const PROGRAM_VERSION: usize = 128;
 
 /// Inserts the record. Returns 0 if the id is taken.
-pub(super) fn insert(connection: &Connection, record: &AgentRecord, self_upgrade: SelfUpgrade) -> Result<usize> {
+pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
     let mut values = Values::new();
     values.plain(record)?;
     values.status(record)?;
@@ -29,7 +28,6 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord, self_upgrade
     values.derived(record)?;
     // Never read back: it follows from the id.
     values.bind(Place::of(&record.id).as_i64())?;
-    values.bind(self_upgrade.word())?;
     connection.run_usually(sql::INSERT, &values.0, Usual::Affected)
 }
 

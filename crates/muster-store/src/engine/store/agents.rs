@@ -14,9 +14,7 @@ use crate::engine::error::Failure;
 use crate::engine::session::Connection;
 use crate::engine::{agent_counts, agents};
 use crate::port::{AgentStore, StoreError};
-use crate::query::{
-    AgentCursor, AgentFilter, AgentSort, EligibilityCount, HostRows, Listed, Page, Readable, VersionCount,
-};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, HostRows, Listed, Page, Readable, VersionCount};
 
 #[async_trait]
 impl AgentStore for SqlStore {
@@ -144,15 +142,6 @@ impl AgentStore for SqlStore {
     async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
         let filter = filter.clone();
         self.lists.read(move |c| agents::by_version(c, &filter)).await
-    }
-
-    async fn agents_by_eligibility(
-        &self,
-        filter: &AgentFilter,
-        since: Timestamp,
-    ) -> Result<Vec<EligibilityCount>, StoreError> {
-        let filter = filter.clone();
-        self.lists.snapshot(move |c| agents::by_eligibility(c, &filter, since)).await
     }
 
     async fn agents_by_program(&self, filter: &AgentFilter) -> Result<Vec<(Family, String, u64)>, StoreError> {

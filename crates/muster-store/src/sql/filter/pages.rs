@@ -1,7 +1,6 @@
 //! Lists of agents and hosts, and their totals.
 
 use muster_core::id::AgentId;
-use muster_core::time::Timestamp;
 
 use super::counted::Counted;
 use super::looked_up::selects_few;
@@ -213,23 +212,6 @@ pub(crate) fn agents_by_version(filter: &AgentFilter) -> Composed {
     );
     statement.agents(filter);
     statement.push(" GROUP BY agents.family, agents.agent_version, agents.upgrade_open, agents.upgrade_details");
-    statement
-}
-
-/// Composes the count of agents by what decides about their eligibility. Times of upgrades before `since` are merged.
-pub(crate) fn agents_by_eligibility(filter: &AgentFilter, since: Timestamp) -> Composed {
-    let mut statement = Composed::default();
-    statement.push(
-        "SELECT agents.family, agents.agent_version, agents.active, agents.status, \
-         CAST(CASE WHEN agents.unenrollment_started_at IS NULL THEN 0 ELSE 1 END AS BIGINT), agents.policy_id, agents.self_upgrade",
-    );
-    statement.integer(", CASE WHEN agents.upgrade_started_at < $?", since.as_micros());
-    statement.push(" THEN CAST(0 AS BIGINT) ELSE agents.upgrade_started_at END");
-    statement.integer(", CASE WHEN agents.upgraded_at < $?", since.as_micros());
-    statement.push(" THEN CAST(0 AS BIGINT) ELSE agents.upgraded_at END");
-    statement.push(", agents.upgrade_details, agents.upgrade_rollbacks, count(*) FROM agents WHERE 1 = 1");
-    statement.agents(filter);
-    statement.push(" GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11");
     statement
 }
 

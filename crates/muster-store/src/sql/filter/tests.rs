@@ -101,7 +101,6 @@ fn composed_statements_bind_in_ascending_order() {
         agent_counts(&full()),
         agent_tags(&full()),
         agents_by_version(&full()),
-        agents_by_eligibility(&full(), Timestamp::from_micros(9)),
         agents_by_program(&full()),
         systems(&full(), 5).unwrap(),
         host_total(&full()),
