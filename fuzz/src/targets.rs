@@ -234,10 +234,10 @@ fn labels_of_host(queries: &str, statuses: &str, messages: &str) {
     };
     let known = [label.id.clone()];
     for known in [&known[..], &[]] {
-        let changes = labels::decide(&[label.clone()], None, known, queries, statuses, messages);
+        let changes = labels::decide(std::slice::from_ref(&label), None, known, queries, statuses, messages);
         assert!(changes.is_empty() || labels::has_answers(queries, statuses));
         let after: Vec<LabelId> = if changes.is_empty() { known.to_vec() } else { changes.add.clone() };
-        assert!(labels::decide(&[label.clone()], None, &after, queries, statuses, messages).is_empty());
+        assert!(labels::decide(std::slice::from_ref(&label), None, &after, queries, statuses, messages).is_empty());
     }
 }
 

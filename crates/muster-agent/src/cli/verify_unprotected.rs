@@ -114,7 +114,7 @@ fn exposed(layout: &Layout, key: Option<&KeyPlace>) -> Vec<(Utf8PathBuf, String)
     // Programs and settings, which the agent or root executes or trusts.
     let trusted =
         [layout.base().to_owned(), layout.homes(), layout.components(), layout.settings(), layout.installation()];
-    let versions = layout.homes().read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path());
+    let versions = layout.homes().read_dir_utf8().into_iter().flatten().flatten().map(camino::Utf8DirEntry::into_path);
     let trusted = trusted.into_iter().chain(versions);
     // Secrets. A group may use the base path of an unprivileged agent, but not read these.
     let file = key.map(|(KeyPlace::File(path) | KeyPlace::Credential(path))| path.clone());

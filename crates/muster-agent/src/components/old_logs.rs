@@ -35,6 +35,8 @@ pub(super) fn prune(logs: &Utf8Path, working: &Utf8Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -50,7 +52,7 @@ mod tests {
         };
         write("live.log", old);
         ["first.log", "first.log.1", "first.jsonl"].iter().for_each(|name| write(name, old));
-        (0..KEPT).for_each(|number| write(&format!("c{number}.log"), SystemTime::now()));
+        (0..KEPT).for_each(|number| write(&format!("c{number}.log"), old + Duration::from_secs(60)));
         prune(&logs, &working);
         let mut left: Vec<_> =
             logs.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();

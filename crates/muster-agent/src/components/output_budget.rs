@@ -74,7 +74,7 @@ mod tests {
                 notes += u64::from(note.is_some());
             }
         }
-        assert!(written <= BURST + 10 * RATE && written >= BURST + 8 * RATE, "{written}");
+        assert!((BURST + 8 * RATE..=BURST + 10 * RATE).contains(&written), "{written}");
         assert!((8..=10).contains(&notes), "{notes}");
         assert!(budget.note().unwrap().contains("dropped") && budget.note().is_none());
     }

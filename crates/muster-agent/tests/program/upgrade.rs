@@ -232,7 +232,8 @@ fn ag21_ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previo
     let mut progress = [0];
     waiting.stderr.as_mut().unwrap().read_exact(&mut progress).unwrap();
     nix::sys::signal::kill(Pid::from_raw(i32::try_from(waiting.id()).unwrap()), Signal::SIGINT).unwrap();
-    assert!(!waiting.wait().unwrap().success(), "interrupted");
+    // On a busy machine, the upgrade can have ended before the signal.
+    waiting.wait().unwrap();
     host.until(|_, status| status["version"] == "0.2.0" && host.is_finished());
     let (code, text) = output(host.command("upgrade").args(["0.1.0", "--rollback", "--force"]));
     assert_eq!((code, text.contains("The agent runs version 0.1.0")), (0, true), "{text}");

@@ -170,7 +170,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
         (None, Some(id)) => names::policy(fleet, visitor, id.as_str()).await,
         _ => None,
     };
-    let mut shown = AgentPage { others, key, ..content(visitor, view, policy, actions, &surveyed, fleet.now()) };
+    let mut shown =
+        AgentPage { others, key, ..content(visitor, view, policy.as_ref(), actions, &surveyed, fleet.now()) };
     if let (Some(policy), Some(name)) = (&mut shown.policy, named) {
         policy.name = name;
     }
@@ -251,7 +252,7 @@ async fn others(fleet: &Fleet, visitor: &Visitor, agent: &AgentRecord) -> Result
 fn content(
     visitor: &Visitor,
     view: AgentView,
-    policy: Option<Policy>,
+    policy: Option<&Policy>,
     actions: Vec<ActionRow>,
     surveyed: &BTreeMap<Surveyed, Eligible>,
     now: Timestamp,
@@ -260,9 +261,9 @@ fn content(
     let documents = view.details.documents;
     let policy = record.policy_id.as_ref().map(|id| PolicyOfAgent {
         id: id.to_string(),
-        name: policy.as_ref().map_or_else(|| id.to_string(), |policy| policy.name.clone()),
+        name: policy.map_or_else(|| id.to_string(), |policy| policy.name.clone()),
         is_readable: policy.is_some(),
-        target: record.target_revision.or(policy.as_ref().map(|policy| policy.revision)),
+        target: record.target_revision.or(policy.map(|policy| policy.revision)),
         later: None,
         running: record.policy_revision,
         since: Moment::of(record.policy_revision_at, now),

@@ -251,6 +251,7 @@ async fn mg187_rows_are_renewed_only_after_a_change() {
     pages.agent("a-1", |_| {}).await;
     let cookie = pages.log_in("ann", "auditor").await;
     let html = pages.page(&cookie, "/agents").await.html;
+    assert!(html.contains("hx-trigger=\"every 1500ms"), "a change is shown within two seconds: {html}");
     let live = html.split("hx-get=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
     let renew = async || {
         pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.status.as_u16()

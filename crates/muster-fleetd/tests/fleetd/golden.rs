@@ -1,6 +1,8 @@
 //! Requests and responses of every route, as a file. The requests were written from reading the clients' code and the
 //! reference, and not recorded from programs.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fmt::Write as _;
 
 use bytes::Bytes;

@@ -159,7 +159,7 @@ async fn content(
         query: asked.query.clone(),
         host: asked.host.clone(),
         rows,
-        pager: Pager::numbered(asked.page, ROWS, all.len() as u64, &link),
+        pager: Pager::numbered(asked.page, ROWS, all.len() as u64, link),
         live: format!("{}&seen={seen}", link(asked.page)),
         lacks_request: visitor.lacks(PrivilegeName::QueriesRun),
         cli: cli(visitor, &command),

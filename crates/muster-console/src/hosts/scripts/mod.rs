@@ -170,7 +170,7 @@ async fn content(
         is_enabled: fleet.scripts().are_enabled(&visitor.context).await?,
         runs: rows,
         saved: saved_rows(fleet, visitor, &mut people).await?,
-        pager: Pager::numbered(asked.page, ROWS, all.len() as u64, &link),
+        pager: Pager::numbered(asked.page, ROWS, all.len() as u64, link),
         live: format!("{}&seen={seen}", link(asked.page)),
         lacks: Lacks {
             run: visitor.lacks(PrivilegeName::ScriptsRun),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
 
 /// A field with an input.
+#[derive(Clone, Copy)]
 pub struct Input {
     /// Path of the field in the API: `ssl.certificate_authorities`. Also the name of the input.
     pub name: &'static str,
@@ -269,7 +270,8 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().cloned().unwrap()
+        let Value::Object(object) = value else { panic!("{value}") };
+        object
     }
 
     fn filled(entries: &[(&str, &str)]) -> Typed {

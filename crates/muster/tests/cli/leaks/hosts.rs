@@ -74,7 +74,7 @@ fn m26_m28_fl80_fl81_no_secret_of_a_host_is_stored_answered_or_logged_in_clear_t
     canaries.check("the audit log", audit.as_bytes());
     // It was all written to this file, with the paths that had tokens.
     let log = String::from_utf8_lossy(&log);
-    for expected in ["TRACE ", "device/(token)/ping", "/device/(token)", "/api/v3/fleet/device/(token)/ping"] {
+    for expected in ["DEBUG ", "device/(token)/ping", "/device/(token)", "/api/v3/fleet/device/(token)/ping"] {
         assert!(log.contains(expected), "{expected}");
     }
 }
