@@ -46,6 +46,9 @@ pub enum Event {
     },
     /// The end.
     Summary(Summary),
+    /// Any other event, of which drones of the family `fleetd` have more.
+    #[serde(other)]
+    Other,
 }
 
 /// Counters.

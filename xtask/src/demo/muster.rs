@@ -75,6 +75,19 @@ impl Muster {
         Ok(format!("{}/setup?token={}", self.pages_url()?, token.replace('=', "%3D")))
     }
 
+    /// Returns the path of the socket for administrators.
+    pub fn socket(&self) -> PathBuf {
+        self.data().join("admin.sock")
+    }
+
+    /// Sends a request as an agent does, by `curl`, and returns the response; null if it is empty.
+    pub fn send(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--json", &body.to_string()]).arg("--cacert").arg(self.ca());
+        let text = output(curl.arg(format!("{}{path}", self.url()?)))?;
+        if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
+    }
+
     fn listener(&self, name: &str) -> anyhow::Result<String> {
         let listen = std::fs::read(self.data().join("listen.json"))?;
         super::text(&serde_json::from_slice(&listen)?, name)

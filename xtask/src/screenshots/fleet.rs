@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::json;
 
+use crate::admin::Admin;
 use crate::demo::{Muster, Steps, items};
 use crate::process::Process;
 
 /// Percentage of the web servers that are degraded on a changed policy, so that its rollout halts.
 const DEGRADED: &str = "30";
+/// Passphrase of a disk.
+const PASSPHRASE: &str = "correct horse battery staple";
 /// Number of hosts with orbit and osquery.
 const FLEETD_HOSTS: &str = "60";
 
@@ -17,9 +21,19 @@ pub struct Fleet {
     _drones: Vec<Process>,
     /// Beginnings of paths of an agent and a host of which there is more to see than of others.
     best: [String; 2],
+    /// Path of a host whose disk key is stored.
+    locked: String,
 }
 
 impl Fleet {
+    /// Returns the paths of pages to which only some hosts have a link.
+    pub fn pages(&self) -> Vec<String> {
+        let of = |host: &str, pages: &[&str]| pages.iter().map(|page| format!("{host}/{page}")).collect::<Vec<_>>();
+        let mut pages = of(&self.best[1], &["software", "transfer"]);
+        pages.extend(of(&self.locked, &["disk-key", "disk-key/reveal", "disk-key/request"]));
+        pages
+    }
+
     /// Returns the path of the same page of an agent or a host of which there is more to see.
     pub fn with_more(&self, path: &str) -> String {
         let words: Vec<&str> = path.splitn(4, '/').collect();
@@ -54,17 +68,20 @@ pub fn furnish(muster: &Muster, steps: &mut Steps, agents: u32) -> anyhow::Resul
         Ok((of("tags:database and status:online")? == of("tags:database")? && of("family:osquery")? >= 60)
             .then_some(()))
     })?;
+    let found = muster.json(&["host", "list", "--filter", "family:osquery"])?;
+    let host = items(&found).next().and_then(|host| host["id"].as_str()).context("no host of osquery")?;
     queries(muster)?;
+    let carve = "SELECT * FROM carves WHERE carve = 1 AND path = '/etc/hosts'";
+    muster.run(&["query", "run", carve, "--host", host, "--timeout", "20"])?;
+    let locked = disk_key(muster, secret)?;
     let agent = act(muster)?;
     let rollout = roll_out(muster)?;
     steps.wait("the rollout has halted", || {
         let state = muster.json(&["rollout", "show", &rollout])?;
         Ok(state["state"].as_str().is_some_and(|state| state.starts_with("halted")).then_some(()))
     })?;
-    let found = muster.json(&["host", "list", "--filter", "family:osquery", "--limit", "1"])?;
-    let host = items(&found).next().and_then(|host| host["id"].as_str()).context("no host of osquery")?;
     let best = [format!("/agents/{agent}"), format!("/hosts/{host}")];
-    Ok(Fleet { _drones: vec![web, databases, hosts], best })
+    Ok(Fleet { _drones: vec![web, databases, hosts], best, locked: format!("/hosts/{locked}") })
 }
 
 /// Creates what administrators set up once.
@@ -79,6 +96,11 @@ fn settings(muster: &Muster) -> anyhow::Result<()> {
     muster.run(&["user", "create", "ann@example.com", "--full-name", "Ann Lee"])?;
     muster.run(&["role", "bind", "helpdesk", "--user", "ann@example.com"])?;
     muster.run(&["role", "create", "Tagger", "--privilege", "agents.read", "--privilege", "agents.tag"])?;
+    let provider =
+        ["--issuer", "https://id.example.com", "--client-id", "muster", "--api-url", "https://fleet.example.com"];
+    muster.run(&[&["oidc-provider", "create", "staff"][..], &provider].concat())?;
+    let output = json!({"name": "Logs", "type": "elasticsearch", "hosts": ["https://elasticsearch.example.com:9200"]});
+    Admin::new(muster.socket()).post("/api/fleet/outputs", &output)?;
     Ok(())
 }
 
@@ -133,15 +155,15 @@ fn act(muster: &Muster) -> anyhow::Result<String> {
     muster.run(&["agent", "tag", "drone-3", "--tag", "canary", "--yes"])?;
     muster.run(&["agent", "unenroll", "drone-5001", "--yes"])?;
     muster.run(&["agent", "respond", "drone-5002", "--reason", "Stolen from the data center", "--yes"])?;
-    let agents = muster.json(&["agent", "list", "--limit", "1"])?;
-    let newest = items(&agents).next().and_then(|agent| agent["id"].as_str()).context("no agent")?.to_owned();
-    muster.run(&["agent", "log-level", "--level", "debug", &newest])?;
-    muster.run(&["agent", "diagnostics", &newest, "--yes"])?;
+    let agent = muster.json(&["agent", "show", "drone-5003"])?;
+    let agent = agent["id"].as_str().context("no agent")?.to_owned();
+    muster.run(&["agent", "log-level", "--level", "debug", &agent])?;
+    muster.run(&["agent", "diagnostics", &agent, "--yes"])?;
     // Its failure is a rejected request.
     let mut stranger = muster.start_drones(&["--count", "1", "--mode", "enroll"], "bm8tc3VjaC1rZXk6bm90aGluZw==")?;
     std::thread::sleep(Duration::from_secs(2));
     stranger.stop(Duration::from_secs(5))?;
-    Ok(newest)
+    Ok(agent)
 }
 
 /// Creates what asks the hosts of fleetd.
@@ -162,6 +184,18 @@ fn queries(muster: &Muster) -> anyhow::Result<()> {
     muster.run(&["software", "install", "nginx", "--all", "--yes", "--no-wait"])?;
     muster.run(&["query", "run", sql, "--all", "--timeout", "20"])?;
     Ok(())
+}
+
+/// Enrolls a host with orbit alone, which stores a disk key: simulated hosts have none. Returns the host's id.
+fn disk_key(muster: &Muster, secret: &str) -> anyhow::Result<String> {
+    let enroll = json!({"enroll_secret": secret, "hardware_uuid": "44444444-AAAA-4000-8000-000000000001",
+        "hostname": "lena-laptop", "platform": "ubuntu"});
+    let enrolled = muster.send("/api/fleet/orbit/enroll", &enroll)?;
+    let key =
+        json!({"orbit_node_key": enrolled["orbit_node_key"], "passphrase": PASSPHRASE, "salt": "s", "key_slot": 1});
+    muster.send("/api/fleet/orbit/luks_data", &key)?;
+    let host = muster.json(&["host", "show", "lena-laptop"])?;
+    Ok(host["id"].as_str().context("no host with a disk key")?.to_owned())
 }
 
 /// Writes a file into the demo's directory, and returns its path.

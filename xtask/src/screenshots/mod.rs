@@ -57,11 +57,14 @@ pub fn run(args: &ScreenshotsArgs) -> anyhow::Result<()> {
     let fleet = fleet::furnish(&demo.muster, &mut steps, args.drones)?;
     let browser = Browser::start(&shell::root().join("target/demo/chromedriver.log"))?;
     log_in(&demo.muster, &browser)?;
+    let owner = ["--owner", "max@example.com", "--privilege", "agents.read"];
+    demo.muster.run(&[&["token", "create", "--name", "Nightly export"][..], &owner].concat())?;
     let script = std::fs::read_to_string(shell::root().join("crates/muster/tests/axe/pages.js"))?;
     let found = browser.run_async(&script)?;
     let mut pages: Vec<String> = serde_json::from_value(found["pages"].clone())?;
     pages.extend(["/login".to_owned(), "/setup".to_owned()]);
-    let pages: Vec<String> = pages.iter().map(|path| fleet.with_more(path)).collect();
+    let mut pages: Vec<String> = pages.iter().map(|path| fleet.with_more(path)).collect();
+    pages.extend(fleet.pages().into_iter().filter(|path| !pages.contains(path)).collect::<Vec<_>>());
     let pages: Vec<String> = pages.into_iter().filter(|path| path.starts_with(&args.only)).collect();
     anyhow::ensure!(!pages.is_empty(), "no page was found: {found}");
     println!("pages that no link leads to, for want of an object: {}", found["missing"]);

@@ -182,11 +182,15 @@ pub async fn ask_to_reset(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> 
         let (_, differences) = fleet.fleetd_options().update(&trial.grant::<OsqueryWrite>()?, None, None).await?;
         let hosts = hosts(&fleet, &visitor).await?;
         let of_hosts = if hosts.is_empty() { String::new() } else { format!(" of {hosts}") };
-        let changes = counted(differences.len(), "difference");
+        // A text that only spells out the default changes nothing for hosts.
+        let changes = match differences.len() {
+            0 => "does not change".to_owned(),
+            number => format!("changes in {}", counted(number, "difference")),
+        };
         let title = "Reset the options to the default?";
         let (action, back) = (visitor.base.link(format_args!("{PATH}/reset")), visitor.base.link(PATH));
         Ok(Confirm {
-            text: vec![format!("The configuration{of_hosts} changes in {changes}. The current text is deleted.")],
+            text: vec![format!("The configuration{of_hosts} {changes}. The current text is deleted.")],
             button: "Reset to the default",
             cli: cli(&visitor, "fleetd-options reset"),
             api: curl(&visitor, "DELETE", API, ""),

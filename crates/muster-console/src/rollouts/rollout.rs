@@ -277,11 +277,29 @@ async fn history(
         events.push(Event {
             at: Moment::new(event.at, now),
             actor: people.name(&event.actor).await,
-            action: sentence(&event.action.replace(['.', '_'], " ")),
+            action: happened(&event.action),
             reason: event.reason.unwrap_or_default(),
         });
     }
     Ok(Some(events))
+}
+
+/// Returns what happened to a rollout, in words.
+fn happened(action: &str) -> String {
+    let words = match action {
+        "rollout.create" => "Created",
+        "rollout.wave" => "Wave started",
+        "rollout.await_approval" => "Waiting for approval",
+        "rollout.await_agents" => "Waiting for agents",
+        "rollout.approve" => "Approved",
+        "rollout.pause" => "Paused",
+        "rollout.halt" => "Halted by the health gate",
+        "rollout.resume" => "Resumed",
+        "rollout.complete" => "Completed",
+        "rollout.rollback" => "Rolled back",
+        _ => return sentence(&action.replace(['.', '_'], " ")),
+    };
+    words.to_owned()
 }
 
 /// Asks before an act.

@@ -115,6 +115,7 @@ async fn row(fleet: &Fleet, visitor: &Visitor, token: ListedToken) -> Result<Row
         (None, _) => ("quiet", "–", "the policy is deleted".to_owned()),
         (_, None) => ("quiet", "–", "needs agents.read and policies.read".to_owned()),
         (_, Some((_, 0))) => ("quiet", "–", "no agents".to_owned()),
+        (_, Some((1, 1))) => ("good", "●", "on its only agent".to_owned()),
         (_, Some((with, all))) if with == all => ("good", "●", format!("on all {all} agents")),
         (_, Some((with, all))) => ("busy", "◐", format!("on {with} of {all} agents")),
     };

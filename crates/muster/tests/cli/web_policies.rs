@@ -166,7 +166,7 @@ fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
     browser.wait(Duration::from_secs(20), "return document.querySelector('#state').innerText.includes('halted')");
     assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
     assert!(browser.text().contains("1 of 1 agents are degraded or failed"), "{}", browser.text());
-    assert!(browser.text().contains("Rollout halt"), "{}", browser.text());
+    assert!(browser.text().contains("Halted by the health gate"), "{}", browser.text());
 
     let buttons =
         "return [...document.querySelectorAll('#live .acts a')].map((a) => a.innerText + a.className.trim()).join()";

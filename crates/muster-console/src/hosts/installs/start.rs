@@ -25,6 +25,7 @@ use crate::frame::{Frame, page};
 use crate::hosts::TAB;
 use crate::request::{Id, Posted};
 use crate::settings::{given, lines};
+use crate::text::platform_name;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -156,7 +157,7 @@ fn form_page(
     let shown = StartPage {
         frame: Frame::new(visitor, format!("{verb} {} {}", installer.name, installer.version), TAB),
         id: installer.id.to_string(),
-        platform: installer.platform.as_str(),
+        platform: platform_name(installer.platform.as_str()),
         is_install,
         cli: cli(visitor, &fields.command(installer.id.as_str())),
         api: curl(visitor, "POST", INSTALLS_API, &fields.body(installer.id.as_str()).to_string()),
