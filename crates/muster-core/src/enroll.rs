@@ -338,6 +338,11 @@ impl Applicant {
         former.space == *space && !differ
     }
 
+    /// Returns the [`host::system_id`] of the machine id with which the agent enrolls; `None` if that is one of the hardware.
+    pub fn system_id(&self) -> Option<String> {
+        self.machine_id.as_deref().filter(|_| !self.family.is_one_per_machine()).map(host::system_id)
+    }
+
     /// Selects the agent's host: the one with its machine id or of its former id, else the one of its stored record,
     /// else a new one.
     fn host(&self, new: &HostId, circumstances: &Circumstances<'_>, now: Timestamp) -> (HostId, Option<Host>) {
@@ -358,6 +363,7 @@ impl Applicant {
             machine_id: self.machine_id.clone(),
             hostname: self.hostname(),
             created_at: now,
+            system_id: self.system_id(),
         };
         (new.clone(), Some(host))
     }
@@ -466,7 +472,8 @@ impl Applicant {
         LiveCredentials::one(LiveCredential { certificate, ..LiveCredential::of(key, self.family.credential(), now) })
     }
 
-    fn hostname(&self) -> String {
+    /// Returns the reported host name; empty if there is none.
+    pub fn hostname(&self) -> String {
         metadata::hostname(&self.metadata).unwrap_or_default()
     }
 

@@ -6,6 +6,7 @@
 mod claims;
 mod due;
 mod held_poll;
+mod join;
 mod report;
 
 use std::sync::{Arc, OnceLock};

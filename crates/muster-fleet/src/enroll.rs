@@ -52,6 +52,8 @@ const ATTEMPTS: usize = 5;
 const STRIPES: usize = 256;
 /// Concurrent slow hashes: one, so that they never take more than one core.
 const SLOW_HASHES: usize = 1;
+/// Maximum number of hosts with the same machine id that are looked at.
+const CLONES: u32 = 64;
 /// Maximum enrollments that wait for a slow hash, in total and for each enrollment key. Each hash takes 0.1 s.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_PER_KEY: usize = 16;
@@ -305,6 +307,9 @@ impl Enrollment {
             stored.host = self.store.everywhere(admission).host_by_machine(&admission.key().space, machine).await?;
         }
         if stored.host.is_none() {
+            stored.host = self.host_of_system(applicant, admission).await?;
+        }
+        if stored.host.is_none() {
             stored.host = self.host_of_former(applicant, &admission.key().space).await?;
         }
         // After the host, which is inserted with the first of the two: where there is a host, its agent is seen.
@@ -312,6 +317,17 @@ impl Enrollment {
             stored.twin = self.store.everywhere(&System).agent(&id).await?;
         }
         Ok(stored)
+    }
+
+    /// Returns the host of an osqueryd that has reported the machine id of the request, if it is the only one with this name: clones
+    /// share their machine ids.
+    async fn host_of_system(&self, applicant: &Applicant, admission: &Admission) -> Result<Option<Host>, Error> {
+        let Some(system_id) = applicant.system_id() else { return Ok(None) };
+        let hostname = applicant.hostname();
+        let found =
+            self.store.everywhere(admission).hosts_by_system(&admission.key().space, &system_id, CLONES).await?;
+        let mut alike = found.into_iter().filter(|host| host.is_namesake_of(&hostname));
+        Ok(alike.next().filter(|_| alike.next().is_none()))
     }
 
     /// Returns the host of the former agent id that the request reports (AG157). The new agent joins that host, but the

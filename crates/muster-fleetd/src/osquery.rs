@@ -181,6 +181,9 @@ impl Inner {
         if let Some(version) = facts.orbit_version() {
             self.fleet.check_ins().version_of_orbit(entry, &facts.machine_ids(), version).await?;
         }
+        if let Some(system) = facts.system_id() {
+            self.fleet.check_ins().join_agents_of_system(entry, &system, &call.peer.ip()).await?;
+        }
         let [queries, statuses, messages] = [wire.queries, wire.statuses, wire.messages].map(text_of);
         self.fleet.host_checks().answered(entry, queries, statuses, messages).await?;
         self.fleet.labels().answered(entry, queries, statuses, messages).await?;
@@ -299,14 +302,18 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
         osquery_info: first(details::OSQUERY_INFO),
         orbit_info: first(details::ORBIT_INFO),
         addresses: rows(details::ADDRESSES_OF_INTERFACES),
+        machine_id: first(details::MACHINE_ID),
+        machine_guid: first(details::MACHINE_GUID),
     };
     let denylisted = succeeded(details::SCHEDULE).map(|_| {
         let names = rows(details::SCHEDULE);
         denylisted_names(names.iter().filter_map(|row| text(row, "name")))
     });
     let required = [&facts.system_info, &facts.os_version, &facts.osquery_info];
-    // An old osquery, whose table has no such column, fails the query for denylisted ones with each report.
-    let mut counted = (0..names.len()).filter(|at| names[*at] != details::SCHEDULE).filter(is_answered);
+    // An old osquery, whose table has no such column, fails the query for denylisted ones with each report. Those for the machine id
+    // have no facts that are stored with the others.
+    let apart = [details::SCHEDULE, details::MACHINE_ID, details::MACHINE_GUID];
+    let mut counted = (0..names.len()).filter(|at| !apart.contains(&names[*at])).filter(is_answered);
     Reported {
         is_answer: (0..names.len()).any(|at| is_answered(&at)),
         is_complete: !required.iter().any(|row| row.is_empty()) && counted.all(|at| outcome(at) == Some(0)),

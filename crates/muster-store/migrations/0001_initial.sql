@@ -7,10 +7,12 @@ CREATE TABLE hosts (
     space TEXT NOT NULL,
     machine_id TEXT,
     hostname TEXT NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    system_id TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX hosts_by_name ON hosts (space, lower(hostname), id);
 CREATE UNIQUE INDEX hosts_by_machine ON hosts (space, machine_id) WHERE machine_id IS NOT NULL;
+CREATE INDEX hosts_by_system ON hosts (space, system_id) WHERE system_id IS NOT NULL;
 
 CREATE TABLE agents (
     id TEXT NOT NULL PRIMARY KEY,

@@ -49,6 +49,7 @@ pub fn of_audit(event: &AuditEvent) -> String {
         "agent.enroll" => "Enrolled",
         "agent.replace" => "Enrolled again, which replaced its record",
         "agent.duplicate_identifier" => "Enrolled with an identifier that another host uses",
+        "agent.claimed_identifier" if detail["identifier"] == "machine_id" => "Reported the machine id of another host",
         "agent.claimed_identifier" => "Reported the hardware UUID or serial number of another host",
         "agent.duplicate_hosts" => "Two hosts use its key",
         "agent.reenroll" => "Another host that uses its key was told to enroll again",

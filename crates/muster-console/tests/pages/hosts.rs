@@ -25,6 +25,7 @@ impl Pages {
             machine_id: Some(format!("machine-{host}")),
             hostname: hostname.to_owned(),
             created_at: self.fleet.now(),
+            system_id: None,
         };
         self.fleet.commit(vec![Write::Agent(AgentWrite::PutHost(known))]).await;
         let mut record = online_agent(agent, Some("web"), self.fleet.now());

@@ -154,6 +154,7 @@ async fn hosts_are_reached_page_by_page_and_back() {
             machine_id: None,
             hostname: format!("host-a-{number:03}"),
             created_at: pages.fleet.now(),
+            system_id: None,
         };
         pages.fleet.commit(vec![muster_store::Write::Agent(muster_store::AgentWrite::PutHost(host))]).await;
         pages.agent(&format!("a-{number:03}"), |record| record.host_id = Some(id(number))).await;

@@ -236,6 +236,7 @@ fn agents_of_one_machine_share_its_host_and_others_get_their_own() {
             machine_id: Some("m-1".into()),
             hostname: "web-1".into(),
             created_at: at(0),
+            system_id: None,
         },
     );
     let body = with("machine_id", json!("M-1"));

@@ -48,6 +48,11 @@ pub const ADDRESSES_OF_INTERFACES: &str = "fleet_detail_query_interface_addresse
 /// Name of the query for scheduled queries that osqueryd does not run any more, because one of its processes died with them.
 pub const SCHEDULE: &str = "fleet_detail_query_osquery_schedule";
 
+/// Name of the query for the hash of the machine id of Linux, whose file osquery does not read otherwise.
+pub const MACHINE_ID: &str = "fleet_detail_query_machine_id";
+/// Name of the query for the machine id of Windows.
+pub const MACHINE_GUID: &str = "fleet_detail_query_machine_guid";
+
 /// A discovery that finds a table, which not every osquery has.
 macro_rules! has_table {
     ($table:literal) => {
@@ -60,7 +65,7 @@ pub(super) use has_table;
 pub const ALWAYS: &str = "SELECT 1";
 
 /// The detail queries for facts. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
-pub const QUERIES: [DetailQuery; 6] = [
+pub const QUERIES: [DetailQuery; 8] = [
     DetailQuery { name: SYSTEM_INFO, sql: "SELECT * FROM system_info LIMIT 1;", discovery: ALWAYS },
     DetailQuery { name: OS_VERSION, sql: "SELECT * FROM os_version LIMIT 1;", discovery: ALWAYS },
     DetailQuery {
@@ -85,6 +90,17 @@ pub const QUERIES: [DetailQuery; 6] = [
         // Not how often and how long queries run, which changes all the time.
         sql: "SELECT name FROM osquery_schedule WHERE denylisted = 1 ORDER BY name LIMIT 50;",
         discovery: ALWAYS,
+    },
+    DetailQuery {
+        name: MACHINE_ID,
+        sql: "SELECT sha256 FROM hash WHERE path = '/etc/machine-id' LIMIT 1;",
+        discovery: "SELECT 1 FROM file WHERE path = '/etc/machine-id'",
+    },
+    DetailQuery {
+        name: MACHINE_GUID,
+        sql: "SELECT data FROM registry \
+              WHERE path = 'HKEY_LOCAL_MACHINE\\SOFTWARE\\Microsoft\\Cryptography\\MachineGuid' LIMIT 1;",
+        discovery: has_table!("registry"),
     },
 ];
 
@@ -113,6 +129,10 @@ pub struct Details<'a> {
     pub orbit_info: Row<'a>,
     /// IP addresses.
     pub addresses: Vec<Row<'a>>,
+    /// Hash of the machine id of Linux.
+    pub machine_id: Row<'a>,
+    /// Machine id of Windows.
+    pub machine_guid: Row<'a>,
 }
 
 impl Details<'_> {
@@ -174,6 +194,13 @@ impl Details<'_> {
     pub fn machine_ids(&self) -> Vec<String> {
         let ids = [self.system_info.get("uuid"), self.osquery_info.get("instance_id")];
         ids.into_iter().flatten().filter_map(|id| host::machine_id(id)).collect()
+    }
+
+    /// Returns the [`host::system_id`] of the operating system, if osquery has told what it follows from.
+    pub fn system_id(&self) -> Option<String> {
+        let linux = self.machine_id.get("sha256").and_then(|hash| host::reported_system_id(hash));
+        let windows = || host::machine_id(self.machine_guid.get("data")?).map(|id| host::system_id(&id));
+        linux.or_else(windows)
     }
 
     /// Returns whether there are no facts.
@@ -308,6 +335,17 @@ mod tests {
         assert!(metadata::os(&raw).contains("ubuntu"));
         assert_eq!(Details::default().metadata(), "{}");
         assert!(!details().are_empty() && Details::default().are_empty());
+    }
+
+    #[test]
+    fn the_operating_system_is_known_by_the_hash_of_its_machine_id() {
+        let linux = Details { machine_id: row(&format!(r#"{{"sha256":"{}"}}"#, host::system_id("m"))), ..details() };
+        assert_eq!(linux.system_id(), Some(host::system_id("m")));
+        let guid = "4DB4F36D-88D2-4D1E-A4F3-9E3C8F1D2B7A";
+        let windows = Details { machine_guid: row(&format!(r#"{{"data":"{guid}"}}"#)), ..details() };
+        assert_eq!(windows.system_id(), Some(host::system_id(&guid.to_lowercase())));
+        let forged = Details { machine_id: row(r#"{"sha256":"m"}"#), ..details() };
+        assert_eq!((details().system_id(), forged.system_id()), (None, None));
     }
 
     #[test]

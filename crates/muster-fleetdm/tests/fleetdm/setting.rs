@@ -164,6 +164,7 @@ impl Api {
             machine_id: host::machine_id(machine),
             hostname: record.hostname.clone(),
             created_at: now,
+            system_id: None,
         };
         let metadata = json!({
             "host": {"hostname": record.hostname, "name": record.hostname, "id": machine, "ip": ["192.0.2.7"]},

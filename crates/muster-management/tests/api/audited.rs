@@ -348,6 +348,7 @@ async fn scripts_and_carves(script: &mut Script) {
         machine_id: None,
         hostname: String::new(),
         created_at: script.api.now(),
+        system_id: None,
     };
     script.api.fleet.commit(vec![Write::Agent(AgentWrite::PutHost(known))]).await.unwrap();
     script.api.v1(Method::POST, "/spaces", json!({"id": "elsewhere"})).await.ok();

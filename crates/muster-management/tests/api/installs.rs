@@ -27,6 +27,7 @@ async fn host(api: &Api, id: &str, os: &str, tag: &str) {
         machine_id: None,
         hostname: format!("{id}.example"),
         created_at: api.now(),
+        system_id: None,
     };
     api.fleet.store().commit(vec![Write::Agent(AgentWrite::PutHost(machine))]).await.unwrap();
     api.agent_with(id, None, change).await;

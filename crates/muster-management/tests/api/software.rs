@@ -18,6 +18,7 @@ async fn host(api: &Api, id: &str, versions: &[&str]) {
         machine_id: None,
         hostname: format!("{id}.example"),
         created_at: api.now(),
+        system_id: None,
     };
     let change = |agent: &mut AgentRecord| {
         (agent.family, agent.hostname) = (Family::Osquery, format!("{id}.example"));

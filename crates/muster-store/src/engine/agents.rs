@@ -249,10 +249,22 @@ fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
     send(connection, sql::DELETE_EMPTY_HOST, [host.as_str()])
 }
 
+/// Sets the system id of a host.
+pub(super) fn set_system(connection: &Connection, host: &HostId, system_id: &str) -> std::result::Result<(), Failure> {
+    let is_there = affects(connection, sql::SET_SYSTEM, params![system_id, host.as_str()])?;
+    if is_there { Ok(()) } else { Err(Precondition::Missing(format!("host {host}")).into()) }
+}
+
 /// Inserts a host, unless it exists. Fails with `Exists` if its machine has another one.
 pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
-    let values =
-        params![host.id.as_str(), host.space.as_str(), host.machine_id, host.hostname, host.created_at.as_micros()];
+    let values = params![
+        host.id.as_str(),
+        host.space.as_str(),
+        host.machine_id,
+        host.hostname,
+        host.created_at.as_micros(),
+        host.system_id
+    ];
     // The insert is skipped for two reasons: the host exists already (fine), or its machine has another host (a
     // conflict).
     if !affects(connection, sql::INSERT_HOST, values)? && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
@@ -266,6 +278,16 @@ pub(super) fn host_by_machine(connection: &Connection, space: &SpaceId, machine_
     first(connection, sql::HOST_BY_MACHINE, [space.as_str(), machine_id], read_host)
 }
 
+/// Selects hosts with a system id, at most `limit`.
+pub(super) fn hosts_by_system(
+    connection: &Connection,
+    space: &SpaceId,
+    system_id: &str,
+    limit: u32,
+) -> Result<Vec<Host>> {
+    all(connection, sql::HOSTS_BY_SYSTEM, params![space.as_str(), system_id, limit], read_host)
+}
+
 /// Selects a host.
 pub(super) fn host(connection: &Connection, id: &HostId) -> Result<Option<Host>> {
     first(connection, sql::HOST, [id.as_str()], read_host)
@@ -273,7 +295,14 @@ pub(super) fn host(connection: &Connection, id: &HostId) -> Result<Option<Host>>
 
 fn read_host(row: &Row<'_>) -> Result<Host> {
     let mut c = Columns::of(row);
-    Ok(Host { id: c.id()?, space: c.id()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
+    Ok(Host {
+        id: c.id()?,
+        space: c.id()?,
+        machine_id: c.take()?,
+        hostname: c.take()?,
+        created_at: c.time()?,
+        system_id: c.take()?,
+    })
 }
 
 /// Selects all credentials of an agent, revoked ones included, newest first.

@@ -118,6 +118,7 @@ fn agent(c: &Connection, pending: &mut Pending<'_>, write: &AgentWrite) -> Resul
     match write {
         AgentWrite::Insert { record, documents } => agents::insert(c, tally, record, documents),
         AgentWrite::PutHost(host) => agents::put_host(c, host),
+        AgentWrite::SetSystem { host, system_id } => agents::set_system(c, host, system_id),
         AgentWrite::Update { before, after } => agents::update(c, tally, before, after),
         AgentWrite::Unchanged { id, version } => agents::unchanged(c, id, *version),
         AgentWrite::InSpace { ids, space } => agents::in_space(c, ids, space),

@@ -88,6 +88,7 @@ fn agent_of(write: &AgentWrite) -> Option<&str> {
         | AgentWrite::InSpace { .. }
         | AgentWrite::BoundAlike { .. }
         | AgentWrite::PutHost(_)
+        | AgentWrite::SetSystem { .. }
         | AgentWrite::Delete { .. }
         | AgentWrite::CredentialsUsed { .. } => None,
     }

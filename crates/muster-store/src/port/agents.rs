@@ -26,6 +26,13 @@ pub enum AgentWrite {
     /// Inserts a host, unless it exists. Fails with `Exists` if its machine has another host in the space. A host is
     /// deleted with its last agent.
     PutHost(Host),
+    /// Sets the system id of a host ([`muster_core::host::system_id`]). Fails with `Missing`.
+    SetSystem {
+        /// The host.
+        host: HostId,
+        /// The id.
+        system_id: String,
+    },
     /// Updates a record. `after.version` must be `before.version + 1`. Fails with `Changed` or `Missing`. An engine may
     /// compare both records to update only the affected indexes. Credentials that are missing in `after` are revoked at
     /// its `updated_at`, and new ones are issued. Fails with `Exists` if the id of a new one was ever used.
@@ -137,6 +144,13 @@ reads! {
         async fn host_list(&self, filter: &AgentFilter, rows: &HostRows) -> Result<Listed<Host>, StoreError>;
         /// Selects the host of a machine in a space.
         async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
+        /// Selects hosts of a space with a system id ([`muster_core::host::system_id`]), by id, at most `limit`.
+        async fn hosts_by_system(
+            &self,
+            space: &SpaceId,
+            system_id: &str,
+            limit: u32,
+        ) -> Result<Vec<Host>, StoreError>;
         /// Selects the agent that enrolled with this key and idempotency handle and has never checked in. There is at
         /// most one: a second one fails with [`Precondition::Exists`](super::Precondition::Exists) on every node.
         async fn agent_by_enrollment_id(

@@ -141,15 +141,20 @@ statements! {
         WHERE agent_id = $1 ORDER BY issued_at DESC, key_id DESC";
 
     /// Inserts a host unless its id or machine is taken.
-    INSERT_HOST = "INSERT INTO hosts (id, space, machine_id, hostname, created_at) VALUES ($1, $2, $3, $4, $5) \
-        ON CONFLICT DO NOTHING";
+    INSERT_HOST = "INSERT INTO hosts (id, space, machine_id, hostname, created_at, system_id) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    /// Sets the system id of a host.
+    SET_SYSTEM = "UPDATE hosts SET system_id = $1 WHERE id = $2";
     /// Selects whether a host exists.
     HOST_EXISTS = "SELECT 1 FROM hosts WHERE id = $1";
     /// Selects a host.
-    HOST = "SELECT id, space, machine_id, hostname, created_at FROM hosts WHERE id = $1";
+    HOST = "SELECT id, space, machine_id, hostname, created_at, system_id FROM hosts WHERE id = $1";
     /// Selects the host of a machine.
-    HOST_BY_MACHINE = "SELECT id, space, machine_id, hostname, created_at FROM hosts \
+    HOST_BY_MACHINE = "SELECT id, space, machine_id, hostname, created_at, system_id FROM hosts \
         WHERE space = $1 AND machine_id = $2";
+    /// Selects hosts with a system id, by id.
+    HOSTS_BY_SYSTEM = "SELECT id, space, machine_id, hostname, created_at, system_id FROM hosts \
+        WHERE space = $1 AND system_id = $2 ORDER BY id LIMIT $3";
     /// Deletes a host without agents.
     DELETE_EMPTY_HOST = "DELETE FROM hosts WHERE id = $1 AND NOT EXISTS \
         (SELECT 1 FROM agents WHERE agents.host_id = hosts.id)";

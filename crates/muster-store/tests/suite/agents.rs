@@ -243,6 +243,7 @@ pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl St
         machine_id: machine.map(str::to_owned),
         hostname: "web-1".into(),
         created_at: at(1),
+        system_id: None,
     };
     let shared = host("h-1", "default", Some("m"));
     let on = |agent: &str, host: &str| {
@@ -278,6 +279,7 @@ pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
         machine_id: Some(id.to_owned()),
         hostname: hostname.to_owned(),
         created_at: at(1),
+        system_id: None,
     };
     let on = |agent: &str, host: &str, family| {
         let mut record = bare_agent(agent);
@@ -323,6 +325,7 @@ pub async fn a_list_of_hosts_continues_behind_a_cursor(store: &impl Store) {
         machine_id: None,
         hostname: hostname.to_owned(),
         created_at: at(1),
+        system_id: None,
     };
     for (id, name) in [("h-1", "Web"), ("h-2", "web"), ("h-3", "app"), ("h-4", "")] {
         let on = AgentRecord { host_id: Some(HostId::trusted(id)), ..bare_agent(&format!("a-{id}")) };

@@ -273,8 +273,14 @@ pub async fn installs_of_a_host_are_newest_first_and_end_with_it(store: &impl St
     let host = HostId::trusted("host-1");
     let mut record = bare_agent("a");
     record.host_id = Some(host.clone());
-    let machine =
-        Host { id: host.clone(), space: SpaceId::default(), machine_id: None, hostname: "h".into(), created_at: at(0) };
+    let machine = Host {
+        id: host.clone(),
+        space: SpaceId::default(),
+        machine_id: None,
+        hostname: "h".into(),
+        created_at: at(0),
+        system_id: None,
+    };
     commit(store, vec![Write::Agent(AgentWrite::PutHost(machine)), insert(&record)]).await;
     commit(store, vec![insert_run(&run_of("r1", 5), &["a"]), insert_run(&run_of("r2", 6), &["a"])]).await;
     let of = async |space: SpaceId| {

@@ -41,8 +41,14 @@ fn add(labels: &[&str], on: &[&str]) -> Write {
 /// Inserts an agent with a host of its own.
 fn on_host(agent: &str, space: &SpaceId) -> Vec<Write> {
     let id = HostId::trusted(format!("h-{agent}"));
-    let host =
-        Host { id: id.clone(), space: space.clone(), machine_id: None, hostname: agent.into(), created_at: at(0) };
+    let host = Host {
+        id: id.clone(),
+        space: space.clone(),
+        machine_id: None,
+        hostname: agent.into(),
+        created_at: at(0),
+        system_id: None,
+    };
     let record = AgentRecord { space: space.clone(), host_id: Some(id), ..bare_agent(agent) };
     vec![Write::Agent(AgentWrite::PutHost(host)), insert(&record)]
 }

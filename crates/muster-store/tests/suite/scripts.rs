@@ -69,7 +69,7 @@ async fn begun(store: &impl Store, agents: &[&str]) -> ScriptRun {
         record.credentials = one_key(&format!("key-of-{agent}"));
         let (id, space) = (host_of(agent), SpaceId::default());
         record.host_id = Some(id.clone());
-        let host = Host { id, space, machine_id: None, hostname: "h".into(), created_at: at(0) };
+        let host = Host { id, space, machine_id: None, hostname: "h".into(), created_at: at(0), system_id: None };
         commit(store, vec![Write::Agent(AgentWrite::PutHost(host)), insert(&record)]).await;
     }
     let run = run("r", 5, agents.len() as u64);

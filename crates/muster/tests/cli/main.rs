@@ -24,6 +24,7 @@ mod flags;
 mod host;
 mod identity;
 mod install;
+mod joined_host;
 mod leaks;
 mod live;
 mod mdm;

@@ -58,6 +58,11 @@ impl AgentStore for SqlStore {
         self.points.read(move |c| agents::host_by_machine(c, &space, &machine_id)).await
     }
 
+    async fn hosts_by_system(&self, space: &SpaceId, system_id: &str, limit: u32) -> Result<Vec<Host>, StoreError> {
+        let (space, system_id) = (space.clone(), system_id.to_owned());
+        self.points.read(move |c| agents::hosts_by_system(c, &space, &system_id, limit)).await
+    }
+
     async fn agent_by_enrollment_id(
         &self,
         enrollment_id: &str,

@@ -37,7 +37,7 @@ pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page
 /// Composes the query for hosts of matching agents, by name; in descending order if they are those before a cursor.
 pub(crate) fn host_page(filter: &AgentFilter, rows: &HostRows) -> Composed {
     let mut statement = Composed::start(
-        "SELECT hosts.id, hosts.space, hosts.machine_id, hosts.hostname, hosts.created_at FROM hosts WHERE ",
+        "SELECT hosts.id, hosts.space, hosts.machine_id, hosts.hostname, hosts.created_at, hosts.system_id FROM hosts WHERE ",
     );
     statement.hosts_of(filter);
     let is_before = matches!(rows, HostRows::Before(..));
