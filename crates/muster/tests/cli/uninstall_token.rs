@@ -35,5 +35,5 @@ fn a_recovery_code_is_printed_once_and_replaced_or_removed_after_confirmation() 
     assert_ne!(ok(&["policy", "recovery-code", "recoverable", "--yes"]), first);
     fails(2, &["policy", "recovery-code", "recoverable", "--remove"]);
     ok(&["policy", "recovery-code", "recoverable", "--remove", "--yes"]);
-    assert!(fails(1, &["policy", "recovery-code", "recoverable", "--remove", "--yes"]).contains("not found"));
+    assert!(fails(3, &["policy", "recovery-code", "recoverable", "--remove", "--yes"]).contains("not found"));
 }
