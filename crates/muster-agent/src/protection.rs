@@ -1,5 +1,5 @@
 //! Protection of an agent against its removal (MG §4.5): if the policy is protected, commands that would remove the
-//! agent or detach it from its server need the policy's uninstall token (AG142, AG143).
+//! agent or detach it from its server need the policy's uninstall token or its recovery code (AG142, AG143).
 //!
 //! This stops users who may run commands as root but do not want to damage the host. It cannot stop somebody who
 //! deletes the files.
@@ -9,11 +9,11 @@ pub mod assess;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
-use muster_core::uninstall_token;
+use muster_core::{recovery_code, uninstall_token};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::state::Store;
+use crate::state::{Enrollment, Store};
 
 /// Maximum size of a file with tokens.
 const FILE_MAX: u64 = 64 << 10;
@@ -25,11 +25,24 @@ const TOKENS_MAX: usize = 100;
 pub enum Protection {
     /// Every user with the necessary permissions may remove the agent.
     Off,
-    /// A token with this SHA-256 is required.
+    /// A token with this SHA-256, or the recovery code, is required.
     On {
         /// Hash of the uninstall token.
         hash: Vec<u8>,
+        /// Slow hash of the recovery code, if the policy has one.
+        recovery: Option<String>,
     },
+}
+
+/// With what a command is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The agent is not protected.
+    Open,
+    /// The uninstall token.
+    Token,
+    /// The recovery code.
+    RecoveryCode,
 }
 
 /// Why a command is refused.
@@ -39,7 +52,7 @@ pub enum Refused {
     #[error("the agent's policy is protected, and no uninstall token was passed")]
     Missing,
     /// None of the tokens is the right one.
-    #[error("the agent's policy is protected, and the uninstall token is not valid for it")]
+    #[error("the agent's policy is protected, and neither its uninstall token nor its recovery code was passed")]
     Wrong,
 }
 
@@ -77,6 +90,8 @@ struct Part {
     enabled: bool,
     #[serde(default)]
     uninstall_token_hash: String,
+    #[serde(default)]
+    recovery_code_hash: Option<String>,
 }
 
 impl Protection {
@@ -86,31 +101,31 @@ impl Protection {
         if let Some(policy) = store.state().ok().and_then(|state| state.policy) {
             return Self::of(&policy.policy);
         }
-        let enrolled = store.enrollment().ok().flatten();
-        let hash = enrolled.and_then(|enrollment| STANDARD.decode(enrollment.uninstall_token_hash?).ok());
-        hash.map_or(Self::Off, |hash| Self::On { hash })
+        let Some(enrollment) = store.enrollment().ok().flatten() else { return Self::Off };
+        let hash = enrollment.uninstall_token_hash.and_then(|hash| STANDARD.decode(hash).ok());
+        hash.map_or(Self::Off, |hash| Self::On { hash, recovery: enrollment.recovery_code_hash })
     }
 
-    /// Returns the hash in base64, as the enrollment stores it.
-    pub fn encoded(&self) -> Option<String> {
-        match self {
-            Self::Off => None,
-            Self::On { hash } => Some(STANDARD.encode(hash)),
-        }
+    /// Stores the hashes in the enrollment, or removes them from it.
+    pub fn keep_in(&self, enrollment: &mut Enrollment) {
+        (enrollment.uninstall_token_hash, enrollment.recovery_code_hash) = match self {
+            Self::Off => (None, None),
+            Self::On { hash, recovery } => (Some(STANDARD.encode(hash)), recovery.clone()),
+        };
     }
 
     /// Reads the protection from a policy.
     pub fn of(policy: &RawValue) -> Self {
         let part = serde_json::from_str::<Policy>(policy.get()).unwrap_or_default().agent.protection;
         match STANDARD.decode(&part.uninstall_token_hash) {
-            Ok(hash) if part.enabled && !hash.is_empty() => Self::On { hash },
+            Ok(hash) if part.enabled && !hash.is_empty() => Self::On { hash, recovery: part.recovery_code_hash },
             _ => Self::Off,
         }
     }
 
-    /// Checks that one of the tokens allows a command.
-    pub fn check(&self, tokens: &[String]) -> Result<(), Refused> {
-        let Self::On { hash } = self else { return Ok(()) };
+    /// Checks that one of the tokens, or the recovery code among them, allows a command.
+    pub fn check(&self, tokens: &[String]) -> Result<Pass, Refused> {
+        let Self::On { hash, recovery } = self else { return Ok(Pass::Open) };
         if tokens.is_empty() {
             return Err(Refused::Missing);
         }
@@ -119,7 +134,12 @@ impl Protection {
             let given = STANDARD.decode(uninstall_token::hash(token)).unwrap_or_default();
             aws_lc_rs::constant_time::verify_slices_are_equal(&given, hash).is_ok()
         };
-        if tokens.iter().any(matches) { Ok(()) } else { Err(Refused::Wrong) }
+        if tokens.iter().any(matches) {
+            return Ok(Pass::Token);
+        }
+        // The slow comparison is only for what has the length and the digits of a code.
+        let code = recovery.as_ref().filter(|stored| tokens.iter().any(|given| recovery_code::verify(given, stored)));
+        code.map(|_| Pass::RecoveryCode).ok_or(Refused::Wrong)
     }
 }
 
@@ -145,6 +165,8 @@ mod tests {
     use serde_json::value::to_raw_value;
 
     use super::*;
+    use muster_core::testing::Sequence;
+
     use crate::state::State;
     use crate::state::memory::MemoryStore;
 
@@ -158,19 +180,42 @@ mod tests {
         let on = policy(true, "secret");
         assert_eq!(on.check(&[]), Err(Refused::Missing));
         assert_eq!(on.check(&["other".into()]), Err(Refused::Wrong));
-        assert_eq!(on.check(&["other".into(), "secret".into()]), Ok(()));
-        assert_eq!(policy(false, "secret").check(&[]), Ok(()));
+        assert_eq!(on.check(&["other".into(), "secret".into()]), Ok(Pass::Token));
+        assert_eq!(policy(false, "secret").check(&[]), Ok(Pass::Open));
         let without = Protection::of(&to_raw_value(&json!({"id": "p"})).unwrap());
         assert_eq!(without, Protection::Off);
     }
 
     #[test]
+    fn ag142_the_recovery_code_is_accepted_instead_of_the_token_while_the_policy_has_it() {
+        let hash = recovery_code::hash("ABCDE-01234-FGHJK-56789", &Sequence::new());
+        let part = |enabled: bool, code: Option<&str>| {
+            let token = uninstall_token::hash("secret");
+            let protection = json!({"enabled": enabled, "uninstall_token_hash": token, "recovery_code_hash": code});
+            Protection::of(&to_raw_value(&json!({"id": "p", "agent": {"protection": protection}})).unwrap())
+        };
+        let on = part(true, Some(&hash));
+        let given = ["other".to_owned(), "abcde-01234-fghjk-56789".to_owned()];
+        assert_eq!(on.check(&given), Ok(Pass::RecoveryCode));
+        assert_eq!(on.check(&["secret".into(), given[1].clone()]), Ok(Pass::Token));
+        assert_eq!(on.check(&["ABCDE-01234-FGHJK-56780".into()]), Err(Refused::Wrong));
+        assert_eq!(on.check(&[]), Err(Refused::Missing));
+        for removed in [part(true, None), part(true, Some("")), part(true, Some("no hash"))] {
+            assert_eq!(removed.check(&given), Err(Refused::Wrong), "{removed:?}");
+        }
+        assert_eq!(part(false, Some(&hash)), Protection::Off);
+    }
+
+    #[test]
     fn ag142_a_lost_state_does_not_end_the_protection() {
         let store = MemoryStore::default();
-        let enrollment = json!({"version": 1, "agent_id": "a", "access_api_key": "k", "servers": [],
-            "uninstall_token_hash": policy(true, "secret").encoded()});
-        store.save_enrollment(&serde_json::from_value(enrollment).unwrap()).unwrap();
-        assert_eq!(Protection::stored(&store), policy(true, "secret"));
+        let enrollment = json!({"version": 1, "agent_id": "a", "access_api_key": "k", "servers": []});
+        let mut enrollment: Enrollment = serde_json::from_value(enrollment).unwrap();
+        let Protection::On { hash, .. } = policy(true, "secret") else { panic!("unprotected") };
+        let protection = Protection::On { hash, recovery: Some("code".into()) };
+        protection.keep_in(&mut enrollment);
+        store.save_enrollment(&enrollment).unwrap();
+        assert_eq!(Protection::stored(&store), protection);
         // The policy in effect decides.
         let stored = json!({"action_id": "x", "id": "p", "revision": 1, "policy": {"id": "p"}});
         let state = State { policy: Some(serde_json::from_value(stored).unwrap()), ..State::default() };

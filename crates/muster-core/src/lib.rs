@@ -58,6 +58,7 @@ pub mod policy;
 pub mod poll;
 pub mod private_key;
 pub mod raw_json;
+pub mod recovery_code;
 pub mod reenroll;
 pub mod replace_token;
 pub mod reported;

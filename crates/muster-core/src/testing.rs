@@ -249,6 +249,7 @@ pub fn policy(id: &str, now: Timestamp) -> Policy {
         config: json!({}),
         secrets: Vec::new(),
         fields: json!({}),
+        recovery_code_hash: None,
         updated_by: "system".into(),
         created_at: now,
         updated_at: now,

@@ -7,13 +7,16 @@ use muster_core::agent::{AuditReason, AuditReport, Departure};
 use muster_core::time::Timestamp;
 use muster_protocol::elastic::audit::{AuditDeparture, AuditUnenrollRequest};
 
+use muster_fleet::audit_report::GuardedCommand;
+
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use muster_listen::receive::BodyError;
 use muster_listen::reply::Reply;
 
-/// Reason of muster-agent for a command that it refused. Nothing has left.
-const REFUSED: &str = "refused";
+/// Reasons of muster-agent for a command on its host that it refused, or allowed with the recovery code. Nothing has left.
+const GUARDED: [(&str, GuardedCommand); 2] =
+    [("refused", GuardedCommand::Refused), ("recovery_code", GuardedCommand::Recovered)];
 /// Maximum length of each part of a departure, in characters.
 const PART_MAX: usize = 200;
 
@@ -35,9 +38,9 @@ impl Inner {
         // Unlike in acks, a malformed time is an error here, because the protocol requires it (EA §8).
         let time = || Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request);
         let departure = request.departure.as_ref().map(departure);
-        // Before the reason is parsed: a refused command is an event, and must not mark the agent as gone.
-        if request.reason == REFUSED {
-            self.fleet.check_ins().report_refused(&entry, time()?, departure.unwrap_or_default()).await?;
+        // Before the reason is parsed: a guarded command is an event, and must not mark the agent as gone.
+        if let Some((_, what)) = GUARDED.iter().find(|(reason, _)| *reason == request.reason) {
+            self.fleet.check_ins().report_guarded(&entry, *what, time()?, departure.unwrap_or_default()).await?;
             return Ok(respond::empty());
         }
         let reason = AuditReason::parse(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;

@@ -18,7 +18,26 @@ use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
-/// Average minimum time between two reports of refused commands by one agent. Somebody who keeps trying tokens, or who has
+/// What an agent did with a command that needs its uninstall token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardedCommand {
+    /// It refused the command: the token was missing or wrong.
+    Refused,
+    /// It allowed the command with the recovery code of its policy.
+    Recovered,
+}
+
+impl GuardedCommand {
+    /// Returns the action of the audit event.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Refused => "agent.refuse_command",
+            Self::Recovered => "agent.use_recovery_code",
+        }
+    }
+}
+
+/// Average minimum time between two reports of guarded commands by one agent. Somebody who keeps trying tokens, or who has
 /// stolen an access key, must not fill the audit log.
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
 /// Number of reports that are accepted at once: as many as an agent stores. It delivers them before it is uninstalled, and
@@ -27,11 +46,11 @@ const REFUSED_BURST: u32 = 64;
 /// Maximum number of agents whose reports are remembered.
 const REFUSED_MAX: usize = 4096;
 
-/// The reports of refused commands: for each agent a bucket of tokens, represented by the time at which it is full again.
+/// The reports of guarded commands: for each agent a bucket of tokens, represented by the time at which it is full again.
 #[derive(Debug, Default)]
-pub(crate) struct RefusedCommands(Mutex<HashMap<AgentId, Timestamp>>);
+pub(crate) struct GuardedCommands(Mutex<HashMap<AgentId, Timestamp>>);
 
-impl RefusedCommands {
+impl GuardedCommands {
     /// Returns whether a report of this agent may be stored now.
     fn admit(&self, agent: &AgentId, now: Timestamp) -> bool {
         let mut full_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,16 +98,24 @@ impl CheckIns {
         Ok(())
     }
 
-    /// Records that the agent refused a command on its host, because the uninstall token was missing or wrong (AG142,
-    /// AG143). Returns an error of the kind `TooMany` if the last report is too recent; the agent retries.
-    pub async fn report_refused(&self, entry: &AgentEntry, at: Timestamp, departure: Departure) -> Result<(), Error> {
+    /// Records what the agent did with a command on its host that needs its uninstall token (AG142, AG143). Returns an
+    /// error of the kind `TooMany` if the last report is too recent; the agent retries.
+    pub async fn report_guarded(
+        &self,
+        entry: &AgentEntry,
+        what: GuardedCommand,
+        at: Timestamp,
+        departure: Departure,
+    ) -> Result<(), Error> {
         let id = entry.id().clone();
-        if !self.refused_commands.admit(&id, self.clock.now()) {
-            return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", "too many reports of refused commands"));
+        if !self.guarded_commands.admit(&id, self.clock.now()) {
+            return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", "too many reports of guarded commands"));
         }
-        tracing::warn!(agent = %id, user = departure.user, process = departure.process, "agent refused a command");
+        let action = what.action();
+        tracing::warn!(agent = %id, action, user = departure.user, process = departure.process, "guarded command");
         let update = self.records.update(entry, entry, |record, now| {
-            let event = refusal_line(record, at, &departure, now);
+            let detail = json!({"at": at.to_rfc3339_millis(), "departure": departure});
+            let event = line(record, action, detail, now);
             Ok(AgentChange { record: None, writes: vec![Write::Audit(event)] })
         });
         update.await.map(drop)
@@ -101,11 +128,6 @@ fn audit_line(agent: &AgentRecord, report: AuditReport, departure: Option<&Depar
         detail["departure"] = json!(departure);
     }
     line(agent, "agent.report_unenroll", detail, now)
-}
-
-fn refusal_line(agent: &AgentRecord, at: Timestamp, departure: &Departure, now: Timestamp) -> AuditEvent {
-    let detail = json!({"at": at.to_rfc3339_millis(), "departure": departure});
-    line(agent, "agent.refuse_command", detail, now)
 }
 
 fn line(agent: &AgentRecord, action: &str, detail: serde_json::Value, now: Timestamp) -> AuditEvent {
@@ -129,17 +151,17 @@ mod tests {
 
     #[test]
     fn reports_of_one_agent_are_limited_and_the_memory_is_too() {
-        let refused = RefusedCommands::default();
+        let reports = GuardedCommands::default();
         let (one, two) = (AgentId::trusted("one"), AgentId::trusted("two"));
         // A burst: everything that an agent has stored.
-        assert!((0..REFUSED_BURST).all(|_| refused.admit(&one, at(0))));
-        assert!(!refused.admit(&one, at(9)) && refused.admit(&two, at(9)));
-        assert!(refused.admit(&one, at(10)) && !refused.admit(&one, at(10)));
+        assert!((0..REFUSED_BURST).all(|_| reports.admit(&one, at(0))));
+        assert!(!reports.admit(&one, at(9)) && reports.admit(&two, at(9)));
+        assert!(reports.admit(&one, at(10)) && !reports.admit(&one, at(10)));
         for n in 0..REFUSED_MAX {
-            refused.admit(&AgentId::trusted(format!("a{n}")), at(20));
+            reports.admit(&AgentId::trusted(format!("a{n}")), at(20));
         }
-        assert!(refused.0.lock().unwrap().len() <= REFUSED_MAX);
-        assert!(refused.admit(&AgentId::trusted("late"), at(40)));
-        assert!(!refused.admit(&one, at(12)), "a clock that goes back does not fill the bucket");
+        assert!(reports.0.lock().unwrap().len() <= REFUSED_MAX);
+        assert!(reports.admit(&AgentId::trusted("late"), at(40)));
+        assert!(!reports.admit(&one, at(12)), "a clock that goes back does not fill the bucket");
     }
 }

@@ -27,7 +27,7 @@ use muster_core::version::Version;
 use self::due::Baseline;
 pub use self::due::{Delivery, PolicyDelivery};
 pub use self::held_poll::{HeldPoll, Poll};
-use super::audit_report::RefusedCommands;
+use super::audit_report::GuardedCommands;
 use super::currency::Currency;
 use super::members::Members;
 use super::output_keys::OutputKeys;
@@ -97,7 +97,7 @@ pub struct CheckIns {
     pub(super) own_ca: OnceLock<String>,
     limits: PollLimits,
     shutdown: Arc<Shutdown>,
-    pub(super) refused_commands: RefusedCommands,
+    pub(super) guarded_commands: GuardedCommands,
     /// Limits audit events about identifiers of other hosts.
     claims: Throttle,
 }
@@ -140,7 +140,7 @@ impl CheckIns {
             own_ca: OnceLock::new(),
             limits: parts.limits,
             shutdown: parts.shutdown,
-            refused_commands: RefusedCommands::default(),
+            guarded_commands: GuardedCommands::default(),
             claims: Throttle::new(CLAIMS_PERIOD),
         }
     }

@@ -15,7 +15,7 @@ mod artifacts;
 mod audit;
 pub mod audit_export;
 pub mod audit_log;
-mod audit_report;
+pub mod audit_report;
 pub mod authenticate;
 pub mod authority;
 pub mod auto_upgrades;

@@ -24,7 +24,7 @@ use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, ca, carves,
     changes, disk_keys, enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, installers,
     installs, labels, live_queries, message_signing, network_objects, nodes, openapi, outputs, packages, packs,
-    refused, respond, rollouts, saved_queries, scripts, settings, setup, software, uninstall_tokens,
+    recovery_codes, refused, respond, rollouts, saved_queries, scripts, settings, setup, software, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -140,7 +140,7 @@ impl Endpoint {
         Self { content, ..self }
     }
 
-    /// States that it returns a secret and changes nothing. Its response is not stored: with an idempotency key that was used before, the
+    /// States that it returns a secret, and can be repeated. Its response is not stored: with an idempotency key that was used before, the
     /// request is executed again, and recorded again.
     #[must_use]
     pub fn disclosing(self) -> Self {
@@ -173,6 +173,7 @@ pub fn all() -> Vec<Endpoint> {
         outputs::endpoints(),
         network_objects::endpoints(),
         uninstall_tokens::endpoints(),
+        recovery_codes::endpoints(),
         hosts::endpoints(),
         live_queries::endpoints(),
         carves::endpoints(),

@@ -23,7 +23,7 @@ pub const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header of a response that was stored.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Marks requests that change nothing and return a secret, in their extensions.
+/// Marks requests that return a secret and can be repeated, in their extensions.
 #[derive(Clone, Copy)]
 pub struct Disclosure;
 

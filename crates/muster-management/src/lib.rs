@@ -54,6 +54,7 @@ mod packages;
 mod packs;
 mod policy_convert;
 mod query;
+mod recovery_codes;
 mod refused;
 mod respond;
 mod rollouts;

@@ -69,6 +69,7 @@ pub fn policy(policy: Policy, counts: &AgentCounts, detail: Detail) -> AgentPoli
         config: (detail == Detail::Full).then_some(policy.config),
         // Names only. The values are sealed and never leave the server except to agents.
         secret_names: policy.secrets.into_iter().map(|(name, _)| name).collect(),
+        has_recovery_code: policy.recovery_code_hash.is_some(),
         created_at: time(policy.created_at),
         updated_at: time(policy.updated_at),
         updated_by: policy.updated_by,

@@ -506,6 +506,8 @@ CREATE TABLE policies (
     config TEXT NOT NULL,
     secrets TEXT NOT NULL,
     fields TEXT NOT NULL,
+    -- Slow hash of the code with which protected agents can be uninstalled when the server is lost.
+    recovery_code_hash TEXT,
     updated_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,

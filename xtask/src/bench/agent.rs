@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::elastic_agent;
 use super::server::Server;
 use super::table::{Goal, Goals, Row, Table};
 use super::{Bench, say};
@@ -57,16 +58,44 @@ impl Subject {
     }
 }
 
+/// What an agent without inputs does.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// Resident memory, bytes.
+    pub resident: u64,
+    /// Written to disk in the time `--idle`, bytes.
+    pub written: u64,
+    /// CPU time, percent of a core.
+    pub cpu: f64,
+}
+
+impl Idle {
+    /// Measures an agent that was just started.
+    pub fn measure(bench: &Bench, agent: &Process) -> anyhow::Result<Self> {
+        std::thread::sleep(SETTLED);
+        let resident = agent.usage().resident()?;
+        let (written, cpu) = (agent.usage().written()?, agent.usage().cpu()?);
+        let idle = Duration::from_secs(u64::from(bench.sizes.idle));
+        std::thread::sleep(idle);
+        let cpu = (agent.usage().cpu()? - cpu) / idle.as_secs_f64() * 100.0;
+        Ok(Self { resident, written: agent.usage().written()? - written, cpu })
+    }
+}
+
+/// The programs to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs<'a> {
+    /// muster-agent; `None` builds it.
+    pub muster_agent: Option<&'a Path>,
+    /// An Elastic Agent beside it, if there is one.
+    pub elastic_agent: Option<&'a Path>,
+}
+
 /// Adds the rows. They do not depend on the engine of the server.
-pub fn measure(bench: &Bench, table: &mut Table, agent: Option<&Path>) -> anyhow::Result<()> {
+pub fn measure(bench: &Bench, table: &mut Table, programs: Programs<'_>) -> anyhow::Result<()> {
     say("agent");
-    let program = stripped(agent, &bench.directory)?;
-    let mut add = |figure: &str, unit, goal, ours| {
-        let goals = Goals::sqlite(Goal::AtMost(goal));
-        table.add(bench.engine, Row { figure: figure.into(), unit, goals, ours, other: None });
-    };
+    let program = stripped(programs.muster_agent, &bench.directory)?;
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    add("muster-agent: size of the program", "MB", 10.0, megabytes(std::fs::metadata(&program)?.len()));
 
     // Policies name the gate, so that agents stay there.
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -76,21 +105,33 @@ pub fn measure(bench: &Bench, table: &mut Table, agent: Option<&Path>) -> anyhow
     let policy = admin.make_policy("agent", &json!({}))?;
     let token = admin.make_token(&policy)?;
     let gate = Gate::open(listener, &server.url)?;
+    // First, so that nothing runs beside either of them.
+    let elastic = programs.elastic_agent.map(|elastic| elastic_agent::measure(bench, elastic, &server, &gate));
+    let elastic = elastic.transpose()?;
+    if let Some(elastic) = &elastic {
+        table.name_other_agent(&elastic.name);
+    }
+    let of_elastic = |value: fn(&elastic_agent::Figures) -> f64| elastic.as_ref().map(value);
+    let mut add = |figure: &str, unit, goal, ours, other| {
+        let goals = Goals::sqlite(Goal::AtMost(goal));
+        table.add(bench.engine, Row { figure: format!("muster-agent: {figure}"), unit, goals, ours, other });
+    };
+    let size = std::fs::metadata(&program)?.len();
+    add("size of the program", "MB", 10.0, megabytes(size), of_elastic(|other| other.size as f64 / 1e6));
     let subject = Subject { program, base: bench.directory.join("agent-base"), admin, policy };
     enroll(&subject, &server, &gate.url, &token)?;
 
     let mut agent = subject.start()?;
-    std::thread::sleep(SETTLED);
-    add("muster-agent: resident memory without inputs", "MB", 8.0, megabytes(agent.usage().resident()?));
-    let (written, cpu) = (agent.usage().written()?, agent.usage().cpu()?);
-    let idle = Duration::from_secs(u64::from(bench.sizes.idle));
-    std::thread::sleep(idle);
-    add("muster-agent: disk writes while idle", "bytes", 0.0, (agent.usage().written()? - written) as f64);
-    let share = (agent.usage().cpu()? - cpu) / idle.as_secs_f64() * 100.0;
-    add("muster-agent: CPU while idle", "% of a core", 0.1, share);
+    let idle = Idle::measure(bench, &agent)?;
+    let resident = of_elastic(|other| other.idle.resident as f64 / 1e6);
+    add("resident memory without inputs", "MB", 8.0, megabytes(idle.resident), resident);
+    let written = of_elastic(|other| other.idle.written as f64);
+    add("disk writes while idle", "bytes", 0.0, idle.written as f64, written);
+    add("CPU while idle", "% of a core", 0.1, idle.cpu, of_elastic(|other| other.idle.cpu));
 
     let applied = apply_repeatedly(&subject)?;
-    add("muster-agent: policy applied after its change, p50", "ms", 100.0, median(applied));
+    // Elastic Agent has no input of which a program on the host could see the same.
+    add("policy applied after its change, p50", "ms", 100.0, median(applied), None);
 
     let sleeper = |number: usize| json!({"id": format!("sleeper-{number}"), "type": "process", "command": "/bin/sleep", "args": ["100000"]});
     subject.apply(&(0..COMPONENTS).map(sleeper).collect::<Vec<_>>())?;
@@ -100,10 +141,16 @@ pub fn measure(bench: &Bench, table: &mut Table, agent: Option<&Path>) -> anyhow
     };
     agent.wait_until(|| subject.status().is_some_and(healthy))?;
     std::thread::sleep(SETTLED);
-    add("muster-agent: resident memory with 20 components", "MB", 15.0, megabytes(agent.usage().resident()?));
+    add("resident memory with 20 components", "MB", 15.0, megabytes(agent.usage().resident()?), None);
     agent.stop(Duration::from_secs(30))?;
 
-    add("muster-agent: first check-in after a cold start, p50", "ms", 100.0, median(starts(&subject, &gate)?));
+    let run = || {
+        let mut command = Command::new(&subject.program);
+        command.arg("run").arg("--base-path").arg(&subject.base);
+        command
+    };
+    let start = median(starts(&gate, REPEATS, &subject.base.with_extension("log"), run)?);
+    add("first check-in after a cold start, p50", "ms", 100.0, start, of_elastic(|other| other.start));
     Ok(())
 }
 
@@ -151,14 +198,12 @@ fn apply_repeatedly(subject: &Subject) -> anyhow::Result<Vec<Duration>> {
 }
 
 /// Measures from the start of the process until its first request arrives at the server.
-fn starts(subject: &Subject, gate: &Gate) -> anyhow::Result<Vec<Duration>> {
-    (0..REPEATS)
+pub fn starts(gate: &Gate, repeats: usize, log: &Path, run: impl Fn() -> Command) -> anyhow::Result<Vec<Duration>> {
+    (0..repeats)
         .map(|_| {
             while gate.requests.try_recv().is_ok() {}
             let begun = Instant::now();
-            let mut command = Command::new(&subject.program);
-            command.arg("run").arg("--base-path").arg(&subject.base);
-            let mut agent = Process::start(&mut command, &subject.base.with_extension("log"))?;
+            let mut agent = Process::start(&mut run(), log)?;
             let at = gate.requests.recv_timeout(Duration::from_secs(30)).context("no check-in")?;
             agent.stop(Duration::from_secs(30))?;
             Ok(at - begun)
@@ -166,15 +211,18 @@ fn starts(subject: &Subject, gate: &Gate) -> anyhow::Result<Vec<Duration>> {
         .collect()
 }
 
-fn median(mut all: Vec<Duration>) -> f64 {
+/// Returns the median in milliseconds.
+pub fn median(mut all: Vec<Duration>) -> f64 {
     all.sort();
     all.get(all.len() / 2).map_or(0.0, |median| median.as_secs_f64() * 1e3)
 }
 
 /// Forwards connections to the server, and tells when a client has sent its first request.
-struct Gate {
-    url: String,
-    requests: mpsc::Receiver<Instant>,
+pub struct Gate {
+    /// Its URL.
+    pub url: String,
+    /// When the first request of each connection came.
+    pub requests: mpsc::Receiver<Instant>,
 }
 
 impl Gate {

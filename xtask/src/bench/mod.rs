@@ -7,6 +7,7 @@ mod burst;
 mod check_in;
 mod connection;
 mod drones;
+mod elastic_agent;
 mod enroll;
 mod fleet;
 mod fleetd;
@@ -84,8 +85,17 @@ pub struct BenchArgs {
     /// Measure this `muster-agent` program instead of building one
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// Also measure this `elastic-agent` program at the same server, beside muster-agent
+    #[arg(long, value_name = "FILE", env = "MUSTER_BENCH_ELASTIC_AGENT")]
+    elastic_agent: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
+}
+
+impl BenchArgs {
+    fn agents(&self) -> agent::Programs<'_> {
+        agent::Programs { muster_agent: self.agent.as_deref(), elastic_agent: self.elastic_agent.as_deref() }
+    }
 }
 
 /// Sizes and durations.
@@ -211,7 +221,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Figure::Identity => identity::measure(&bench, &mut table)?,
                 // The agent does not depend on the engine.
                 Figure::Agent if *engine == Engine::Postgres => {}
-                Figure::Agent => agent::measure(&bench, &mut table, args.agent.as_deref())?,
+                Figure::Agent => agent::measure(&bench, &mut table, args.agents())?,
             }
         }
     }

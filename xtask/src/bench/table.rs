@@ -135,6 +135,11 @@ impl Table {
         super::say(&line.render());
     }
 
+    /// Adds the name of the other agent to the head: in the rows of muster-agent, the other value is that of this agent.
+    pub fn name_other_agent(&mut self, name: &str) {
+        self.other = format!("{}; of muster-agent: {name}", self.other);
+    }
+
     /// Renders the table as Markdown.
     pub fn render(&self) -> String {
         let mut text = format!(

@@ -1,4 +1,4 @@
-//! Commands that a protected policy allows only with its uninstall token (AG142, AG143).
+//! Commands that a protected policy allows only with its uninstall token or recovery code (AG142, AG143).
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use crate::exit::{self, Failure};
 use crate::notice::departure::Departure;
 use crate::notice::{Event, Notice, Spool};
 use crate::paths::Layout;
-use crate::protection::{self, Protection};
+use crate::protection::{self, Pass, Protection};
 use crate::state::Store;
 use crate::state::disk::DiskStore;
 
 /// Variable with the uninstall token.
 const VARIABLE: &str = "MUSTER_UNINSTALL_TOKEN";
-/// Maximum time to report a refused command. After that, the daemon keeps trying.
+/// Maximum time to report a refused command, or the use of the recovery code. After that, the daemon keeps trying.
 const REPORT: Duration = Duration::from_secs(5);
 
 /// The uninstall token of a command.
 #[derive(clap::Args)]
 pub struct Guarded {
-    /// Uninstall token of a protected policy: one token, several separated by commas, or an absolute path of a file
-    /// with one per line
+    /// Uninstall token or recovery code of a protected policy: one, several separated by commas, or an absolute path of
+    /// a file with one per line
     #[arg(long, env = VARIABLE, hide_env_values = true, value_name = "TOKEN")]
     uninstall_token: Option<String>,
 }
@@ -50,20 +50,29 @@ impl Guarded {
     }
 }
 
-/// Fails if the stored policy is protected and no token fits. Every refusal is reported to the server.
+/// Fails if the stored policy is protected and neither a token nor the recovery code fits. Every refusal and every use of
+/// the recovery code is reported to the server.
 pub async fn guard(layout: &Layout, store: &DiskStore, command: &str, guarded: &Guarded) -> Result<(), Failure> {
     let tokens = guarded.tokens()?;
-    let Err(refused) = Protection::stored(store).check(&tokens) else { return Ok(()) };
-    report(layout, store, command, &refused.to_string()).await;
+    let refused = match Protection::stored(store).check(&tokens) {
+        Ok(Pass::Open | Pass::Token) => return Ok(()),
+        Ok(Pass::RecoveryCode) => {
+            // Stored before the command begins; what cannot be delivered now is delivered before the notice of the uninstallation.
+            report(layout, store, command, Event::Recovered, "allowed with the recovery code").await;
+            return Ok(());
+        }
+        Err(refused) => refused,
+    };
+    report(layout, store, command, Event::Refused, &refused.to_string()).await;
     let failure = Failure::new(exit::PROTECTED, format!("{command}: {refused}"));
     Err(failure
         .hint("an administrator can print the token: muster uninstall-token list, muster uninstall-token show ID"))
 }
 
-async fn report(layout: &Layout, store: &DiskStore, command: &str, reason: &str) {
+async fn report(layout: &Layout, store: &DiskStore, command: &str, event: Event, reason: &str) {
     let Ok(Some(enrollment)) = store.enrollment() else { return };
     let departure = Departure::by_this_process(command, Some(reason), None);
-    let notice = Notice::new(Event::Refused, &enrollment, departure, SystemClock.now());
+    let notice = Notice::new(event, &enrollment, departure, SystemClock.now());
     let spool = Spool::new(layout);
     match spool.add(&notice, &System) {
         // What is not delivered now stays for the daemon.

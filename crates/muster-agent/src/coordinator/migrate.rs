@@ -119,6 +119,7 @@ impl Coordinator {
                 signing_key: None,
                 previous_signing_key: None,
                 uninstall_token_hash: None,
+                recovery_code_hash: None,
                 tags: item.tags,
                 enrolled_at: item.enrolled_at,
                 replace_token: wish.replace_token.map(Secret::new),

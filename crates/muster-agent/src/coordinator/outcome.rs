@@ -284,7 +284,9 @@ impl Coordinator {
         (self.upgrading, self.migrating) = (None, None);
         // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
-        self.save_enrollment(Enrollment { uninstall_token_hash: None, ..self.enrollment.clone() });
+        let mut unprotected = self.enrollment.clone();
+        Protection::Off.keep_in(&mut unprotected);
+        self.save_enrollment(unprotected);
         self.components.clear(&self.deps);
     }
 
@@ -354,7 +356,7 @@ impl Coordinator {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
         let policy = self.state.policy.as_ref();
-        next.uninstall_token_hash = policy.and_then(|stored| Protection::of(&stored.policy).encoded());
+        policy.map_or(Protection::Off, |stored| Protection::of(&stored.policy)).keep_in(&mut next);
         self.use_route(route, before);
         self.save_enrollment(next);
     }

@@ -31,14 +31,17 @@ pub enum Event {
     Uninstall,
     /// A command was refused, because the policy protects the agent and the uninstall token was missing or wrong.
     Refused,
+    /// A command was allowed, because the recovery code of the policy was passed instead of the uninstall token.
+    Recovered,
 }
 
 impl Event {
-    /// Returns the reason on the wire (EA §8). Only Muster knows `refused`; other servers answer 400.
+    /// Returns the reason on the wire (EA §8). Only Muster knows `refused` and `recovery_code`; other servers answer 400.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Uninstall => "uninstall",
             Self::Refused => "refused",
+            Self::Recovered => "recovery_code",
         }
     }
 }

@@ -47,8 +47,8 @@ impl Spool {
         Ok(path)
     }
 
-    /// Returns the stored notices with their files: first those of refused commands, because the server revokes the key of
-    /// an agent that has left; then by time. Files that cannot be read are left out.
+    /// Returns the stored notices with their files: that the agent has left comes last, because the server then
+    /// revokes its key; else by time. Files that cannot be read are left out.
     pub fn pending(&self) -> std::io::Result<Vec<(Utf8PathBuf, Notice)>> {
         let load = |path: Utf8PathBuf| match self.store.load(&path, NOTICE_VERSION) {
             Ok(notice) => notice.map(|notice| (path, notice)),
@@ -58,7 +58,8 @@ impl Spool {
             }
         };
         let mut pending: Vec<(Utf8PathBuf, Notice)> = self.files()?.into_iter().filter_map(load).collect();
-        pending.sort_by(|(_, a), (_, b)| (a.event != Event::Refused, &a.at).cmp(&(b.event != Event::Refused, &b.at)));
+        pending
+            .sort_by(|(_, a), (_, b)| (a.event == Event::Uninstall, &a.at).cmp(&(b.event == Event::Uninstall, &b.at)));
         Ok(pending)
     }
 

@@ -65,6 +65,8 @@ struct Agent {
 struct Protection {
     #[serde(default)]
     signing_key: Option<String>,
+    #[serde(default)]
+    recovery_code_hash: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +121,10 @@ impl Policy {
         (!key.is_empty()).then_some(key)
     }
 
+    fn recovery_code_hash(&self) -> Option<&str> {
+        self.agent.as_ref()?.protection.as_ref()?.recovery_code_hash.as_deref()
+    }
+
     fn inputs(&self) -> BTreeSet<(Option<&str>, Option<&str>)> {
         self.inputs.iter().flatten().map(Input::name).collect()
     }
@@ -156,6 +162,10 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
         return Err(Unverified::Other("set of inputs"));
     }
     inner.check_programs(&outer)?;
+    // Who could add a hash of his own could remove the agent.
+    if inner.recovery_code_hash() != outer.recovery_code_hash() {
+        return Err(Unverified::Other("recovery code"));
+    }
     let next = inner.signing_key().map(str::to_owned);
     // The unsigned copy of the key is not used, but a difference shows that the policy was changed after signing.
     if outer.signing_key().map(str::to_owned) != next && next.is_some() {
@@ -266,6 +276,13 @@ mod tests {
         more["inputs"] = json!([{"id": "i", "type": "process"}, {"id": "smuggled", "type": "process"}]);
         let more = signed(more, &key, &good);
         assert_eq!(policy(&more, Some(key.public_key())), Err(Unverified::Other("set of inputs")));
+        let mut recoverable = good.clone();
+        recoverable["agent"]["protection"]["recovery_code_hash"] = "of somebody else".into();
+        let added = signed(recoverable.clone(), &key, &good);
+        assert_eq!(policy(&added, Some(key.public_key())), Err(Unverified::Other("recovery code")));
+        let removed = signed(good.clone(), &key, &recoverable);
+        assert_eq!(policy(&removed, Some(key.public_key())), Err(Unverified::Other("recovery code")));
+        assert!(policy(&signed(recoverable.clone(), &key, &recoverable), Some(key.public_key())).is_ok());
         let unsigned = to_raw_value(&good).unwrap();
         assert_eq!(policy(&unsigned, Some(key.public_key())), Err(Unverified::NotSigned));
         assert_eq!(policy(&to_raw_value(&json!({"id": "p"})).unwrap(), None), Ok(None));

@@ -113,10 +113,11 @@ fn uninstall_token(facts: &Facts) -> Finding {
     let name = "uninstall_token";
     let policy = facts.policy.as_ref().map(|policy| format!("policy {} revision {}", policy.id, policy.revision));
     match (&facts.protection, policy) {
-        (Protection::On { hash }, policy) => {
+        (Protection::On { hash, recovery }, policy) => {
             let source = policy.unwrap_or_else(|| "the enrollment, because the policy is lost".into());
             let shown = hex::encode(&hash[..hash.len().min(HASH_SHOWN)]);
-            let detail = format!("required by {source} (SHA-256 of the token: {shown}…)");
+            let code = if recovery.is_some() { "; the recovery code is accepted, too" } else { "" };
+            let detail = format!("required by {source} (SHA-256 of the token: {shown}…){code}");
             finding(name, Verdict::Protects, detail)
         }
         (Protection::Off, Some(policy)) => {
@@ -231,7 +232,7 @@ mod tests {
     fn protected() -> Facts {
         Facts {
             enrolled: true,
-            protection: Protection::On { hash: vec![0xab, 0xcd, 0xef, 0x01, 0x23] },
+            protection: Protection::On { hash: vec![0xab, 0xcd, 0xef, 0x01, 0x23], recovery: None },
             policy: Some(Policy { id: "p".into(), revision: 3, signed: true }),
             key_pinned: true,
             key: Some(KeyPlace::Credential("/opt/agent/secret.cred".into())),

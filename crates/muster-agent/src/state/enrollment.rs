@@ -168,6 +168,9 @@ pub struct Enrollment {
     /// if the state with the policy is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uninstall_token_hash: Option<String>,
+    /// Slow hash of the recovery code of that policy, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_code_hash: Option<String>,
     /// The key that was pinned before `signing_key`, and signed the policy that introduced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_signing_key: Option<String>,
@@ -205,6 +208,7 @@ impl Enrollment {
             fallback: None,
             signing_key: None,
             uninstall_token_hash: None,
+            recovery_code_hash: None,
             previous_signing_key: None,
             tags: Vec::new(),
             enrolled_at: String::new(),

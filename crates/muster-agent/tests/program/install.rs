@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use muster_core::uninstall_token;
+use muster_core::{recovery_code, uninstall_token};
 use serde_json::{Value, json};
 
 use crate::server::TlsServer;
@@ -50,8 +50,14 @@ impl Agent {
 
 /// Installs an agent with a protected policy, and runs it.
 pub fn protected(server: &TlsServer, agent: &Agent) -> Daemon {
-    let hash = uninstall_token::hash(UNINSTALL);
-    server.lock().protection = Some(json!({"enabled": true, "uninstall_token_hash": hash}));
+    protected_by(server, agent, json!({}))
+}
+
+/// Does the same with these members of `agent.protection` beside the usual ones.
+fn protected_by(server: &TlsServer, agent: &Agent, mut protection: Value) -> Daemon {
+    protection["enabled"] = true.into();
+    protection["uninstall_token_hash"] = uninstall_token::hash(UNINSTALL).into();
+    server.lock().protection = Some(protection);
     assert_eq!(agent.install(server, &[]).0, 0);
     let daemon = agent.start();
     agent.until_healthy();
@@ -287,6 +293,25 @@ fn ag142_ag143_a_protected_agent_is_removed_only_with_its_token() {
     assert_eq!(code, 0, "{text}");
     assert_eq!(daemon.ended(), 0);
     assert_eq!(server.lock().audits[7]["reason"], "uninstall");
+}
+
+#[test]
+fn ag142_a_protected_agent_whose_server_is_lost_is_removed_with_the_recovery_code() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let code = "7RK2M-0D9VW-XQ4TB-H31NZ";
+    let hash = recovery_code::hash(code, &muster_core::testing::Sequence::new());
+    let mut daemon = protected_by(&server, &agent, json!({"recovery_code_hash": hash}));
+    let (status, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", "7RK2M-0D9VW-XQ4TB-H31NY"]);
+    assert_eq!((status, text.contains("protected")), (14, true), "{text}");
+    let file = agent.directory.path().join("code");
+    std::fs::write(&file, format!("{}\n", code.to_lowercase())).unwrap();
+    let (status, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", file.to_str().unwrap()]);
+    assert_eq!((status, daemon.ended()), (0, 0), "{text}");
+    let audits = server.lock().audits.clone();
+    let reasons: Vec<_> = audits.iter().map(|audit| audit["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["refused", "recovery_code", "uninstall"]);
+    assert!(!audits[1].to_string().to_uppercase().contains(code), "{audits:?}");
 }
 
 #[test]

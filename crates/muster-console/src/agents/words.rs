@@ -58,6 +58,7 @@ pub fn of_audit(event: &AuditEvent) -> String {
         "agent.unenroll" => "Unenrolled",
         "agent.report_unenroll" => "Reported that it has left",
         "agent.refuse_command" => "Refused a command on its host",
+        "agent.use_recovery_code" => "Allowed a command on its host with the recovery code",
         "agent.respond" => "Response to a compromise",
         "agent.update" => return changed(detail),
         "agent.delete" => "Deleted",

@@ -9,6 +9,7 @@ pub mod differences;
 pub mod edit;
 mod hints;
 mod policy;
+mod recovery_code;
 mod review;
 mod settings;
 pub mod text;
@@ -63,6 +64,8 @@ pub fn routes() -> Vec<Route> {
         ("/policies/{id}/compiled", get(compare::compiled)),
         ("/policies/{id}/rollback", get(acts::ask_roll_back).post(acts::roll_back)),
         ("/policies/{id}/copy", get(acts::ask_copy).post(acts::copy)),
+        ("/policies/{id}/recovery-code", get(recovery_code::ask_create).post(recovery_code::create)),
+        ("/policies/{id}/recovery-code/remove", get(recovery_code::ask_remove).post(recovery_code::remove)),
         ("/policies/{id}/delete", get(acts::ask_delete).post(acts::delete)),
     ]
 }

@@ -54,6 +54,7 @@ struct PolicyPage {
     is_default: bool,
     is_managed: bool,
     is_protected: bool,
+    has_recovery_code: bool,
     text: String,
     statuses: Option<Statuses>,
     revisions: Vec<Revision>,
@@ -67,9 +68,18 @@ struct PolicyPage {
     cannot_create: &'static str,
     cannot_delete: &'static str,
     cannot_roll_out: &'static str,
+    /// The privilege to create or replace the recovery code, if one of the two is missing.
+    cannot_recover: &'static str,
+    cannot_rotate: &'static str,
     cli: String,
     api: String,
     terraform: String,
+}
+
+impl PolicyPage {
+    fn recovery_label(&self) -> &'static str {
+        if self.has_recovery_code { "Replace the recovery code" } else { "Create a recovery code" }
+    }
 }
 
 /// The agents of a policy; those that the visitor may see.
@@ -131,6 +141,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         is_default: policy.is_default,
         is_managed: policy.is_managed,
         is_protected: policy.fields["is_protected"] == true,
+        has_recovery_code: policy.recovery_code_hash.is_some(),
         text: text_of(&shown),
         statuses: statuses(fleet, visitor, &policy).await?,
         revisions,
@@ -141,6 +152,11 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         cannot_create: cannot(PrivilegeName::PoliciesCreate),
         cannot_delete: cannot(PrivilegeName::PoliciesDelete),
         cannot_roll_out: cannot(PrivilegeName::PoliciesRollout),
+        cannot_recover: match cannot(PrivilegeName::UninstallReveal) {
+            "" => cannot(PrivilegeName::UninstallRotate),
+            missing => missing,
+        },
+        cannot_rotate: cannot(PrivilegeName::UninstallRotate),
         cli: cli(visitor, &format!("policy show {}", shell::argument(&policy.name))),
         api: get(visitor, policy.id.as_str()),
         terraform: terraform::policy(visitor, &policy),

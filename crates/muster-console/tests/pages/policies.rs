@@ -6,6 +6,7 @@ use muster_core::policy::Policy;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::browsing::{Answer, CANARY, Pages};
+use crate::settings::between;
 
 /// A form as browsers send it.
 pub fn form(fields: &[(&str, &str)]) -> String {
@@ -178,7 +179,25 @@ async fn settings_are_reviewed_and_errors_are_at_their_fields() {
     assert_eq!((policy.namespace.as_str(), policy.inactivity_timeout), ("shop", 600));
     assert_eq!(policy.fields["is_protected"], true);
 
+    // A protected policy can have a recovery code, which is shown once.
+    let asked = pages.page(&cookie, "/policies/web/recovery-code").await.html;
+    assert!(asked.contains("Create the code") && asked.contains("muster policy recovery-code web"), "{asked}");
+    let made = pages.post(&cookie, "/policies/web/recovery-code", "reason=audit").await;
+    assert_eq!(made.status, 200, "{}", made.html);
+    let (code, hash) =
+        (between(&made.html, "id=\"code\">", "<"), pages.stored("web").await.recovery_code_hash.unwrap());
+    assert!(muster_core::recovery_code::verify(code, &hash), "{code}");
+    let shown = pages.page(&cookie, "/policies/web").await.html;
+    assert!(shown.contains("Replace the recovery code") && !shown.contains(code), "{shown}");
+    let asked = pages.page(&cookie, "/policies/web/recovery-code/remove").await.html;
+    assert!(asked.contains("Remove the code"), "{asked}");
+    assert_eq!(pages.post(&cookie, "/policies/web/recovery-code/remove", "").await.status, 303);
+    assert_eq!(pages.stored("web").await.recovery_code_hash, None);
+
     let author = pages.log_in("author", "policy-author").await;
+    let shown = pages.page(&author, "/policies/web").await.html;
+    assert!(shown.contains("needs the privilege <code>uninstall.reveal</code>"), "{shown}");
+    assert_eq!(pages.post(&author, "/policies/web/recovery-code", "").await.status, 403);
     let shown = pages.page(&author, "/policies/web/settings").await.html;
     assert!(shown.contains("policies.protect") && shown.contains("disabled checked"), "{shown}");
     let version = hidden(&shown, "version");

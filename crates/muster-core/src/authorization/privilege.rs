@@ -149,9 +149,9 @@ privileges! {
     EnrollmentReveal = "enrollment.reveal", Policies;
     /// Read the list of uninstall tokens without the tokens.
     UninstallRead = "uninstall.read", Policies;
-    /// Read uninstall tokens.
+    /// Read uninstall tokens; with `uninstall.rotate`, create recovery codes.
     UninstallReveal = "uninstall.reveal", Policies;
-    /// Replace uninstall tokens.
+    /// Replace uninstall tokens; remove recovery codes.
     UninstallRotate = "uninstall.rotate", Policies;
     /// Read outputs and their health.
     OutputsRead = "outputs.read", Space;

@@ -56,6 +56,9 @@ pub struct Policy {
     /// `is_protected`, `settings`, `tags` …).
     // Untyped, because Kibana's clients send fields that have no meaning here and expect them back.
     pub fields: Value,
+    /// Hash of its [recovery code](crate::recovery_code), if it has one.
+    // Not part of a revision: a rollback must not bring back a code that was replaced.
+    pub recovery_code_hash: Option<String>,
     /// User who last changed it.
     pub updated_by: String,
     /// Creation time.

@@ -85,8 +85,12 @@ async fn ag142_a_refused_command_is_an_event_and_the_agent_stays() {
     let agent = server.enrolled().await;
     let departure = json!({"user": "alice", "uid": 1000, "process": "uninstall < sudo"});
     let body = json!({"reason": "refused", "timestamp": NOW, "departure": departure});
+    let recovered = json!({"reason": "recovery_code", "timestamp": NOW, "departure": departure});
     let send = || Ask::post(&agent.path("audit/unenroll")).key(&agent.token).json(&body);
-    assert_eq!(server.get(send()).await.status, 200);
+    let used = Ask::post(&agent.path("audit/unenroll")).key(&agent.token).json(&recovered);
+    assert_eq!(server.get(used).await.status, 200);
+    let lines = format!("{:?}", server.fleet.store().audit_events(0, 1000).await.unwrap());
+    assert!(lines.contains("agent.use_recovery_code") && lines.contains("uninstall < sudo"), "{lines}");
     let record = server.stored(&agent.id).await;
     assert_eq!((record.audit, record.departure, record.active), (None, None, true));
     // All that an agent has stored while it was offline.

@@ -36,6 +36,7 @@ pub(super) fn blank(id: PolicyId, space: SpaceId, now: Timestamp) -> Policy {
         config: Value::Object(Map::new()),
         secrets: Vec::new(),
         fields: Value::Object(Map::new()),
+        recovery_code_hash: None,
         updated_by: String::new(),
         created_at: now,
         updated_at: now,

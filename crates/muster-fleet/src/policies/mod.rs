@@ -10,6 +10,7 @@ mod draft;
 mod first_start;
 pub mod output_uses;
 mod read;
+mod recovery_code;
 mod revise;
 mod save;
 mod staged;

@@ -211,7 +211,7 @@ impl Policies {
 
     /// Returns the writes of a new revision if `after` is given, or if the policy now compiles to something else; else no
     /// revision writes.
-    async fn revise_if_changed(
+    pub(super) async fn revise_if_changed(
         &self,
         origin: &Origin,
         seen: Scoped<'_>,

@@ -60,6 +60,8 @@ impl Policies {
                 // Not copied: a managed copy could not be edited, and there is only one default policy.
                 is_managed: false,
                 is_default: false,
+                // A code is for the agents of one policy, like its uninstall token.
+                recovery_code_hash: None,
                 secrets,
                 created_at: self.clock.now(),
                 ..source

@@ -169,6 +169,8 @@ async fn policies(script: &mut Script) {
     script.call("POST /agent_policies/{id}/rollback", "web", json!({"revision": 1})).await;
     let copied = script.call("POST /agent_policies/{id}/copy", "web", json!({"name": "copy"})).await;
     script.call("POST /uninstall_tokens/{id}/rotate", "web", json!({})).await;
+    script.call("POST /agent_policies/{id}/recovery_code", "web", json!({})).await;
+    script.call("DELETE /agent_policies/{id}/recovery_code", "web", Value::Null).await;
     script.call("POST /agent_policies/_apply", "", json!({"policy": "name: filed\n"})).await;
     script.call("POST /agent_policies/delete", "", json!({"agentPolicyId": id(&copied)})).await;
 }

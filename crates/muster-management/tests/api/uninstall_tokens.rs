@@ -1,6 +1,8 @@
 //! MG §11.6: uninstall tokens over REST.
 
-use muster_core::uninstall_token;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_core::{recovery_code, uninstall_token};
 use serde_json::{Value, json};
 
 use crate::support::{Api, column};
@@ -123,4 +125,59 @@ async fn mg85_tokens_outlive_their_policy() {
     let kept = newest(&api, &policy).await;
     assert_eq!(kept["policy_name"], Value::Null);
     assert_eq!(token(&api, &kept["id"]).await, text);
+}
+
+#[tokio::test]
+async fn a_recovery_code_is_returned_once_and_its_slow_hash_is_signed_into_a_protected_policy() {
+    let api = Api::new();
+    let policy = api.policy("web").await;
+    let (code_of, path) = (format!("/agent_policies/{policy}/recovery_code"), format!("/agent_policies/{policy}"));
+    let refused = api.post(&code_of, json!({})).await.refused(400);
+    assert_eq!(
+        (&refused["code"], &refused["remedy"]),
+        (&json!("policy_not_protected"), &json!("set is_protected first"))
+    );
+    assert_eq!(api.delete(&code_of).await.refused(404)["code"], "not_found");
+    let protect = |is: bool| json!({"name": "web", "namespace": "default", "is_protected": is});
+    api.put(&path, protect(true)).await.ok();
+    let protection = async || api.get(&format!("{path}/full")).await.ok()["item"]["agent"]["protection"].clone();
+    assert_eq!(protection().await.get("recovery_code_hash"), None);
+    assert_eq!(api.post(&format!("{code_of}?dryRun=true"), json!({})).await.refused(400)["field"], "dryRun");
+    let create = async || {
+        let made = api.post(&code_of, json!({})).await.ok()["item"].clone();
+        assert_eq!(made["policy_id"], json!(policy));
+        made["recovery_code"].as_str().unwrap().to_owned()
+    };
+    let (first, audited) = (create().await, api.audit().await);
+    assert!(audited.contains(&"recovery_code.create".to_owned()), "{audited:?}");
+    let shown = api.get(&path).await.ok()["item"].clone();
+    assert_eq!((&shown["has_recovery_code"], &shown["revision"]), (&json!(true), &json!(3)));
+    let hash = protection().await["recovery_code_hash"].as_str().unwrap().to_owned();
+    assert!(recovery_code::verify(&first, &hash));
+    // The token stays as it is, and a later revision keeps the code.
+    api.put(&path, json!({"name": "web", "namespace": "default", "description": "d"})).await.ok();
+    assert_eq!(protection().await["recovery_code_hash"], hash);
+    let full = api.get(&format!("{path}/full")).await.ok()["item"].clone();
+    let signed = STANDARD.decode(full["signed"]["data"].as_str().unwrap()).unwrap();
+    let signed: Value = serde_json::from_slice(&signed).unwrap();
+    assert_eq!(signed["agent"]["protection"], full["agent"]["protection"]);
+    // A replacement.
+    let second = create().await;
+    let next = protection().await["recovery_code_hash"].as_str().unwrap().to_owned();
+    assert!(recovery_code::verify(&second, &next) && !recovery_code::verify(&first, &next));
+    // Without protection, agents do not get it. A copy and a rollback do not bring back a code.
+    api.put(&path, protect(false)).await.ok();
+    assert_eq!(protection().await.get("recovery_code_hash"), None);
+    let copy = api.post(&format!("{path}/copy"), json!({"name": "copy"})).await.ok()["item"].clone();
+    assert_eq!(copy.get("has_recovery_code"), None);
+    api.post(&format!("{path}/rollback"), json!({"revision": 3})).await.ok();
+    assert_eq!(protection().await["recovery_code_hash"], next, "revision 3 had the first code");
+    assert!(api.delete(&code_of).await.ok()["message"].is_string());
+    assert_eq!(protection().await.get("recovery_code_hash"), None);
+    assert_eq!(api.get(&path).await.ok()["item"].get("has_recovery_code"), None);
+    let audited = api.audit().await;
+    assert!(audited.ends_with(&["recovery_code.remove".to_owned(), "policy.revise".to_owned()]), "{audited:?}");
+    assert!(audited.contains(&"recovery_code.replace".to_owned()), "{audited:?}");
+    let lines = format!("{:?}", api.fleet.store().audit_events(0, 10_000).await.unwrap());
+    assert!(!lines.contains(&first) && !lines.contains(&second) && !lines.contains("pbkdf2"), "{lines}");
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Deserialize, Serialize)]
 pub struct AuditUnenrollRequest<'a> {
     /// `uninstall`, `orphaned`, `key_revoked` or `migrated`; from muster-agent also `refused`, for a command that was
-    /// refused because its uninstall token was missing or wrong.
+    /// refused because its uninstall token was missing or wrong, and `recovery_code`, for one that was allowed with the
+    /// recovery code of the policy.
     #[serde(borrow)]
     // Both fields are required. Strings, so that invalid values get status 400 with the protocol's code (EA139).
     pub reason: Cow<'a, str>,

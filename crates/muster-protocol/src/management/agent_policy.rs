@@ -81,6 +81,9 @@ pub struct AgentPolicy {
     #[serde(default)]
     // Never the values, not even masked ones: a client could send the mask back.
     pub secret_names: Vec<String>,
+    /// Whether it has a recovery code.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_recovery_code: bool,
     /// Creation time.
     #[serde(default)]
     pub created_at: String,

@@ -35,6 +35,7 @@ pub mod network_object;
 pub mod node;
 pub mod output;
 pub mod pack;
+pub mod recovery_code;
 pub mod refused;
 pub mod respond;
 pub mod rollout;

@@ -5,7 +5,7 @@ use super::statements;
 macro_rules! columns {
     () => {
         "id, space, name, namespace, description, revision, is_managed, is_default, inactivity_timeout, unenroll_timeout, \
-         config, secrets, fields, updated_by, created_at, updated_at"
+         config, secrets, fields, recovery_code_hash, updated_by, created_at, updated_at"
     };
 }
 macro_rules! revision_columns {
@@ -18,13 +18,13 @@ statements! {
     /// Inserts a policy unless its id or name is taken.
     INSERT = concat!(
         "INSERT INTO policies (", columns!(), ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING"
     );
     /// Updates a policy if it has not changed meanwhile.
     UPDATE = concat!(
         "UPDATE policies SET (", columns!(), ") = \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-         WHERE id = $1 AND revision = $17 AND updated_at = $18"
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+         WHERE id = $1 AND revision = $18 AND updated_at = $19"
     );
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM policies WHERE id = $1";

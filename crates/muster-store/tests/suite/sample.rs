@@ -184,6 +184,7 @@ pub fn policy(id: &str) -> Policy {
         config: json!({"inputs": [{"id": "x", "nested": {"deep": [1, 2.5, null, "ü"]}}]}),
         secrets: vec![("password".into(), SecretId::trusted("s1"))],
         fields: json!({"monitoring_enabled": ["logs"]}),
+        recovery_code_hash: Some("$pbkdf2-sha512$1000$salt$key".into()),
         updated_by: "local:root".into(),
         updated_at: at(1),
         ..testing::policy(id, at(0))

@@ -44,6 +44,7 @@ mod package;
 mod policy;
 mod policy_file;
 mod policy_names;
+mod policy_recovery;
 mod progress;
 mod query;
 mod query_rows;

@@ -15,6 +15,7 @@ use super::listing::{
     Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_table, print_yaml, wide,
 };
 use super::policy_file::PolicyFileArgs;
+use super::policy_recovery::RecoveryCodeArgs;
 use super::selection::agents;
 use super::text::print_line;
 
@@ -53,6 +54,14 @@ pub enum PolicyCommand {
         after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
     )]
     Rollback(RollbackArgs),
+    /// Create the recovery code of a protected policy, print it once, and keep only its hash
+    ///
+    /// Agents of the policy accept it like the uninstall token, also if the server is lost. A former code is replaced: agents
+    /// accept it until they have the new revision.
+    #[command(
+        after_help = "Examples:\n  muster policy recovery-code web\n  muster policy recovery-code web --yes > recovery-code.txt\n  muster policy recovery-code web --remove --yes"
+    )]
+    RecoveryCode(RecoveryCodeArgs),
     /// Replace the key that signs policies and actions
     ///
     /// Every policy gets a new revision with the new key. Agents receive it signed with the key that they have, even if
@@ -206,6 +215,7 @@ const DETAILS: &[Column<AgentPolicy>] = &[
     column("AGENTS", |policy| policy.agents.to_string()),
     column("DEFAULT", |policy| yes_or_no(policy.is_default)),
     column("MANAGED", |policy| yes_or_no(policy.is_managed)),
+    column("RECOVERY CODE", |policy| yes_or_no(policy.has_recovery_code)),
     column("NAMESPACE", |policy| policy.namespace.clone()),
     column("UPGRADES TO", |policy| or_dash(Some(&auto_upgrades(policy)))),
     column("SECRETS", |policy| or_dash(Some(&policy.secret_names.join(", ")))),
@@ -256,6 +266,7 @@ impl PolicyCommand {
             Self::Diff(args) => args.run(client).await,
             Self::Revisions(args) => args.run(client).await,
             Self::Rollback(args) => args.run(client).await,
+            Self::RecoveryCode(args) => args.run(client).await,
             Self::RotateSigningKey(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }

@@ -20,3 +20,20 @@ fn uninstall_tokens_are_listed_shown_and_rotated() {
     assert_ne!(next.trim(), id);
     assert_eq!(json(&["uninstall-token", "show", &id])["token"], shown["token"], "agents that are offline need it");
 }
+
+#[test]
+fn a_recovery_code_is_printed_once_and_replaced_or_removed_after_confirmation() {
+    new_policy("recoverable");
+    assert!(fails(1, &["policy", "recovery-code", "recoverable"]).contains("set is_protected first"));
+    let (_directory, path) = file("recoverable.yml", "name: recoverable\nsettings: {is_protected: true}\n");
+    ok(&["policy", "apply", "-f", &path]);
+    let first = ok(&["policy", "recovery-code", "recoverable"]);
+    assert_eq!((first.trim().len(), first.matches('-').count(), first.lines().count()), (23, 3, 1), "{first}");
+    assert_eq!(json(&["policy", "show", "recoverable"])["has_recovery_code"], true);
+    assert!(!ok(&["policy", "show", "recoverable", "--full", "--output", "yaml"]).contains(first.trim()));
+    fails(2, &["policy", "recovery-code", "recoverable"]);
+    assert_ne!(ok(&["policy", "recovery-code", "recoverable", "--yes"]), first);
+    fails(2, &["policy", "recovery-code", "recoverable", "--remove"]);
+    ok(&["policy", "recovery-code", "recoverable", "--remove", "--yes"]);
+    assert!(fails(3, &["policy", "recovery-code", "recoverable", "--remove", "--yes"]).contains("not found"));
+}

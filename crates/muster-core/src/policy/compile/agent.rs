@@ -144,11 +144,17 @@ impl<'a> Draft<'a> {
     }
 
     fn protection(&self) -> Value {
-        json!({
-            "enabled": self.field("is_protected") == Some(&Value::Bool(true)),
+        let enabled = self.field("is_protected") == Some(&Value::Bool(true));
+        let mut protection = json!({
+            "enabled": enabled,
             "uninstall_token_hash": self.sources.uninstall_token_hash,
             "signing_key": self.sources.signer.public_key()
-        })
+        });
+        // Only muster-agent knows the member. Elastic Agent ignores it, and unprotected agents have no use for it.
+        if let Some(hash) = self.sources.policy.recovery_code_hash.as_ref().filter(|_| enabled) {
+            protection["recovery_code_hash"] = hash.as_str().into();
+        }
+        protection
     }
 }
 
