@@ -583,6 +583,7 @@ CREATE TABLE live_query_results (
     row_data TEXT NOT NULL,
     row_count INTEGER NOT NULL,
     is_truncated INTEGER NOT NULL,
+    missing_rows INTEGER NOT NULL,
     PRIMARY KEY (query_id, seq)
 ) STRICT, WITHOUT ROWID;
 

@@ -153,7 +153,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
     let started = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60s&confirmed={sealed}")).await;
     let live = started.goes_to().to_owned();
     let rows = json!([{long.as_str(): long.as_str()}]).to_string();
-    let answer = HostAnswer { rows, row_count: 1, error: Some(long.clone()), is_truncated: false };
+    let answer = HostAnswer { rows, row_count: 1, error: Some(long.clone()), ..HostAnswer::default() };
     pages.fleet.fleet.live_queries().answer(&entry, live.rsplit('/').next().unwrap(), answer).await.unwrap();
 
     let listed = pages.page(&cookie, "/software").await.html;
