@@ -49,6 +49,7 @@ impl Pages {
             passes: Some(passes),
             since: self.fleet.now(),
             error: String::new(),
+            failed_at: None,
         };
         let changes = CheckChanges { put: vec![result], remove: Vec::new() };
         self.fleet.commit(vec![HostCheckWrite::Results { agent: AgentId::trusted(agent), changes }.into()]).await;
@@ -140,6 +141,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
         passes: Some(false),
         since: pages.fleet.now(),
         error: long.clone(),
+        failed_at: Some(pages.fleet.now()),
     };
     let changes = CheckChanges { put: vec![error], remove: Vec::new() };
     pages.fleet.commit(vec![HostCheckWrite::Results { agent: AgentId::trusted("o-1"), changes }.into()]).await;
@@ -167,6 +169,8 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
         "/software",
         &software,
         &format!("/checks/{check}"),
+        &format!("/checks/{check}?hosts=errors"),
+        "/checks",
         &live,
         "/agents/o-1",
     ] {
