@@ -35,7 +35,7 @@ impl Client {
         self.get(&[CHECKS, id, "days"]).await
     }
 
-    /// Returns a page of the hosts that fail or pass a host check.
+    /// Returns a page of the hosts that fail or pass a host check, or on which its query does not run.
     pub async fn checked_hosts(&self, id: &str, query: &ListCheckedHosts) -> Result<Items<CheckedHost>> {
         self.get_with(&[CHECKS, id, "hosts"], query).await
     }

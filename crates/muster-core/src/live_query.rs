@@ -126,6 +126,8 @@ pub struct HostAnswer {
     pub row_count: u64,
     /// Whether rows or columns are missing because of a limit.
     pub is_truncated: bool,
+    /// Number of rows that are missing.
+    pub missing_rows: u64,
 }
 
 /// A stored answer.

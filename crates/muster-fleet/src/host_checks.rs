@@ -17,7 +17,7 @@ use muster_core::fleetd::platform::Platform;
 use muster_core::id::{HostCheckId, SpaceId};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
-use muster_store::query::{CheckedHost, Page};
+use muster_store::query::{CheckCounts, CheckedHost, CheckedHosts, Page};
 use muster_store::{AgentWrite, HostCheckWrite, Precondition, SettingWrite, StoreError, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,10 +45,19 @@ struct Stored {
 pub struct CountedCheck {
     /// The check.
     pub check: Check,
-    /// Number of hosts that pass.
-    pub passing: u64,
-    /// Number of hosts that fail.
-    pub failing: u64,
+    /// The numbers.
+    pub counts: CheckCounts,
+}
+
+impl CountedCheck {
+    /// Returns the number of hosts of a selection.
+    pub fn number(&self, which: CheckedHosts) -> u64 {
+        match which {
+            CheckedHosts::Passing => self.counts.passing,
+            CheckedHosts::Failing => self.counts.failing,
+            CheckedHosts::Errors => self.counts.errors,
+        }
+    }
 }
 
 /// A check with what a host answered.
@@ -250,7 +259,7 @@ impl HostChecks {
         checks.sort_by_cached_key(|check| check.name.to_lowercase());
         let ids: Vec<HostCheckId> = checks.iter().map(|check| check.id.clone()).collect();
         let counts = seen.check_counts(&ids).await?;
-        let counted = |(check, (passing, failing))| CountedCheck { check, passing, failing };
+        let counted = |(check, counts)| CountedCheck { check, counts };
         Ok(checks.into_iter().zip(counts).map(counted).collect())
     }
 
@@ -260,16 +269,17 @@ impl HostChecks {
         found.ok_or_else(|| Error::not_found("host check", id))
     }
 
-    /// Returns the hosts that pass or fail a check, those that do so for the longest time first.
+    /// Returns the hosts that pass or fail a check, those that do so for the longest time first, or those on which its query does not
+    /// run, the newest error first.
     pub async fn hosts(
         &self,
         grant: &Grant<OsqueryRead>,
         id: &str,
-        passes: bool,
+        which: CheckedHosts,
         page: Page,
     ) -> Result<(CountedCheck, Vec<CheckedHost>), Error> {
         let check = self.find(grant, id).await?;
-        let hosts = self.store.seen_by(grant).checked_hosts(&check.check.id, passes, page).await?;
+        let hosts = self.store.seen_by(grant).checked_hosts(&check.check.id, which, page).await?;
         Ok((check, hosts))
     }
 
@@ -277,7 +287,8 @@ impl HostChecks {
     /// one is today with the present numbers. Days on which no server ran, or nothing was answered, are missing.
     pub async fn days(&self, grant: &Grant<OsqueryRead>, id: &str) -> Result<(CountedCheck, Vec<CheckDay>), Error> {
         let found = self.find(grant, id).await?;
-        let today = CheckDay { day: day_of(self.clock.now()), passing: found.passing, failing: found.failing };
+        let CheckCounts { passing, failing, .. } = found.counts;
+        let today = CheckDay { day: day_of(self.clock.now()), passing, failing };
         let recorded = self.store.seen_by(grant).check_days(&found.check.id, today.day - KEPT_DAYS).await?;
         Ok((found, until_now(recorded, today)))
     }

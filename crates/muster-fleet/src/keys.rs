@@ -22,7 +22,7 @@ use muster_store::{EnrollmentKeyWrite, Precondition, StoreError, Write};
 use serde_json::json;
 
 use super::audit::{audit_line, commit_disclosure};
-use super::authority::Authorized;
+use super::authority::{Authorized, System};
 use super::moment::parse_end;
 use super::secrets::SealedSecrets;
 use super::tags::clean_tags;
@@ -134,6 +134,7 @@ impl EnrollmentKeys {
         };
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = self.new_key(new)?;
+        let former = self.revoked_before(grant, new, &key).await?;
         // The secret is in this response, and sealed in the store only if it must be retrievable.
         let token = new.family.token(&key);
         let record = EnrollmentKey {
@@ -162,7 +163,7 @@ impl EnrollmentKeys {
             created_by: grant.actor().to_string(),
             id,
         };
-        let detail = json!({
+        let mut detail = json!({
             "name": record.name,
             "family": record.family.as_str(),
             "policy_id": record.policy_id,
@@ -170,12 +171,38 @@ impl EnrollmentKeys {
             "expires_at": record.expires_at.map(Timestamp::to_rfc3339_seconds),
             "max_uses": record.max_uses,
         });
-        let writes = vec![
+        let mut writes: Vec<Write> = Vec::new();
+        if let Some(id) = former {
+            detail["formerly"] = json!(id);
+            writes.extend([EnrollmentKeyWrite::Release { id: id.clone() }.into(), changed(&id)]);
+        }
+        writes.extend([
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&record.id),
             audit_line(grant.origin(), now, "enrollment_key.create", subject(&record.id), detail),
-        ];
+        ]);
         Ok((record, token, writes))
+    }
+
+    /// Returns the revoked key of the grant's space that had a given secret: whoever still has the value can create it again, as with
+    /// FleetDM, since hosts and installers may have it. Of other spaces, nothing is told.
+    async fn revoked_before(
+        &self,
+        grant: &Grant<EnrollmentCreate>,
+        new: &NewEnrollmentKey,
+        key: &ApiKey,
+    ) -> Result<Option<EnrollmentKeyId>, Error> {
+        if new.secret.is_none() {
+            return Ok(None);
+        }
+        let found = self.store.everywhere(&System).enrollment_key_by_key_id(&key.id).await?;
+        let is_former = |known: &EnrollmentKey| {
+            known.space == *grant.space()
+                && known.revoked_at.is_some()
+                && known.one_time.is_none()
+                && key.matches(&known.hash)
+        };
+        Ok(found.filter(is_former).map(|known| known.id))
     }
 
     /// Creates enroll secrets and revokes others, all or none.

@@ -90,7 +90,8 @@ mod tests {
             platforms: Vec::new(),
             labels: Vec::new(),
         };
-        let result = CheckResult { check: check.id.clone(), passes, since: at(0), error: String::new() };
+        let result =
+            CheckResult { check: check.id.clone(), passes, since: at(0), error: String::new(), failed_at: None };
         AnsweredCheck { check, result: Some(result), history: Vec::new() }
     }
 

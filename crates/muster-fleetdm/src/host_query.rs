@@ -12,7 +12,7 @@ use muster_core::id::{AgentId, HostId};
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
 use muster_fleet::host_targets::is_called;
-use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Identifier, Page};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, CheckedHosts, Identifier, Page};
 
 use crate::entry::Caller;
 use crate::failure::Failure;
@@ -177,17 +177,17 @@ impl HostQuery {
     }
 
     async fn only_of_policy(&mut self, caller: &Caller, policy: u64, response: Option<&str>) -> Result<(), Failure> {
-        let passes = match response {
-            Some("passing") => [true].as_slice(),
-            Some("failing") => &[false],
-            None => &[true, false],
+        let selections = match response {
+            Some("passing") => [CheckedHosts::Passing].as_slice(),
+            Some("failing") => &[CheckedHosts::Failing],
+            None => &[CheckedHosts::Passing, CheckedHosts::Failing],
             Some(_) => return Err(Failure::invalid("policy_response", "must be passing or failing")),
         };
         let (context, found) = crate::policies::numbered(caller, policy).await?;
         let (grant, whole) = (context.grant()?, Page { offset: 0, limit: MAX_ROWS });
         let mut ids = Vec::new();
-        for passes in passes {
-            let hosts = caller.fleet.host_checks().hosts(&grant, found.check.id.as_str(), *passes, whole).await?.1;
+        for which in selections {
+            let hosts = caller.fleet.host_checks().hosts(&grant, found.check.id.as_str(), *which, whole).await?.1;
             ids.extend(hosts.into_iter().map(|host| host.agent));
         }
         self.only(&context, ids, "policy_id")

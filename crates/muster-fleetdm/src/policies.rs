@@ -6,6 +6,7 @@ use muster_core::fleetd::checks::Check;
 use muster_core::fleetd::numbers;
 use muster_core::id::SpaceId;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
+use muster_store::query::CheckCounts;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -151,8 +152,8 @@ pub fn json(check: &Check, space: &SpaceId) -> Value {
 
 fn counted(found: &CountedCheck, space: &SpaceId) -> Value {
     let mut policy = json(&found.check, space);
-    policy["passing_host_count"] = found.passing.into();
-    policy["failing_host_count"] = found.failing.into();
+    policy["passing_host_count"] = found.counts.passing.into();
+    policy["failing_host_count"] = found.counts.failing.into();
     policy
 }
 
@@ -160,7 +161,7 @@ fn counted(found: &CountedCheck, space: &SpaceId) -> Value {
 async fn answer(caller: &Caller, context: &OpContext, check: Check) -> Answer {
     // A dry run has changed nothing that could be read again.
     let found = match context.is_dry_run() {
-        true => CountedCheck { check, passing: 0, failing: 0 },
+        true => CountedCheck { check, counts: CheckCounts::default() },
         false => caller.fleet.host_checks().find(&context.grant()?, check.id.as_str()).await?,
     };
     Ok(Json(json!({"policy": counted(&found, context.space())})))

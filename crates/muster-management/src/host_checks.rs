@@ -13,6 +13,7 @@ use muster_protocol::management::host_check::{
     AnsweredCheck, CheckChange, CheckDay, CheckResponse, CheckedHost, HostCheck, ListCheckedHosts, SaveHostCheck,
 };
 use muster_protocol::management::{Empty, Item, Items};
+use muster_store::query::{CheckCounts, CheckedHosts};
 
 use super::answer::{Answer, every, item, page};
 use super::body::Body;
@@ -30,7 +31,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::put("/host_checks/{id}", update).about("Update a host check").needs(&[Name::OsqueryWrite]),
         Endpoint::delete("/host_checks/{id}", delete).about("Delete a host check").needs(&[Name::OsqueryWrite]),
         Endpoint::get("/host_checks/{id}/hosts", hosts)
-            .about("List the hosts that fail or pass a host check")
+            .about("List the hosts that fail or pass a host check, or on which its query does not run")
             .needs(&[Name::OsqueryRead]),
         Endpoint::get("/host_checks/{id}/days", days)
             .about("List how many hosts passed and failed a host check on each of the last 90 days")
@@ -39,14 +40,15 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn counted(counted: CountedCheck) -> HostCheck {
-    let CountedCheck { check, passing, failing } = counted;
-    HostCheck { passing, failing, ..of(check) }
+    let CountedCheck { check, counts } = counted;
+    let CheckCounts { passing, failing, errors, error } = counts;
+    HostCheck { passing, failing, errors, error: Some(error).filter(|error| !error.is_empty()), ..of(check) }
 }
 
 fn of(check: Check) -> HostCheck {
     let Check { id, version, name, description, query, resolution, platforms, labels } = check;
     let id = id.to_string();
-    HostCheck { id, version, name, description, query, resolution, platforms, labels, passing: 0, failing: 0 }
+    HostCheck { id, version, name, description, query, resolution, platforms, labels, ..HostCheck::default() }
 }
 
 /// Converts a check with the answer of a host.
@@ -113,8 +115,12 @@ async fn hosts(
     Query(query): Query<ListCheckedHosts>,
 ) -> Answer<Items<CheckedHost>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
-    let passes = query.response == Some(CheckResponse::Passing);
-    let (check, found) = fleet.host_checks().hosts(&context.grant()?, &id, passes, paging.rows()).await?;
+    let which = match query.response.unwrap_or_default() {
+        CheckResponse::Passing => CheckedHosts::Passing,
+        CheckResponse::Failing => CheckedHosts::Failing,
+        CheckResponse::Error => CheckedHosts::Errors,
+    };
+    let (check, found) = fleet.host_checks().hosts(&context.grant()?, &id, which, paging.rows()).await?;
     let host = |host: muster_store::query::CheckedHost| CheckedHost {
         id: host.host.map(|id| id.to_string()),
         hostname: host.hostname,
@@ -122,8 +128,7 @@ async fn hosts(
         since: time(host.since),
         error: Some(host.error).filter(|error| !error.is_empty()),
     };
-    let total = if passes { check.passing } else { check.failing };
-    Ok(page(found.into_iter().map(host).collect(), total, &paging))
+    Ok(page(found.into_iter().map(host).collect(), check.number(which), &paging))
 }
 
 async fn days(

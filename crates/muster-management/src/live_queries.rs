@@ -87,6 +87,7 @@ fn result(found: LiveResult) -> LiveQueryResult {
         // Written by the server itself.
         rows: serde_json::from_str(&found.answer.rows).unwrap_or_default(),
         truncated: found.answer.is_truncated,
+        missing_rows: found.answer.missing_rows,
     }
 }
 

@@ -127,16 +127,18 @@ CREATE TABLE agent_tags (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agent_tags_by_tag ON agent_tags (tag, agent_id);
 
--- What hosts answered to host checks. passes is NULL if the query never ran.
+-- What hosts answered to host checks. passes is NULL if the query never ran; failed_at is NULL if it ran the last time.
 CREATE TABLE host_check_results (
     agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
     check_id TEXT NOT NULL,
     passes INTEGER,
     since INTEGER NOT NULL,
     error TEXT NOT NULL,
+    failed_at INTEGER,
     PRIMARY KEY (agent_id, check_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
+CREATE INDEX host_check_results_by_error ON host_check_results (check_id, failed_at, agent_id) WHERE failed_at IS NOT NULL;
 
 -- The latest changes of the answers of hosts. The newest one of a host and check is the present answer, as long as it is kept.
 CREATE TABLE host_check_changes (
@@ -587,6 +589,7 @@ CREATE TABLE live_query_results (
     row_data TEXT NOT NULL,
     row_count INTEGER NOT NULL,
     is_truncated INTEGER NOT NULL,
+    missing_rows INTEGER NOT NULL,
     PRIMARY KEY (query_id, seq)
 ) STRICT, WITHOUT ROWID;
 

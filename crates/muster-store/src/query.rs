@@ -40,7 +40,31 @@ pub struct ListedToken {
     pub created_at: Timestamp,
 }
 
-/// Host that passes or fails a host check.
+/// Numbers of hosts of a host check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckCounts {
+    /// Number of hosts that passed when the query last ran.
+    pub passing: u64,
+    /// Number of hosts that failed when the query last ran.
+    pub failing: u64,
+    /// Number of hosts on which the query did not run the last time. Those on which it ran before are also counted as passing or failing.
+    pub errors: u64,
+    /// The newest of their errors; empty without any.
+    pub error: String,
+}
+
+/// Which hosts of a host check are selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckedHosts {
+    /// Those that pass.
+    Passing,
+    /// Those that fail.
+    Failing,
+    /// Those on which the query did not run the last time.
+    Errors,
+}
+
+/// Host of a host check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedHost {
     /// Its osqueryd.
@@ -49,7 +73,7 @@ pub struct CheckedHost {
     pub host: Option<HostId>,
     /// Its name.
     pub hostname: String,
-    /// Time since when it has been passing or failing.
+    /// Time since when it has been passing or failing; for [`CheckedHosts::Errors`], time of the error.
     pub since: Timestamp,
     /// Why the query did not run the last time; empty if it did.
     pub error: String,

@@ -15,7 +15,7 @@ use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
 use muster_management::error::status_of;
-use muster_store::query::{CheckedHost, Page};
+use muster_store::query::{CheckCounts, CheckedHost, CheckedHosts, Page};
 use serde::Deserialize;
 
 use super::TAB;
@@ -62,11 +62,15 @@ struct Row {
     platforms: String,
     passing: u64,
     failing: u64,
+    /// Number of hosts on which the query does not run, and the newest error.
+    errors: u64,
+    error: String,
 }
 
 impl Row {
     fn new(counted: CountedCheck) -> Self {
-        let CountedCheck { check, passing, failing } = counted;
+        let CountedCheck { check, counts } = counted;
+        let CheckCounts { passing, failing, errors, error } = counts;
         Self {
             id: check.id.to_string(),
             description: cut(&check.description),
@@ -74,6 +78,8 @@ impl Row {
             name: check.name,
             passing,
             failing,
+            errors,
+            error: cut(&error),
         }
     }
 }
@@ -157,9 +163,10 @@ struct CheckPage {
     api: String,
 }
 
-/// The hosts that fail or pass a check.
+/// Hosts of a check.
 struct Hosts {
-    is_passing: bool,
+    /// Which: `failing`, `passing` or `errors`.
+    which: &'static str,
     rows: Vec<HostRow>,
     pager: Pager,
 }
@@ -190,7 +197,7 @@ impl HostRow {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Asked {
-    /// `passing` for the hosts that pass.
+    /// `passing` for the hosts that pass, `errors` for those on which the query does not run.
     hosts: String,
     page: u32,
 }
@@ -288,16 +295,19 @@ pub async fn show(
 ) -> Response {
     let made = async {
         let grant = visitor.context.grant()?;
-        let is_passing = asked.hosts == "passing";
+        let (which, selected) = match asked.hosts.as_str() {
+            "passing" => ("passing", CheckedHosts::Passing),
+            "errors" => ("errors", CheckedHosts::Errors),
+            _ => ("failing", CheckedHosts::Failing),
+        };
         let offset = asked.page.saturating_mul(ROWS);
-        let (found, hosts) = fleet.host_checks().hosts(&grant, &id, is_passing, Page { offset, limit: ROWS }).await?;
-        let total = if is_passing { found.passing } else { found.failing };
-        let which = if is_passing { "passing" } else { "failing" };
+        let (found, hosts) = fleet.host_checks().hosts(&grant, &id, selected, Page { offset, limit: ROWS }).await?;
+        let total = found.number(selected);
         let link = |number: u32| format!("{}{PATH}/{id}?hosts={which}&page={number}", visitor.base);
         let now = fleet.now();
         let fields = Fields::of(&found.check);
         let hosts = Hosts {
-            is_passing,
+            which,
             rows: hosts.into_iter().map(|host| HostRow::new(host, now)).collect(),
             pager: Pager::numbered(asked.page, ROWS, total, link),
         };
@@ -363,7 +373,7 @@ pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         visitor.context.grant::<OsqueryWrite>()?;
         let found = fleet.host_checks().find(&visitor.context.grant::<OsqueryRead>()?, &id).await?;
         // Hosts that have not answered have nothing that is deleted.
-        let hosts = counted(found.passing + found.failing, "host");
+        let hosts = counted(found.counts.passing + found.counts.failing, "host");
         let title = format!("Delete the check {}?", found.check.name);
         Ok(Confirm {
             text: vec![format!(

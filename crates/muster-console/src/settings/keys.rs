@@ -354,12 +354,21 @@ pub async fn replace(State(fleet): State<Arc<Fleet>>, Pressed(visitor): Pressed,
     shown(&visitor, TAB, made.await)
 }
 
+/// Returns whether the revocation of a key can be undone, and how.
+fn undoing(key: &EnrollmentKey) -> &'static str {
+    if key.family == KeyFamily::Fleetd && key.one_time.is_none() {
+        "To use the same secret again, create a key of fleetd with it."
+    } else {
+        "This cannot be undone."
+    }
+}
+
 /// Asks before a key is revoked.
 pub async fn ask_to_revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let made = async {
         let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         Ok(Confirm {
-            text: vec!["No agent can enroll with it any more. This cannot be undone.".to_owned(), stay(&key)],
+            text: vec![format!("No agent can enroll with it any more. {}", undoing(&key)), stay(&key)],
             button: "Revoke the key",
             cli: cli(&visitor, &format!("enrollment-key revoke {}", shell::argument(&id))),
             api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),

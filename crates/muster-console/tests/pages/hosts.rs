@@ -50,6 +50,7 @@ impl Pages {
             passes: Some(passes),
             since: self.fleet.now(),
             error: String::new(),
+            failed_at: None,
         };
         let changes = CheckChanges { put: vec![result], remove: Vec::new() };
         self.fleet.commit(vec![HostCheckWrite::Results { agent: AgentId::trusted(agent), changes }.into()]).await;
@@ -141,6 +142,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
         passes: Some(false),
         since: pages.fleet.now(),
         error: long.clone(),
+        failed_at: Some(pages.fleet.now()),
     };
     let changes = CheckChanges { put: vec![error], remove: Vec::new() };
     pages.fleet.commit(vec![HostCheckWrite::Results { agent: AgentId::trusted("o-1"), changes }.into()]).await;
@@ -154,7 +156,7 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
     let started = pages.post(&cookie, "/queries/run", &format!("sql=SELECT+1&timeout=60s&confirmed={sealed}")).await;
     let live = started.goes_to().to_owned();
     let rows = json!([{long.as_str(): long.as_str()}]).to_string();
-    let answer = HostAnswer { rows, row_count: 1, error: Some(long.clone()), is_truncated: false };
+    let answer = HostAnswer { rows, row_count: 1, error: Some(long.clone()), ..HostAnswer::default() };
     pages.fleet.fleet.live_queries().answer(&entry, live.rsplit('/').next().unwrap(), answer).await.unwrap();
 
     let listed = pages.page(&cookie, "/software").await.html;
@@ -168,6 +170,8 @@ async fn what_hosts_report_is_escaped_and_cut_on_every_page() {
         "/software",
         &software,
         &format!("/checks/{check}"),
+        &format!("/checks/{check}?hosts=errors"),
+        "/checks",
         &live,
         "/agents/o-1",
     ] {

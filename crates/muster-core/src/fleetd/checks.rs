@@ -112,6 +112,8 @@ pub struct CheckResult {
     pub since: Timestamp,
     /// Why the query did not run the last time; empty if it did.
     pub error: String,
+    /// Time at which the host first reported this error; `None` without one.
+    pub failed_at: Option<Timestamp>,
 }
 
 /// Changes of what is known of the checks on a host.
@@ -160,7 +162,13 @@ pub fn decide(
             Answer::Failed(error) => (passed, error),
         };
         let since = before.filter(|_| passes == passed).map_or(now, |before| before.since);
-        let after = CheckResult { check, passes, since, error };
+        // An error that is reported again with the same text keeps its time, so that it is not written every hour.
+        let failed_at = match before {
+            _ if error.is_empty() => None,
+            Some(before) if before.error == error => before.failed_at,
+            _ => Some(now),
+        };
+        let after = CheckResult { check, passes, since, error, failed_at };
         (before != Some(&after)).then_some(after)
     };
     let is_left = |result: &&CheckResult| !checks.iter().any(|check| check.id == result.check);
@@ -202,7 +210,12 @@ mod tests {
         assert!(decided(&first, Answer::Ran(true), 2).is_empty(), "no write for an equal result");
         let failed = decided(&first, Answer::Failed("no such table".into()), 3).put;
         assert_eq!((failed[0].passes, failed[0].since, failed[0].error.as_str()), (Some(true), at(1), "no such table"));
+        assert_eq!(failed[0].failed_at, Some(at(3)));
+        assert!(decided(&failed, Answer::Failed("no such table".into()), 4).is_empty(), "no write for an equal error");
+        let other = decided(&failed, Answer::Failed("no such column".into()), 4).put;
+        assert_eq!((other[0].error.as_str(), other[0].failed_at), ("no such column", Some(at(4))));
         let fails = decided(&failed, Answer::Ran(false), 4).put;
+        assert_eq!(fails[0].failed_at, None);
         assert_eq!((fails[0].passes, fails[0].since, fails[0].error.as_str()), (Some(false), at(4), ""));
         let never = decided(&[], Answer::Failed("x".into()), 5).put;
         assert_eq!((never[0].passes, never[0].since), (None, at(5)));
@@ -220,8 +233,13 @@ mod tests {
         assert_eq!(answers(&[&own], &queries.to_string(), "null", "null"), [(own.id.clone(), Answer::Ran(true))]);
         let found = answers(&[&own], &queries.to_string(), &statuses.to_string(), "null");
         assert_eq!(found, [(own.id.clone(), Answer::Ran(true))]);
-        let left =
-            CheckResult { check: HostCheckId::trusted("gone"), passes: None, since: at(0), error: String::new() };
+        let left = CheckResult {
+            check: HostCheckId::trusted("gone"),
+            passes: None,
+            since: at(0),
+            error: String::new(),
+            failed_at: None,
+        };
         let changes = decide(&[&own], std::slice::from_ref(&left), found, at(1));
         assert_eq!((changes.put.len(), changes.remove), (1, vec![left.check]));
     }

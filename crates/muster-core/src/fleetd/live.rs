@@ -40,29 +40,36 @@ pub fn answer(rows: Option<&str>, status: Option<&str>, message: Option<&str>) -
             // PostgreSQL stores no null characters.
             shortened_to(message.trim(), MAX_ERROR).replace('\0', "\u{fffd}")
         };
-        return HostAnswer { error: Some(error), rows: "[]".to_owned(), row_count: 0, is_truncated: false };
+        return HostAnswer { error: Some(error), rows: "[]".to_owned(), ..HostAnswer::default() };
     }
     bounded(rows.unwrap_or("[]"))
 }
 
 /// Decodes rows one by one, so that a large result needs no more memory than what is kept of it.
 fn bounded(raw: &str) -> HostAnswer {
-    let (mut kept, mut row_count, mut is_truncated) = (String::from("["), 0, false);
+    let (mut kept, mut row_count, mut missing_rows, mut has_wide) = (String::from("["), 0, 0, false);
+    let mut is_full = false;
     raw_json::each_element(raw, |element| {
+        // The rest is only counted.
+        if is_full {
+            missing_rows += 1;
+            return true;
+        }
         let row = rows::row(element);
         // An element that is no object of strings, or that is too long to be one row, is dropped (FL164), which must be seen.
         if row.is_empty() && !is_empty_object(element) {
-            is_truncated = true;
+            missing_rows += 1;
             return true;
         }
-        is_truncated |= row.len() > MAX_COLUMNS;
+        has_wide |= row.len() > MAX_COLUMNS;
         let columns = row.into_iter().take(MAX_COLUMNS);
         let columns: Map<String, Value> =
             columns.map(|(column, value)| (column.into_owned(), value.into_owned().into())).collect();
         let text = Value::Object(columns).to_string();
         if row_count >= MAX_ROWS || kept.len() + text.len() + 2 > MAX_ROW_BYTES {
-            is_truncated = true;
-            return false;
+            is_full = true;
+            missing_rows += 1;
+            return true;
         }
         if row_count > 0 {
             kept.push(',');
@@ -72,7 +79,7 @@ fn bounded(raw: &str) -> HostAnswer {
         true
     });
     kept.push(']');
-    HostAnswer { error: None, rows: kept, row_count, is_truncated }
+    HostAnswer { error: None, rows: kept, row_count, is_truncated: has_wide || missing_rows > 0, missing_rows }
 }
 
 fn is_empty_object(element: &str) -> bool {
@@ -104,6 +111,7 @@ mod tests {
     fn fl164_rows_that_are_no_objects_of_strings_are_dropped_and_reported() {
         let found = answer(Some(r#"[{"pid":1},{"pid":"2"},{ },7]"#), Some("0"), None);
         assert_eq!((found.rows.as_str(), found.row_count, found.is_truncated), (r#"[{"pid":"2"},{}]"#, 2, true));
+        assert_eq!(found.missing_rows, 2);
     }
 
     #[test]
@@ -116,12 +124,12 @@ mod tests {
 
     #[test]
     fn rows_and_columns_of_a_host_are_limited() {
-        let many = format!("[{}]", vec![r#"{"a":"1"}"#; 1_001].join(","));
+        let many = format!("[{}]", vec![r#"{"a":"1"}"#; 1_007].join(","));
         let found = answer(Some(&many), Some("0"), None);
-        assert_eq!((found.row_count, found.is_truncated), (MAX_ROWS, true));
+        assert_eq!((found.row_count, found.is_truncated, found.missing_rows), (MAX_ROWS, true, 7));
         let columns: Vec<String> = (0..10_000).map(|n| format!("\"c{n}\":\"\"")).collect();
         let found = answer(Some(&format!("[{{{}}}]", columns.join(","))), Some("0"), None);
-        assert_eq!((found.row_count, found.is_truncated), (1, true));
+        assert_eq!((found.row_count, found.is_truncated, found.missing_rows), (1, true, 0));
         let row: Map<String, Value> = serde_json::from_str::<Vec<_>>(&found.rows).unwrap().remove(0);
         assert_eq!(row.len(), MAX_COLUMNS);
         let wide = format!(r#"[{{"a":"1"}},{{"a":"{}"}},{{"a":"2"}}]"#, "x".repeat(MAX_ROW_BYTES));

@@ -22,7 +22,9 @@ use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::time::Timestamp;
 use muster_core::uninstall_token::UninstallToken;
 use muster_store::StoreError;
-use muster_store::query::{CheckedHost, FailureCount, Listed, ListedToken, Page, Readable, TokenSearch};
+use muster_store::query::{
+    CheckCounts, CheckedHost, CheckedHosts, FailureCount, Listed, ListedToken, Page, Readable, TokenSearch,
+};
 
 use crate::{fleetd_options, host_checks, packs, saved_queries, space_settings};
 
@@ -164,8 +166,8 @@ impl Scoped<'_> {
         self.store.check_days(check, since).await
     }
 
-    /// Counts the hosts that pass and that fail each of the space's host checks.
-    pub async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError> {
+    /// Counts the hosts of each of the space's host checks by their answer.
+    pub async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<CheckCounts>, StoreError> {
         self.store.check_counts(checks).await
     }
 
@@ -178,14 +180,14 @@ impl Scoped<'_> {
         self.store.failing_checks(agents, checks).await
     }
 
-    /// Returns the hosts that pass or fail a host check.
+    /// Returns the hosts with an answer to a host check.
     pub async fn checked_hosts(
         &self,
         check: &HostCheckId,
-        passes: bool,
+        which: CheckedHosts,
         page: Page,
     ) -> Result<Vec<CheckedHost>, StoreError> {
-        self.store.checked_hosts(self.space, check, passes, page).await
+        self.store.checked_hosts(self.space, check, which, page).await
     }
 
     /// Returns what an agent's host answered to host checks.

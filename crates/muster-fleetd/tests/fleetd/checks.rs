@@ -61,7 +61,7 @@ async fn fl26_fl31_fl34_checks_are_asked_every_hour_and_count_those_that_pass_an
     assert_eq!(asked(&server, &key).await, std::slice::from_ref(&name), "at once, although the details are not due");
     let passing = async |passing: u64, failing: u64| {
         let counted = counts(&server).await.remove(0);
-        assert_eq!((counted.passing, counted.failing), (passing, failing));
+        assert_eq!((counted.counts.passing, counted.counts.failing), (passing, failing));
     };
     answer(&server, &key, &name, json!([{"1": "1"}]), json!(0)).await;
     passing(1, 0).await;
@@ -73,8 +73,17 @@ async fn fl26_fl31_fl34_checks_are_asked_every_hour_and_count_those_that_pass_an
     passing(1, 0).await;
     let result = server.store().check_results(&agent_id(Family::Osquery, UUID)).await.expect("results").remove(0);
     assert_eq!((result.passes, result.error.as_str()), (Some(true), "why"));
+    let errors = async || {
+        let counts = counts(&server).await.remove(0).counts;
+        (counts.errors, counts.error)
+    };
+    assert_eq!(errors().await, (1, "why".to_owned()), "a check whose query fails is not one without hosts");
+    let commits = server.commits();
+    answer(&server, &key, &name, json!([]), json!(1)).await;
+    assert_eq!(server.commits(), commits, "an equal error writes nothing");
     answer(&server, &key, &name, json!(""), json!(0)).await;
     passing(0, 1).await;
+    assert_eq!(errors().await, (0, String::new()));
     server.clock.advance(Duration::from_secs(3600 + 360));
     assert_eq!(asked(&server, &key).await, [name]);
 }

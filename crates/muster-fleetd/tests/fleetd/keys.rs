@@ -8,7 +8,10 @@ use http_body_util::Full;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::credential::ApiKey;
+use muster_core::enrollment_key::KeyFamily;
+use muster_core::id::SpaceId;
 use muster_fleet::force::Force;
+use muster_fleet::keys::NewEnrollmentKey;
 use muster_fleet::selection::Selected;
 use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
@@ -94,6 +97,21 @@ async fn m26_fl78_a_revoked_secret_admits_nobody_and_enrolled_hosts_stay() {
     server.fleet.enrollment_keys().revoke(&found).await.unwrap();
     assert_eq!(server.osquery("enroll", &osquery_enroll(&secret, "new")).await.status, 401);
     assert_eq!(server.osquery("config", &json!({"node_key": key})).await.status, 200);
+    // Installers may contain it: the same value can be created again, but only where it was.
+    let again = NewEnrollmentKey {
+        family: KeyFamily::Fleetd,
+        secret: Some(secret.clone().into()),
+        ..NewEnrollmentKey::default()
+    };
+    let elsewhere = context.clone().in_space(SpaceId::trusted("red"));
+    let taken = server.fleet.enrollment_keys().create(&elsewhere.grant().unwrap(), &again).await.unwrap_err();
+    assert_eq!(taken.code, "secret_taken");
+    server.fleet.enrollment_keys().create(&context.grant().unwrap(), &again).await.unwrap();
+    assert_eq!(server.osquery("enroll", &osquery_enroll(&secret, "new")).await.status, 200);
+    let old = server.store().enrollment_key(&id).await.unwrap().unwrap();
+    assert!(old.revoked_at.is_some() && old.uses == 1, "the former record stays for the agents that enrolled with it");
+    let taken = server.fleet.enrollment_keys().create(&context.grant().unwrap(), &again).await.unwrap_err();
+    assert_eq!(taken.code, "secret_taken", "in use");
 }
 
 #[tokio::test]

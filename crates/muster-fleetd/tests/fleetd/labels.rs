@@ -162,6 +162,7 @@ async fn a_host_check_for_a_label_is_asked_when_the_host_gets_the_label() {
         .await
         .expect("checks")
         .remove(0)
+        .counts
         .failing;
     assert_eq!(failing, 1);
     let in_use = server.fleet.labels().delete(&grant, docker.label.id.as_str()).await.expect_err("in use");

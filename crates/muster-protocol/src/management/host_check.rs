@@ -34,6 +34,12 @@ pub struct HostCheck {
     /// Number of hosts that fail.
     #[serde(default)]
     pub failing: u64,
+    /// Number of hosts on which the query did not run the last time. Those on which it ran before also count as passing or failing.
+    #[serde(default)]
+    pub errors: u64,
+    /// The newest of their errors; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `POST /host_checks` and `PUT /host_checks/{id}`. Fields that are absent in an update stay as they are.
@@ -60,7 +66,7 @@ pub struct SaveHostCheck {
     pub labels: Option<Vec<String>>,
 }
 
-/// Host that passes or fails a check.
+/// Host of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct CheckedHost {
     /// Id of the host.
@@ -70,7 +76,7 @@ pub struct CheckedHost {
     pub hostname: String,
     /// Id of its osqueryd.
     pub agent_id: String,
-    /// Time since when it has been passing or failing.
+    /// Time since when it has been passing or failing; with `response=error`, time of the error.
     pub since: String,
     /// Why the query did not run the last time; absent if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,12 +136,14 @@ pub enum CheckResponse {
     /// Those that fail.
     #[default]
     Failing,
+    /// Those on which the query did not run the last time.
+    Error,
 }
 
 list_query! {
     /// `GET /host_checks/{id}/hosts`.
     ListCheckedHosts, first page 1 {
-        /// Which hosts: `failing`, the default, or `passing`.
+        /// Which hosts: `failing`, the default, `passing`, or `error` for those on which the query did not run the last time.
         response: CheckResponse,
     }
 }

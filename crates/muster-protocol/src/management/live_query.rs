@@ -87,6 +87,9 @@ pub struct LiveQueryResult {
     /// Whether rows or columns are missing because of a limit.
     #[serde(default)]
     pub truncated: bool,
+    /// Number of rows that are missing because of a limit.
+    #[serde(default)]
+    pub missing_rows: u64,
 }
 
 /// Follows the results of a live query.

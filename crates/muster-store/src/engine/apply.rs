@@ -141,6 +141,7 @@ fn enrollment_key(c: &Connection, write: &EnrollmentKeyWrite) -> Result<(), Fail
             enrollment_keys::use_one_time(c, id, *family, uuid, serial, *now)
         }
         EnrollmentKeyWrite::Revoke { id, now } => enrollment_keys::revoke(c, id, *now),
+        EnrollmentKeyWrite::Release { id } => enrollment_keys::release(c, id),
         EnrollmentKeyWrite::Delete { id } => enrollment_keys::delete(c, id),
     }
 }

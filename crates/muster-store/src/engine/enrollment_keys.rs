@@ -9,7 +9,7 @@ use muster_core::one_time::{self, OneTime};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, UNLIMITED, affects, all, any, count, first, readable_page, run, to_json};
+use super::row::{Columns, Result, UNLIMITED, affects, all, any, count, first, readable_page, run, send, to_json};
 use super::words::Word as _;
 use crate::port::Precondition;
 use crate::query::{Listed, Page, Readable};
@@ -113,6 +113,11 @@ pub(super) fn revoke(
     now: Timestamp,
 ) -> std::result::Result<(), Failure> {
     affected_or_missing(run(connection, sql::REVOKE, params![now.as_micros(), id.as_str()])?, id)
+}
+
+/// Gives up the key id of a key, if it is revoked.
+pub(super) fn release(connection: &Connection, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
+    Ok(send(connection, sql::RELEASE, [id.as_str()])?)
 }
 
 /// Deletes a key.

@@ -6,10 +6,10 @@ use muster_core::id::{AgentId, HostCheckId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, run, send};
-use super::session::{Connection, params};
+use super::row::{Columns, Result, all, any, first, run, send};
+use super::session::{Connection, Row, params};
 use crate::port::HostCheckWrite;
-use crate::query::{CheckedHost, Page};
+use crate::query::{CheckCounts, CheckedHost, CheckedHosts, Page};
 use crate::sql::host_checks as sql;
 
 /// Applies a change.
@@ -28,6 +28,7 @@ pub(super) fn apply(connection: &Connection, write: &HostCheckWrite) -> std::res
             result.passes.map(i64::from),
             result.since.as_micros(),
             result.error,
+            result.failed_at.map(Timestamp::as_micros),
         ];
         send(connection, sql::PUT, values)?;
         put_change(connection, agent, result)?;
@@ -89,19 +90,30 @@ pub(super) fn of_agent(connection: &Connection, agent: &AgentId) -> Result<Vec<C
     all(connection, sql::OF_AGENT, [agent.as_str()], |row| {
         let mut c = Columns::of(row);
         let (check, passes) = (c.id()?, c.take::<Option<i64>>()?);
-        Ok(CheckResult { check, passes: passes.map(|passes| passes != 0), since: c.time()?, error: c.take()? })
+        Ok(CheckResult {
+            check,
+            passes: passes.map(|passes| passes != 0),
+            since: c.time()?,
+            error: c.take()?,
+            failed_at: c.time_option()?,
+        })
     })
 }
 
-/// Counts the hosts that pass and that fail each check.
-pub(super) fn counts(connection: &Connection, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>> {
+/// Counts the hosts that pass each check, that fail it, and on which its query does not run.
+pub(super) fn counts(connection: &Connection, checks: &[HostCheckId]) -> Result<Vec<CheckCounts>> {
     let of = |check: &HostCheckId| {
         let counts = all(connection, sql::COUNTS, [check.as_str()], |row| {
             let mut c = Columns::of(row);
             Ok((c.flag()?, c.count()?))
         })?;
         let number = |passes: bool| counts.iter().filter(|(of, _)| *of == passes).map(|(_, number)| number).sum();
-        Ok((number(true), number(false)))
+        let (errors, error) = first(connection, sql::ERRORS, [check.as_str()], |row| {
+            let mut c = Columns::of(row);
+            Ok((c.count()?, c.take()?))
+        })?
+        .unwrap_or_default();
+        Ok(CheckCounts { passing: number(true), failing: number(false), errors, error })
     };
     checks.iter().map(of).collect()
 }
@@ -120,24 +132,26 @@ pub(super) fn failing(
     })
 }
 
-/// Selects the hosts of a space that pass or fail a check.
+/// Selects the hosts of a space with an answer to a check.
 pub(super) fn hosts(
     connection: &Connection,
     space: &SpaceId,
     check: &HostCheckId,
-    passes: bool,
+    which: CheckedHosts,
     page: Page,
 ) -> Result<Vec<CheckedHost>> {
-    let values =
-        params![check.as_str(), i64::from(passes), space.as_str(), i64::from(page.limit), i64::from(page.offset)];
-    all(connection, sql::HOSTS, values, |row| {
-        let mut c = Columns::of(row);
-        Ok(CheckedHost {
-            agent: c.id()?,
-            host: c.id_option()?,
-            hostname: c.take()?,
-            since: c.time()?,
-            error: c.take()?,
-        })
-    })
+    let (check, space, limit, offset) = (check.as_str(), space.as_str(), i64::from(page.limit), i64::from(page.offset));
+    let passes = match which {
+        CheckedHosts::Passing => 1_i64,
+        CheckedHosts::Failing => 0,
+        CheckedHosts::Errors => {
+            return all(connection, sql::HOSTS_WITH_ERRORS, params![check, space, limit, offset], checked_host);
+        }
+    };
+    all(connection, sql::HOSTS, params![check, passes, space, limit, offset], checked_host)
+}
+
+fn checked_host(row: &Row<'_>) -> Result<CheckedHost> {
+    let mut c = Columns::of(row);
+    Ok(CheckedHost { agent: c.id()?, host: c.id_option()?, hostname: c.take()?, since: c.time()?, error: c.take()? })
 }

@@ -102,6 +102,7 @@ fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> 
         given.rows,
         rows,
         given.is_truncated,
+        number(given.missing_rows),
     ];
     Ok(send(connection, sql::INSERT_RESULT, values)?)
 }
@@ -180,7 +181,13 @@ pub(super) fn results(
             host: c.id_option()?,
             hostname: c.take()?,
             at: c.time()?,
-            answer: HostAnswer { error: c.take()?, rows: c.take()?, row_count: c.count()?, is_truncated: c.flag()? },
+            answer: HostAnswer {
+                error: c.take()?,
+                rows: c.take()?,
+                row_count: c.count()?,
+                is_truncated: c.flag()?,
+                missing_rows: c.count()?,
+            },
         })
     })
 }

@@ -14,7 +14,7 @@ use crate::query::{Listed, Page, Readable};
 #[derive(Clone, Debug)]
 pub enum EnrollmentKeyWrite {
     /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name, with `Exists` if
-    /// the key id was ever used, and with `TooMany` if the space has the maximum number of enroll secrets.
+    /// a key has the key id, also a revoked one that was not released, and with `TooMany` if the space has the maximum number of enroll secrets.
     Insert(Box<EnrollmentKey>),
     /// Records a use. Fails with `KeyRefused` unless the key admits at `now`. This is checked in the commit, so that of
     /// two concurrent uses of a key with `max_uses: 1` one fails.
@@ -48,6 +48,12 @@ pub enum EnrollmentKeyWrite {
         id: EnrollmentKeyId,
         /// Time.
         now: Timestamp,
+    },
+    /// Gives up the key id of a revoked key, so that its secret can be inserted again; ignored unless it is revoked. The record stays for
+    /// the agents that enrolled with it.
+    Release {
+        /// The key.
+        id: EnrollmentKeyId,
     },
     /// Deletes a key. Fails with `Missing`.
     Delete {

@@ -7,7 +7,7 @@ use muster_core::time::Timestamp;
 
 use super::reads::reads;
 use super::{StoreError, Write};
-use crate::query::{CheckedHost, Page};
+use crate::query::{CheckCounts, CheckedHost, CheckedHosts, Page};
 
 /// A change of the results of host checks.
 #[derive(Clone, Debug)]
@@ -48,20 +48,21 @@ reads! {
         async fn check_day_record(&self, day: i64, keep_from: i64) -> Result<u64, StoreError>;
         /// Selects the recorded numbers of a check from a day on, by day.
         async fn check_days(&self, check: &HostCheckId, since: i64) -> Result<Vec<CheckDay>, StoreError>;
-        /// Counts the hosts that pass and that fail each check, in the order of `checks`.
-        async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError>;
+        /// Counts the hosts that pass each check, that fail it, and on which its query does not run, in the order of `checks`.
+        async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<CheckCounts>, StoreError>;
         /// Counts the checks among `checks` that each agent's host fails; agents without any are left out.
         async fn failing_checks(
             &self,
             agents: &[AgentId],
             checks: &[HostCheckId],
         ) -> Result<Vec<(AgentId, u64)>, StoreError>;
-        /// Selects the hosts of a space that pass or fail a check, those that do so for the longest time first.
+        /// Selects the hosts of a space that pass or fail a check, those that do so for the longest time first, or those on which its
+        /// query does not run, the newest error first.
         async fn checked_hosts(
             &self,
             space: &SpaceId,
             check: &HostCheckId,
-            passes: bool,
+            which: CheckedHosts,
             page: Page,
         ) -> Result<Vec<CheckedHost>, StoreError>;
     }

@@ -43,6 +43,8 @@ statements! {
         AND (expires_at IS NULL OR expires_at > $1)";
     /// Sets the time unless it is set.
     REVOKE = "UPDATE enrollment_keys SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";
+    /// Replaces the key id of a revoked key by one that no credential has.
+    RELEASE = "UPDATE enrollment_keys SET key_id = 'released-' || id WHERE id = $1 AND revoked_at IS NOT NULL";
     /// Deletes a key.
     DELETE = "DELETE FROM enrollment_keys WHERE id = $1";
     /// Deletes the keys of a policy.

@@ -4,9 +4,10 @@ use super::statements;
 
 statements! {
     /// Inserts or replaces a result.
-    PUT = "INSERT INTO host_check_results (agent_id, check_id, passes, since, error) VALUES ($1, $2, $3, $4, $5) \
+    PUT = "INSERT INTO host_check_results (agent_id, check_id, passes, since, error, failed_at) \
+        VALUES ($1, $2, $3, $4, $5, $6) \
         ON CONFLICT (agent_id, check_id) DO UPDATE SET passes = excluded.passes, since = excluded.since, \
-        error = excluded.error";
+        error = excluded.error, failed_at = excluded.failed_at";
     /// Deletes a result.
     DELETE = "DELETE FROM host_check_results WHERE agent_id = $1 AND check_id = $2";
     /// Deletes the results of a check.
@@ -41,9 +42,13 @@ statements! {
     /// Deletes the results of an agent.
     DELETE_OF = "DELETE FROM host_check_results WHERE agent_id = $1";
     /// Selects the results of an agent.
-    OF_AGENT = "SELECT check_id, passes, since, error FROM host_check_results WHERE agent_id = $1 ORDER BY check_id";
+    OF_AGENT = "SELECT check_id, passes, since, error, failed_at FROM host_check_results WHERE agent_id = $1 ORDER BY check_id";
     /// Counts the results of a check.
     COUNTS = "SELECT passes, count(*) FROM host_check_results WHERE check_id = $1 AND passes IS NOT NULL GROUP BY passes";
+    /// Counts the hosts on which the query of a check does not run, with the newest error.
+    ERRORS = "SELECT count(*), coalesce((SELECT error FROM host_check_results WHERE check_id = $1 AND failed_at IS NOT NULL \
+        ORDER BY failed_at DESC, agent_id DESC LIMIT 1), '') FROM host_check_results \
+        WHERE check_id = $1 AND failed_at IS NOT NULL";
     /// Counts the checks of a list that each agent's host fails.
     FAILING = "SELECT agent_id, count(*) FROM host_check_results \
         WHERE agent_id IN (SELECT value FROM json_each($1)) AND check_id IN (SELECT value FROM json_each($2)) \
@@ -52,4 +57,8 @@ statements! {
     HOSTS = "SELECT r.agent_id, a.host_id, a.hostname, r.since, r.error FROM host_check_results r \
         JOIN agents a ON a.id = r.agent_id WHERE r.check_id = $1 AND r.passes = $2 AND a.space = $3 \
         ORDER BY r.since, r.agent_id LIMIT $4 OFFSET $5";
+    /// Selects the hosts on which the query of a check does not run, with the time of the error.
+    HOSTS_WITH_ERRORS = "SELECT r.agent_id, a.host_id, a.hostname, r.failed_at, r.error FROM host_check_results r \
+        JOIN agents a ON a.id = r.agent_id WHERE r.check_id = $1 AND r.failed_at IS NOT NULL AND a.space = $2 \
+        ORDER BY r.failed_at DESC, r.agent_id DESC LIMIT $3 OFFSET $4";
 }

@@ -36,9 +36,10 @@ statements! {
         end_reason = CASE WHEN answered + gone + $1 >= targets THEN 'complete' END WHERE id = $3 AND ended_at IS NULL";
     /// Inserts the answer that was just counted.
     INSERT_RESULT = "INSERT INTO live_query_results (query_id, agent_id, host_id, hostname, at, error, row_data, row_count, \
-        is_truncated, seq, size_through) \
+        is_truncated, missing_rows, seq, size_through) \
         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS BIGINT), CAST($6 AS TEXT), \
-        CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), answered, bytes FROM live_queries WHERE id = $1";
+        CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT), answered, bytes \
+        FROM live_queries WHERE id = $1";
     /// Ends a live query that runs.
     END = "UPDATE live_queries SET (ended_at, end_reason) = ($1, $2) WHERE id = $3 AND ended_at IS NULL";
     /// Lets a live query that runs last longer.
@@ -66,7 +67,7 @@ statements! {
         WHERE t.query_id = $1 AND t.answered_at IS NULL \
         AND a.status IN ('offline', 'inactive', 'unenrolled', 'uninstalled', 'orphaned')";
     /// Selects the answers after one: at least one, and no more than fit in `$3` bytes.
-    RESULTS = "SELECT seq, agent_id, host_id, hostname, at, error, row_data, row_count, is_truncated FROM live_query_results \
-        WHERE query_id = $1 AND seq > $2 AND (seq = $2 + 1 OR size_through <= $3 + (SELECT coalesce(max(size_through), 0) \
+    RESULTS = "SELECT seq, agent_id, host_id, hostname, at, error, row_data, row_count, is_truncated, missing_rows \
+        FROM live_query_results WHERE query_id = $1 AND seq > $2 AND (seq = $2 + 1 OR size_through <= $3 + (SELECT coalesce(max(size_through), 0) \
         FROM live_query_results WHERE query_id = $1 AND seq = $2)) ORDER BY seq LIMIT $4";
 }

@@ -89,6 +89,16 @@ pub async fn an_id_or_a_public_half_is_taken_once(store: &impl Store) {
     for key in [same_id, same_half] {
         assert!(matches!(refused(store, vec![put(&key)]).await, Precondition::Exists(_)));
     }
+    let release = Write::from(EnrollmentKeyWrite::Release { id: EnrollmentKeyId::trusted("a") });
+    let mut successor = enrollment_key("b");
+    successor.key_id = enrollment_key("a").key_id;
+    successor.name = "other".into();
+    assert!(matches!(refused(store, vec![release.clone(), put(&successor)]).await, Precondition::Exists(_)), "in use");
+    commit(store, vec![revoke_at("a", 1)]).await;
+    assert!(matches!(refused(store, vec![put(&successor)]).await, Precondition::Exists(_)), "not released");
+    commit(store, vec![release, put(&successor)]).await;
+    assert_eq!(store.enrollment_key_by_key_id(&successor.key_id).await.unwrap(), Some(successor));
+    assert_eq!(stored(store, "a").await.and_then(|key| key.revoked_at), Some(at(1)), "the record stays");
 }
 
 pub async fn fl77_a_space_has_a_limited_number_of_live_enroll_secrets(store: &impl Store) {

@@ -39,11 +39,11 @@ fn answer(query: &LiveQuery, agent: &str, answer: HostAnswer) -> Write {
 }
 
 fn row() -> HostAnswer {
-    HostAnswer { error: None, rows: r#"[{"a":"1"}]"#.into(), row_count: 1, is_truncated: true }
+    HostAnswer { error: None, rows: r#"[{"a":"1"}]"#.into(), row_count: 1, is_truncated: true, missing_rows: 7 }
 }
 
 fn failure() -> HostAnswer {
-    HostAnswer { error: Some("no such table".into()), rows: "[]".into(), row_count: 0, is_truncated: false }
+    HostAnswer { error: Some("no such table".into()), rows: "[]".into(), ..HostAnswer::default() }
 }
 
 fn end(query: &LiveQuery, reason: EndReason) -> Write {

@@ -299,6 +299,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, host_checks: [
             results_are_put_replaced_removed_and_counted,
+            hosts_on_which_the_query_does_not_run_are_counted_with_the_newest_error,
             results_are_deleted_with_their_agent,
             results_stay_behind_when_their_agent_moves_to_another_space,
             changes_of_answers_are_kept_up_to_a_number_and_an_age,

@@ -36,7 +36,8 @@ pub enum EnrollmentKeyCommand {
     /// Revoke an enrollment key
     ///
     /// Agents can no longer enroll with the key. Agents that have already enrolled with it are
-    /// not affected. This cannot be undone.
+    /// not affected. This cannot be undone; only an enroll secret of fleetd can be created again,
+    /// with `muster enrollment-key create --family fleetd --secret VALUE`.
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
     )]
@@ -288,7 +289,13 @@ impl RevokeArgs {
         }
         // After a compromise, the next step is to find the agents that enrolled with the key.
         let filter = shell::option("--filter", &format!("enrollment_key_id:\"{}\"", key.id));
-        print_line(format!("revoked {}; agents that enrolled with it: muster agent list {filter}", key.id))
+        print_line(format!("revoked {}; agents that enrolled with it: muster agent list {filter}", key.id))?;
+        let is_shared_secret = key.family == "fleetd" && key.one_time.is_none();
+        print_line(if is_shared_secret {
+            "to use the same secret again: muster enrollment-key create --family fleetd --secret VALUE"
+        } else {
+            "this is final; to enroll agents, create a new key: muster enrollment-key create"
+        })
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Hosts {
     Failing,
     /// Those that pass
     Passing,
+    /// Those on which the query did not run the last time
+    Error,
 }
 
 /// Fields of a check.
@@ -161,7 +163,9 @@ const COLUMNS: &[Column<HostCheck>] = &[
     column("NAME", |check| check.name.clone()),
     column("PASSING", |check| check.passing.to_string()),
     column("FAILING", |check| check.failing.to_string()),
+    column("ERRORS", |check| check.errors.to_string()),
     column("PLATFORMS", platforms),
+    wide("LAST ERROR", |check| or_dash(check.error.as_deref())),
     wide("DESCRIPTION", |check| or_dash(Some(&check.description))),
     wide("ID", |check| check.id.clone()),
 ];
@@ -176,6 +180,8 @@ const DETAILS: &[Column<HostCheck>] = &[
     column("LABELS", |check| or_dash(Some(&check.labels.join(", ")))),
     column("PASSING", |check| check.passing.to_string()),
     column("FAILING", |check| check.failing.to_string()),
+    column("ERRORS", |check| check.errors.to_string()),
+    column("LAST ERROR", |check| or_dash(check.error.as_deref())),
 ];
 
 const DAYS: &[Column<CheckDay>] = &[
@@ -234,6 +240,7 @@ impl ShowArgs {
         let response = Some(match self.hosts {
             Hosts::Failing => CheckResponse::Failing,
             Hosts::Passing => CheckResponse::Passing,
+            Hosts::Error => CheckResponse::Error,
         });
         let read = async |page, per_page| {
             let query = ListCheckedHosts { page, per_page, response };

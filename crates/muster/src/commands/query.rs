@@ -34,7 +34,9 @@ pub enum QueryCommand {
     /// Run SQL on hosts with osquery, and print the rows as they arrive
     ///
     /// Ends when all hosts have answered, or after the timeout. Ctrl-C stops the query on all
-    /// hosts. With --output json, prints one JSON object per line, one for each host.
+    /// hosts. With --output json, prints one JSON object per line, one for each host. Exits with 1
+    /// unless all rows of all hosts are printed; if a host has more than 1,000 rows or 256 KiB, a
+    /// last JSON object has the number of missing rows.
     #[command(
         after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300\n  muster query run 'SELECT * FROM docker_containers' --label 'docker hosts'\n  muster query run --saved 'logged in users' --host web-7"
     )]
@@ -213,7 +215,7 @@ impl QueryCommand {
                 let mut follower = Follower::new(client, &args.query, args.output.output);
                 // To the first empty page: the query itself need not have ended.
                 while follower.step().await?.results > 0 {}
-                Ok(())
+                follower.rows.finish()
             }
             Self::Stop(args) => {
                 let stopped = client.stop_query(&args.query).await?;
@@ -246,7 +248,15 @@ impl RunArgs {
             _ = tokio::signal::ctrl_c() => client.stop_query(&begun.id).await?,
         };
         follower.bar.finish_and_clear();
-        outcome(&ended)
+        // What cut answers lack comes last, but does not hide that hosts did not answer.
+        let (answered, complete) = (outcome(&ended), follower.rows.finish());
+        match (answered, complete) {
+            (Err(failed), Err(incomplete)) => {
+                eprintln!("{incomplete}");
+                Err(failed)
+            }
+            (answered, complete) => answered.and(complete),
+        }
     }
 }
 

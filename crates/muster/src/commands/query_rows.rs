@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use muster_core::csv;
+use muster_core::fleetd::live::{MAX_COLUMNS, MAX_ROW_BYTES, MAX_ROWS};
+use muster_core::plural::counted;
 use muster_protocol::management::live_query::LiveQueryResult;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::failure::Failed;
 use super::listing::Format;
-use super::text::{escaped_json, print_lines, printable};
+use super::text::{escaped_json, print_line, print_lines, printable};
 
 /// Maximum width to which a column of a table is padded.
 const MAX_WIDTH: usize = 60;
@@ -20,12 +22,22 @@ pub struct RowPrinter {
     columns: Vec<(String, usize)>,
     /// Whether the user was told of a column that a CSV file lacks.
     has_warned: bool,
+    missing: Missing,
+}
+
+/// What the limits of a host's answer have cut off so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    /// Number of hosts whose answers were cut.
+    hosts: u64,
+    /// Number of rows that are missing. Where columns were cut, none need be.
+    rows: u64,
 }
 
 impl RowPrinter {
     /// Creates a printer.
     pub fn new(format: Format) -> Self {
-        Self { format, columns: Vec::new(), has_warned: false }
+        Self { format, columns: Vec::new(), has_warned: false, missing: Missing::default() }
     }
 
     /// Prints the results of hosts, all at once: whoever reads them is not woken for each. Their errors go to stderr.
@@ -37,8 +49,32 @@ impl RowPrinter {
         print_lines(lines)
     }
 
+    /// Ends the output. Fails if any answer was cut: a script must not take what is left for everything. In JSON, a last line
+    /// says so, too; it has the fields of a result, without rows.
+    pub fn finish(&self) -> Result<(), Failed> {
+        let Missing { hosts, rows } = self.missing;
+        if hosts == 0 {
+            return Ok(());
+        }
+        if matches!(self.format, Format::Json | Format::Yaml) {
+            let summary = json!({"rows": [], "truncated": true, "truncated_hosts": hosts, "missing_rows": rows});
+            print_line(summary.to_string())?;
+        }
+        let what = if rows > 0 { counted(rows, "row") } else { "some columns".to_owned() };
+        let verb = if rows == 1 { "is" } else { "are" };
+        let kib = MAX_ROW_BYTES / 1024;
+        let message = format!("the results are incomplete: {what} of {} {verb} missing", counted(hosts, "host"));
+        Err(Failed::new(message).remedy(format!(
+            "a host returns at most {MAX_ROWS} rows, {kib} KiB and {MAX_COLUMNS} columns: select fewer with WHERE or LIMIT, and name the columns"
+        )))
+    }
+
     /// Adds the lines of a result.
     fn add(&mut self, result: &LiveQueryResult, lines: &mut Vec<String>) -> Result<(), Failed> {
+        if result.truncated {
+            self.missing.hosts += 1;
+            self.missing.rows += result.missing_rows;
+        }
         if matches!(self.format, Format::Json | Format::Yaml) {
             // YAML contains JSON, and a line of it is one host.
             let text = serde_json::to_string(result).map_err(|error| Failed::new(error.to_string()))?;
@@ -50,7 +86,8 @@ impl RowPrinter {
             eprintln!("{host}: {}", printable(error));
         }
         if result.truncated {
-            eprintln!("{host}: rows or columns above the limit are missing");
+            let what = if result.missing_rows > 0 { counted(result.missing_rows, "row") } else { "columns".into() };
+            eprintln!("{host}: {what} above the limit missing");
         }
         match self.format {
             Format::Name => lines.push(host),
@@ -127,9 +164,25 @@ fn columns_of(rows: &[BTreeMap<&str, String>]) -> Vec<(String, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn cut_answers_are_an_error_that_counts_what_is_missing() {
+        let mut printer = RowPrinter::new(Format::Csv);
+        let mut lines = Vec::new();
+        let cut = |truncated, missing_rows| LiveQueryResult { truncated, missing_rows, ..LiveQueryResult::default() };
+        printer.add(&cut(false, 0), &mut lines).unwrap();
+        assert!(printer.finish().is_ok());
+        printer.add(&cut(true, 0), &mut lines).unwrap();
+        assert!(printer.finish().unwrap_err().to_string().contains("some columns of 1 host are missing"));
+        printer.add(&cut(true, 24), &mut lines).unwrap();
+        let told = printer.finish().unwrap_err().to_string();
+        assert!(
+            told.contains("incomplete: 24 rows of 2 hosts are missing\n  hint: a host returns at most 1000 rows"),
+            "{told}"
+        );
+        assert!(lines.is_empty(), "{lines:?}");
+    }
 
     #[test]
     fn rows_of_all_hosts_are_one_table() {

@@ -75,6 +75,12 @@ fn fl31_a_host_check_is_answered_and_shown() {
     let shown = ok(&["host-check", "show", "disk"]);
     assert!(shown.contains("checked-host") && shown.contains("ask IT"), "{shown}");
     assert!(!ok(&["host-check", "show", "disk", "--hosts", "passing"]).contains("checked-host"));
+    let broken =
+        json!({"node_key": key, "queries": {}, "statuses": {&name: 1}, "messages": {&name: "no such table: x"}});
+    osquery("distributed/write", &broken);
+    assert_eq!(json(&["host-check", "list"])[0]["errors"], json!(1));
+    let shown = ok(&["host-check", "show", "disk", "--hosts", "error"]);
+    assert!(shown.contains("checked-host") && shown.matches("no such table: x").count() == 2, "{shown}");
     let days = json(&["host-check", "history", "disk"]);
     assert_eq!((&days[0]["passing"], &days[0]["failing"]), (&json!(0), &json!(1)), "{days}");
     let history = json(&["host-check", "history", "disk", "--host", "checked-host"]);

@@ -74,6 +74,13 @@ fn rows_of_a_live_query_are_printed_in_every_format() {
         one.answer(&json!([{"a": "x,y"}]), 0, "");
     });
     assert_eq!(csv.out, "HOST,a\r\nlive-1,\"x,y\"\r\n");
+    let many = json!(vec![json!({"a": "1"}); 1_024]);
+    let cut = run_while(&["SELECT 1", "--host", "live-1", "--output", "csv"], |_| one.answer(&many, 0, ""));
+    assert_eq!((cut.code, cut.out.lines().count()), (1, 1_001), "{}", cut.err);
+    assert!(cut.err.contains("24 rows of 1 host are missing") && cut.err.contains("LIMIT"), "{}", cut.err);
+    let cut = run_while(&["SELECT 1", "--host", "live-1", "--output", "json"], |_| one.answer(&many, 0, ""));
+    let last: Value = serde_json::from_str(cut.out.lines().last().unwrap()).unwrap();
+    assert_eq!(last, json!({"rows": [], "truncated": true, "truncated_hosts": 1, "missing_rows": 24}));
     let failed = run_while(&["SELECT 1", "--host", "live-1", "--output", "json"], |_| {
         one.answer(&json!([]), 1, "no such table: x");
     });

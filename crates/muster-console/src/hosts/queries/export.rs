@@ -118,6 +118,7 @@ fn object(answer: &LiveResult) -> Value {
         "at": answer.at.to_rfc3339_seconds(),
         "error": answer.answer.error,
         "truncated": answer.answer.is_truncated,
+        "missing_rows": answer.answer.missing_rows,
         "rows": rows_of(answer),
     })
 }

@@ -12,7 +12,7 @@ use crate::engine::error::Failure;
 use crate::engine::host_checks;
 use crate::engine::session::Connection;
 use crate::port::{HostCheckStore, StoreError};
-use crate::query::{CheckedHost, Page};
+use crate::query::{CheckCounts, CheckedHost, CheckedHosts, Page};
 
 #[async_trait]
 impl HostCheckStore for SqlStore {
@@ -45,7 +45,7 @@ impl HostCheckStore for SqlStore {
         self.lists.read(move |c| host_checks::days(c, &check, since)).await
     }
 
-    async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError> {
+    async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<CheckCounts>, StoreError> {
         let checks = checks.to_vec();
         self.lists.read(move |c| host_checks::counts(c, &checks)).await
     }
@@ -63,10 +63,10 @@ impl HostCheckStore for SqlStore {
         &self,
         space: &SpaceId,
         check: &HostCheckId,
-        passes: bool,
+        which: CheckedHosts,
         page: Page,
     ) -> Result<Vec<CheckedHost>, StoreError> {
         let (space, check) = (space.clone(), check.clone());
-        self.lists.read(move |c| host_checks::hosts(c, &space, &check, passes, page)).await
+        self.lists.read(move |c| host_checks::hosts(c, &space, &check, which, page)).await
     }
 }
