@@ -143,6 +143,7 @@ mod tests {
             machine_id: None,
             hostname: String::new(),
             created_at: now,
+            system_id: None,
         };
         let after = moved(&before, &host, None, now);
         assert_eq!((&after.space, after.host_id.as_ref()), (&host.space, Some(&host.id)));

@@ -339,10 +339,12 @@ mod tests {
 
     #[test]
     fn the_operating_system_is_known_by_the_hash_of_its_machine_id() {
-        let linux = Details { machine_id: row(&format!(r#"{{"sha256":"{}"}}"#, host::system_id("m"))), ..details() };
+        let text = format!(r#"{{"sha256":"{}"}}"#, host::system_id("m"));
+        let linux = Details { machine_id: row(&text), ..details() };
         assert_eq!(linux.system_id(), Some(host::system_id("m")));
         let guid = "4DB4F36D-88D2-4D1E-A4F3-9E3C8F1D2B7A";
-        let windows = Details { machine_guid: row(&format!(r#"{{"data":"{guid}"}}"#)), ..details() };
+        let text = format!(r#"{{"data":"{guid}"}}"#);
+        let windows = Details { machine_guid: row(&text), ..details() };
         assert_eq!(windows.system_id(), Some(host::system_id(&guid.to_lowercase())));
         let forged = Details { machine_id: row(r#"{"sha256":"m"}"#), ..details() };
         assert_eq!((details().system_id(), forged.system_id()), (None, None));
