@@ -180,6 +180,7 @@ pub async fn hosts_and_agents_are_found_by_their_system(store: &impl Store) {
             machine_id: None,
             hostname: id.into(),
             created_at: at(0),
+            system_id: None,
         };
         let record =
             AgentRecord { os: os.into(), host_id: Some(host.id.clone()), hostname: id.into(), ..bare_agent(id) };
