@@ -1,5 +1,5 @@
 //! Recovery codes: with one, a protected agent can be uninstalled after its server, and the uninstall token with it, is
-//! lost (AG §10.6).
+//! lost (AG142).
 //!
 //! A code is shown once, when it is created. The server and its agents have only a slow hash of it, because people may
 //! write a code where others can see a part of it.

@@ -56,6 +56,7 @@ pub fn furnish(muster: &Muster, steps: &mut Steps, agents: u32) -> anyhow::Resul
     let web =
         muster.start_drones(&["--degrade-percent", DEGRADED, "--tags", "web,berlin", "--count", &count], &token)?;
     let token = policy(muster, "Databases", "Hold the orders", "postgresql")?;
+    muster.run(&["policy", "recovery-code", "Databases", "--yes"])?;
     let databases = muster.start_drones(&["--tags", "database", "--first", "5000", "--count", &count], &token)?;
     let secret = muster.json(&["enrollment-key", "create", "--family", "fleetd", "--name", "Laptops"])?;
     let secret = secret["api_key"].as_str().context("no secret")?;
@@ -117,6 +118,7 @@ fn document(name: &str, description: &str, logs: &str, more: &str) -> String {
         "\
 name: {name}
 description: {description}
+settings: {{ is_protected: true }}
 config:
   outputs:
     default: {{ type: elasticsearch, hosts: ['https://elasticsearch.example.com:9200'] }}

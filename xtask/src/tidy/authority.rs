@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("identity/sign_in.rs", "users before they are known"),
     ("identity/spaces.rs", "whether a space exists, before the caller is known; what keeps it from being deleted"),
     ("inactivity.rs", "the server: inactivity timeouts"),
+    ("keys.rs", "whether a given secret was that of a revoked key; of other spaces, the caller learns nothing"),
     ("live_queries/running.rs", "the server: the live queries that run in all spaces"),
     ("members.rs", "the server: the servers of the fleet"),
     ("nodes.rs", "the server: its own row, and the list of servers, which belong to no space"),

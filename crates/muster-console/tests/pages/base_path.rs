@@ -71,6 +71,9 @@ fn sent_to(headers: &HeaderMap) -> Vec<String> {
 async fn furnish(pages: &Pages, cookie: &str) {
     pages.agent("a-1", |_| {}).await;
     pages.prepare("/fleet/agents/a-1/upgrade", r#"{"version":"9.9.9","force":true}"#).await;
+    let guarded = r#"{"id":"guarded","name":"guarded","namespace":"default","is_protected":true}"#;
+    pages.prepare("/fleet/agent_policies", guarded).await;
+    pages.prepare("/fleet/agent_policies/guarded/recovery_code", "").await;
     pages.prepare("/v1/spaces", r#"{"id":"shop","name":"Shop"}"#).await;
     pages.prepare("/v1/roles", r#"{"name":"own","privileges":["agents.read"]}"#).await;
     for (page, form) in [

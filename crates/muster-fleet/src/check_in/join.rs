@@ -11,7 +11,7 @@ use muster_core::id::AgentId;
 use muster_core::status;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter};
-use muster_store::{AgentWrite, Write};
+use muster_store::{AgentWrite, LabelWrite, Write};
 use serde_json::{Value, json};
 
 use super::CheckIns;
@@ -65,6 +65,8 @@ impl CheckIns {
             space: Some(host.space.clone()),
             ..AgentFilter::all([AgentCondition::Hosts(vec![former.id.clone()])])
         };
+        // Only manual ones: no osqueryd has answered the queries of others for the former host.
+        let labels = self.store.everywhere(osquery).labels_of_host(&former.id).await?;
         for id in self.store.everywhere(osquery).agent_ids(&on_former, None, AGENTS).await? {
             let Some(agent) = self.records.loaded(osquery, &id).await? else { continue };
             let update = self.records.update(osquery, &agent, |record, now| {
@@ -77,6 +79,7 @@ impl CheckIns {
                 let writes = vec![
                     // Again, because the host may be deleted with its osqueryd meanwhile.
                     AgentWrite::PutHost(host.clone()).into(),
+                    LabelWrite::Add { labels: labels.clone(), hosts: vec![host.id.clone()] }.into(),
                     Write::Audit(audit_line(osquery.id(), host, "host.join", detail, now)),
                     Write::Changed(Change::Agent(id.clone())),
                 ];

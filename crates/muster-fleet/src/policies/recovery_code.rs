@@ -1,4 +1,4 @@
-//! Recovery codes of policies: create, replace, remove (AG §10.6).
+//! Recovery codes of policies: create, replace, remove (AG142).
 
 use std::sync::Arc;
 

@@ -122,15 +122,15 @@ async fn fl24_fl26_fl161_a_host_is_asked_for_its_details_until_it_reports_them_a
         assert!(queries.values().chain(discovery.values()).all(|sql| sql.as_str().is_some_and(|sql| !sql.is_empty())));
         queries.len()
     };
-    // Six for facts, eight for software, ten for the inventory, and the one in place of host checks (FL29).
-    assert_eq!((read().await, read().await), (25, 25));
+    // Eight for facts, eight for software, ten for the inventory, and the one in place of host checks (FL29).
+    assert_eq!((read().await, read().await), (27, 27));
     let got = server.osquery("distributed/write", &details(&key, "web-8")).await;
     assert_eq!((got.status, got.text.as_str()), (200, "{}"));
     assert_eq!(read().await, 0);
     let record = server.record(Family::Osquery, UUID).await.unwrap();
     assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("web-8", "5.22.0"));
     server.clock.advance(Duration::from_secs(3600 + 360));
-    assert_eq!(read().await, 25);
+    assert_eq!(read().await, 27);
 }
 
 #[tokio::test]

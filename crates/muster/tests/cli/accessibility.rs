@@ -30,9 +30,12 @@ const IS_SHRUNK: &str = "return [...document.querySelectorAll('main input:is([ty
 /// Creates an object for each page that needs one: what commands do not create, forms do.
 fn furnish(world: &World, browser: &Browser, site: &str) {
     world.ok(&["space", "create", "shop", "--name", "Shop"]);
-    let revision = |text: &str| file("furnished.yml", &format!("name: furnished\nconfig: {text}\n"));
+    let revision = |text: &str| {
+        file("furnished.yml", &format!("name: furnished\nsettings: {{is_protected: true}}\nconfig: {text}\n"))
+    };
     world.ok(&["policy", "apply", "-f", &revision("{}").1, "--yes"]);
     world.ok(&["policy", "apply", "-f", &revision("{inputs: []}").1, "--yes"]);
+    world.ok(&["policy", "recovery-code", "furnished", "--yes"]);
     let key = world.json(&["enrollment-key", "create", "--policy", "furnished", "--name", "office"]);
     let agent = enroll(world, key["api_key"].as_str().unwrap());
     world.ok(&["agent", "upgrade", &agent, "--version", "9.5.3", "--yes"]);

@@ -95,8 +95,11 @@ fn an_elastic_agent_and_an_osqueryd_of_one_machine_are_one_host() {
     fleet.elastic("web-7", FIRST.0);
     let web = fleet.osquery("web-7.example.com", "4C4C4544-0042-3510-8052-000000000001");
     assert_eq!(fleet.hosts("web-7"), [["elastic"], ["osquery"]]);
+    let former = fleet.world.json(&["host", "list", "--filter", "family:elastic"])[0]["id"].clone();
+    fleet.world.ok(&["label", "create", "Shops", "--host", former.as_str().unwrap()]);
     fleet.report(&web, "machine_id", &json!({"sha256": FIRST.1}));
     assert_eq!(fleet.hosts("web-7"), both);
+    assert_eq!(fleet.world.json(&["host", "list", "--label", "Shops"]).as_array().unwrap().len(), 1);
     fleet.report(&web, "machine_id", &json!({"sha256": FIRST.1}));
     assert_eq!(fleet.events("host.join").len(), 1, "nothing has changed since");
     // osqueryd comes first.
