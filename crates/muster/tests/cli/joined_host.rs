@@ -49,9 +49,7 @@ impl Fleet {
 
     /// Reports what a detail query of the machine id returns.
     fn report(&self, key: &Value, query: &str, row: &Value) {
-        let asked = self.send("distributed/read", &json!({"node_key": key}));
         let name = format!("fleet_detail_query_{query}");
-        assert!(asked["queries"].get(&name).is_some() || asked["queries"] == json!({}), "{asked}");
         self.send("distributed/write", &json!({"node_key": key, "queries": {&name: [row]}, "statuses": {&name: 0}}));
     }
 
@@ -95,6 +93,10 @@ fn an_elastic_agent_and_an_osqueryd_of_one_machine_are_one_host() {
     fleet.elastic("web-7", FIRST.0);
     let web = fleet.osquery("web-7.example.com", "4C4C4544-0042-3510-8052-000000000001");
     assert_eq!(fleet.hosts("web-7"), [["elastic"], ["osquery"]]);
+    let asked = fleet.send("distributed/read", &json!({"node_key": web}));
+    for query in ["machine_id", "machine_guid"] {
+        assert!(asked["queries"][format!("fleet_detail_query_{query}")].is_string(), "{asked}");
+    }
     let former = fleet.world.json(&["host", "list", "--filter", "family:elastic"])[0]["id"].clone();
     fleet.world.ok(&["label", "create", "Shops", "--host", former.as_str().unwrap()]);
     fleet.report(&web, "machine_id", &json!({"sha256": FIRST.1}));

@@ -165,7 +165,7 @@ fn secrets_are_never_printed() {
         ok(&["policy", "show", "hush", "--full"]),
     ];
     assert!(shown.iter().all(|text| !text.contains("hunter2")), "{shown:?}");
-    assert!(shown[0].contains("secrets      KEY"), "{}", shown[0]);
+    assert!(shown[0].contains("secrets        KEY"), "{}", shown[0]);
     let told = fails(2, &["policy", "apply", "-f", &path, "--secret", "hunter2"]);
     assert!(told.contains("--secret expects NAME=VALUE") && !told.contains("hunter2"), "{told}");
 }
@@ -222,7 +222,7 @@ fn policies_are_created_listed_and_deleted() {
     ok(&["policy", "show", "by hand"]);
     assert_eq!(ok(&["policy", "delete", "by hand", "--yes"]), "deleted the policy \"by hand\"\n");
     fails(3, &["policy", "show", id]);
-    assert!(ok(&["policy", "create", "by hand again"]).contains("name         by hand again"));
+    assert!(ok(&["policy", "create", "by hand again"]).contains("name           by hand again"));
 }
 
 #[test]
