@@ -49,10 +49,12 @@ pub enum Pass {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No token was passed.
-    #[error("the agent's policy is protected, and no uninstall token was passed")]
+    #[error("the agent's policy is protected, and neither its uninstall token nor its recovery code was passed")]
     Missing,
     /// None of the tokens is the right one.
-    #[error("the agent's policy is protected, and neither its uninstall token nor its recovery code was passed")]
+    #[error(
+        "the agent's policy is protected, and what was passed is neither its uninstall token nor its recovery code"
+    )]
     Wrong,
 }
 

@@ -326,8 +326,10 @@ impl Enrollment {
         let hostname = applicant.hostname();
         let found =
             self.store.everywhere(admission).hosts_by_system(&admission.key().space, &system_id, CLONES).await?;
+        // Among too many clones, another one of the name might not be seen.
+        let is_complete = found.len() < CLONES as usize;
         let mut alike = found.into_iter().filter(|host| host.is_namesake_of(&hostname));
-        Ok(alike.next().filter(|_| alike.next().is_none()))
+        Ok(alike.next().filter(|_| is_complete && alike.next().is_none()))
     }
 
     /// Returns the host of the former agent id that the request reports (AG157). The new agent joins that host, but the

@@ -43,5 +43,5 @@ async fn create(
 async fn remove(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Message> {
     let policy = fleet.policies().find(&context, &id).await?;
     fleet.policies().remove_recovery_code(&policy).await?;
-    Ok(Json(Message { message: format!("the policy {:?} has no recovery code any more", policy.name) }))
+    Ok(Json(Message { message: format!("the policy {:?} no longer has a recovery code", policy.name) }))
 }

@@ -79,12 +79,12 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 /// Asks as many hosts for their details, spread over this time, as would be due in it by the hour. Returns their number.
 fn ask_for_details(server: &Server, hosts: u32, length: Duration) -> anyhow::Result<u32> {
     let number = u32::try_from(u64::from(hosts) * length.as_secs() / 3_600)?.max(1);
-    let found = server.admin().get(&format!("/api/v1/hosts?perPage={}", number.min(1_000)))?;
+    let found = server.admin().get(&format!("/api/fleet/hosts?perPage={}", number.min(1_000)))?;
     let ids = found["items"].as_array().into_iter().flatten().filter_map(|host| host["id"].as_str());
     let began = Instant::now();
     let mut asked = 0;
     for id in ids {
-        server.admin().post(&format!("/api/v1/hosts/{id}/refetch"), &json!({}))?;
+        server.admin().post(&format!("/api/fleet/hosts/{id}/refetch"), &json!({}))?;
         asked += 1;
         // Not beyond the end, since the last ones have to answer.
         std::thread::sleep((length * 9 / 10 * asked / number).saturating_sub(began.elapsed()));

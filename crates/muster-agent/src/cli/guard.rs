@@ -66,7 +66,7 @@ pub async fn guard(layout: &Layout, store: &DiskStore, command: &str, guarded: &
     report(layout, store, command, Event::Refused, &refused.to_string()).await;
     let failure = Failure::new(exit::PROTECTED, format!("{command}: {refused}"));
     Err(failure
-        .hint("an administrator can print the token: muster uninstall-token list, muster uninstall-token show ID"))
+        .hint("an administrator can print the token: muster uninstall-token list, muster uninstall-token show ID; if the server is lost, pass the policy's recovery code as --uninstall-token"))
 }
 
 async fn report(layout: &Layout, store: &DiskStore, command: &str, event: Event, reason: &str) {

@@ -11,7 +11,7 @@ use muster_core::id::AgentId;
 use muster_core::status;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter};
-use muster_store::{AgentWrite, LabelWrite, Write};
+use muster_store::{AgentWrite, Write};
 use serde_json::{Value, json};
 
 use super::CheckIns;
@@ -27,28 +27,29 @@ impl CheckIns {
     /// Joins the agents that have enrolled with a machine id to the host of the osqueryd that reports its hash. Writes nothing if that
     /// is known, and there are none.
     ///
-    /// The report is not authenticated, and clones share their machine ids: agents only join a host with their name, and if another
-    /// one of that name has reported the same id, nothing happens except for an entry in the audit log.
+    /// The report is not authenticated, and clones share their machine ids. So a host keeps the first id that it has reported, agents
+    /// only join a host that enrolled under their name, and none that has a rival with the same name and id: these are in the audit log.
     pub async fn join_agents_of_system(
         &self,
         osquery: &AgentEntry,
         system_id: &str,
         address: &str,
     ) -> Result<(), Error> {
-        let Some(record) = osquery.record() else { return Ok(()) };
-        let Some(id) = &record.host_id else { return Ok(()) };
-        let Some(own) = self.store.everywhere(osquery).host(id).await? else { return Ok(()) };
+        let Some(id) = osquery.record().and_then(|record| record.host_id.clone()) else { return Ok(()) };
+        let Some(own) = self.store.everywhere(osquery).host(&id).await? else { return Ok(()) };
         // On macOS, all of them know the UUID of the hardware, and nothing has to join.
         if own.is_by_system() {
             return Ok(());
         }
         let found = self.store.everywhere(osquery).hosts_by_system(&own.space, system_id, HOSTS).await?;
-        let is_alike = |host: &&Host| host.id != own.id && host.is_namesake_of(&record.hostname);
+        let is_alike = |host: &&Host| host.id != own.id && host.is_namesake_of(&own.hostname);
         let (of_system, rivals): (Vec<_>, Vec<_>) = found.iter().filter(is_alike).partition(|host| host.is_by_system());
-        if !rivals.is_empty() {
-            return self.note_rival(osquery, &record, &rivals, address).await;
+        let is_another = own.system_id.as_deref().is_some_and(|known| known != system_id);
+        // Among too many clones, a rival might not be seen.
+        if is_another || !rivals.is_empty() || found.len() >= HOSTS as usize {
+            return self.note_claim(osquery, &own, &rivals, address).await;
         }
-        if own.system_id.as_deref() != Some(system_id) {
+        if own.system_id.is_none() {
             let set = AgentWrite::SetSystem { host: own.id.clone(), system_id: system_id.to_owned() };
             self.store.commit(osquery, vec![set.into()]).await?;
         }
@@ -65,7 +66,7 @@ impl CheckIns {
             space: Some(host.space.clone()),
             ..AgentFilter::all([AgentCondition::Hosts(vec![former.id.clone()])])
         };
-        // Only manual ones: no osqueryd has answered the queries of others for the former host.
+        // Not moved, because labels decide what a host is asked and told: an administrator sees them in the audit log.
         let labels = self.store.everywhere(osquery).labels_of_host(&former.id).await?;
         for id in self.store.everywhere(osquery).agent_ids(&on_former, None, AGENTS).await? {
             let Some(agent) = self.records.loaded(osquery, &id).await? else { continue };
@@ -75,11 +76,11 @@ impl CheckIns {
                     return Ok(AgentChange { record: None, writes: Vec::new() });
                 }
                 let after = AgentRecord { host_id: Some(host.id.clone()), ..(**record).clone() };
-                let detail = json!({"former_host": former.id, "agent": id, "hostname": record.hostname});
+                let detail =
+                    json!({"former_host": former.id, "agent": id, "hostname": record.hostname, "labels": labels});
                 let writes = vec![
                     // Again, because the host may be deleted with its osqueryd meanwhile.
                     AgentWrite::PutHost(host.clone()).into(),
-                    LabelWrite::Add { labels: labels.clone(), hosts: vec![host.id.clone()] }.into(),
                     Write::Audit(audit_line(osquery.id(), host, "host.join", detail, now)),
                     Write::Changed(Change::Agent(id.clone())),
                 ];
@@ -90,24 +91,19 @@ impl CheckIns {
         Ok(())
     }
 
-    /// Records that another host with the same name has reported the same machine id, at most every twelve hours.
-    async fn note_rival(
-        &self,
-        osquery: &AgentEntry,
-        record: &AgentRecord,
-        rivals: &[&Host],
-        address: &str,
-    ) -> Result<(), Error> {
+    /// Records that a host reports a machine id that another host of its name has reported, or another one than before, at most every
+    /// twelve hours.
+    async fn note_claim(&self, osquery: &AgentEntry, own: &Host, rivals: &[&Host], address: &str) -> Result<(), Error> {
         let now = self.clock.now();
         if !self.claims.first_in_a_while(osquery.id().as_str(), now) {
             return Ok(());
         }
-        let hint = "two machines may be clones of one image, or a host pretends to be another one";
-        tracing::warn!(agent = %record.id, hostname = record.hostname, address, hint, "a host reports the machine id of another host");
+        let hint = "two machines may be clones of one image, the machine id was replaced, or a host pretends to be another one";
+        tracing::warn!(agent = %osquery.id(), hostname = own.hostname, address, hint, "the agents of a reported machine id were not joined");
         let hosts: Vec<&str> = rivals.iter().map(|host| host.id.as_str()).collect();
-        let detail = json!({"identifier": "machine_id", "hostname": record.hostname, "hosts": hosts});
-        let mut line = audit_line(&record.id, rivals[0], "agent.claimed_identifier", detail, now);
-        line.subject = format!("agent:{}", record.id);
+        let detail = json!({"identifier": "machine_id", "hostname": own.hostname, "hosts": hosts});
+        let mut line = audit_line(osquery.id(), own, "agent.claimed_identifier", detail, now);
+        line.subject = format!("agent:{}", osquery.id());
         line.address = Some(address.to_owned()).filter(|address| !address.is_empty());
         // The report itself is fine, and would be sent again.
         if let Err(error) = self.store.commit(osquery, vec![Write::Audit(line)]).await {

@@ -28,11 +28,15 @@ impl RecoveryCodeArgs {
         let care = Care { yes: self.yes, dry_run: false };
         let name = &policy.name;
         if self.remove {
-            care.confirm(&format!("Remove the recovery code of the policy {name:?}?"))?;
+            care.confirm(&format!(
+                "Remove the recovery code of the policy {name:?}? Printed copies become worthless."
+            ))?;
             return print_line(client.remove_recovery_code(&policy.id).await?.message);
         }
         if policy.has_recovery_code {
-            care.confirm(&format!("Replace the recovery code of the policy {name:?}?"))?;
+            care.confirm(&format!(
+                "Replace the recovery code of the policy {name:?}? Printed copies become worthless."
+            ))?;
         }
         let made = client.create_recovery_code(&policy.id).await?;
         // Only the code goes to stdout, so that it can be redirected to a file or a printer.

@@ -10,6 +10,7 @@ const FIRST: (&str, &str) =
     ("5f2c9a1be8f94d0b8a4f0d7a6c3e1b20", "187c23a5cf4b49eb2e86a6c2b5fcda890dd47e8545b65ee0f1e73d7862e61c94");
 const SECOND: (&str, &str) =
     ("5f2c9a1be8f94d0b8a4f0d7a6c3e1b21", "881eb66cbbb9d4cdc425e42b184ca0b236b9d697894544d7d6189b6278e14646");
+const THIRD_HASH: &str = "2158014308b7bf6adc007323e42b9a6dc17744d30b04867f7b085d91ba0e40e0";
 const GUID: &str = "4DB4F36D-88D2-4D1E-A4F3-9E3C8F1D2B7A";
 
 /// A server, with the tokens for both families.
@@ -101,7 +102,10 @@ fn an_elastic_agent_and_an_osqueryd_of_one_machine_are_one_host() {
     fleet.world.ok(&["label", "create", "Shops", "--host", former.as_str().unwrap()]);
     fleet.report(&web, "machine_id", &json!({"sha256": FIRST.1}));
     assert_eq!(fleet.hosts("web-7"), both);
-    assert_eq!(fleet.world.json(&["host", "list", "--label", "Shops"]).as_array().unwrap().len(), 1);
+    let joined = fleet.events("host.join");
+    assert_eq!((&joined[0]["former_host"], joined[0]["labels"].as_array().unwrap().len()), (&former, 1));
+    // No label follows, which would let a host that pretends to be another one see what that is asked.
+    assert!(fleet.world.json(&["host", "list", "--label", "Shops"]).as_array().unwrap().is_empty());
     fleet.report(&web, "machine_id", &json!({"sha256": FIRST.1}));
     assert_eq!(fleet.events("host.join").len(), 1, "nothing has changed since");
     // osqueryd comes first.
@@ -124,6 +128,19 @@ fn an_elastic_agent_and_an_osqueryd_of_one_machine_are_one_host() {
     let claimed = fleet.events("agent.claimed_identifier");
     assert_eq!((claimed.len(), &claimed[0]["identifier"]), (1, &json!("machine_id")));
     assert_eq!(fleet.events("host.join").len(), 2, "the one that enrolled last joined with its enrollment");
+    // Nor does a host collect the agents of several machines, one after the other.
+    fleet.elastic("web-9", "5f2c9a1be8f94d0b8a4f0d7a6c3e1b22");
+    let details = json!([{"hostname": "web-9", "uuid": "4C4C4544-0042-3510-8052-000000000001"}]);
+    fleet.send(
+        "distributed/write",
+        &json!({"node_key": web, "queries": {"fleet_detail_query_system_info": details},
+        "statuses": {"fleet_detail_query_system_info": 0}}),
+    );
+    fleet.report(&web, "machine_id", &json!({"sha256": THIRD_HASH}));
+    let hosts = fleet.world.json(&["host", "list"]);
+    let elastic = |host: &Value| families(host).iter().filter(|family| *family == "elastic").count();
+    assert!(hosts.as_array().unwrap().iter().all(|host| elastic(host) <= 1), "{hosts}");
+    assert_eq!(fleet.events("agent.claimed_identifier").len(), 2);
     // The host is deleted with all of its agents.
     fleet.world.ok(&["host", "delete", "db-1", "--yes"]);
     assert!(fleet.hosts("db-1").is_empty());
