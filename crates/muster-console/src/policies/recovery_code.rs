@@ -44,6 +44,16 @@ async fn policy(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Authorized
     fleet.policies().find::<UninstallRotate>(&visitor.context, id).await
 }
 
+/// What both questions have in common.
+fn asked(visitor: &Visitor, policy: &Policy, verb: &str, act: &str, fields: &Fields, error: Option<Error>) -> Confirm {
+    let title = format!("{verb} the recovery code of {}?", policy.name);
+    Confirm {
+        reason: Some(fields.reason.clone()),
+        error,
+        ..Confirm::of(visitor, title, TAB, &format!("{TAB}/{}", policy.id), act)
+    }
+}
+
 /// Asks before a code is created or replaced.
 pub async fn ask_create(
     State(fleet): State<Arc<Fleet>>,
@@ -83,17 +93,9 @@ async fn confirm_create(
             false => "The policy is not protected: its agents can be uninstalled without a code.".to_owned(),
         },
         way_out: (!is_protected).then_some((settings, "Settings of the policy")),
-        reason: Some(fields.reason.clone()),
         cli: cli(visitor, &format!("policy recovery-code {}", shell::argument(&found.name))),
         api: curl(visitor, "POST", &format!("{API}/{}/recovery_code", found.id), ""),
-        error,
-        ..Confirm::of(
-            visitor,
-            format!("{verb} the recovery code of {}?", found.name),
-            TAB,
-            &format!("{TAB}/{}", found.id),
-            "recovery-code",
-        )
+        ..asked(visitor, &found, verb, "recovery-code", fields, error)
     })
 }
 
@@ -143,17 +145,9 @@ async fn confirm_remove(
             Some(_) => String::new(),
             None => "The policy has no recovery code.".to_owned(),
         },
-        reason: Some(fields.reason.clone()),
         cli: cli(visitor, &format!("policy recovery-code {} --remove", shell::argument(&found.name))),
         api: curl(visitor, "DELETE", &format!("{API}/{}/recovery_code", found.id), ""),
-        error,
-        ..Confirm::of(
-            visitor,
-            format!("Remove the recovery code of {}?", found.name),
-            TAB,
-            &format!("{TAB}/{}", found.id),
-            "recovery-code/remove",
-        )
+        ..asked(visitor, &found, "Remove", "recovery-code/remove", fields, error)
     })
 }
 

@@ -5,17 +5,30 @@ use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::error_chain::chain;
 use muster_core::fleetd::claims::Claims;
-use muster_core::id::AgentId;
-use muster_core::time::Timestamp;
+use muster_core::id::{AgentId, SpaceId};
 use muster_store::Write;
 use muster_store::query::{AgentCondition, AgentFilter, Identifier};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::CheckIns;
 use crate::registry::AgentEntry;
 
 /// Maximum number of agents that an event names.
 const NAMED: u32 = 5;
+
+/// An identifier that a host reports, although it seems to belong to another one.
+pub(super) struct Claim<'a> {
+    /// What happened, for the log.
+    pub what: &'static str,
+    /// Possible causes, for the log.
+    pub hint: &'static str,
+    /// Name of the host.
+    pub hostname: &'a str,
+    /// Its space.
+    pub space: &'a SpaceId,
+    /// Detail of the audit event.
+    pub detail: Value,
+}
 
 impl CheckIns {
     /// Records in the audit log that a host reports the hardware UUID or serial number of another host of its space, at most every
@@ -30,18 +43,47 @@ impl CheckIns {
         }
         others.sort_unstable();
         others.dedup();
-        let now = self.clock.now();
-        if others.is_empty() || !self.claims.first_in_a_while(entry.id().as_str(), now) {
+        if others.is_empty() {
             return Ok(());
         }
-        let hint = "two machines may have the same hardware UUID, such as cloned virtual machines, or a host pretends to be another one";
-        tracing::warn!(agent = %record.id, hostname = record.hostname, address, hint, "a host reports an identifier of another host");
-        let line = Write::Audit(audit_line(&record, claims, &others, address, now));
+        let claim = Claim {
+            what: "a host reports an identifier of another host",
+            hint: "two machines may have the same hardware UUID, such as cloned virtual machines, or a host pretends to be another one",
+            hostname: &record.hostname,
+            space: &record.space,
+            detail: json!({
+                "hardware_uuid": claims.uuid,
+                "serial": claims.serial,
+                "hostname": record.hostname,
+                "agents": others,
+            }),
+        };
+        self.record_claim(entry, claim, address).await;
+        Ok(())
+    }
+
+    /// Records a claim of an agent in the log and in the audit log, at most every twelve hours.
+    pub(super) async fn record_claim(&self, entry: &AgentEntry, claim: Claim<'_>, address: &str) {
+        let (now, id) = (self.clock.now(), entry.id());
+        if !self.claims.first_in_a_while(id.as_str(), now) {
+            return;
+        }
+        let Claim { what, hint, hostname, space, detail } = claim;
+        tracing::warn!(agent = %id, hostname, address, hint, "{what}");
+        let line = Write::Audit(AuditEvent {
+            at: now,
+            actor: format!("agent:{id}"),
+            action: "agent.claimed_identifier".to_owned(),
+            subject: format!("agent:{id}"),
+            detail,
+            address: Some(address.to_owned()).filter(|address| !address.is_empty()),
+            reason: None,
+            space: Some(space.clone()),
+        });
         // The report itself is fine, and would be sent again.
         if let Err(error) = self.store.commit(entry, vec![line]).await {
             tracing::warn!(error = %chain(&error), "failed to record a claimed identifier");
         }
-        Ok(())
     }
 
     /// Returns agents of other hosts of the space that are known by an identifier.
@@ -64,23 +106,5 @@ impl CheckIns {
             }
         }
         Ok(others)
-    }
-}
-
-fn audit_line(record: &AgentRecord, claims: &Claims, others: &[AgentId], address: &str, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        at: now,
-        actor: format!("agent:{}", record.id),
-        action: "agent.claimed_identifier".to_owned(),
-        subject: format!("agent:{}", record.id),
-        detail: json!({
-            "hardware_uuid": claims.uuid,
-            "serial": claims.serial,
-            "hostname": record.hostname,
-            "agents": others,
-        }),
-        address: Some(address.to_owned()).filter(|address| !address.is_empty()),
-        reason: None,
-        space: Some(record.space.clone()),
     }
 }

@@ -5,7 +5,6 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
-use muster_core::error_chain::chain;
 use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status;
@@ -15,6 +14,7 @@ use muster_store::{AgentWrite, Write};
 use serde_json::{Value, json};
 
 use super::CheckIns;
+use super::claims::Claim;
 use crate::registry::AgentEntry;
 use crate::update::AgentChange;
 
@@ -47,7 +47,8 @@ impl CheckIns {
         let is_another = own.system_id.as_deref().is_some_and(|known| known != system_id);
         // Among too many clones, a rival might not be seen.
         if is_another || !rivals.is_empty() || found.len() >= HOSTS as usize {
-            return self.note_claim(osquery, &own, &rivals, address).await;
+            self.note_claim(osquery, &own, &rivals, address).await;
+            return Ok(());
         }
         if own.system_id.is_none() {
             let set = AgentWrite::SetSystem { host: own.id.clone(), system_id: system_id.to_owned() };
@@ -81,7 +82,7 @@ impl CheckIns {
                 let writes = vec![
                     // Again, because the host may be deleted with its osqueryd meanwhile.
                     AgentWrite::PutHost(host.clone()).into(),
-                    Write::Audit(audit_line(osquery.id(), host, "host.join", detail, now)),
+                    Write::Audit(joined(osquery.id(), host, detail, now)),
                     Write::Changed(Change::Agent(id.clone())),
                 ];
                 Ok(AgentChange { record: Some(status::finish(record, after, agent.last_seen(now), now)), writes })
@@ -93,31 +94,24 @@ impl CheckIns {
 
     /// Records that a host reports a machine id that another host of its name has reported, or another one than before, at most every
     /// twelve hours.
-    async fn note_claim(&self, osquery: &AgentEntry, own: &Host, rivals: &[&Host], address: &str) -> Result<(), Error> {
-        let now = self.clock.now();
-        if !self.claims.first_in_a_while(osquery.id().as_str(), now) {
-            return Ok(());
-        }
-        let hint = "two machines may be clones of one image, the machine id was replaced, or a host pretends to be another one";
-        tracing::warn!(agent = %osquery.id(), hostname = own.hostname, address, hint, "the agents of a reported machine id were not joined");
+    async fn note_claim(&self, osquery: &AgentEntry, own: &Host, rivals: &[&Host], address: &str) {
         let hosts: Vec<&str> = rivals.iter().map(|host| host.id.as_str()).collect();
-        let detail = json!({"identifier": "machine_id", "hostname": own.hostname, "hosts": hosts});
-        let mut line = audit_line(osquery.id(), own, "agent.claimed_identifier", detail, now);
-        line.subject = format!("agent:{}", osquery.id());
-        line.address = Some(address.to_owned()).filter(|address| !address.is_empty());
-        // The report itself is fine, and would be sent again.
-        if let Err(error) = self.store.commit(osquery, vec![Write::Audit(line)]).await {
-            tracing::warn!(error = %chain(&error), "failed to record a claimed identifier");
-        }
-        Ok(())
+        let claim = Claim {
+            what: "the agents of a reported machine id were not joined",
+            hint: "two machines may be clones of one image, the machine id was replaced, or a host pretends to be another one",
+            hostname: &own.hostname,
+            space: &own.space,
+            detail: json!({"identifier": "machine_id", "hostname": own.hostname, "hosts": hosts}),
+        };
+        self.record_claim(osquery, claim, address).await;
     }
 }
 
-fn audit_line(osquery: &AgentId, host: &Host, action: &str, detail: Value, now: Timestamp) -> AuditEvent {
+fn joined(osquery: &AgentId, host: &Host, detail: Value, now: Timestamp) -> AuditEvent {
     AuditEvent {
         at: now,
         actor: format!("agent:{osquery}"),
-        action: action.to_owned(),
+        action: "host.join".to_owned(),
         subject: format!("host:{}", host.id),
         detail,
         address: None,
